@@ -1,0 +1,154 @@
+"""Detect objects in every image of a bucket, folder or table; write one Parquet row an image."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pipeline.config import Config, RunError, UsageError, from_yaml, nearest
+
+if TYPE_CHECKING:
+    from pipeline.runner import Summary
+
+log = logging.getLogger("jobs.detect")
+
+# flags of keywords under `model:`
+MODEL_FLAGS = ("min_size", "box_score_thresh", "box_detections_per_img")
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are the job's own one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see --help")
+
+
+def parser() -> Parser:
+    """The flags. None has a default here: those stand in `pipeline.Config`."""
+    parser = Parser(
+        prog="python -m jobs.detect",
+        description=__doc__,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+        epilog="Exit codes: 0 complete, 1 failed (the same command continues), 2 usage, "
+        "3 complete with more errors than --max-error-rate. S3 endpoint, region and credentials "
+        "come from the usual AWS environment and profile.",
+    )
+    add = parser.add_argument
+    add("--input", metavar="URL", help="folder, prefix, glob, image, or table of URIs (Parquet, "
+        "CSV, JSONL, text); path, s3:// or any fsspec URL")  # fmt: skip
+    add("--output", metavar="URL", help="folder or prefix for detections/ and _run/")
+    add("--config", metavar="FILE", help="YAML with any field of pipeline.Config; flags win")
+    add("--weights", metavar="W", help="DEFAULT, COCO_V1, path or URL of a .pth/.pt/.safetensors "
+        "file, or random:SEED (default COCO_V1)")  # fmt: skip
+    add("--categories", metavar="FILE", help="class names: text, one a line, or COCO JSON")
+    add("--score-threshold", dest="box_score_thresh", type=float, metavar="P",
+        help="keep detections above this score (default 0.05)")  # fmt: skip
+    add("--max-detections", dest="box_detections_per_img", type=int, metavar="N",
+        help="keep at most so many detections an image (default 100)")  # fmt: skip
+    add("--min-size", type=int, metavar="PIXELS",
+        help="short side of the image in the network (default 800)")  # fmt: skip
+    add("--extensions", nargs="+", metavar="EXT", help="file name endings to list (default jpg "
+        "jpeg png webp bmp tif tiff gif)")  # fmt: skip
+    add("--limit", type=int, metavar="N", help="process at most N images")
+    add("--uri-column", metavar="NAME", help="column of the input table that holds the URIs")
+    add("--bytes-column", metavar="NAME", help="column of a Parquet input with the image bytes")
+    add("--carry", nargs="+", metavar="NAME", help="columns of the input table to carry through")
+    add("--device", metavar="D", help="auto, cuda or cpu (default auto)")
+    add("--replicas", type=int, metavar="N", help="models at once (default: what fits)")
+    add("--gpus-per-replica", type=float, metavar="X", help="may be a fraction (default 1)")
+    add("--cpus-per-replica", type=float, metavar="X", help="default: about 4")
+    add("--micro-batch", type=int, metavar="N", help="images in one forward (default 8 on a GPU, "
+        "1 on a CPU)")  # fmt: skip
+    add("--max-pixels", type=int, metavar="N", help="larger images become error rows (default "
+        "200000000)")  # fmt: skip
+    add("--max-error-rate", type=float, metavar="X", help="exit 3 if a larger fraction of the "
+        "images failed (default 0.05)")  # fmt: skip
+    add("--dry-run", action="store_true", help="show what would run, and stop")
+    return parser
+
+
+def parse(arguments: list[str]) -> tuple[Config, bool]:
+    """The configuration (flag before YAML before default), and whether it is a dry run.
+
+    Raises:
+        UsageError: what no run could be.
+    """
+    flags = parser()
+    known, unknown = flags.parse_known_args(arguments)
+    if unknown:
+        valid = [option for action in flags._actions for option in action.option_strings]
+        raise UsageError(f"unknown argument {nearest(unknown[0].split('=')[0], valid)}; see --help")
+    given: dict[str, Any] = vars(known)
+    dry_run = given.pop("dry_run", False)
+    values = from_yaml(given.pop("config")) if "config" in given else {}
+    model = values.get("model") or {}
+    if not isinstance(model, dict):
+        raise UsageError("model in --config must hold `name: value` lines")
+    model_flags = {name: given.pop(name) for name in MODEL_FLAGS if name in given}
+    values |= given | {"model": model | model_flags}
+    for name in ("input", "output"):
+        if name not in values:
+            raise UsageError(f"--{name} is missing; see --help")
+    return Config(**values), dry_run
+
+
+def show(summary: Summary) -> None:
+    """The last lines of a run, for a person."""
+    failed = sum(summary.errors.values())
+    codes = ", ".join(f"{code} {count:,}" for code, count in summary.errors.items())
+    print(f"images      {summary.images:,}")
+    print(f"detections  {summary.detections:,}")
+    print(f"errors      {failed:,}" + (f" ({codes})" if failed else ""))
+    if summary.duplicates:
+        print(f"repeated    {summary.duplicates:,} rows of the input, each image processed once")
+    if summary.processed:
+        rate = summary.processed / summary.seconds
+        print(f"rate        {rate:.2f} images/s over {summary.seconds:.0f} s, start-up included")
+    print(f"output      {summary.output}/detections")
+    folder = f"{summary.output}/detections"
+    print(f"look at it  python -c \"import pandas; print(pandas.read_parquet('{folder}'))\"")
+    if failed:
+        print(f"retry them  the same command with --input {folder}/status=error")
+    if summary.exit_code == 3:
+        print(
+            f"jobs.detect: {failed:,} of {summary.images:,} images failed, more than "
+            f"--max-error-rate {summary.max_error_rate:g} allows",
+            file=sys.stderr,
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the job; returns its exit code."""
+    level = os.environ.get("PRELABEL_LOG_LEVEL", "INFO")
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    resume = "what is committed is kept; the same command continues"
+    try:
+        config, dry_run = parse(sys.argv[1:] if arguments is None else arguments)
+        from pipeline.runner import run
+
+        summary = run(config, dry_run=dry_run)
+        if summary:
+            show(summary)
+        return summary.exit_code if summary else 0
+    except UsageError as error:
+        print(f"jobs.detect: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"jobs.detect: interrupted; {resume}", file=sys.stderr)
+        return 130
+    except Exception as error:
+        log.debug("traceback", exc_info=True)
+        text = " ".join(str(error).split())[:1000]
+        name = "" if isinstance(error, RunError) else f"{type(error).__name__}: "
+        print(f"jobs.detect: {name}{text}; {resume}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

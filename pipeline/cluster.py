@@ -1,0 +1,133 @@
+"""What the cluster has room for: where replicas run, and whether the run can start at all."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+import ray
+
+from pipeline import storage
+from pipeline.config import Config, UsageError
+
+log = logging.getLogger(__name__)
+
+# Logical shares of stages that mostly wait for the network. All stages together must fit beside
+# the replicas, for Ray Data waits for ever for a CPU that a replica holds.
+FETCH_CPUS = 0.25
+WRITE_CPUS = 0.25
+RESERVED_CPUS = FETCH_CPUS + WRITE_CPUS
+REPLICA_CPUS = 4
+GPU_REPLICAS_PER_FETCHER = 4
+CPU_REPLICAS_PER_FETCHER = 32
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a run uses the cluster.
+
+    Attributes:
+        device: `cuda` or `cpu`.
+        replicas: number of replicas.
+        gpus: GPU share of each; 0 on CPU.
+        cpus: logical CPUs of each.
+        threads: decode threads of each, and on CPU the network's threads.
+        fetchers: number of fetch actors.
+        micro_batch: images in one forward.
+        rows_per_file: rows that wait for one file.
+    """
+
+    device: str
+    replicas: int
+    gpus: float
+    cpus: float
+    threads: int
+    fetchers: int
+    micro_batch: int
+    rows_per_file: int
+
+
+def connect() -> None:
+    """Join the cluster that RAY_ADDRESS or `ray start` names, else start one on this machine."""
+    if not ray.is_initialized():
+        try:
+            ray.init(logging_level=logging.ERROR)
+        except ConnectionError as error:
+            raise UsageError(f"cannot reach the Ray cluster: {storage.explain(error)}") from error
+    # Ray Data's own lines go to its log file; the run's progress is ours to tell
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(
+            handler, logging.FileHandler
+        ):
+            handler.setLevel(logging.ERROR)
+
+
+def place(config: Config) -> Placement:
+    """The placement of a run on the connected cluster.
+
+    Raises:
+        UsageError: no GPU where one is wanted, or no room for a single replica.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = sum(node.get("GPU", 0) for node in nodes)
+    device = config.device if config.device != "auto" else ("cuda" if gpus else "cpu")
+    if device == "cuda" and not gpus:
+        raise UsageError("the cluster has no GPU; pass --device cpu to run without")
+    share = config.gpus_per_replica if device == "cuda" else 0.0
+    cpus = config.cpus_per_replica or _default_cpus(nodes, share)
+    fit = _fitting(nodes, cpus, share)
+    if not fit:
+        raise UsageError(_too_small(nodes, cpus, share))
+    replicas = min(config.replicas or fit, fit)
+    if config.replicas and config.replicas > fit:
+        log.warning("the cluster has room for %d of %d replicas", fit, config.replicas)
+    per_fetcher = GPU_REPLICAS_PER_FETCHER if share else CPU_REPLICAS_PER_FETCHER
+    room = sum(node.get("CPU", 0) for node in nodes) - replicas * cpus - WRITE_CPUS
+    return Placement(
+        device=device,
+        replicas=replicas,
+        gpus=share,
+        cpus=cpus,
+        threads=math.ceil(cpus),
+        fetchers=max(1, min(math.ceil(replicas / per_fetcher), int(room / FETCH_CPUS))),
+        micro_batch=config.micro_batch or (8 if share else 1),
+        rows_per_file=config.rows_per_file or (4096 if share else 64),
+    )
+
+
+def _default_cpus(nodes: list[dict[str, float]], share: float) -> float:
+    """About four cores each, evenly split, with a little left for fetching and writing."""
+    if share:
+        hosts = [node for node in nodes if node.get("GPU", 0) >= share]
+        if not hosts:
+            return 1.0
+        slots = [(node.get("CPU", 0) - RESERVED_CPUS) / (node["GPU"] // share) for node in hosts]
+        return max(0.5, min(REPLICA_CPUS, math.floor(min(slots) * 4) / 4))
+    cores = max(node.get("CPU", 0) for node in nodes)
+    return max(0.5, cores / max(1, math.ceil(cores / REPLICA_CPUS)) - RESERVED_CPUS)
+
+
+def _fitting(nodes: list[dict[str, float]], cpus: float, share: float) -> int:
+    counts = [
+        min(
+            int(node.get("CPU", 0) / cpus + 1e-6),
+            int(node.get("GPU", 0) / share + 1e-6) if share else 2**31,
+        )
+        for node in nodes
+    ]
+    room = sum(node.get("CPU", 0) for node in nodes) - RESERVED_CPUS
+    return min(sum(counts), int(room / cpus + 1e-6))
+
+
+def _too_small(nodes: list[dict[str, float]], cpus: float, share: float) -> str:
+    largest = max(nodes, key=lambda node: (node.get("GPU", 0) if share else 0, node.get("CPU", 0)))
+    needs = f"{cpus:g} CPUs" + (f" and {share:g} GPUs" if share else "")
+    has = f"{largest.get('CPU', 0):g} CPUs" + (
+        f" and {largest.get('GPU', 0):g} GPUs" if share else ""
+    )
+    return (
+        f"the cluster is too small to ever start: a replica needs {needs} on one node, and "
+        f"fetching and writing {RESERVED_CPUS:g} CPUs more; the largest node has {has}. Lower "
+        f"--cpus-per-replica{' or --gpus-per-replica' if share else ''}, or use larger nodes"
+    )

@@ -1,0 +1,226 @@
+"""URI to encoded bytes, or an error: many reads in flight, each image's outcome in its row."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import fsspec.asyn
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import tenacity
+from fsspec import AbstractFileSystem
+
+from pipeline import manifest, storage
+from pipeline.config import Config, UsageError
+from pipeline.progress import Progress
+
+# a table is handed on when it holds so many bytes, and no more than that is read ahead of it
+TABLE_BYTES = 32 * 2**20
+UNKNOWN_BYTES = 2**20
+
+
+@dataclass
+class Fetched:
+    """The outcome of one read: encoded bytes, or an error's code and message."""
+
+    data: bytes | None = None
+    code: str | None = None
+    message: str | None = None
+    attempts: int = 0
+    seconds: float = 0.0
+
+
+class FetchError(Exception):
+    """A read that failed for a reason of ours, with its code."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Fetch:
+    """Ray Data stage: ranges of manifest rows in, rows with encoded bytes or an error out.
+
+    Thread-safe: Ray calls it from several threads, so that a slow read at the end of one range
+    does not stop the next; together they keep at most `config.fetch_concurrency` reads in flight.
+    """
+
+    def __init__(
+        self, config: Config, run_folder: str, done: ray.ObjectRef, progress: Progress
+    ) -> None:
+        self.config = config
+        self.run_folder = run_folder
+        self.done = ray.get(done)
+        self.progress = progress
+        self.filesystems: dict[str, AbstractFileSystem] = {}
+        self.slots = asyncio.Semaphore(config.fetch_concurrency)
+        self.threads = ThreadPoolExecutor(config.fetch_concurrency)
+
+    def __call__(self, ranges: pa.Table) -> Iterator[pa.Table]:
+        """
+        Args:
+            ranges: columns `start` int64 (image id) and `rows` int64.
+
+        Yields:
+            Tables with the manifest's columns and `encoded` large_binary (null on error),
+            `error_stage`, `error_code`, `error_message` string, `attempts` int32; in order of id.
+        """
+        for start, rows in zip(*(column.to_pylist() for column in ranges.columns), strict=True):
+            yield from self._fetch(start, rows)
+        self.progress.flush()
+
+    def _fetch(self, start: int, rows: int) -> Iterator[pa.Table]:
+        fs, folder = storage.filesystem(self.run_folder)
+        table = manifest.read_rows(fs, folder, start, rows)
+        offset = start % manifest.SLICE_ROWS
+        table = table.filter(pa.array(~self.done[offset : offset + table.num_rows]))
+        if "source_uri" in table.column_names:
+            outcomes: Iterator[Fetched] = self._embedded(table)
+        else:
+            outcomes = self._objects(table)
+        first = size = 0
+        fetched: list[Fetched] = []
+        for outcome in outcomes:
+            fetched.append(outcome)
+            size += len(outcome.data or b"")
+            if size >= TABLE_BYTES:
+                yield self._rows(table.slice(first, len(fetched)), fetched)
+                first, size, fetched = first + len(fetched), 0, []
+        if fetched:
+            yield self._rows(table.slice(first, len(fetched)), fetched)
+
+    def _rows(self, table: pa.Table, fetched: list[Fetched]) -> pa.Table:
+        self.progress.add(
+            fetched=len(fetched),
+            bytes_read=sum(len(f.data or b"") for f in fetched),
+            seconds_fetch=sum(f.seconds for f in fetched),
+        )
+        columns = {
+            "encoded": pa.array([f.data for f in fetched], pa.large_binary()),
+            "error_stage": pa.array(["fetch" if f.code else None for f in fetched], pa.string()),
+            "error_code": pa.array([f.code for f in fetched], pa.string()),
+            "error_message": pa.array([f.message for f in fetched], pa.string()),
+            "attempts": pa.array([f.attempts for f in fetched], pa.int32()),
+        }
+        if "source_uri" in table.column_names:
+            table = table.drop_columns(list(manifest.LOCATION))
+        for name, column in columns.items():
+            table = table.append_column(name, column)
+        return table
+
+    def _objects(self, table: pa.Table) -> Iterator[Fetched]:
+        window: deque[tuple[Future[Fetched], int]] = deque()
+        ahead = 0
+        loop = fsspec.asyn.get_loop()
+        uris = table["image_uri"].to_pylist()
+        sizes = table["size_bytes"].to_pylist()
+        for uri, size in zip(uris, sizes, strict=True):
+            read = asyncio.run_coroutine_threadsafe(self._read_with_retries(uri, size), loop)
+            window.append((read, size or UNKNOWN_BYTES))
+            ahead += size or UNKNOWN_BYTES
+            while window and (ahead > TABLE_BYTES or len(window) >= self.config.fetch_concurrency):
+                read, size = window.popleft()
+                ahead -= size
+                yield read.result()
+        for read, _ in window:
+            yield read.result()
+
+    async def _read_with_retries(self, uri: str, size: int | None) -> Fetched:
+        outcome = Fetched()
+        started = time.monotonic()
+        try:
+            async for attempt in tenacity.AsyncRetrying(
+                stop=tenacity.stop_after_attempt(self.config.fetch_attempts),
+                wait=storage.RETRY_WAIT,
+                retry=tenacity.retry_if_exception(lambda error: storage.classify(error)[1]),
+                reraise=True,
+            ):
+                with attempt:
+                    outcome.attempts += 1
+                    async with self.slots, asyncio.timeout(self.config.fetch_timeout):
+                        outcome.data = await self._read(uri, size)
+        except FetchError as error:
+            outcome.code, outcome.message = error.code, str(error)
+        # any failure of any file system is the outcome of its image, never of the run
+        except Exception as error:
+            outcome.code, outcome.message = storage.classify(error)[0], storage.explain(error)
+        outcome.seconds = time.monotonic() - started
+        return outcome
+
+    async def _read(self, uri: str, size: int | None) -> bytes:
+        limit = self.config.max_object_bytes
+        fs, path = self._locate(uri)
+        if size is not None and size > limit:
+            raise FetchError("object_too_large", f"{size} bytes; max_object_bytes is {limit}")
+        # without a known size, one byte past the limit shows that there is more
+        span = {} if size is not None else {"start": 0, "end": limit + 1}
+        try:
+            if fs.async_impl:
+                data = await fs._cat_file(path, **span)
+            else:
+                loop = asyncio.get_running_loop()
+                data = await loop.run_in_executor(self.threads, lambda: fs.cat_file(path, **span))
+        except OSError as error:
+            if "InvalidRange" in storage.explain(error):  # what S3 says of a range of nothing
+                return b""
+            raise
+        if len(data) > limit:
+            raise FetchError("object_too_large", f"over max_object_bytes, which is {limit}")
+        return bytes(data)
+
+    def _locate(self, uri: str) -> tuple[AbstractFileSystem, str]:
+        if not uri:
+            raise FetchError("no_uri", "the manifest has no URI in this row")
+        kind = storage.protocol(uri)
+        if kind == "file" and storage.protocol(self.config.input) != "file":
+            raise FetchError("uri_not_allowed", "a local file named by a remote manifest")
+        if kind not in self.filesystems:
+            try:
+                self.filesystems[kind], _ = storage.filesystem(uri, self.config.fetch_concurrency)
+            except UsageError as error:
+                raise FetchError("unknown_protocol", str(error)) from error
+        fs = self.filesystems[kind]
+        return fs, fs._strip_protocol(uri)
+
+    def _embedded(self, table: pa.Table) -> Iterator[Fetched]:
+        for place in table.select(list(manifest.LOCATION)).to_pylist():
+            started = time.monotonic()
+            outcome = Fetched(attempts=1)
+            try:
+                value = self._row_group(place["source_uri"], place["row_group"])[place["row"]]
+                outcome.data = value.as_py()
+                if outcome.data is None:
+                    outcome.code, outcome.message = "no_bytes", "the bytes column is null here"
+                elif len(outcome.data) > self.config.max_object_bytes:
+                    outcome.data, outcome.code = None, "object_too_large"
+                    outcome.message = f"over max_object_bytes, {self.config.max_object_bytes}"
+            except Exception as error:  # as for objects: the outcome of its image
+                outcome.code, outcome.message = storage.classify(error)[0], storage.explain(error)
+            outcome.seconds = time.monotonic() - started
+            yield outcome
+
+    def _row_group(self, uri: str, group: int) -> pa.ChunkedArray:
+        return _bytes_of_row_group(uri, group, str(self.config.bytes_column))
+
+
+@lru_cache(maxsize=2)
+def _bytes_of_row_group(uri: str, group: int, column: str) -> pa.ChunkedArray:
+    """The encoded images of a row group; kept, since consecutive images share it."""
+
+    def read() -> pa.Table:
+        fs, path = storage.filesystem(uri)
+        with fs.open(path) as file:
+            return pq.ParquetFile(file).read_row_group(group, columns=[column])
+
+    values = storage.retrying(read)[column]
+    if pa.types.is_struct(values.type):
+        index = values.type.get_field_index("bytes")
+        values = pa.chunked_array([chunk.field(index) for chunk in values.chunks])
+    return values

@@ -1,0 +1,190 @@
+"""The table of what a run shall process, kept in `OUTPUT/_run/manifest/`.
+
+Ids are dense and parts are of one size, so the place of an image follows from its id alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
+
+from pipeline import storage
+from pipeline.config import Config, UsageError
+from pipeline.sources import LISTED, Source, open_source
+
+PART_ROWS = 65_536
+GROUP_ROWS = 512
+# one Ray Data execution: bounds what the driver keeps per block and the map of finished ids
+SLICE_ROWS = 152 * PART_ROWS
+HASH_BUCKETS = 64
+LOCATION = ("source_uri", "row_group", "row")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known of a finished manifest.
+
+    Attributes:
+        rows: number of images; their ids are 0 to rows - 1.
+        duplicates: rows of the input left out since their URI had come before.
+        columns: names of the carried columns.
+    """
+
+    rows: int
+    duplicates: int
+    columns: list[str]
+
+    @property
+    def slices(self) -> range:
+        return range(-(-self.rows // SLICE_ROWS))
+
+    def slice_rows(self, index: int) -> int:
+        """Number of images of a slice."""
+        return min(SLICE_ROWS, self.rows - index * SLICE_ROWS)
+
+
+def load(fs: AbstractFileSystem, folder: str) -> Manifest | None:
+    """The manifest, or None if its writing has not come to an end."""
+    data = storage.get(fs, f"{folder}/manifest.json")
+    return Manifest(**json.loads(data)) if data else None
+
+
+def write(config: Config, fs: AbstractFileSystem, folder: str) -> Manifest:
+    """List the input into the manifest's parts; what an interrupted listing left is replaced.
+
+    Raises:
+        UsageError: the input cannot be read, or holds no image.
+    """
+    source = open_source(config)
+    counted = Counted()
+    for number, part in enumerate(_parts(_unique(source, config.limit, counted))):
+        buffer = io.BytesIO()
+        pq.write_table(part, buffer, row_group_size=GROUP_ROWS, compression="zstd")
+        storage.put(fs, _part_path(folder, number), buffer.getvalue())
+        counted.rows += part.num_rows
+    _check_not_empty(config, counted)
+    columns = [name for name in source.schema.names if name not in (*LISTED.names, *LOCATION)]
+    manifest = Manifest(counted.rows, counted.duplicates, columns)
+    storage.put(fs, f"{folder}/manifest.json", json.dumps(asdict(manifest)).encode())
+    return manifest
+
+
+def count(config: Config) -> Manifest:
+    """What `write` would find, without writing anything."""
+    source = open_source(config)
+    counted = Counted()
+    for table in _unique(source, config.limit, counted):
+        counted.rows += table.num_rows
+    _check_not_empty(config, counted)
+    return Manifest(counted.rows, counted.duplicates, [])
+
+
+def read_rows(fs: AbstractFileSystem, folder: str, start: int, rows: int) -> pa.Table:
+    """The manifest's rows of ids start to start + rows - 1, which share one row group."""
+    part, offset = divmod(start, PART_ROWS)
+    group, offset = divmod(offset, GROUP_ROWS)
+
+    def read() -> pa.Table:
+        with fs.open(_part_path(folder, part), block_size=2**18) as file:
+            return pq.ParquetFile(file).read_row_group(group)
+
+    table = storage.retrying(read).slice(offset, rows)
+    ids = pa.array(np.arange(start, start + table.num_rows), pa.int64())
+    return table.add_column(0, pa.field("image_id", pa.int64(), nullable=False), ids)
+
+
+def _part_path(folder: str, number: int) -> str:
+    return f"{folder}/manifest/part-{number:06d}.parquet"
+
+
+@dataclass
+class Counted:
+    """Rows written and rows left out so far."""
+
+    rows: int = 0
+    duplicates: int = 0
+
+
+def _check_not_empty(config: Config, counted: Counted) -> None:
+    if not counted.rows:
+        raise UsageError(
+            f"no images under {config.input} (looked for {', '.join(config.extensions)})"
+        )
+
+
+def _parts(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of `PART_ROWS`, the last one shorter."""
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        waiting.append(table)
+        rows += table.num_rows
+        while rows >= PART_ROWS:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, PART_ROWS)
+            waiting, rows = [whole.slice(PART_ROWS)], rows - PART_ROWS
+    if rows:
+        yield pa.concat_tables(waiting)
+
+
+def _unique(source: Source, limit: int | None, counted: Counted) -> Iterator[pa.Table]:
+    """The source's rows without repeated URIs, at most `limit` of them."""
+    repeats = _repeats(source) if source.may_repeat else np.empty(0, np.int64)
+    first = kept = 0
+    for table in source.read():
+        last = first + table.num_rows
+        low, high = np.searchsorted(repeats, [first, last])
+        if high > low:
+            keep = np.ones(table.num_rows, bool)
+            keep[repeats[low:high] - first] = False
+            table = table.filter(pa.array(keep))
+        first = last
+        if limit is not None:
+            table = table.slice(0, limit - kept)
+        counted.duplicates += int(high - low)
+        kept += table.num_rows
+        yield table
+        if limit is not None and kept >= limit:
+            return
+
+
+def _repeats(source: Source) -> np.ndarray:
+    """Sorted row numbers of every occurrence of a URI after its first.
+
+    128-bit digests are spread over files by their first bits, then sorted a file at a time, so
+    memory holds a 64th of them.
+    """
+    record = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<i8")])
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        files = [stack.enter_context(open(f"{folder}/{i}", "w+b")) for i in range(HASH_BUCKETS)]
+        first = 0
+        for table in source.read():
+            uris = table["image_uri"].to_pylist()
+            digests = b"".join(hashlib.blake2b(u.encode(), digest_size=16).digest() for u in uris)
+            records = np.empty(len(uris), record)
+            records["high"], records["low"] = np.frombuffer(digests, "<u8").reshape(-1, 2).T
+            records["row"] = np.arange(first, first + len(uris))
+            first += len(uris)
+            records = records[np.array([bool(uri) for uri in uris], bool)]
+            bucket = records["high"] % HASH_BUCKETS
+            for number in np.unique(bucket):
+                files[number].write(records[bucket == number].tobytes())
+        found = []
+        for file in files:
+            file.seek(0)
+            records = np.sort(np.frombuffer(file.read(), record))
+            same = (records["high"][1:] == records["high"][:-1]) & (
+                records["low"][1:] == records["low"][:-1]
+            )
+            found.append(records["row"][1:][same])
+        return np.sort(np.concatenate(found))

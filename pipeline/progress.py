@@ -1,0 +1,121 @@
+"""How far a run is: counters that every process adds to, and lines for a person to read."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import ray
+
+log = logging.getLogger(__name__)
+SEND_SECONDS = 0.5
+LINE_SECONDS = 10.0
+
+
+class Counters:
+    """Actor: the sums of what all processes of a run report."""
+
+    def __init__(self) -> None:
+        self.sums: Counter[str] = Counter()
+
+    def add(self, amounts: dict[str, float]) -> None:
+        self.sums.update(amounts)
+
+    def get(self) -> dict[str, float]:
+        return dict(self.sums)
+
+
+class Progress:
+    """One process's side of the counters; it sends at most twice a second. Thread-safe.
+
+    What a killed process had not sent, or a repeated task sent twice, makes these figures
+    approximate: they are for looking at, the counts of a finished run come from its files.
+    """
+
+    def __init__(self, counters: Any) -> None:
+        self.counters = counters
+        self._start()
+
+    def _start(self) -> None:
+        self.lock = threading.Lock()
+        self.waiting: Counter[str] = Counter()
+        self.sent = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"counters": self.counters}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.counters = state["counters"]
+        self._start()
+
+    def add(self, **amounts: float) -> None:
+        with self.lock:
+            self.waiting.update(amounts)
+            due = time.monotonic() - self.sent > SEND_SECONDS
+        if due:
+            self.flush()
+
+    def flush(self) -> None:
+        with self.lock:
+            amounts, self.waiting = dict(self.waiting), Counter()
+            self.sent = time.monotonic()
+        if amounts:
+            self.counters.add.remote(amounts)
+
+
+class Reporter:
+    """Tells how far the run is until it is stopped: one live line on a terminal, else log lines."""
+
+    def __init__(self, counters: Any, images: int, finished: int) -> None:
+        self.counters = counters
+        self.images = images
+        self.finished = finished
+        self.started = time.monotonic()
+        self.sums: dict[str, float] = {}
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._report, daemon=True)
+
+    def __enter__(self) -> Reporter:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stopped.set()
+        self.thread.join()
+        self.sums = ray.get(self.counters.get.remote()) if ray.is_initialized() else self.sums
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\033[K")
+
+    def _report(self) -> None:
+        live = sys.stderr.isatty()
+        while not self.stopped.wait(1.0 if live else LINE_SECONDS):
+            self.sums = ray.get(self.counters.get.remote())
+            if live:
+                sys.stderr.write(f"\r\033[K{self.line()}")
+                sys.stderr.flush()
+            else:
+                log.info(self.line())
+
+    def line(self) -> str:
+        """For instance `1,200 of 9,000 images (13 %), 41.3 images/s, 3 min 9 s left, 2 errors`."""
+        done = min(self.finished + int(self.sums.get("images", 0)), self.images)
+        rate = (done - self.finished) / (time.monotonic() - self.started)
+        left = duration((self.images - done) / rate) + " left" if rate else "starting"
+        errors = int(self.sums.get("errors", 0))
+        share = f"{done:,} of {self.images:,} images ({100 * done // self.images} %)"
+        return f"{share}, {rate:.1f} images/s, {left}, {errors:,} error{'s'[: errors != 1]}"
+
+
+def duration(seconds: float) -> str:
+    """A time span as a person says it: `42 s`, `3 min 9 s`, `5 h 12 min`, `2 d 3 h`."""
+    whole = int(seconds)
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    for (name, size), (next_name, next_size) in zip(units, units[1:], strict=False):
+        if whole >= size:
+            rest = whole % size // next_size
+            return f"{whole // size} {name} {rest} {next_name}"
+    return f"{whole} s"

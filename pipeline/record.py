@@ -1,0 +1,163 @@
+"""What a run says about itself, in `OUTPUT/_run/run.json`: enough to explain it later."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import socket
+import sys
+import time
+import uuid
+from typing import Any
+
+from fsspec import AbstractFileSystem
+
+from pipeline import storage
+from pipeline.cluster import Placement
+from pipeline.config import Config, UsageError
+from pipeline.model import ARCHITECTURE, Weights
+from pipeline.schema import SCHEMA_VERSION
+
+PACKAGES = ("prelabel", "torch", "torchvision", "ray", "pyarrow", "pillow", "fsspec", "s3fs")
+
+
+@dataclasses.dataclass
+class Record:
+    """The content of `run.json`.
+
+    Attributes:
+        run_id: constant over all attempts.
+        identity: what may not differ when the run is resumed.
+        config: the latest attempt's.
+        weights: id, sha256, whether trained, and categories.
+        attempts: when each attempt began and ended, where, on what, in which versions.
+        retry_from: attempts before this one have had their error rows redone; 0 for none.
+        counts: of the finished run, from its files.
+    """
+
+    run_id: str
+    identity: dict[str, Any]
+    config: dict[str, Any]
+    weights: dict[str, Any]
+    attempts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    retry_from: int = 0
+    counts: dict[str, Any] | None = None
+
+    @property
+    def attempt(self) -> int:
+        return len(self.attempts)
+
+
+def new(config: Config, weights: Weights) -> Record:
+    return Record(
+        run_id=uuid.uuid4().hex,
+        identity=identity(config, weights),
+        config={},
+        weights={
+            "model_id": weights.model_id,
+            "sha256": weights.sha256,
+            "trained": weights.trained,
+            "categories": {str(k): v for k, v in weights.categories.items()},
+        },
+    )
+
+
+def identity(config: Config, weights: Weights) -> dict[str, Any]:
+    """What decides a row: a run is continued only by one of the same identity."""
+    categories = {str(k): v for k, v in weights.categories.items()}
+    fields = config.identity() | {"weights": weights.sha256, "categories": categories}
+    return dict(json.loads(json.dumps(fields)))
+
+
+def load(fs: AbstractFileSystem, folder: str) -> Record | None:
+    data = storage.get(fs, f"{folder}/run.json")
+    return Record(**json.loads(data)) if data else None
+
+
+def save(record: Record, fs: AbstractFileSystem, folder: str) -> None:
+    text = json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False)
+    storage.put(fs, f"{folder}/run.json", text.encode())
+
+
+def check_same(record: Record, config: Config, weights: Weights) -> None:
+    """
+    Raises:
+        UsageError: the output belongs to another run; says in what it differs.
+    """
+    now = identity(config, weights)
+    if config.retries_failures:
+        now["input"] = record.identity["input"]  # the images are a part of the run's own
+    for name, value in now.items():
+        before = record.identity.get(name)
+        if before != value:
+            if name == "categories":
+                value, before = f"{len(value)} names", f"{len(before or ())} names, not the same"
+            raise UsageError(
+                f"{config.output} belongs to another run: {name} was {before!r} and is now "
+                f"{value!r}; choose another output, or the same {name}"
+            )
+
+
+def begin(record: Record, config: Config, placement: Placement) -> None:
+    """Add this attempt."""
+    record.config = json.loads(json.dumps(dataclasses.asdict(config)))
+    record.attempts.append(
+        {
+            "started": _now(),
+            "ended": None,
+            "host": socket.gethostname(),
+            "placement": dataclasses.asdict(placement),
+            "versions": {"python": platform.python_version(), **_versions()},
+            "command": [sys.argv[0].rsplit("/", 1)[-1], *sys.argv[1:]],
+            "seconds": {},
+        }
+    )
+
+
+def end(record: Record, sums: dict[str, float], seconds: float) -> None:
+    """Note what this attempt did."""
+    record.attempts[-1] |= {
+        "ended": _now(),
+        "images": int(sums.get("written", 0)),
+        "bytes_read": int(sums.get("bytes_read", 0)),
+        "seconds": {
+            "wall": round(seconds, 3),
+            **{
+                name.removeprefix("seconds_"): round(value, 3)
+                for name, value in sorted(sums.items())
+                if name.startswith("seconds_")
+            },
+        },
+    }
+
+
+def detector(config: Config, weights: Weights) -> dict[str, Any]:
+    """The `detector` key in the footer of each output file."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": ARCHITECTURE,
+        "model_id": weights.model_id,
+        "weights_sha256": weights.sha256,
+        "trained": weights.trained,
+        "options": weights.options,
+        "score_threshold": config.model.get("box_score_thresh", 0.05),
+        "nms_iou": config.model.get("box_nms_thresh", 0.5),
+        "boxes": "xyxy, float pixels of the upright image (EXIF orientation applied)",
+        "categories": {str(k): v for k, v in weights.categories.items()},
+    }
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

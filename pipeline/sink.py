@@ -1,0 +1,209 @@
+"""Finished rows to Parquet files; and which ids those files hold, each exactly once.
+
+The output is its own checkpoint: a file appears whole or not at all and is never overwritten, so
+the ids in the files are the images that are done. Whatever is executed twice shows as an id that
+is there already, and goes.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import fsspec.parquet
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
+
+from pipeline import storage
+from pipeline.config import RunError
+from pipeline.lease import LeaseLost, holder
+from pipeline.manifest import SLICE_ROWS
+from pipeline.progress import Progress
+from pipeline.schema import FLOATS, STATUSES
+
+log = logging.getLogger(__name__)
+READERS = 32
+SUMMARY = ["image_id", "num_detections", "error_code"]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Ray Data stage: finished rows in, a summary of what was committed out.
+
+    Args:
+        output: URL of the output.
+        attempt: number of the attempt, part of each file's name.
+        token: the lease without which nothing is written.
+    """
+
+    output: str
+    attempt: int
+    token: str
+    schema: pa.Schema
+    progress: Progress
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Write a file for each status.
+
+        Returns:
+            `SUMMARY`'s columns of the rows, and `file`, each row's path below `detections/`.
+
+        Raises:
+            LeaseLost: another run took over.
+        """
+        fs, root = storage.filesystem(self.output)
+        if holder(fs, f"{root}/_run/lease.json") != self.token:
+            raise LeaseLost("another run took this output over")
+        summaries = []
+        for status in STATUSES:
+            part = rows.filter(pc.equal(rows["status"], status))
+            if part.num_rows:
+                name = file_name(self.attempt, pc.min(rows["image_id"]).as_py(), status)
+                storage.put(fs, f"{root}/detections/{name}", encode(part, self.schema))
+                names = pa.array([name] * part.num_rows, pa.string())
+                summaries.append(part.select(SUMMARY).append_column("file", names))
+        self.progress.add(written=rows.num_rows)
+        self.progress.flush()
+        return pa.concat_tables(summaries)
+
+
+def file_name(attempt: int, first_id: int, status: str) -> str:
+    """A name that no other write shares; the id tells the slice."""
+    return f"status={status}/part-{attempt:04d}-{first_id:012d}-{uuid.uuid4().hex[:12]}.parquet"
+
+
+def encode(rows: pa.Table, schema: pa.Schema) -> bytes:
+    """A Parquet file of rows in order of id, in the given schema."""
+    rows = rows.select(schema.names).sort_by("image_id").cast(schema)
+    buffer = io.BytesIO()
+    floats = [f"detections.list.element.{name}" for name in FLOATS]
+    texts = [f.name for f in schema if pa.types.is_string(f.type)]
+    pq.write_table(
+        rows.replace_schema_metadata(schema.metadata),
+        buffer,
+        compression="zstd",
+        use_dictionary=[
+            *texts,
+            "detections.list.element.label",
+            "detections.list.element.label_id",
+        ],
+        use_byte_stream_split=floats,
+    )
+    return buffer.getvalue()
+
+
+@dataclass
+class Finished:
+    """The images of one slice that are done, and the files that hold them.
+
+    Args:
+        fs: file system of the output.
+        folder: the path of `detections/` there.
+        index: number of the slice.
+        rows: number of its images.
+        retry_from: error rows of earlier attempts than this do not count: they are being redone.
+    """
+
+    fs: AbstractFileSystem
+    folder: str
+    index: int
+    rows: int
+    retry_from: int = 0
+    files: set[str] = field(default_factory=set)
+    detections: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.done = np.zeros(self.rows, bool)
+        self.first_id = self.index * SLICE_ROWS
+
+    @property
+    def missing(self) -> int:
+        """Number of images still to be done."""
+        return self.rows - int(np.count_nonzero(self.done))
+
+    def load(self) -> None:
+        """Take in every file of the slice that is not known yet."""
+        names = [n for n in self._listed() if n not in self.files and not self._superseded(n)]
+        with ThreadPoolExecutor(READERS) as threads:
+            for name, table in zip(names, threads.map(self._read, names), strict=True):
+                self.add(name, table)
+
+    def add(self, name: str, table: pa.Table) -> None:
+        """Take in a file by the `SUMMARY` columns of its rows; rows that are done elsewhere go."""
+        places = table["image_id"].to_numpy() - self.first_id
+        fresh = ~self.done[places]
+        fresh &= np.isin(np.arange(len(places)), np.unique(places, return_index=True)[1])
+        if not fresh.all():
+            log.info("%s repeats %d rows; removing them", name, int((~fresh).sum()))
+            new_name = self._without_repeats(name, fresh)
+            if new_name is None:
+                return
+            name = new_name
+        table = table.filter(pa.array(fresh))
+        self.done[places[fresh]] = True
+        self.files.add(name)
+        self.detections += pc.sum(table["num_detections"]).as_py() or 0
+        self.errors.update(code for code in table["error_code"].to_pylist() if code)
+
+    def remove_superseded(self) -> None:
+        """Delete the error rows that a retry has redone."""
+        for name in self._listed():
+            if self._superseded(name):
+                storage.delete(self.fs, f"{self.folder}/{name}")
+
+    def _superseded(self, name: str) -> bool:
+        attempt = int(name.split("-")[1])
+        return name.startswith("status=error/") and attempt < self.retry_from
+
+    def _listed(self) -> list[str]:
+        names = (
+            f"status={status}/{name}"
+            for status in STATUSES
+            for name in storage.names(self.fs, f"{self.folder}/status={status}")
+            if name.startswith("part-") and name.endswith(".parquet")
+        )
+        return [name for name in names if int(name.split("-")[2]) // SLICE_ROWS == self.index]
+
+    def _read(self, name: str) -> pa.Table:
+        path = f"{self.folder}/{name}"
+        try:
+            return storage.retrying(lambda: _read_columns(self.fs, path, SUMMARY))
+        except pa.ArrowException as error:
+            raise RunError(
+                f"{storage.url_of(self.fs, path)} is damaged ({storage.explain(error)}); delete it "
+                f"and run the same command to redo its images"
+            ) from error
+
+    def _without_repeats(self, name: str, fresh: np.ndarray) -> str | None:
+        new_name = None
+        if fresh.any():
+            data = storage.retrying(lambda: self.fs.cat_file(f"{self.folder}/{name}"))
+            rows = pq.read_table(pa.BufferReader(data), partitioning=None)
+            rows = rows.filter(pa.array(fresh))
+            attempt, first_id = name.split("-")[1:3]
+            new_name = file_name(int(attempt), int(first_id), name.split("=")[1].split("/")[0])
+            storage.put(self.fs, f"{self.folder}/{new_name}", encode(rows, rows.schema))
+        storage.delete(self.fs, f"{self.folder}/{name}")
+        return new_name
+
+
+def _read_columns(fs: AbstractFileSystem, path: str, columns: list[str]) -> pa.Table:
+    if storage.is_local(fs):
+        return pq.ParquetFile(path).read(columns=columns)
+    with fsspec.parquet.open_parquet_file(path, fs=fs, columns=columns, engine="pyarrow") as file:
+        return pq.ParquetFile(file).read(columns=columns)
+
+
+def by_file(summary: pa.Table) -> Iterable[tuple[str, pa.Table]]:
+    """The rows of a `Writer`'s summary, file by file."""
+    for name in pc.unique(summary["file"]).to_pylist():
+        yield name, summary.filter(pc.equal(summary["file"], name)).select(SUMMARY)

@@ -1,0 +1,197 @@
+"""Files on any store: which file system a URL means, atomic writes, what an error means."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import fsspec
+import tenacity
+from fsspec import AbstractFileSystem
+
+from pipeline.config import UsageError
+
+T = TypeVar("T")
+THROTTLED = (
+    "SlowDown",
+    "Throttl",
+    "TooManyRequests",
+    "RequestLimitExceeded",
+    "reduce your request",
+)
+
+
+def protocol(url: str) -> str:
+    """`s3` of `s3://bucket/key`; `file` for a path."""
+    return url.split("://", 1)[0] if "://" in url else "file"
+
+
+def filesystem(url: str, connections: int = 64) -> tuple[AbstractFileSystem, str]:
+    """The file system of a URL, and the URL's path on it.
+
+    S3 takes its endpoint, region and credentials from the usual AWS environment and profile.
+    Retries of the layers below are off: `retrying` is the only one, so attempts can be counted.
+
+    Raises:
+        UsageError: no installed package serves the URL's protocol.
+    """
+    kind = protocol(url)
+    options: dict[str, Any] = {"use_listings_cache": False} if kind != "file" else {}
+    if kind in ("s3", "s3a"):
+        # max_concurrency above 1 costs a HEAD request before each read
+        botocore = {"retries": {"total_max_attempts": 1}, "max_pool_connections": connections}
+        options |= {"max_concurrency": 1, "config_kwargs": botocore}
+    try:
+        fs = fsspec.filesystem(kind, **options)
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"cannot open {url}: {error}") from error
+    if kind in ("s3", "s3a"):
+        fs.retries = 1
+    return fs, str(fs._strip_protocol(url))
+
+
+def url_of(fs: AbstractFileSystem, path: str) -> str:
+    """The URL that a user would write for a path: local paths stay paths."""
+    return path if is_local(fs) else str(fs.unstrip_protocol(path))
+
+
+def is_local(fs: AbstractFileSystem) -> bool:
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _http_status(error: BaseException) -> int | None:
+    for cause in _causes(error):
+        response = getattr(cause, "response", None)
+        if isinstance(response, dict):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        else:
+            status = getattr(cause, "status", None)
+        if isinstance(status, int):
+            return status
+    return None
+
+
+def classify(error: BaseException) -> tuple[str, bool]:
+    """The stable code of a storage error, and whether it can pass if tried again.
+
+    Looks at the HTTP status and error code of the underlying response where there is one, for
+    file systems hide them behind an OSError.
+    """
+    status = _http_status(error)
+    text = " ".join(str(cause) for cause in _causes(error))
+    names = {type(cause).__name__ for cause in _causes(error)}
+    if status == 429 or any(word in text for word in THROTTLED):
+        return "throttled", True
+    if isinstance(error, FileNotFoundError) or status in (404, 410):
+        return "not_found", False
+    if isinstance(error, PermissionError) or status in (401, 403) or "NoCredentialsError" in names:
+        return "forbidden", False
+    if (
+        isinstance(error, TimeoutError | asyncio.TimeoutError)
+        or status == 408
+        or any("Timeout" in name for name in names)
+    ):
+        return "timeout", True
+    if status is not None and status >= 500:
+        return "server_error", True
+    if isinstance(error, ConnectionError) or names & {
+        "ClientError", "ClientPayloadError", "ServerDisconnectedError", "ClientConnectorError",
+        "ClientOSError", "HTTPClientError", "IncompleteRead", "EndpointConnectionError",
+        "ConnectionClosedError", "ResponseStreamingError", "InterruptedError",
+    } - ({"ClientError"} if status is not None else set()):  # fmt: skip
+        return "connection", True
+    return "read_failed", False
+
+
+def explain(error: BaseException) -> str:
+    """An error's message in one line of at most 500 characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+RETRY_WAIT = tenacity.wait_random_exponential(multiplier=0.2, max=20)
+
+
+def retrying(action: Callable[[], T], attempts: int = 6) -> T:
+    """The action's result; what can pass is tried again after an exponential, jittered pause."""
+    retry = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(attempts),
+        wait=RETRY_WAIT,
+        retry=tenacity.retry_if_exception(lambda error: classify(error)[1]),
+        before_sleep=tenacity.before_sleep_log(logging.getLogger(__name__), logging.DEBUG),
+        reraise=True,
+    )
+    return retry(action)
+
+
+def get(fs: AbstractFileSystem, path: str) -> bytes | None:
+    """The object's bytes, or None where there is none."""
+    try:
+        return bytes(retrying(lambda: fs.cat_file(path)))
+    except FileNotFoundError:
+        return None
+
+
+def put(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+    """Write an object so that a reader sees all of it or nothing."""
+    if is_local(fs):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        # beside its target, so that the rename stays on one disk; the dot hides it from readers
+        temporary = f"{os.path.dirname(path)}/.{uuid.uuid4().hex}.tmp"
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            if os.path.exists(temporary):
+                os.unlink(temporary)
+    else:
+        retrying(lambda: fs.pipe_file(path, data))
+
+
+def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
+    """Write an object only if there is none; False if there was one."""
+    if is_local(fs):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        temporary = f"{os.path.dirname(path)}/.{uuid.uuid4().hex}.tmp"
+        with open(temporary, "wb") as file:
+            file.write(data)
+        try:
+            os.link(temporary, path)
+            return True
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(temporary)
+    try:
+        retrying(lambda: fs.pipe_file(path, data, mode="create"))
+        return True
+    except FileExistsError:
+        return False
+
+
+def delete(fs: AbstractFileSystem, path: str) -> None:
+    """Remove an object; one that is not there is no error."""
+    with contextlib.suppress(FileNotFoundError):
+        retrying(lambda: fs.rm_file(path))
+
+
+def names(fs: AbstractFileSystem, folder: str) -> list[str]:
+    """The sorted names of the objects directly in a folder; none if it does not exist."""
+    try:
+        entries = retrying(lambda: fs.ls(folder, detail=False))
+    except FileNotFoundError:
+        return []
+    return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)

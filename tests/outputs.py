@@ -1,0 +1,52 @@
+"""Reading an output back, without any code of the pipeline's."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def files(output: str) -> dict[str, bytes]:
+    """Path below the output -> content, of every file there."""
+    if output.startswith("s3://"):
+        name, _, prefix = output.removeprefix("s3://").partition("/")
+        bucket = boto3.resource("s3").Bucket(name)
+        return {
+            entry.key.removeprefix(prefix).lstrip("/"): entry.get()["Body"].read()
+            for entry in bucket.objects.filter(Prefix=f"{prefix}/")
+        }
+    found = {}
+    for folder, _, names in os.walk(output):
+        for name in names:
+            path = os.path.join(folder, name)
+            with open(path, "rb") as file:
+                found[os.path.relpath(path, output)] = file.read()
+    return found
+
+
+def tables(output: str) -> dict[str, pa.Table]:
+    """Path below the output -> table, of every detections file."""
+    return {
+        path: pq.ParquetFile(io.BytesIO(data)).read()
+        for path, data in files(output).items()
+        if path.startswith("detections/")
+    }
+
+
+def rows(output: str) -> list[dict[str, Any]]:
+    """All rows with their status, in order of id."""
+    found = []
+    for path, table in tables(output).items():
+        status = path.split("status=")[1].split("/")[0]
+        found += [row | {"status": status} for row in table.to_pylist()]
+    return sorted(found, key=lambda row: int(row["image_id"]))
+
+
+def by_name(output: str) -> dict[str, dict[str, Any]]:
+    """The rows by the last part of their URI."""
+    return {row["image_uri"].rsplit("/", 1)[-1]: row for row in rows(output)}
