@@ -178,8 +178,10 @@ def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
     try:
         retrying(lambda: fs.pipe_file(path, data, mode="create"))
         return True
-    except FileExistsError:
-        return False
+    except OSError as error:
+        if isinstance(error, FileExistsError) or _http_status(error) in (409, 412):
+            return False
+        raise
 
 
 def delete(fs: AbstractFileSystem, path: str) -> None:

@@ -1,0 +1,101 @@
+"""Kills: SIGKILL of the driver and all its processes at random moments, then the same command."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.outputs import files, rows, tables
+
+IMAGES = 600
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.kill_target", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below one, found by their parents and by its session."""
+    parents: dict[int, tuple[int, int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            parents[int(entry.name)] = (int(fields[1]), int(fields[3]))
+    found = {pid}
+    while True:
+        more = {p for p, (parent, session) in parents.items() if parent in found or session in found}
+        if more <= found:
+            return sorted(found)
+        found |= more
+
+
+def kill_tree(process: subprocess.Popen[str]) -> None:
+    for pid in descendants(process.pid):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process.communicate()
+
+
+def committed(output: str) -> int:
+    return sum(path.startswith("detections/") for path in files(output))
+
+
+def check_exactly_once(output: str, images: int, failed: int) -> None:
+    found = rows(output)
+    assert [row["image_id"] for row in found] == list(range(images))
+    assert sum(row["status"] == "error" for row in found) == failed
+    assert len({table.schema for table in tables(output).values()}) == 1
+    assert "_SUCCESS" in files(output)
+
+
+def kill_and_resume(s3: Any, bucket: str, photograph: bytes, kills: int, seed: int) -> int:
+    """Runs with kills until one gets through; returns how many kills hit a run at work."""
+    for number in range(IMAGES):
+        body = photograph if number % 40 else b"broken"
+        s3.put_object(Bucket=bucket, Key=f"images/{number:04d}.jpg", Body=body)
+    output, random_moment = f"s3://{bucket}/labels", random.Random(seed)
+    at_work = 0
+    for _ in range(kills):
+        process = start(f"s3://{bucket}/images/", output)
+        before, deadline = committed(output), time.monotonic() + 120
+        while committed(output) == before and process.poll() is None:
+            assert time.monotonic() < deadline, "the run did not begin to write"
+            time.sleep(0.1)
+        time.sleep(random_moment.uniform(0, 2))
+        at_work += process.poll() is None
+        kill_tree(process)
+    process = start(f"s3://{bucket}/images/", output)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    check_exactly_once(output, IMAGES, IMAGES // 40)
+    return at_work
+
+
+def test_two_kills(s3: Any, bucket: str, photographs: dict[str, bytes]) -> None:
+    assert kill_and_resume(s3, bucket, photographs["rocket.jpg"], kills=2, seed=0)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_five_kills(s3: Any, bucket: str, photographs: dict[str, bytes], seed: int) -> None:
+    hit = kill_and_resume(s3, bucket, photographs["rocket.jpg"], kills=5, seed=seed)
+    print(f"\n{hit} kills at work of 5; {IMAGES} ids in the output, each once")
