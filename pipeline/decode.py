@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ BITS_PER_SAMPLE = 258
 Image.init()  # registers all formats; Image.open with `formats` fails on one not yet loaded
 # The size is checked against max_pixels here, for every image and without a mere warning.
 Image.MAX_IMAGE_PIXELS = None
+# A damaged EXIF block says nothing about the pixels, and a million of them would fill the log.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class DecodeError(Exception):
@@ -36,8 +39,8 @@ class Header:
 
     Attributes:
         image: Pillow's lazy image.
-        width: in pixels, upright.
-        height: in pixels, upright.
+        width: in pixels, upright as far as the header tells (a PNG's EXIF may come last).
+        height: likewise.
     """
 
     image: Image.Image
@@ -64,8 +67,10 @@ def read_header(data: bytes | memoryview, max_pixels: int) -> Header:
     if width * height > max_pixels:
         message = f"{width}x{height} is over max_pixels, which is {max_pixels}"
         raise DecodeError("too_many_pixels", message)
-    # TIFF: Pillow already gives the size as a person sees it
-    if image.format != "TIFF" and _orientation(image) >= 5:
+    # Pillow gives a TIFF's size as a person sees it; a PNG's EXIF may come after the pixels, and
+    # asking too early would make Pillow remember that there is none
+    known = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+    if known and _orientation(image) >= 5:
         width, height = height, width
     return Header(image, width, height)
 
@@ -114,7 +119,8 @@ _TRANSPOSE = {
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation 1 to 8; 1 where there is none, or junk."""
     try:
-        value = image.getexif().get(ORIENTATION, 1)
+        # the base class's method, for PNG's own loads the pixels and so may fail for other reasons
+        value = Image.Image.getexif(image).get(ORIENTATION, 1)
     except Exception:  # a damaged EXIF block says nothing about the pixels
         return 1
     return value if value in _TRANSPOSE else 1

@@ -103,15 +103,15 @@ class Detector:
         """
         outcomes = [Outcome() for _ in range(rows.num_rows)]
         for group, decoded in self._decoded(self._planned(rows, outcomes)):
+            by_shape: dict[tuple[int, int], list[tuple[Outcome, np.ndarray]]] = {}
             for outcome, pixels in zip(group, decoded, strict=True):
                 if isinstance(pixels, DecodeError):
                     outcome.error = ("decode", pixels.code, str(pixels))
-            ready = [
-                (outcome, pixels)
-                for outcome, pixels in zip(group, decoded, strict=True)
-                if not isinstance(pixels, DecodeError)
-            ]
-            self._forward(ready)
+                else:  # not always the planned shape: a header may tell too little
+                    shape = self.engine.padded_shape(*pixels.shape[:2])
+                    by_shape.setdefault(shape, []).append((outcome, pixels))
+            for ready in by_shape.values():
+                self._forward(ready)
             failed = sum(outcome.error is not None for outcome in group)
             self.progress.add(images=len(group), errors=failed)
         yield self._table(rows, outcomes)
@@ -178,7 +178,7 @@ class Detector:
 
     def _forward(self, ready: list[tuple[Outcome, np.ndarray]]) -> None:
         """Run the network on images of one padded shape, in halves where memory is short."""
-        waiting = deque([ready] if ready else [])
+        waiting = deque([ready])
         while waiting:
             part = waiting.popleft()
             try:

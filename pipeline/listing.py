@@ -32,7 +32,8 @@ def list_files(fs: AbstractFileSystem, path: str, extensions: tuple[str, ...]) -
     else:
         entries = (entry for entry in _walk(fs, path))
     for name, size in entries:
-        if name.rpartition("/")[2].rpartition(".")[2].lower() in extensions:
+        _, dot, extension = name.rpartition("/")[2].rpartition(".")
+        if dot and extension.lower() in extensions:
             yield name, size
 
 

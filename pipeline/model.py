@@ -25,7 +25,8 @@ from pipeline.config import Config, UsageError
 
 ARCHITECTURE = "fasterrcnn_resnet50_fpn_v2"
 CLASSIFIER = "roi_heads.box_predictor.cls_score.weight"
-BUILDER_ONLY = ("weights_backbone", "num_classes", "progress")
+# what the builder takes for training or downloading; inference from a state dict needs none of it
+BUILDER_ONLY = ("weights_backbone", "trainable_backbone_layers", "num_classes", "progress")
 
 
 @dataclass(frozen=True)

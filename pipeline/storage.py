@@ -70,7 +70,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _http_status(error: BaseException) -> int | None:
+def http_status(error: BaseException) -> int | None:
+    """The status of the HTTP response behind an error, if there is one."""
     for cause in _causes(error):
         response = getattr(cause, "response", None)
         if isinstance(response, dict):
@@ -88,7 +89,7 @@ def classify(error: BaseException) -> tuple[str, bool]:
     Looks at the HTTP status and error code of the underlying response where there is one, for
     file systems hide them behind an OSError.
     """
-    status = _http_status(error)
+    status = http_status(error)
     text = " ".join(str(cause) for cause in _causes(error))
     names = {type(cause).__name__ for cause in _causes(error)}
     if status == 429 or any(word in text for word in THROTTLED):
@@ -179,7 +180,7 @@ def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
         retrying(lambda: fs.pipe_file(path, data, mode="create"))
         return True
     except OSError as error:
-        if isinstance(error, FileExistsError) or _http_status(error) in (409, 412):
+        if isinstance(error, FileExistsError) or http_status(error) in (409, 412):
             return False
         raise
 

@@ -1,0 +1,66 @@
+"""What a configuration refuses, each in one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Config, UsageError, from_yaml
+
+
+@pytest.mark.parametrize(
+    "options,complaint",
+    [
+        ({"limit": 0}, "limit must be a whole number above 0"),
+        ({"replicas": 1.5}, "replicas must be a whole number"),
+        ({"gpus_per_replica": -1}, "gpus_per_replica must be a number above 0"),
+        ({"gpus_per_replica": 1.5}, "fraction of one GPU or a whole number"),
+        ({"max_error_rate": 2}, "within 0 and 1"),
+        ({"device": "tpu"}, "auto, cuda or cpu"),
+        ({"uri_column": "a", "bytes_column": "b"}, "not both"),
+        ({"extensions": []}, "at least one"),
+        ({"extensions": 3}, "list of words"),
+        ({"input": "s3://key:secret@bucket/x"}, "holds credentials"),
+        ({"model": {"min_szie": 3}}, "did you mean 'min_size'"),
+        ({"model": {"min_size": "big"}}, "model.min_size must be of type int"),
+        ({"model": {"box_nms_thresh": True}}, "must be of type float"),
+        ({"input": ""}, "must be a path or URL"),
+    ],
+)
+def test_refused(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        Config(**({"input": "in", "output": "out"} | options))
+
+
+def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = Config(input="in/", output="out/", weights="model.pth", extensions=("JPG", ".png"))
+    assert config.input == f"{tmp_path}/in" and config.output == f"{tmp_path}/out"
+    assert config.weights == f"{tmp_path}/model.pth"
+    assert config.extensions == ("jpg", "png")
+    assert Config(input="s3://b/x/", output="s3://b/y/").input == "s3://b/x/"
+
+
+def test_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("input: in\nmodel:\n  min_size: 400\n")
+    assert from_yaml(str(path)) == {"input": "in", "model": {"min_size": 400}}
+    path.write_text("inptu: in\n")
+    with pytest.raises(UsageError, match="unknown key 'inptu' .did you mean 'input'"):
+        from_yaml(str(path))
+    path.write_text("!!python/object/apply:os.system ['true']")
+    with pytest.raises(UsageError, match="cannot read"):
+        from_yaml(str(path))
+    path.write_text("- a\n- b\n")
+    with pytest.raises(UsageError, match="must hold"):
+        from_yaml(str(path))
+    with pytest.raises(UsageError, match="cannot read"):
+        from_yaml(str(tmp_path / "absent.yaml"))
+
+
+def test_limits_are_no_part_of_the_identity() -> None:
+    one, other = (Config(input="a", output="b", max_pixels=n) for n in (10, 20))
+    assert one.identity() == other.identity()
+    assert one.identity() != Config(input="a", output="b", limit=3).identity()

@@ -1,0 +1,195 @@
+"""Every form of input, into a manifest; and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import manifest, storage
+from pipeline.config import Config, UsageError
+
+
+def listed(tmp_path: Path, **options: Any) -> tuple[pa.Table, manifest.Manifest]:
+    """The manifest of an input, written and read back."""
+    config = Config(output=str(tmp_path / "out"), **options)
+    fs, folder = storage.filesystem(f"{config.output}/_run")
+    found = manifest.write(config, fs, folder)
+    assert manifest.load(fs, folder) == found
+    assert manifest.count(config).rows == found.rows
+    groups = range(0, found.rows, manifest.GROUP_ROWS)
+    read = [manifest.read_rows(fs, folder, start, manifest.GROUP_ROWS) for start in groups]
+    return pa.concat_tables(read), found
+
+
+def uris(tmp_path: Path, **options: Any) -> list[str]:
+    table, _ = listed(tmp_path, **options)
+    assert table["image_id"].to_pylist() == list(range(table.num_rows))
+    return [uri.removeprefix(f"{tmp_path}/") for uri in table["image_uri"].to_pylist()]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("b.jpg", "a.PNG", "_x/.hidden.webp", "deep/er/c.jpeg", "notes.txt", "jpg", "d.gif"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12345")
+    return tmp_path / "in"
+
+
+def test_folder(tree: Path, tmp_path: Path) -> None:
+    (tree / "loop").symlink_to(tree)
+    (tree / "linked.jpg").symlink_to(tree / "b.jpg")
+    (tree / "dangling.jpg").symlink_to(tree / "gone.jpg")
+    table, _ = listed(tmp_path, input=str(tree))
+    sizes = {Path(row["image_uri"]).name: row["size_bytes"] for row in table.to_pylist()}
+    assert sizes == {"a.PNG": 5, "b.jpg": 5, "d.gif": 5, ".hidden.webp": 5, "c.jpeg": 5,
+                     "linked.jpg": 5, "dangling.jpg": None}  # fmt: skip
+
+
+def test_extensions_limit_and_globs(tree: Path, tmp_path: Path) -> None:
+    assert uris(tmp_path, input=str(tree), extensions=["jpg", "txt"]) == ["in/b.jpg", "in/notes.txt"]
+    assert len(uris(tmp_path, input=str(tree), limit=2)) == 2
+    assert uris(tmp_path, input=f"{tree}/*.jpg") == ["in/b.jpg"]
+    assert uris(tmp_path, input=f"{tree}/**/*.jp*g") == ["in/b.jpg", "in/deep/er/c.jpeg"]
+    assert uris(tmp_path, input=f"{tree}/b.jpg") == ["in/b.jpg"]
+    (tree / "[x]").mkdir()
+    (tree / "[x]" / "e.jpg").write_bytes(b"1")
+    assert uris(tmp_path, input=f"{tree}/[x]") == ["in/[x]/e.jpg"]
+
+
+def test_s3(s3: Any, bucket: str, tmp_path: Path) -> None:
+    keys = [f"images/{number:04d}.jpg" for number in range(1100)]  # over one page of 1000
+    for key in [*keys, "images2/x.jpg", "images.jpg", "one.jpg", "deep/a/b.png", "deep/c.txt"]:
+        s3.put_object(Bucket=bucket, Key=key, Body=b"123")
+    root = f"s3://{bucket}"
+    assert uris(tmp_path, input=f"{root}/images/") == [f"{root}/{key}" for key in keys]
+    assert uris(tmp_path, input=f"{root}/images") == [f"{root}/{key}" for key in keys]
+    assert uris(tmp_path, input=f"{root}/one.jpg") == [f"{root}/one.jpg"]
+    assert uris(tmp_path, input=f"{root}/**/b.png") == [f"{root}/deep/a/b.png"]
+    assert uris(tmp_path, input=f"{root}/images/000?.jpg") == [f"{root}/{key}" for key in keys[:10]]
+    assert len(uris(tmp_path, input=root)) == 1104
+    table, _ = listed(tmp_path, input=f"{root}/one.jpg")
+    assert table["size_bytes"].to_pylist() == [3]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "csv.gz", "jsonl", "txt"])
+def test_tables(kind: str, tmp_path: Path) -> None:
+    names = ["a.jpg", "s3://b/c, d.jpg", "/abs/é.jpg", "a.jpg", "http://h/x?y=1#z"]
+    path = tmp_path / f"list.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({"uri": names, "split": list("tvtvt")}), path)
+    elif kind.startswith("csv"):
+        text = "split,uri\n" + "".join(f't,"{name}"\n' for name in names)
+        path.write_bytes(gzip.compress(text.encode()) if kind == "csv.gz" else text.encode())
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps({"uri": n, "split": "t"}) + "\n" for n in names))
+    else:
+        path.write_text("\n".join(names))
+    carry = {} if kind == "txt" else {"carry": ["split"]}
+    table, found = listed(tmp_path, input=str(path), **carry)
+    assert table["image_uri"].to_pylist() == [f"{tmp_path}/a.jpg", *names[1:3], names[4]]
+    assert found.duplicates == 1 and found.columns == list(carry.get("carry", []))
+    assert carry == {} or table["split"].to_pylist()[0] == "t"
+
+
+def test_uri_column_nulls_and_folders_of_tables(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    for part in range(2):
+        table = pa.table({"link": [f"/{part}.jpg", None, ""], "n": pa.array([1, None, 3])})
+        pq.write_table(table, tmp_path / "tables" / f"{part}.parquet")
+    table, found = listed(
+        tmp_path, input=str(tmp_path / "tables"), uri_column="link", carry=["n"]
+    )
+    # a row without URI is a row all the same, and no repetition of another one
+    assert table["image_uri"].to_pylist() == ["/0.jpg", "", "", "/1.jpg", "", ""]
+    assert table["n"].to_pylist() == [1, None, 3] * 2 and found.duplicates == 0
+
+
+def test_many_repetitions(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).integers(0, 30_000, 100_000)
+    pq.write_table(pa.table({"uri": [f"/{n}.jpg" for n in numbers]}), tmp_path / "t.parquet")
+    first_seen = list(dict.fromkeys(f"/{n}.jpg" for n in numbers))
+    table, found = listed(tmp_path, input=str(tmp_path / "t.parquet"))
+    assert table["image_uri"].to_pylist() == first_seen
+    assert found.duplicates == 100_000 - len(first_seen)
+
+
+def test_embedded_bytes(tmp_path: Path) -> None:
+    for part in range(2):
+        images = [{"bytes": b"%d" % n, "path": f"{n}.jpg"} for n in range(5)]
+        table = pa.table({"image": images, "label": list(range(5))})
+        pq.write_table(table, tmp_path / f"{part}.parquet", row_group_size=2)
+    table, found = listed(
+        tmp_path, input=f"{tmp_path}/*.parquet", bytes_column="image", carry=["label"]
+    )
+    assert found.rows == 10 and found.columns == ["label"]
+    assert table["image_uri"].to_pylist()[4:6] == [
+        f"{tmp_path}/0.parquet#4", f"{tmp_path}/1.parquet#0"
+    ]  # fmt: skip
+    assert table["row_group"].to_pylist()[:5] == [0, 0, 1, 1, 2]
+    assert table["row"].to_pylist()[:5] == [0, 1, 0, 1, 0]
+    assert table["label"].to_pylist() == [*range(5), *range(5)]
+
+
+def test_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "PART_ROWS", 1024)
+    (tmp_path / "t.txt").write_text("\n".join(f"/{n}.jpg" for n in range(5000)))
+    assert uris(tmp_path, input=str(tmp_path / "t.txt")) == [f"/{n}.jpg" for n in range(5000)]
+
+
+@pytest.mark.parametrize(
+    "content,options,complaint",
+    [
+        (b"a,b\n1,2\n", {}, "no column named .* choose one .* uri_column: a, b"),
+        (b"a,b\n1,2\n", {"uri_column": "c"}, "has no column 'c'; it has a, b"),
+        (b"uri,b\n1,2\n", {"carry": ["x"]}, "has no column 'x'"),
+        (b"uri,width\n1,2\n", {"carry": ["width"]}, "cannot be carried"),
+        (b"", {}, "cannot read"),
+        (b'uri,b\n"x', {}, "cannot read|no images"),
+        (b"uri,b\n", {}, "no images"),
+    ],
+)
+def test_unusable_tables(
+    content: bytes, options: dict[str, Any], complaint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(UsageError, match=complaint):
+        listed(tmp_path, input=str(tmp_path / "t.csv"), **options)
+
+
+def test_unusable_inputs(s3: Any, bucket: str, tree: Path, tmp_path: Path,
+                         monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    def complaint(**options: Any) -> str:
+        with pytest.raises(UsageError) as error:
+            listed(tmp_path, **options)
+        return str(error.value)
+
+    assert "absent: it does not exist" in complaint(input=str(tree / "absent"))
+    assert "no images under" in complaint(input=str(tree), extensions=["bmp"])
+    assert "looked for bmp" in complaint(input=str(tree), extensions=["bmp"])
+    assert "does not exist" in complaint(input="s3://no-such-bucket-here/x/")
+    assert f"no images under s3://{bucket}/x/" in complaint(input=f"s3://{bucket}/x/")
+    assert "cannot open zz://x" in complaint(input="zz://x")
+    assert "is a listing" in complaint(input=str(tree), carry=["x"])
+    broken = tmp_path / "t.parquet"
+    broken.write_bytes(b"PAR1 no, it is not")
+    assert "cannot read" in complaint(input=str(broken))
+    pq.write_table(pa.table({"image": ["text"]}), broken)
+    assert "not image bytes" in complaint(input=str(broken), bytes_column="image")
+    assert "has no column 'x'" in complaint(input=str(broken), bytes_column="x")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nokey")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nosecret")
+    storage.fsspec.filesystem("s3").clear_instance_cache()
+    try:
+        assert "no permission" in complaint(input=f"s3://{bucket}/")
+    finally:
+        storage.fsspec.filesystem("s3").clear_instance_cache()
+
+
