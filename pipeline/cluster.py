@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 import ray
+from ray._private.log import PlainRayHandler
 
 from pipeline import storage
 from pipeline.config import Config, UsageError
@@ -57,10 +58,8 @@ def connect() -> None:
             raise UsageError(f"cannot reach the Ray cluster: {storage.explain(error)}") from error
     # Ray Data's own lines go to its log file; the run's progress is ours to tell
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler) and not isinstance(
-            handler, logging.FileHandler
-        ):
-            handler.setLevel(logging.ERROR)
+        if isinstance(handler, PlainRayHandler):
+            handler.setLevel(logging.CRITICAL)
 
 
 def place(config: Config) -> Placement:

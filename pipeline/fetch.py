@@ -53,10 +53,24 @@ class Fetch:
     """
 
     def __init__(
-        self, config: Config, run_folder: str, done: ray.ObjectRef, progress: Progress
+        self,
+        config: Config,
+        run_folder: str,
+        first_id: int,
+        done: ray.ObjectRef,
+        progress: Progress,
     ) -> None:
+        """
+        Args:
+            config: the run's.
+            run_folder: URL of `OUTPUT/_run`.
+            first_id: of the slice.
+            done: [rows of the slice] bool, the images that are finished.
+            progress: counters.
+        """
         self.config = config
         self.run_folder = run_folder
+        self.first_id = first_id
         self.done = ray.get(done)
         self.progress = progress
         self.filesystems: dict[str, AbstractFileSystem] = {}
@@ -79,7 +93,7 @@ class Fetch:
     def _fetch(self, start: int, rows: int) -> Iterator[pa.Table]:
         fs, folder = storage.filesystem(self.run_folder)
         table = manifest.read_rows(fs, folder, start, rows)
-        offset = start % manifest.SLICE_ROWS
+        offset = start - self.first_id
         table = table.filter(pa.array(~self.done[offset : offset + table.num_rows]))
         if "source_uri" in table.column_names:
             outcomes: Iterator[Fetched] = self._embedded(table)

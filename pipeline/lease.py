@@ -42,8 +42,11 @@ class Lease:
     def __enter__(self) -> Lease:
         self.token = uuid.uuid4().hex
         self.renewals = 0
-        while not storage.create(self.fs, self.path, self._content()):
-            self._wait_for_end()
+        try:
+            while not storage.create(self.fs, self.path, self._content()):
+                self._wait_for_end()
+        except OSError as error:
+            raise storage.unusable("write to", self.url, error) from error
         self.lost = False
         self.released = threading.Event()
         self.thread = threading.Thread(target=self._renew, daemon=True)

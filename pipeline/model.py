@@ -139,11 +139,7 @@ def _from_file(url: str) -> tuple[dict[str, torch.Tensor], str]:
     except UsageError:
         raise
     except Exception as error:  # each file system has its own
-        code, _ = storage.classify(error)
-        reason = {"not_found": "it does not exist", "forbidden": "no permission"}.get(code)
-        raise UsageError(
-            f"cannot read weights {url}: {reason or storage.explain(error)}"
-        ) from error
+        raise storage.unusable("read", f"weights {url}", error) from error
     return _parse(url, data), hashlib.sha256(data).hexdigest()
 
 

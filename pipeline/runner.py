@@ -5,11 +5,11 @@ The only module that knows Ray Data.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ import ray
 import ray.data
 from fsspec import AbstractFileSystem
 
-from pipeline import cluster, manifest, model, record, schema, sources, storage
+from pipeline import cluster, manifest, model, record, schema, storage
 from pipeline.config import Config, RunError, UsageError
 from pipeline.detector import Detector, EngineFactory, Replica
 from pipeline.engine import Engine
@@ -121,19 +121,19 @@ def run(
     try:
         with Lease(output.fs, f"{output.run}/lease.json", config.output) as lease:
             return Run(config, weights, output, placement, make_engine, lease).go(started)
-    except ray.exceptions.RayTaskError as error:
-        raise RunError(f"a worker failed: {storage.explain(error.cause)}") from error
-    except ray.exceptions.RayError as error:
-        raise RunError(f"Ray gave up: {storage.explain(error)}") from error
-    except OSError as error:
-        raise RunError(f"{config.output}: {storage.explain(error)}") from error
+    except (ray.exceptions.RayError, OSError) as error:
+        log.debug("traceback", exc_info=True)
+        cause = getattr(error, "cause", None) or error
+        reason = f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
+    gc.collect()  # the actors of a failed execution hold their CPUs until its frames are gone
+    raise RunError(f"the run to {config.output} broke off: {reason}")
 
 
 def _existing(output: Output, config: Config, weights: model.Weights) -> record.Record | None:
     try:
         known = record.load(output.fs, output.run)
     except (OSError, ValueError, TypeError) as error:
-        raise sources.unreadable(f"{config.output}/_run/run.json", error) from error
+        raise storage.unusable("read", f"{config.output}/_run/run.json", error) from error
     if known:
         record.check_same(known, config, weights)
     return known
@@ -184,9 +184,11 @@ class Run:
         self.record = _existing(self.output, config, self.weights) or record.new(
             config, self.weights
         )
+        listing_started = time.monotonic()
         self.manifest = manifest.load(fs, self.output.run) or manifest.write(
             config, fs, self.output.run
         )
+        listed = time.monotonic() - listing_started
         _preview(config, self.weights, self.placement, self.manifest)
         record.begin(self.record, config, self.placement)
         if config.retries_failures and not self.record.retry_from:
@@ -205,7 +207,8 @@ class Run:
                 finished = loaded.pop() if loaded else self._finished(index)
                 self._process(finished)
                 self._seal(finished)
-        record.end(self.record, reporter.sums, time.monotonic() - started)
+        sums = {**reporter.sums, "seconds_list": listed}
+        record.end(self.record, sums, time.monotonic() - started)
         self._complete()
         processed = int(reporter.sums.get("written", 0))
         return _summary(self.record, config, processed, started)
@@ -241,6 +244,7 @@ class Run:
             ):
                 for name, table in by_file(summary):
                     finished.add(name, table)
+            gc.collect()  # and so do those of one that came to its end
             if finished.missing == before:
                 raise RunError(f"{before:,} images came to no end; nothing was written for them")
 
@@ -252,8 +256,16 @@ class Run:
         context.target_max_block_size = BLOCK_BYTES
         progress = Progress(self.counters)
         range_rows = self._range_rows(finished)
+        ranges = _ranges(finished, range_rows)
         replica = Replica(
             config, placement.device, placement.threads, placement.micro_batch, self.record.run_id
+        )
+        fetch_arguments = (
+            config,
+            f"{config.output}/_run",
+            finished.first_id,
+            ray.put(finished.done.copy()),
+            progress,
         )
         carried = self._carried(finished)
         writer = Writer(
@@ -261,14 +273,13 @@ class Run:
             schema.with_carried(carried, record.detector(config, self.weights)), progress,
         )  # fmt: skip
         return (
-            ray.data.from_arrow(list(_ranges(finished, range_rows)))
+            # of all sources the one that needs no CPU, which the replicas may hold already
+            ray.data.from_items(ranges, override_num_blocks=min(len(ranges), MAX_BLOCKS))
             .map_batches(
                 Fetch,
                 batch_size=1,
                 batch_format="pyarrow",
-                fn_constructor_args=(
-                    config, f"{config.output}/_run", ray.put(finished.done.copy()), progress,
-                ),
+                fn_constructor_args=fetch_arguments,
                 num_cpus=cluster.FETCH_CPUS,
                 compute=_pool(placement.fetchers),
             )
@@ -338,13 +349,9 @@ def _pool(size: int) -> ray.data.ActorPoolStrategy:
     )
 
 
-def _ranges(finished: Finished, rows: int) -> Iterator[pa.Table]:
-    """Tables (start, rows) of the ranges of ids with anything missing, in at most MAX_BLOCKS."""
+def _ranges(finished: Finished, rows: int) -> list[dict[str, int]]:
+    """The ranges of ids with anything missing."""
     padded = np.ones(-(-finished.rows // rows) * rows, bool)
     padded[: finished.rows] = finished.done
-    open_ranges = np.flatnonzero(~padded.reshape(-1, rows).all(axis=1))
-    starts = open_ranges * rows + finished.first_id
-    per_block = -(-len(starts) // MAX_BLOCKS)
-    for first in range(0, len(starts), per_block):
-        block = starts[first : first + per_block]
-        yield pa.table({"start": block, "rows": np.full(len(block), rows, np.int64)})
+    missing = np.flatnonzero(~padded.reshape(-1, rows).all(axis=1))
+    return [{"start": int(index) * rows + finished.first_id, "rows": rows} for index in missing]

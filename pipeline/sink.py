@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable
@@ -59,6 +60,7 @@ class Writer:
         Raises:
             LeaseLost: another run took over.
         """
+        started = time.monotonic()
         fs, root = storage.filesystem(self.output)
         if holder(fs, f"{root}/_run/lease.json") != self.token:
             raise LeaseLost("another run took this output over")
@@ -70,7 +72,7 @@ class Writer:
                 storage.put(fs, f"{root}/detections/{name}", encode(part, self.schema))
                 names = pa.array([name] * part.num_rows, pa.string())
                 summaries.append(part.select(SUMMARY).append_column("file", names))
-        self.progress.add(written=rows.num_rows)
+        self.progress.add(written=rows.num_rows, seconds_write=time.monotonic() - started)
         self.progress.flush()
         return pa.concat_tables(summaries)
 

@@ -61,16 +61,6 @@ def open_source(config: Config) -> Source:
     return Source(LISTED, lambda: _listing(config, fs, path))
 
 
-def unreadable(url: str, error: Exception) -> UsageError:
-    """The clear line for an input that cannot be read."""
-    reasons = {
-        "not_found": "it does not exist",
-        "forbidden": "no permission; check the credentials and the policy of the bucket",
-    }
-    code, _ = storage.classify(error)
-    return UsageError(f"cannot read {url}: {reasons.get(code, storage.explain(error))}")
-
-
 # ------------------------------------------------------------------------------- listing
 
 
@@ -85,7 +75,7 @@ def _listing(config: Config, fs: AbstractFileSystem, path: str) -> Iterator[pa.T
                 yield pa.table([uris, sizes], schema=LISTED)
                 uris, sizes = [], []
     except OSError as error:
-        raise unreadable(config.input, error) from error
+        raise storage.unusable("read", config.input, error) from error
     if uris:
         yield pa.table([uris, sizes], schema=LISTED)
 
@@ -106,7 +96,7 @@ def _table_files(config: Config, fs: AbstractFileSystem, path: str) -> list[str]
     try:
         files = [name for name, _ in list_files(fs, path, extensions) if _is_table(name)]
     except OSError as error:
-        raise unreadable(config.input, error) from error
+        raise storage.unusable("read", config.input, error) from error
     if not files:
         raise UsageError(f"no table ({', '.join(extensions)}) at {config.input}")
     return files
@@ -117,7 +107,7 @@ def _table(config: Config, fs: AbstractFileSystem, path: str) -> Source:
     try:
         dataset = _dataset(fs, files)
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(config.input, error) from error
+        raise storage.unusable("read", config.input, error) from error
     uri_column = config.uri_column or _uri_column(config, dataset.schema)
     carried = _carried(config, dataset.schema, uri_column)
     folder = posixpath.dirname(storage.url_of(fs, files[0]))
@@ -131,7 +121,7 @@ def _table(config: Config, fs: AbstractFileSystem, path: str) -> Source:
                 sizes = pa.nulls(len(uris), pa.int64())
                 yield pa.table([uris, sizes, *batch.columns[1:]], schema=schema)
         except (OSError, pa.ArrowException) as error:
-            raise unreadable(config.input, error) from error
+            raise storage.unusable("read", config.input, error) from error
 
     return Source(schema, read, may_repeat=True)
 
@@ -195,7 +185,7 @@ def _embedded(config: Config, fs: AbstractFileSystem, path: str) -> Source:
         with fs.open(files[0]) as file:
             table_schema = pq.ParquetFile(file).schema_arrow
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(config.input, error) from error
+        raise storage.unusable("read", config.input, error) from error
     carried = _carried(config, table_schema, config.bytes_column)
     _check_bytes(config, table_schema.field(config.bytes_column).type)
     schema = pa.schema([*LISTED, *EMBEDDED, *carried])
@@ -207,7 +197,7 @@ def _embedded(config: Config, fs: AbstractFileSystem, path: str) -> Source:
                     for table in _row_groups(pq.ParquetFile(file), list(config.carry)):
                         yield _located(table, storage.url_of(fs, name), schema)
             except (OSError, pa.ArrowException) as error:
-                raise unreadable(storage.url_of(fs, name), error) from error
+                raise storage.unusable("read", storage.url_of(fs, name), error) from error
 
     return Source(schema, read)
 

@@ -120,6 +120,16 @@ def explain(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
 
+def unusable(action: str, url: str, error: BaseException) -> UsageError:
+    """The clear line for what cannot be read or written."""
+    reasons = {
+        "not_found": "it does not exist",
+        "forbidden": "no permission; check the credentials and the policy of the bucket",
+    }
+    code, _ = classify(error)
+    return UsageError(f"cannot {action} {url}: {reasons.get(code, explain(error))}")
+
+
 RETRY_WAIT = tenacity.wait_random_exponential(multiplier=0.2, max=20)
 
 

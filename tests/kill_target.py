@@ -1,4 +1,4 @@
-"""A run that costs little a image, for tests to kill: `python -m tests.kill_target INPUT OUTPUT`."""
+"""A cheap run for tests to kill: `python -m tests.kill_target INPUT OUTPUT`."""
 
 from __future__ import annotations
 

@@ -14,11 +14,10 @@ import pyarrow.parquet as pq
 def files(output: str) -> dict[str, bytes]:
     """Path below the output -> content, of every file there."""
     if output.startswith("s3://"):
-        name, _, prefix = output.removeprefix("s3://").partition("/")
-        bucket = boto3.resource("s3").Bucket(name)
+        bucket, prefix = _bucket(output)
         return {
-            entry.key.removeprefix(prefix).lstrip("/"): entry.get()["Body"].read()
-            for entry in bucket.objects.filter(Prefix=f"{prefix}/")
+            entry.key.removeprefix(prefix): entry.get()["Body"].read()
+            for entry in bucket.objects.filter(Prefix=prefix)
         }
     found = {}
     for folder, _, names in os.walk(output):
@@ -27,6 +26,17 @@ def files(output: str) -> dict[str, bytes]:
             with open(path, "rb") as file:
                 found[os.path.relpath(path, output)] = file.read()
     return found
+
+
+def committed(output: str) -> int:
+    """Number of detections files in an output on S3 that may be changing."""
+    bucket, prefix = _bucket(output)
+    return sum(1 for _ in bucket.objects.filter(Prefix=f"{prefix}detections/"))
+
+
+def _bucket(output: str) -> tuple[Any, str]:
+    name, _, prefix = output.removeprefix("s3://").partition("/")
+    return boto3.resource("s3").Bucket(name), f"{prefix}/"
 
 
 def tables(output: str) -> dict[str, pa.Table]:

@@ -93,7 +93,9 @@ def test_first_frame(photograph: Image.Image) -> None:
 
 def png(width: int, height: int, depth: int, color: int, rows: bytes, interlace: int = 0) -> bytes:
     def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlace)
     parts = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]

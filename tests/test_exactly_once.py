@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.outputs import files, rows, tables
+from tests.outputs import committed, files, rows, tables
 
 IMAGES = 600
 
@@ -40,7 +40,9 @@ def descendants(pid: int) -> list[int]:
             parents[int(entry.name)] = (int(fields[1]), int(fields[3]))
     found = {pid}
     while True:
-        more = {p for p, (parent, session) in parents.items() if parent in found or session in found}
+        more = {
+            p for p, (parent, session) in parents.items() if parent in found or session in found
+        }
         if more <= found:
             return sorted(found)
         found |= more
@@ -53,10 +55,6 @@ def kill_tree(process: subprocess.Popen[str]) -> None:
         except ProcessLookupError:
             continue
     process.communicate()
-
-
-def committed(output: str) -> int:
-    return sum(path.startswith("detections/") for path in files(output))
 
 
 def check_exactly_once(output: str, images: int, failed: int) -> None:

@@ -100,9 +100,10 @@ def fetched(tmp_path: Path, source: str, **options: Any) -> list[dict[str, Any]]
     fs, folder = storage.filesystem(f"{config.output}/_run")
     found = manifest.write(config, fs, folder)
     done = ray.put(np.zeros(found.rows, bool))
-    stage = fetch.Fetch(config, f"{config.output}/_run", done, Silent())  # type: ignore[arg-type]
+    stage = fetch.Fetch(config, f"{config.output}/_run", 0, done, Silent())  # type: ignore[arg-type]
     ranges = pa.table({"start": [0], "rows": [128]})
-    return pa.concat_tables(stage(ranges)).to_pylist()
+    rows: list[dict[str, Any]] = pa.concat_tables(stage(ranges)).to_pylist()
+    return rows
 
 
 def of_uris(tmp_path: Path, uris: list[str], **options: Any) -> list[dict[str, Any]]:
@@ -187,7 +188,7 @@ def test_finished_images_are_not_read_again(server: str, tmp_path: Path) -> None
     fs, folder = storage.filesystem(f"{config.output}/_run")
     manifest.write(config, fs, folder)
     done = ray.put(np.arange(10) % 2 == 0)
-    stage = fetch.Fetch(config, f"{config.output}/_run", done, Silent())  # type: ignore[arg-type]
+    stage = fetch.Fetch(config, f"{config.output}/_run", 0, done, Silent())  # type: ignore[arg-type]
     rows = pa.concat_tables(stage(pa.table({"start": [0], "rows": [8]}))).to_pylist()
     assert [row["image_id"] for row in rows] == [1, 3, 5, 7]
     assert len(Server.requests) == 4

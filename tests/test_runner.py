@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from PIL import Image
+from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
 
-from pipeline import Config, UsageError, run
+from pipeline import Config, RunError, UsageError, run, runner, sink
+from pipeline.engine import Boxes
+from pipeline.runner import Summary
+from tests.conftest import SMALL
 from tests.engines import PixelEngine
 from tests.outputs import by_name, files, rows, tables
 
 
-def fast(**options: Any) -> Config:
-    return Config(weights="random:0", **options)
+def go(engine: Any = PixelEngine, **options: Any) -> Summary:
+    summary: Summary | None = run(Config(weights="random:0", **options), engine)
+    assert summary
+    return summary
 
 
-def test_s3_prefix_with_failures(cluster: None, s3: Any, bucket: str, photographs: dict[str, bytes]) -> None:
+def record(output: object) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(Path(f"{output}/_run/run.json").read_text())
+    return content
+
+
+def test_an_s3_prefix_with_failures(
+    cluster: None, s3: Any, bucket: str, photographs: dict[str, bytes]
+) -> None:
     for name, data in photographs.items():
         s3.put_object(Bucket=bucket, Key=f"images/{name}", Body=data)
-    s3.put_object(Bucket=bucket, Key="images/deep/a b+c%2F?#ü.jpg", Body=photographs["rocket.jpg"])
+    odd = "deep/a b+c%2F?#ü.jpg"
+    s3.put_object(Bucket=bucket, Key=f"images/{odd}", Body=photographs["rocket.jpg"])
     s3.put_object(Bucket=bucket, Key="images/zero.jpg", Body=b"")
     s3.put_object(Bucket=bucket, Key="images/page.jpg", Body=b"<html>not found</html>")
     s3.put_object(Bucket=bucket, Key="images/cut.png", Body=photographs["coffee.png"][:5000])
@@ -30,8 +49,7 @@ def test_s3_prefix_with_failures(cluster: None, s3: Any, bucket: str, photograph
     s3.put_object(Bucket=bucket, Key="images2/other.jpg", Body=photographs["rocket.jpg"])
 
     output = f"s3://{bucket}/labels"
-    summary = run(fast(input=f"s3://{bucket}/images/", output=output), PixelEngine)
-    assert summary
+    summary = go(input=f"s3://{bucket}/images/", output=output)
     found = by_name(output)
     assert summary.images == len(found) == len(rows(output)) == len(photographs) + 4
     assert summary.errors == {"truncated": 1, "empty": 1, "not_an_image": 1}
@@ -43,6 +61,234 @@ def test_s3_prefix_with_failures(cluster: None, s3: Any, bucket: str, photograph
     assert (rocket["status"], rocket["width"], rocket["height"]) == ("ok", 640, 427)
     assert rocket["image_uri"] == f"s3://{bucket}/images/rocket.jpg"
     assert rocket["image_bytes"] == len(photographs["rocket.jpg"])
-    assert found["a b+c%2F?#ü.jpg"]["detections"] == rocket["detections"]
+    assert found[odd.split("/")[1]]["detections"] == rocket["detections"]
     assert "_SUCCESS" in files(output)
     assert not any(path.endswith("lease.json") for path in files(output))
+
+
+def test_the_real_network(cluster: None, folder: Path, tmp_path: Path) -> None:
+    """Each row holds what `model([image])` gives, computed here without the pipeline."""
+    options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
+    summary = run(Config(weights="random:0", model=SMALL, **options))
+    assert summary and summary.errors == {}
+    torch.manual_seed(0)
+    model = fasterrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, **SMALL).eval()
+    found = by_name(str(tmp_path / "out"))
+    for path in folder.iterdir():
+        array = np.asarray(Image.open(path).convert("RGB")).copy()
+        with torch.inference_mode():
+            expected = model([torch.from_numpy(array).permute(2, 0, 1) / 255])[0]
+        row = found[path.name]
+        assert [d["label_id"] for d in row["detections"]] == expected["labels"].tolist()
+        boxes = [[d[c] for c in ("xmin", "ymin", "xmax", "ymax")] for d in row["detections"]]
+        np.testing.assert_allclose(boxes, expected["boxes"].numpy(), atol=0.05)
+        assert row["num_detections"] == len(boxes) > 0
+    (table,) = tables(str(tmp_path / "out")).values()
+    detector = json.loads(table.schema.metadata[b"detector"])
+    assert detector["trained"] is False and detector["options"]["min_size"] == 128
+    assert detector["categories"]["1"] == "person"
+
+
+def test_a_complete_output(
+    cluster: None, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
+    first = go(**options)
+    before = files(str(tmp_path / "out"))
+    (folder / "new.jpg").write_bytes(b"")  # not seen: the manifest is the run's
+    with caplog.at_level(logging.INFO):
+        again = go(**options)
+    assert "complete already; nothing to do" in caplog.text
+    assert again.processed == 0 and again.images == first.images == first.processed
+    assert files(str(tmp_path / "out")) == before
+    with pytest.raises(UsageError, match="belongs to another run: limit was None and is now 3"):
+        go(**options, limit=3)
+    with pytest.raises(UsageError, match="model was {} and is now {'min_size': 99}"):
+        go(**options, model={"min_size": 99})
+    with pytest.raises(UsageError, match="weights was .* choose another output"):
+        run(Config(weights="random:1", **options), PixelEngine)
+    assert files(str(tmp_path / "out")) == before
+
+
+class Failing(PixelEngine):
+    """An engine whose replica gives up at the second batch."""
+
+    calls = 0
+
+    def __call__(self, images: Any) -> list[Boxes]:
+        self.calls += 1
+        if self.calls > 2:
+            raise torch.AcceleratorError("an illegal memory access was encountered")
+        return super().__call__(images)
+
+
+def test_a_failed_run_continues(cluster: None, folder: Path, tmp_path: Path) -> None:
+    for number in range(60):
+        (folder / f"{number}.jpg").write_bytes((folder / "rocket.jpg").read_bytes())
+    options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
+    with pytest.raises(RunError, match="illegal memory access"):
+        go(Failing, **options, rows_per_file=2)
+    assert not (tmp_path / "out/_SUCCESS").exists()
+    assert not (tmp_path / "out/_run/lease.json").exists()
+    kept = [row["image_id"] for row in rows(str(tmp_path / "out"))]
+    summary = go(**options)
+    assert summary.processed == summary.images - len(kept)
+    found = rows(str(tmp_path / "out"))
+    assert [row["image_id"] for row in found] == list(range(summary.images))
+    content = record(tmp_path / "out")
+    assert len(content["attempts"]) == 2 and len({row["run_id"] for row in found}) == 1
+    assert content["counts"]["images"] == summary.images
+
+
+def test_retry_of_the_failures(cluster: None, folder: Path, tmp_path: Path) -> None:
+    (folder / "late.jpg").write_bytes(b"")
+    (folder / "never.jpg").write_bytes(b"")
+    output = tmp_path / "out"
+    options: dict[str, Any] = {"input": str(folder), "output": str(output)}
+    failures = {"input": f"{output}/detections/status=error", "output": str(output)}
+    with pytest.raises(UsageError, match="not complete; finish that run"):
+        go(**failures)
+    first = go(**options)
+    assert first.errors == {"empty": 2}
+    (folder / "late.jpg").write_bytes((folder / "rocket.jpg").read_bytes())
+    second = go(**failures)
+    assert second.processed == 2 and second.errors == {"empty": 1}
+    found = by_name(str(output))
+    assert len(rows(str(output))) == len(found) == first.images
+    assert found["late.jpg"]["status"] == "ok" and found["never.jpg"]["status"] == "error"
+    # the same limits need not hold in a retry, and the original command finds all done
+    assert go(**failures, max_pixels=1000).processed == 1
+    assert go(**options).processed == 0
+    (folder / "never.jpg").write_bytes((folder / "rocket.jpg").read_bytes())
+    assert go(**failures).errors == {}
+    assert go(**failures).processed == 0
+    assert not list((output / "detections/status=error").iterdir())
+
+
+def test_an_interrupted_retry_continues(
+    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "late.jpg").write_bytes(b"")
+    output = tmp_path / "out"
+    options: dict[str, Any] = {"input": str(folder), "output": str(output)}
+    failures = {"input": f"{output}/detections/status=error", "output": str(output)}
+    images = go(**options).images
+    (folder / "late.jpg").write_bytes((folder / "rocket.jpg").read_bytes())
+    for name in ("_process", "_seal", "_complete"):
+        with monkeypatch.context() as patch:
+            patch.setattr(runner.Run, name, _interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                go(**failures)
+        assert not (output / "_SUCCESS").exists()
+    assert go(**options).errors == {}  # the original command finishes a retry, too
+    assert [row["image_id"] for row in rows(str(output))] == list(range(images))
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_failures_into_another_output(cluster: None, folder: Path, tmp_path: Path) -> None:
+    (folder / "empty.jpg").write_bytes(b"")
+    go(input=str(folder), output=str(tmp_path / "out"))
+    summary = go(
+        input=f"{tmp_path}/out/detections/status=error", output=str(tmp_path / "other"),
+        carry=[],
+    )  # fmt: skip
+    assert summary.images == 1 and summary.errors == {"empty": 1}
+
+
+def test_several_slices(
+    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (runner.manifest, sink):
+        monkeypatch.setattr(module, "SLICE_ROWS", 512)
+    uris = [f"{folder}/rocket.jpg?{number}" for number in range(1100)]
+    uris[0], uris[600], uris[1099] = (
+        f"{folder}/{n}" for n in ("coffee.png", "chelsea.png", "moon.png")
+    )
+    (tmp_path / "list.txt").write_text("\n".join(uris))
+    summary = go(input=str(tmp_path / "list.txt"), output=str(tmp_path / "out"))
+    assert summary.images == 1100 and summary.errors == {"not_found": 1097}
+    assert [row["image_id"] for row in rows(str(tmp_path / "out"))] == list(range(1100))
+    assert len(list((tmp_path / "out/_run/slices").iterdir())) == 3
+
+
+def test_carried_columns_and_embedded_bytes(
+    cluster: None, photographs: dict[str, bytes], tmp_path: Path
+) -> None:
+    images = [{"bytes": data, "path": name} for name, data in photographs.items()]
+    table = pa.table({"image": images, "label": pa.array(range(len(images)), pa.int16())})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=3)
+    go(input=str(tmp_path / "t.parquet"), output=str(tmp_path / "out"), bytes_column="image",
+       carry=["label"])  # fmt: skip
+    found = rows(str(tmp_path / "out"))
+    assert [row["label"] for row in found] == list(range(len(images)))
+    assert [row["image_bytes"] for row in found] == [len(data) for data in photographs.values()]
+    (written,) = tables(str(tmp_path / "out")).values()
+    assert written.schema.field("label").type == pa.int16()
+    assert written.column_names[-1] == "label"
+
+
+def test_the_record_explains_the_run(cluster: None, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\n".join([*map(str, folder.iterdir())] * 2))
+    summary = go(input=str(tmp_path / "list.txt"), output=str(tmp_path / "out"))
+    content = record(tmp_path / "out")
+    (attempt,) = content["attempts"]
+    assert summary.duplicates == content["counts"]["duplicates"] == len(list(folder.iterdir()))
+    assert content["counts"]["ok"] == summary.images and content["config"]["input"]
+    assert len(content["weights"]["sha256"]) == 64
+    assert {"torch", "ray", "pyarrow", "python"} <= set(attempt["versions"])
+    assert attempt["images"] == summary.images and attempt["bytes_read"] > 100_000
+    assert {"wall", "list", "fetch", "decode", "forward", "write"} <= set(attempt["seconds"])
+
+
+def test_dry_run(
+    cluster: None, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        config = Config(input=str(folder), output=str(tmp_path / "out"), weights="random:0")
+        assert run(config, dry_run=True) is None
+    assert f"{len(list(folder.iterdir()))} images" in caplog.text and "UNTRAINED" in caplog.text
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_at_once(cluster: None, folder: Path, tmp_path: Path) -> None:
+    class Nested(PixelEngine): ...
+
+    options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
+    fs, root = runner.storage.filesystem(options["output"])
+    with (
+        runner.Lease(fs, f"{root}/_run/lease.json", options["output"]),
+        pytest.raises(UsageError, match="another run .* is writing"),
+    ):
+        go(**options)
+
+
+def test_what_the_cluster_cannot_run(cluster: None, folder: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
+    with pytest.raises(UsageError, match="the cluster has no GPU; pass --device cpu"):
+        go(**options, device="cuda")
+    with pytest.raises(UsageError, match="too small to ever start: a replica needs 2 CPUs"):
+        go(**options, cpus_per_replica=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written(
+    cluster: None, bucket: str, folder: Path, tmp_path: Path, no_rights: None
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot (read|write to) .*file.*NotADirectoryError"):
+        go(input=str(folder), output=str(tmp_path / "file"))
+    with pytest.raises(UsageError, match="cannot read .*run.json: no permission"):
+        go(input=str(folder), output=f"s3://{bucket}/out")
+
+
+def test_images_of_equal_name(cluster: None, folder: Path, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (10, 10), "white").save(buffer, "PNG")
+    for place in ("a", "b"):
+        (folder / place).mkdir()
+        (folder / place / "same.png").write_bytes(buffer.getvalue())
+    summary = go(input=f"{folder}/*/same.png", output=str(tmp_path / "out"))
+    assert summary.images == 2

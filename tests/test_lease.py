@@ -1,0 +1,83 @@
+"""One run at a time: who holds the output, who waits, who takes over."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import lease as module
+from pipeline import storage
+from pipeline.config import UsageError
+from pipeline.lease import Lease, holder
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, str]:
+    if request.param == "local":
+        return storage.filesystem(f"{tmp_path}/lease.json")
+    request.getfixturevalue("s3")
+    return storage.filesystem(f"s3://{request.getfixturevalue('bucket')}/lease.json")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.2)
+    monkeypatch.setattr(module, "STALE_SECONDS", 4.0)
+
+
+def foreign(place: tuple[Any, str], **changes: Any) -> dict[str, Any]:
+    owner = {"token": "other", "host": "far", "pid": 1, "process": "elsewhere", "renewals": 3}
+    owner |= changes
+    storage.put(*place, json.dumps(owner).encode())
+    return owner
+
+
+def test_held_then_released(place: tuple[Any, str]) -> None:
+    with Lease(*place, "output") as lease:
+        assert holder(*place) == lease.token
+        with pytest.raises(UsageError, match=r"another run \(process \d+ on .*wait for its end"):
+            Lease(*place, "output").__enter__()
+        assert holder(*place) == lease.token
+    assert holder(*place) is None
+
+
+def test_a_lease_that_stands_still_is_taken_over(place: tuple[Any, str]) -> None:
+    foreign(place)
+    with Lease(*place, "output") as lease:
+        assert holder(*place) == lease.token
+
+
+def test_a_dead_process_of_this_machine_is_replaced_at_once(
+    place: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STALE_SECONDS", 600.0)
+    code = (
+        "import os; from pipeline.lease import _process; print(os.getpid(), _process(os.getpid()))"
+    )
+    output = subprocess.check_output([sys.executable, "-c", code], text=True)
+    pid, _, process = output.strip().partition(" ")
+    foreign(place, pid=int(pid), process=process)
+    with Lease(*place, "output") as lease:
+        assert holder(*place) == lease.token
+
+
+def test_a_lost_lease_is_left_alone(place: tuple[Any, str]) -> None:
+    with Lease(*place, "output"):
+        foreign(place)
+    assert holder(*place) == "other"
+
+
+def test_only_one_creates(place: tuple[Any, str]) -> None:
+    fs, path = place
+    assert storage.create(fs, path, b"1") and not storage.create(fs, path, b"2")
+    assert storage.get(fs, path) == b"1"
+    storage.put(fs, path, b"3")
+    assert storage.get(fs, path) == b"3"
+    storage.delete(fs, path)
+    storage.delete(fs, path)
+    assert storage.get(fs, path) is None
