@@ -111,7 +111,11 @@ def show(summary: Summary) -> None:
         print(f"rate        {rate:.2f} images/s over {summary.seconds:.0f} s, start-up included")
     print(f"output      {summary.output}/detections")
     folder = f"{summary.output}/detections"
-    print(f"look at it  python -c \"import pandas; print(pandas.read_parquet('{folder}'))\"")
+    columns = "['image_uri', 'num_detections', 'error_code']"
+    print(
+        f'look at it  python -c "import pyarrow.dataset as d; '
+        f"print(d.dataset('{folder}').head(20, columns={columns}).to_pandas().to_string())\""
+    )
     if failed:
         print(f"retry them  the same command with --input {folder}/status=error")
     if summary.exit_code == 3:

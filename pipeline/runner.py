@@ -1,7 +1,4 @@
-"""The composition: manifest, fetch, detect, write; slice by slice until every image has its row.
-
-The only module that knows Ray Data.
-"""
+"""A run from its start to `_SUCCESS`: begin or resume, slice by slice, seal, count."""
 
 from __future__ import annotations
 
@@ -12,27 +9,20 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import ray
-import ray.data
 from fsspec import AbstractFileSystem
 
 from pipeline import cluster, manifest, model, record, schema, storage
+from pipeline.chain import Chain
 from pipeline.config import Config, RunError, UsageError
-from pipeline.detector import Detector, EngineFactory, Replica
+from pipeline.detector import EngineFactory
 from pipeline.engine import Engine
-from pipeline.fetch import Fetch
 from pipeline.lease import Lease
 from pipeline.progress import Counters, Progress, Reporter
 from pipeline.sink import Finished, Writer, by_file
 
 log = logging.getLogger(__name__)
-
-MAX_RANGE_ROWS = 128
-MIN_RANGE_ROWS = 8
-MAX_BLOCKS = 2000
-BLOCK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -120,7 +110,7 @@ def run(
         return None
     try:
         with Lease(output.fs, f"{output.run}/lease.json", config.output) as lease:
-            return Run(config, weights, output, placement, make_engine, lease).go(started)
+            return Attempt(config, weights, output, placement).run(make_engine, lease, started)
     except (ray.exceptions.RayError, OSError) as error:
         log.debug("traceback", exc_info=True)
         cause = getattr(error, "cause", None) or error
@@ -167,28 +157,45 @@ def _preview(
 
 
 @dataclass
-class Run:
+class Attempt:
     """One attempt at a run, under its lease."""
 
     config: Config
     weights: model.Weights
     output: Output
     placement: cluster.Placement
-    make_engine: EngineFactory
-    lease: Lease
 
-    def go(self, started: float) -> Summary:
+    def run(self, make_engine: EngineFactory, lease: Lease, started: float) -> Summary:
         """Process what is missing, slice by slice, then declare the output complete."""
+        listed = self._begin()
+        counters = ray.remote(num_cpus=0)(Counters).remote()
+        chain = self._chain(make_engine, lease, Progress(counters))
+        pending = [index for index in self.manifest.slices if not self._sealed(index)]
+        first = [self._finished(index) for index in pending[:1]]
+        already = self.manifest.rows - sum(map(self.manifest.slice_rows, pending))
+        already += sum(finished.rows - finished.missing for finished in first)
+        with Reporter(counters, self.manifest.rows, already) as reporter:
+            for index in pending:
+                finished = first.pop() if first else self._finished(index)
+                self._process(chain, finished)
+                self._seal(finished)
+        sums = {**reporter.sums, "seconds_list": listed}
+        record.end(self.record, sums, time.monotonic() - started)
+        self._complete()
+        return _summary(self.record, self.config, int(sums.get("written", 0)), started)
+
+    def _begin(self) -> float:
+        """Find or make record and manifest; returns the seconds of listing."""
         fs, config = self.output.fs, self.config
         # read again: what was known before the lease may have changed
         self.record = _existing(self.output, config, self.weights) or record.new(
             config, self.weights
         )
-        listing_started = time.monotonic()
+        started = time.monotonic()
         self.manifest = manifest.load(fs, self.output.run) or manifest.write(
             config, fs, self.output.run
         )
-        listed = time.monotonic() - listing_started
+        listed = time.monotonic() - started
         _preview(config, self.weights, self.placement, self.manifest)
         record.begin(self.record, config, self.placement)
         if config.retries_failures and not self.record.retry_from:
@@ -196,26 +203,21 @@ class Run:
         self.record.counts = None
         record.save(self.record, fs, self.output.run)
         storage.delete(fs, self.output.success)
+        return listed
 
-        self.counters = ray.remote(num_cpus=0)(Counters).remote()
-        self.weights_ref = ray.put(self.weights)
-        pending = [index for index in self.manifest.slices if not self._sealed(index)]
-        loaded = [self._finished(index) for index in pending[:1]]
-        already = self._already(pending, loaded)
-        with Reporter(self.counters, self.manifest.rows, already) as reporter:
-            for index in pending:
-                finished = loaded.pop() if loaded else self._finished(index)
-                self._process(finished)
-                self._seal(finished)
-        sums = {**reporter.sums, "seconds_list": listed}
-        record.end(self.record, sums, time.monotonic() - started)
-        self._complete()
-        processed = int(reporter.sums.get("written", 0))
-        return _summary(self.record, config, processed, started)
-
-    def _already(self, pending: list[int], loaded: list[Finished]) -> int:
-        done = self.manifest.rows - sum(self.manifest.slice_rows(index) for index in pending)
-        return done + sum(finished.rows - finished.missing for finished in loaded)
+    def _chain(self, make_engine: EngineFactory, lease: Lease, progress: Progress) -> Chain:
+        first = manifest.read_rows(self.output.fs, self.output.run, 0, 1).schema
+        carried = pa.schema([first.field(name) for name in self.manifest.columns])
+        written = schema.with_carried(carried, record.detector(self.config, self.weights))
+        return Chain(
+            config=self.config,
+            placement=self.placement,
+            weights=ray.put(self.weights),
+            make_engine=make_engine,
+            writer=Writer(self.output.url, self.record.attempt, lease.token, written, progress),
+            run_id=self.record.run_id,
+            progress=progress,
+        )
 
     def _sealed(self, index: int) -> bool:
         data = storage.get(self.output.fs, self.output.slice_record(index))
@@ -235,79 +237,15 @@ class Run:
         finished.load()
         return finished
 
-    def _process(self, finished: Finished) -> None:
-        """Run the chain over what is missing, again if Ray lost a part of it."""
+    def _process(self, chain: Chain, finished: Finished) -> None:
+        """Execute the chain for what is missing, again if Ray lost a part of it."""
         while finished.missing:
             before = finished.missing
-            for summary in self._chain(finished).iter_batches(
-                batch_size=None, batch_format="pyarrow", prefetch_batches=0
-            ):
+            for summary in chain.execute(finished):
                 for name, table in by_file(summary):
                     finished.add(name, table)
-            gc.collect()  # and so do those of one that came to its end
             if finished.missing == before:
                 raise RunError(f"{before:,} images came to no end; nothing was written for them")
-
-    def _chain(self, finished: Finished) -> ray.data.Dataset:
-        """The way of an image: ranges of ids -> fetch -> detect -> write."""
-        config, placement = self.config, self.placement
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.target_max_block_size = BLOCK_BYTES
-        progress = Progress(self.counters)
-        range_rows = self._range_rows(finished)
-        ranges = _ranges(finished, range_rows)
-        replica = Replica(
-            config, placement.device, placement.threads, placement.micro_batch, self.record.run_id
-        )
-        fetch_arguments = (
-            config,
-            f"{config.output}/_run",
-            finished.first_id,
-            ray.put(finished.done.copy()),
-            progress,
-        )
-        carried = self._carried(finished)
-        writer = Writer(
-            config.output, self.record.attempt, self.lease.token,
-            schema.with_carried(carried, record.detector(config, self.weights)), progress,
-        )  # fmt: skip
-        return (
-            # of all sources the one that needs no CPU, which the replicas may hold already
-            ray.data.from_items(ranges, override_num_blocks=min(len(ranges), MAX_BLOCKS))
-            .map_batches(
-                Fetch,
-                batch_size=1,
-                batch_format="pyarrow",
-                fn_constructor_args=fetch_arguments,
-                num_cpus=cluster.FETCH_CPUS,
-                compute=_pool(placement.fetchers),
-            )
-            .map_batches(
-                Detector,
-                batch_size=range_rows,
-                batch_format="pyarrow",
-                fn_constructor_args=(replica, self.weights_ref, self.make_engine, progress),
-                num_cpus=placement.cpus,
-                num_gpus=placement.gpus or None,
-                compute=_pool(placement.replicas),
-            )
-            .map_batches(
-                writer,
-                batch_size=placement.rows_per_file,
-                batch_format="pyarrow",
-                num_cpus=cluster.WRITE_CPUS,
-            )
-        )  # fmt: skip
-
-    def _range_rows(self, finished: Finished) -> int:
-        """A power of two: small enough that every replica gets several ranges."""
-        wanted = finished.missing // (8 * self.placement.replicas)
-        return max(MIN_RANGE_ROWS, min(MAX_RANGE_ROWS, 1 << max(0, wanted.bit_length() - 1)))
-
-    def _carried(self, finished: Finished) -> pa.Schema:
-        first = manifest.read_rows(self.output.fs, self.output.run, finished.first_id, 1)
-        return pa.schema([first.schema.field(name) for name in self.manifest.columns])
 
     def _seal(self, finished: Finished) -> None:
         """Make sure that the slice's files hold each id once, and note its counts."""
@@ -337,21 +275,9 @@ class Run:
             "detections": detections,
             "duplicates": self.manifest.duplicates,
         }
-        self.record.retry_from = 0
         record.save(self.record, self.output.fs, self.output.run)
         storage.put(self.output.fs, self.output.success, b"")
-
-
-def _pool(size: int) -> ray.data.ActorPoolStrategy:
-    # two calls at once: one waits for its last reads, or decodes, while the other one works
-    return ray.data.ActorPoolStrategy(
-        size=size, max_tasks_in_flight_per_actor=4, max_concurrent_calls_per_actor=2
-    )
-
-
-def _ranges(finished: Finished, rows: int) -> list[dict[str, int]]:
-    """The ranges of ids with anything missing."""
-    padded = np.ones(-(-finished.rows // rows) * rows, bool)
-    padded[: finished.rows] = finished.done
-    missing = np.flatnonzero(~padded.reshape(-1, rows).all(axis=1))
-    return [{"start": int(index) * rows + finished.first_id, "rows": rows} for index in missing]
+        # last, so that the command of an interrupted retry finds it until then
+        if self.record.retry_from:
+            self.record.retry_from = 0
+            record.save(self.record, self.output.fs, self.output.run)

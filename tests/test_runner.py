@@ -176,7 +176,7 @@ def test_an_interrupted_retry_continues(
     (folder / "late.jpg").write_bytes((folder / "rocket.jpg").read_bytes())
     for name in ("_process", "_seal", "_complete"):
         with monkeypatch.context() as patch:
-            patch.setattr(runner.Run, name, _interrupt)
+            patch.setattr(runner.Attempt, name, _interrupt)
             with pytest.raises(KeyboardInterrupt):
                 go(**failures)
         assert not (output / "_SUCCESS").exists()

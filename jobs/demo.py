@@ -1,0 +1,76 @@
+"""The main job on the photographs that scikit-image ships, and a look at what came out."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+import pyarrow.dataset as ds
+import skimage
+
+from jobs import detect
+from pipeline import model
+from pipeline.config import Config, UsageError
+
+FOLDER = Path("demo")
+
+
+def copy_photographs() -> Path:
+    """The photographs among scikit-image's pictures, in a folder of their own."""
+    source = Path(skimage.__file__).parent / "data"
+    names = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png",
+             "motorcycle_left.png", "motorcycle_right.png", "rocket.jpg")  # fmt: skip
+    images = FOLDER / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copy(source / name, images / name)
+    return images
+
+
+def weights() -> str:
+    """COCO_V1, or where it cannot be had, untrained weights: said plainly, and only in a demo."""
+    try:
+        model.resolve(Config(input=".", output="."))
+        return "COCO_V1"
+    except UsageError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        print(
+            "demo: going on with random:0, an UNTRAINED network: every step of the run is real, "
+            "but its boxes and labels mean nothing",
+            file=sys.stderr,
+        )
+        return "random:0"
+
+
+def show(output: Path) -> None:
+    """A line an image: its size, how much was found, and the best of it."""
+    columns = ["image_uri", "width", "height", "num_detections", "detections", "error_code"]
+    rows = ds.dataset(output / "detections").to_table(columns=columns).to_pylist()
+    for row in sorted(rows, key=lambda row: str(row["image_uri"])):
+        name = Path(row["image_uri"]).name
+        if row["detections"] is None:
+            print(f"{name:24} failed: {row['error_code']}")
+            continue
+        best = ", ".join(f"{d['label']} {d['score']:.2f}" for d in row["detections"][:3])
+        size = f"{row['width']}x{row['height']}"
+        print(f"{name:24} {size:>9} {row['num_detections']:4} boxes   {best}")
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.WARNING)
+    chosen = weights()
+    output = FOLDER / f"labels-{chosen.replace(':', '-')}"
+    logging.getLogger().setLevel(logging.INFO)
+    flags = ["--input", str(copy_photographs()), "--output", str(output), "--weights", chosen]
+    print(f"demo: python -m jobs.detect {' '.join(flags)}", file=sys.stderr)
+    code = detect.main(flags)
+    if code == 0:
+        print()
+        show(output)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""The way of an image: fetch, detect, write. The only module that knows Ray Data."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+
+from pipeline import cluster
+from pipeline.config import Config
+from pipeline.detector import Detector, EngineFactory, Replica
+from pipeline.fetch import Fetch
+from pipeline.progress import Progress
+from pipeline.sink import Finished, Writer
+
+# images read, and handed to a replica, together
+MAX_RANGE_ROWS = 128
+MIN_RANGE_ROWS = 8
+# the driver keeps something for every block of an execution
+MAX_BLOCKS = 2000
+BLOCK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The stages of a run, to be executed slice by slice.
+
+    Attributes:
+        config: the run's.
+        placement: how many of what.
+        weights: reference to the `Weights`, which each node fetches once.
+        make_engine: builds the engine of each replica.
+        writer: the last stage.
+        run_id: for the rows.
+        progress: counters that all stages add to.
+    """
+
+    config: Config
+    placement: cluster.Placement
+    weights: ray.ObjectRef
+    make_engine: EngineFactory
+    writer: Writer
+    run_id: str
+    progress: Progress
+
+    def execute(self, finished: Finished) -> Iterator[pa.Table]:
+        """Process the images of a slice that are not finished; yields the writer's summaries.
+
+        Raises:
+            ray.exceptions.RayError: a stage failed in a way that is not one image's.
+        """
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.target_max_block_size = BLOCK_BYTES
+        yield from self._dataset(finished).iter_batches(
+            batch_size=None, batch_format="pyarrow", prefetch_batches=0
+        )
+        gc.collect()  # an execution's actors hold their CPUs until its last reference is gone
+
+    def _dataset(self, finished: Finished) -> ray.data.Dataset:
+        config, placement = self.config, self.placement
+        rows = self._range_rows(finished)
+        ranges = _ranges(finished, rows)
+        done = ray.put(finished.done.copy())
+        replica = Replica(
+            config, placement.device, placement.threads, placement.micro_batch, self.run_id
+        )
+        # of all sources the one that needs no CPU, which the replicas may hold already
+        source = ray.data.from_items(ranges, override_num_blocks=min(len(ranges), MAX_BLOCKS))
+        fetched = source.map_batches(
+            Fetch,
+            batch_size=1,
+            batch_format="pyarrow",
+            fn_constructor_args=(
+                config, f"{config.output}/_run", finished.first_id, done, self.progress
+            ),
+            num_cpus=cluster.FETCH_CPUS,
+            compute=_pool(placement.fetchers),
+        )  # fmt: skip
+        detected = fetched.map_batches(
+            Detector,
+            batch_size=rows,
+            batch_format="pyarrow",
+            fn_constructor_args=(replica, self.weights, self.make_engine, self.progress),
+            num_cpus=placement.cpus,
+            num_gpus=placement.gpus or None,
+            compute=_pool(placement.replicas),
+        )
+        return detected.map_batches(
+            self.writer,
+            batch_size=placement.rows_per_file,
+            batch_format="pyarrow",
+            num_cpus=cluster.WRITE_CPUS,
+        )
+
+    def _range_rows(self, finished: Finished) -> int:
+        """A power of two: small enough that every replica gets several ranges."""
+        wanted = finished.missing // (8 * self.placement.replicas)
+        return max(MIN_RANGE_ROWS, min(MAX_RANGE_ROWS, 1 << max(0, wanted.bit_length() - 1)))
+
+
+def _pool(size: int) -> ray.data.ActorPoolStrategy:
+    # two calls at once: one waits for its last reads, or decodes, while the other one works
+    return ray.data.ActorPoolStrategy(
+        size=size, max_tasks_in_flight_per_actor=4, max_concurrent_calls_per_actor=2
+    )
+
+
+def _ranges(finished: Finished, rows: int) -> list[dict[str, int]]:
+    """The ranges of ids with anything missing."""
+    padded = np.ones(-(-finished.rows // rows) * rows, bool)
+    padded[: finished.rows] = finished.done
+    missing = np.flatnonzero(~padded.reshape(-1, rows).all(axis=1))
+    return [{"start": int(index) * rows + finished.first_id, "rows": rows} for index in missing]

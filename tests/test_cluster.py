@@ -1,0 +1,90 @@
+"""Placement on clusters of many forms, by their resources alone; and the cluster file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from pipeline import Config, UsageError
+from pipeline.cluster import RESERVED_CPUS, Placement, place
+
+
+def placed(
+    monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], **options: Any
+) -> Placement:
+    alive = [{"Alive": True, "Resources": node} for node in nodes]
+    dead = [{"Alive": False, "Resources": {"CPU": 64, "GPU": 8}}]
+    monkeypatch.setattr(ray, "nodes", lambda: alive + dead)
+    placement = place(Config(input="i", output="o", **options))
+    total = sum(node.get("CPU", 0) for node in nodes)
+    # whatever is chosen, fetching and writing find room beside the replicas
+    used = placement.replicas * placement.cpus + placement.fetchers * 0.25 + 0.25
+    assert used <= total and RESERVED_CPUS == 0.5
+    return placement
+
+
+@pytest.mark.parametrize(
+    "nodes,replicas,cpus",
+    [
+        ([{"CPU": 1}], 1, 0.5),
+        ([{"CPU": 2}], 1, 1.5),
+        ([{"CPU": 4}], 1, 3.5),
+        ([{"CPU": 8}], 2, 3.5),
+        ([{"CPU": 16}], 4, 3.5),
+        ([{"CPU": 0}, {"CPU": 8}, {"CPU": 8}], 4, 3.5),
+        ([{"CPU": 8, "GPU": 1}], 1, 4),
+        ([{"CPU": 2, "GPU": 1}], 1, 1.5),
+        ([{"CPU": 96, "GPU": 8}], 8, 4),
+        ([{"CPU": 0}] + [{"CPU": 8, "GPU": 1}] * 5, 5, 4),
+        ([{"CPU": 4, "GPU": 4}], 4, 0.75),
+    ],
+)
+def test_defaults(
+    monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], replicas: int, cpus: float
+) -> None:
+    placement = placed(monkeypatch, nodes)
+    assert (placement.replicas, placement.cpus) == (replicas, cpus)
+    assert placement.device == ("cuda" if any("GPU" in node for node in nodes) else "cpu")
+
+
+def test_shares_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"CPU": 16.0, "GPU": 2.0}]
+    assert placed(monkeypatch, nodes, gpus_per_replica=0.5).replicas == 4
+    assert placed(monkeypatch, nodes, gpus_per_replica=2).replicas == 1
+    assert placed(monkeypatch, nodes, device="cpu").gpus == 0
+
+
+def test_no_more_replicas_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert placed(monkeypatch, [{"CPU": 8}], replicas=50).replicas == 2
+    assert placed(monkeypatch, [{"CPU": 8}], replicas=1).replicas == 1
+    assert placed(monkeypatch, [{"CPU": 8}], replicas=5, cpus_per_replica=1).replicas == 5
+
+
+@pytest.mark.parametrize(
+    "nodes,options,complaint",
+    [
+        ([{"CPU": 2}], {"cpus_per_replica": 2}, "needs 2 CPUs on one node"),
+        ([{"CPU": 4}] * 3, {"cpus_per_replica": 5}, "the largest node has 4 CPUs"),
+        ([{"CPU": 8}], {"device": "cuda"}, "has no GPU"),
+        ([{"CPU": 8, "GPU": 1}], {"gpus_per_replica": 2}, "and 2 GPUs on one node"),
+        ([{"CPU": 0.5}], {}, "too small to ever start"),
+    ],
+)
+def test_too_small(
+    monkeypatch: pytest.MonkeyPatch,
+    nodes: list[dict[str, float]],
+    options: dict[str, Any],
+    complaint: str,
+) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        placed(monkeypatch, nodes, **options)
+
+
+def test_the_cluster_file_is_one_for_ray() -> None:
+    content = yaml.safe_load((Path(__file__).parents[1] / "cluster.yaml").read_text())
+    validate_config(prepare_config(content))

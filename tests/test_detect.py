@@ -1,0 +1,129 @@
+"""The command: its exit codes, its one line for every mistake, its last words."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jobs import detect
+from pipeline import Config, runner
+from tests.conftest import SMALL
+from tests.engines import PixelEngine
+
+
+def test_flags_before_yaml_before_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "input: a\noutput: b\nreplicas: 3\nlimit: 5\n"
+        "model: {min_size: 400, box_nms_thresh: 0.4}\nfetch_concurrency: 8\n"
+    )
+    flags = ["--config", str(path), "--limit", "7", "--min-size", "300", "--score-threshold", "0.3"]
+    config, dry_run = detect.parse([*flags, "--extensions", "jpg", "png"])
+    assert not dry_run and config == Config(
+        input="a", output="b", replicas=3, limit=7, fetch_concurrency=8, extensions=("jpg", "png"),
+        model={"min_size": 300, "box_nms_thresh": 0.4, "box_score_thresh": 0.3},
+    )  # fmt: skip
+    assert detect.parse(["--input", "a", "--output", "b"])[0] == Config(input="a", output="b")
+
+
+@pytest.fixture
+def images(folder: Path, tmp_path: Path) -> dict[str, str]:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "x.jpg").write_bytes(b"")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "junk.parquet").write_bytes(b"junk")
+    (tmp_path / "bad.yaml").write_text("inptu: x\n")
+    (tmp_path / "model.yaml").write_text("model: {min_sise: 3}\n")
+    return {"in": str(folder), "dir": str(tmp_path), "broken": str(broken)}
+
+
+@pytest.mark.parametrize(
+    "flags,complaint",
+    [
+        ("--inptu x", "unknown argument '--inptu' (did you mean '--input'?)"),
+        ("--output o", "--input is missing"),
+        ("--input i --output o --limit many", "invalid int value: 'many'"),
+        ("--input i --output o --device tpu", "device must be auto, cuda or cpu"),
+        ("--config {dir}/bad.yaml", "unknown key 'inptu' (did you mean 'input'?)"),
+        ("--config {dir}/model.yaml --input i --output o", "did you mean 'min_size'?"),
+        ("--config {dir}/none.yaml", "cannot read --config"),
+        ("--input {dir}/none --output {dir}/o", "none: it does not exist"),
+        ("--input {dir}/broken --output {dir}/o --extensions tif", "no images under"),
+        ("--input s3://not-a-bucket-of-ours/x --output {dir}/o", "it does not exist"),
+        ("--input {in} --output {dir}/o --device cuda", "the cluster has no GPU"),
+        ("--input {in} --output {dir}/o --weights {dir}/other.pth", "are not of a fasterrcnn"),
+        ("--input {in} --output {dir}/o --weights {dir}/none.pth", "it does not exist"),
+        ("--input {dir}/junk.parquet --output {dir}/o", "cannot read"),
+        ("--input {dir}/t.csv --output {dir}/o", "has no column named"),
+        ("--input {dir}/t.csv --output {dir}/o --uri-column c", "has no column 'c'"),
+        ("--input {in} --output {dir}/o --cpus-per-replica 64", "too small to ever start"),
+    ],
+)
+def test_a_mistake_is_one_line_and_code_2(
+    cluster: None, images: dict[str, str], flags: str, complaint: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    arguments = [word.format(**images) for word in flags.split()]
+    weights = [] if "--weights" in flags else ["--weights", "random:0"]
+    assert detect.main([*arguments, *weights]) == 2
+    out, err = capfd.readouterr()
+    (line,) = [line for line in err.splitlines() if line.startswith("jobs.detect: ")]
+    assert complaint in line and "Traceback" not in err and out == ""
+
+
+def test_the_output_of_another_run(
+    cluster: None, images: dict[str, str], capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(runner.run, "__defaults__", (PixelEngine, False))
+    flags = ["--input", images["in"], "--output", f"{images['dir']}/o", "--weights", "random:0"]
+    assert detect.main(flags) == 0
+    assert "images      8" in capfd.readouterr().out
+    assert detect.main([*flags, "--limit", "3"]) == 2
+    assert "belongs to another run: limit was None and is now 3" in capfd.readouterr().err
+
+
+def test_too_many_errors(
+    cluster: None, images: dict[str, str], capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(runner.run, "__defaults__", (PixelEngine, False))
+    flags = ["--input", images["broken"], "--output", f"{images['dir']}/o", "--weights", "random:0"]
+    assert detect.main(flags) == 3
+    out, err = capfd.readouterr()
+    assert "errors      1 (empty 1)" in out and "--input" in out
+    assert "1 of 1 images failed, more than --max-error-rate 0.05 allows" in err
+    assert detect.main([*flags, "--max-error-rate", "1"]) == 0
+
+
+def test_the_command_from_outside(folder: Path, tmp_path: Path, s3: Any) -> None:
+    (tmp_path / "run.yaml").write_text(f"model: {SMALL}\nweights: random:0\n")
+    flags = {"--input": folder, "--output": tmp_path / "out", "--config": tmp_path / "run.yaml"}
+    arguments = [str(word) for flag in flags.items() for word in flag]
+    command = [sys.executable, "-m", "jobs.detect", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "images      8" in done.stdout and "errors      0" in done.stdout
+    for words in ("input ", "weights ", "UNTRAINED", "replicas ", "output "):
+        assert words in done.stderr
+    (look,) = [line for line in done.stdout.splitlines() if line.startswith("look at it")]
+    shown = subprocess.run(
+        look.removeprefix("look at it").strip().replace("python", sys.executable, 1),
+        shell=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert shown.returncode == 0 and "rocket.jpg" in shown.stdout
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        detect.main(["--help"])
+    assert stop.value.code == 0
+    assert "--input URL" in capsys.readouterr().out
