@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import sys
 from pathlib import Path
@@ -59,10 +58,8 @@ def show(output: Path) -> None:
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.WARNING)
     chosen = weights()
     output = FOLDER / f"labels-{chosen.replace(':', '-')}"
-    logging.getLogger().setLevel(logging.INFO)
     flags = ["--input", str(copy_photographs()), "--output", str(output), "--weights", chosen]
     print(f"demo: python -m jobs.detect {' '.join(flags)}", file=sys.stderr)
     code = detect.main(flags)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -57,10 +56,12 @@ class Chain:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.target_max_block_size = BLOCK_BYTES
-        yield from self._dataset(finished).iter_batches(
-            batch_size=None, batch_format="pyarrow", prefetch_batches=0
-        )
-        gc.collect()  # an execution's actors hold their CPUs until its last reference is gone
+        try:
+            yield from self._dataset(finished).iter_batches(
+                batch_size=None, batch_format="pyarrow", prefetch_batches=0
+            )
+        finally:
+            self.progress.dismiss()
 
     def _dataset(self, finished: Finished) -> ray.data.Dataset:
         config, placement = self.config, self.placement

@@ -82,6 +82,7 @@ class Detector:
     ) -> None:
         if replica.device == "cuda" and not torch.cuda.is_available():
             log.warning("this replica was given a GPU that torch cannot see")
+        progress.join()
         self.replica = replica
         loaded: Weights = ray.get(weights)
         self.categories = loaded.categories

@@ -68,6 +68,7 @@ class Fetch:
             done: [rows of the slice] bool, the images that are finished.
             progress: counters.
         """
+        progress.join()
         self.config = config
         self.run_folder = run_folder
         self.first_id = first_id

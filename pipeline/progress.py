@@ -17,10 +17,20 @@ LINE_SECONDS = 10.0
 
 
 class Counters:
-    """Actor: the sums of what all processes of a run report."""
+    """Actor: the sums of what all processes of a run report, and which of them are actors."""
 
     def __init__(self) -> None:
         self.sums: Counter[str] = Counter()
+        self.actors: list[Any] = []
+
+    def join(self, actor: Any) -> None:
+        self.actors.append(actor)
+
+    def dismiss(self) -> None:
+        """End all actors that have joined."""
+        for actor in self.actors:
+            ray.kill(actor)
+        self.actors = []
 
     def add(self, amounts: dict[str, float]) -> None:
         self.sums.update(amounts)
@@ -51,6 +61,18 @@ class Progress:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.counters = state["counters"]
         self._start()
+
+    def join(self) -> None:
+        """Make this process, an actor, one that ends when its execution does."""
+        self.counters.join.remote(ray.get_runtime_context().current_actor)
+
+    def dismiss(self) -> None:
+        """End the actors of an execution.
+
+        Left to itself, Ray Data ends them when Python has freed the last reference to the
+        execution. For one that failed that can be never, and their CPUs are held until then.
+        """
+        ray.get(self.counters.dismiss.remote())
 
     def add(self, **amounts: float) -> None:
         with self.lock:

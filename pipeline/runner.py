@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import time
@@ -18,7 +17,7 @@ from pipeline.chain import Chain
 from pipeline.config import Config, RunError, UsageError
 from pipeline.detector import EngineFactory
 from pipeline.engine import Engine
-from pipeline.lease import Lease
+from pipeline.lease import Lease, LeaseLost
 from pipeline.progress import Counters, Progress, Reporter
 from pipeline.sink import Finished, Writer, by_file
 
@@ -111,12 +110,10 @@ def run(
     try:
         with Lease(output.fs, f"{output.run}/lease.json", config.output) as lease:
             return Attempt(config, weights, output, placement).run(make_engine, lease, started)
-    except (ray.exceptions.RayError, OSError) as error:
+    except (ray.exceptions.RayError, OSError, LeaseLost) as error:
         log.debug("traceback", exc_info=True)
-        cause = getattr(error, "cause", None) or error
-        reason = f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
-    gc.collect()  # the actors of a failed execution hold their CPUs until its frames are gone
-    raise RunError(f"the run to {config.output} broke off: {reason}")
+        reason = storage.explain(getattr(error, "cause", None) or error)
+        raise RunError(f"the run to {config.output} broke off: {reason}") from error
 
 
 def _existing(output: Output, config: Config, weights: model.Weights) -> record.Record | None:
