@@ -128,8 +128,10 @@ def show(summary: Summary) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    level = os.environ.get("PRELABEL_LOG_LEVEL", "INFO")
-    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if os.environ.get("PRELABEL_DEBUG"):  # of ours alone: other libraries would log credentials
+        for name in ("pipeline", "jobs"):
+            logging.getLogger(name).setLevel("DEBUG")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     resume = "what is committed is kept; the same command continues"
     try:

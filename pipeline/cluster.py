@@ -76,7 +76,7 @@ def place(config: Config) -> Placement:
     share = config.gpus_per_replica if device == "cuda" else 0.0
     cpus = config.cpus_per_replica or _default_cpus(nodes, share)
     fit = _fitting(nodes, cpus, share)
-    if not fit:
+    if fit < 1:
         raise UsageError(_too_small(nodes, cpus, share))
     replicas = min(config.replicas or fit, fit)
     if config.replicas and config.replicas > fit:

@@ -117,7 +117,7 @@ class Config:
     micro_batch: int | None = None
     fetch_concurrency: int = 64
     fetch_attempts: int = 5
-    fetch_timeout: float = 60.0
+    fetch_timeout: float = 300.0
     max_object_bytes: int = 512 * 2**20
     max_pixels: int = 200_000_000
     rows_per_file: int | None = None
@@ -128,7 +128,8 @@ class Config:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, _checked_url(name, value))
-        object.__setattr__(self, "output", self.output.rstrip("/") or "/")
+        if "://" not in self.output or self.output.rstrip("/").partition("://")[2]:
+            object.__setattr__(self, "output", self.output.rstrip("/") or "/")
         object.__setattr__(self, "model", dict(self.model))
         for name in ("extensions", "carry"):
             object.__setattr__(self, name, _words(name, getattr(self, name)))
@@ -199,8 +200,12 @@ def _checked_url(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise UsageError(f"{name} must be a path or URL, not {value!r}")
     if "://" in value:
-        parts = urlsplit(value)
-        if parts.username or parts.password:
+        try:
+            parts = urlsplit(value)
+        except ValueError as error:
+            raise UsageError(f"{name} is no URL: {value!r} ({error})") from error
+        # in Azure's URLs a container stands before the @
+        if parts.password or (parts.username and parts.scheme in ("s3", "s3a", "http", "https")):
             raise UsageError(f"{name} holds credentials; give them by the environment instead")
         return os.path.abspath(parts.path) if parts.scheme == "file" else value
     if name == "weights" and (value in ("DEFAULT", "COCO_V1") or value.startswith("random:")):
@@ -212,7 +217,7 @@ def _words(name: str, value: Any) -> tuple[str, ...]:
     words = value.split() if isinstance(value, str) else value
     if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
         raise UsageError(f"{name} must be a list of words, not {value!r}")
-    return tuple(words)
+    return tuple(dict.fromkeys(words))
 
 
 def _check_model_options(options: Mapping[str, Any]) -> None:

@@ -74,7 +74,7 @@ class Fetch:
         self.first_id = first_id
         self.done = ray.get(done)
         self.progress = progress
-        self.filesystems: dict[str, AbstractFileSystem] = {}
+        self.largest = UNKNOWN_BYTES
         self.slots = asyncio.Semaphore(config.fetch_concurrency)
         self.threads = ThreadPoolExecutor(config.fetch_concurrency)
 
@@ -137,12 +137,14 @@ class Fetch:
         uris = table["image_uri"].to_pylist()
         sizes = table["size_bytes"].to_pylist()
         for uri, size in zip(uris, sizes, strict=True):
+            # where no size is known, it is taken to be that of the largest object so far
+            expected = size or self.largest
             read = asyncio.run_coroutine_threadsafe(self._read_with_retries(uri, size), loop)
-            window.append((read, size or UNKNOWN_BYTES))
-            ahead += size or UNKNOWN_BYTES
+            window.append((read, expected))
+            ahead += expected
             while window and (ahead > TABLE_BYTES or len(window) >= self.config.fetch_concurrency):
-                read, size = window.popleft()
-                ahead -= size
+                read, expected = window.popleft()
+                ahead -= expected
                 yield read.result()
         for read, _ in window:
             yield read.result()
@@ -182,27 +184,25 @@ class Fetch:
             else:
                 loop = asyncio.get_running_loop()
                 data = await loop.run_in_executor(self.threads, lambda: fs.cat_file(path, **span))
-        except OSError as error:
+        except Exception as error:
             if storage.http_status(error) == 416:  # the answer to any range of an empty object
                 return b""
             raise
         if len(data) > limit:
             raise FetchError("object_too_large", f"over max_object_bytes, which is {limit}")
+        self.largest = max(self.largest, len(data))
         return bytes(data)
 
     def _locate(self, uri: str) -> tuple[AbstractFileSystem, str]:
         if not uri:
             raise FetchError("no_uri", "the manifest has no URI in this row")
-        kind = storage.protocol(uri)
-        if kind == "file" and storage.protocol(self.config.input) != "file":
+        try:
+            fs, path = storage.filesystem(uri, self.config.fetch_concurrency)
+        except UsageError as error:
+            raise FetchError("unknown_protocol", str(error)) from error
+        if storage.is_local(fs) and storage.protocol(self.config.input) != "file":
             raise FetchError("uri_not_allowed", "a local file named by a remote manifest")
-        if kind not in self.filesystems:
-            try:
-                self.filesystems[kind], _ = storage.filesystem(uri, self.config.fetch_concurrency)
-            except UsageError as error:
-                raise FetchError("unknown_protocol", str(error)) from error
-        fs = self.filesystems[kind]
-        return fs, fs._strip_protocol(uri)
+        return fs, path
 
     def _embedded(self, table: pa.Table) -> Iterator[Fetched]:
         for place in table.select(list(manifest.LOCATION)).to_pylist():

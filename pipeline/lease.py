@@ -59,6 +59,14 @@ class Lease:
         if holder(self.fs, self.path) == self.token:
             storage.delete(self.fs, self.path)
 
+    def check(self) -> None:
+        """
+        Raises:
+            LeaseLost: another run took over.
+        """
+        if self.lost or holder(self.fs, self.path) != self.token:
+            raise LeaseLost("another run took this output over")
+
     def _content(self) -> bytes:
         owner = {
             "token": self.token,
@@ -77,7 +85,7 @@ class Lease:
                     return
                 self.renewals += 1
                 storage.put(self.fs, self.path, self._content())
-            except OSError as error:  # the writers check the lease themselves
+            except Exception as error:  # a store that fails for a while does not cost the lease
                 log.warning("the lease could not be renewed: %s", storage.explain(error))
 
     def _wait_for_end(self) -> None:

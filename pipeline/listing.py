@@ -24,15 +24,15 @@ def list_files(fs: AbstractFileSystem, path: str, extensions: tuple[str, ...]) -
     Raises:
         OSError: what the store says of a path that cannot be listed.
     """
-    wildcard = re.search(r"[*?\[]", path)
-    if wildcard and not (storage.is_local(fs) and os.path.exists(path)):
+    wildcard = None if "http" in fs.protocol else re.search(r"[*?\[]", path)
+    if wildcard and not storage.retrying(lambda: fs.exists(path)):
         matches = re.compile(glob_translate(path)).match
         folder = path[: wildcard.start()].rpartition("/")[0]
         entries = (entry for entry in _walk(fs, folder) if matches(entry[0]))
     else:
         entries = (entry for entry in _walk(fs, path))
     for name, size in entries:
-        _, dot, extension = name.rpartition("/")[2].rpartition(".")
+        _, dot, extension = storage.public(name).rpartition("/")[2].rpartition(".")
         if dot and extension.lower() in extensions:
             yield name, size
 
@@ -60,10 +60,12 @@ def _walk_local(path: str) -> Iterator[Entry]:
         subfolders.sort()
         for name in sorted(files):
             file = f"{folder.rstrip('/')}/{name}"
+            # a name that is no UTF-8 cannot stand in a table; its row will say "not found"
+            readable = file.encode("utf-8", "replace").decode()
             try:
-                yield file, os.stat(file).st_size
+                yield readable, os.stat(file).st_size
             except FileNotFoundError:  # a dangling link: reading it will say so in its row
-                yield file, None
+                yield readable, None
 
 
 def _raise(error: OSError) -> None:

@@ -38,11 +38,13 @@ class Manifest:
         rows: number of images; their ids are 0 to rows - 1.
         duplicates: rows of the input left out since their URI had come before.
         columns: names of the carried columns.
+        fingerprint: of the run that it belongs to.
     """
 
     rows: int
     duplicates: int
     columns: list[str]
+    fingerprint: str = ""
 
     @property
     def slices(self) -> range:
@@ -53,13 +55,14 @@ class Manifest:
         return min(SLICE_ROWS, self.rows - index * SLICE_ROWS)
 
 
-def load(fs: AbstractFileSystem, folder: str) -> Manifest | None:
-    """The manifest, or None if its writing has not come to an end."""
+def load(fs: AbstractFileSystem, folder: str, fingerprint: str) -> Manifest | None:
+    """The manifest of a run, or None if its writing has not come to an end."""
     data = storage.get(fs, f"{folder}/manifest.json")
-    return Manifest(**json.loads(data)) if data else None
+    found = Manifest(**json.loads(data)) if data else None
+    return found if found and found.fingerprint == fingerprint else None
 
 
-def write(config: Config, fs: AbstractFileSystem, folder: str) -> Manifest:
+def write(config: Config, fs: AbstractFileSystem, folder: str, fingerprint: str) -> Manifest:
     """List the input into the manifest's parts; what an interrupted listing left is replaced.
 
     Raises:
@@ -74,7 +77,7 @@ def write(config: Config, fs: AbstractFileSystem, folder: str) -> Manifest:
         counted.rows += part.num_rows
     _check_not_empty(config, counted)
     columns = [name for name in source.schema.names if name not in (*LISTED.names, *LOCATION)]
-    manifest = Manifest(counted.rows, counted.duplicates, columns)
+    manifest = Manifest(counted.rows, counted.duplicates, columns, fingerprint)
     storage.put(fs, f"{folder}/manifest.json", json.dumps(asdict(manifest)).encode())
     return manifest
 
@@ -117,9 +120,8 @@ class Counted:
 
 def _check_not_empty(config: Config, counted: Counted) -> None:
     if not counted.rows:
-        raise UsageError(
-            f"no images under {config.input} (looked for {', '.join(config.extensions)})"
-        )
+        where, wanted = storage.public(config.input), ", ".join(config.extensions)
+        raise UsageError(f"no images under {where} (looked for {wanted})")
 
 
 def _parts(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import io
 import json
@@ -11,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import numpy as np
 import torch
 from torchvision.models.detection import (
@@ -70,7 +70,7 @@ def resolve(config: Config) -> Weights:
         origin = config.weights
     else:
         state, sha256 = _from_file(config.weights)
-        origin = os.path.basename(config.weights)
+        origin = os.path.basename(storage.public(config.weights))
     options = {k: v for k, v in config.model.items() if k not in BUILDER_ONLY}
     options["num_classes"] = _checked_classes(config, state)
     _check_fit(config, state, options)
@@ -145,12 +145,14 @@ def _from_file(url: str) -> tuple[dict[str, torch.Tensor], str]:
 
 def _parse(url: str, data: bytes) -> dict[str, torch.Tensor]:
     try:
-        if url.endswith(".safetensors"):
+        if storage.public(url).endswith(".safetensors"):
             import safetensors.torch
 
             loaded: Any = safetensors.torch.load(data)
         else:
-            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            # torchvision's training script keeps its arguments in the checkpoint
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UsageError(
             f"weights {url} refused: the file is no plain state dict, and loading it could "
@@ -216,8 +218,8 @@ def _categories(config: Config, classes: int, names: list[str] | None) -> dict[i
             names = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1.meta["categories"]
         return dict(enumerate(names[1:], start=1)) if names else {}
     try:
-        with fsspec.open(config.categories, "r", encoding="utf-8") as file:
-            text = file.read()
+        fs, path = storage.filesystem(config.categories)
+        text = bytes(storage.retrying(lambda: fs.cat_file(path))).decode("utf-8")
         if config.categories.endswith(".json"):
             entries = json.loads(text)["categories"]
             found = {int(entry["id"]): str(entry["name"]) for entry in entries}

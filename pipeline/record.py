@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import platform
 import socket
-import sys
 import time
 import uuid
 from typing import Any
@@ -68,7 +68,13 @@ def identity(config: Config, weights: Weights) -> dict[str, Any]:
     """What decides a row: a run is continued only by one of the same identity."""
     categories = {str(k): v for k, v in weights.categories.items()}
     fields = config.identity() | {"weights": weights.sha256, "categories": categories}
+    fields["input"] = storage.public(config.input)
     return dict(json.loads(json.dumps(fields)))
+
+
+def fingerprint(record: Record) -> str:
+    """A digest of the identity, to tie other files to this run."""
+    return hashlib.sha256(json.dumps(record.identity, sort_keys=True).encode()).hexdigest()
 
 
 def load(fs: AbstractFileSystem, folder: str) -> Record | None:
@@ -103,6 +109,8 @@ def check_same(record: Record, config: Config, weights: Weights) -> None:
 def begin(record: Record, config: Config, placement: Placement) -> None:
     """Add this attempt."""
     record.config = json.loads(json.dumps(dataclasses.asdict(config)))
+    for name in ("input", "output", "weights"):
+        record.config[name] = storage.public(record.config[name])
     record.attempts.append(
         {
             "started": _now(),
@@ -110,7 +118,6 @@ def begin(record: Record, config: Config, placement: Placement) -> None:
             "host": socket.gethostname(),
             "placement": dataclasses.asdict(placement),
             "versions": {"python": platform.python_version(), **_versions()},
-            "command": [sys.argv[0].rsplit("/", 1)[-1], *sys.argv[1:]],
             "seconds": {},
         }
     )

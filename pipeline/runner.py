@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import time
@@ -104,8 +105,8 @@ def run(
     cluster.connect()
     placement = cluster.place(config)
     if dry_run:
-        found = manifest.load(output.fs, output.run) or manifest.count(config)
-        _preview(config, weights, placement, found)
+        found = known and manifest.load(output.fs, output.run, record.fingerprint(known))
+        _preview(config, weights, placement, found or manifest.count(config))
         return None
     try:
         with Lease(output.fs, f"{output.run}/lease.json", config.output) as lease:
@@ -146,7 +147,9 @@ def _preview(
     repeated = f" ({found.duplicates:,} repeated URIs left out)" if found.duplicates else ""
     share = f"{placement.gpus:g} GPU, " if placement.gpus else ""
     untrained = "" if weights.trained else "; UNTRAINED, its boxes mean nothing"
-    log.info("input     %s: %s images%s", config.input, f"{found.rows:,}", repeated)
+    what = "the failures among " if config.retries_failures else ""
+    log.info("input     %s: %s%s images%s", storage.public(config.input), what,
+             f"{found.rows:,}", repeated)  # fmt: skip
     log.info("weights   %s, sha256 %s%s", weights.model_id, weights.sha256[:12], untrained)
     log.info("replicas  %d on %s, each %s%g CPUs; micro-batches of %d", placement.replicas,
              placement.device, share, placement.cpus, placement.micro_batch)  # fmt: skip
@@ -175,9 +178,11 @@ class Attempt:
             for index in pending:
                 finished = first.pop() if first else self._finished(index)
                 self._process(chain, finished)
+                lease.check()
                 self._seal(finished)
         sums = {**reporter.sums, "seconds_list": listed}
         record.end(self.record, sums, time.monotonic() - started)
+        lease.check()
         self._complete()
         return _summary(self.record, self.config, int(sums.get("written", 0)), started)
 
@@ -189,8 +194,9 @@ class Attempt:
             config, self.weights
         )
         started = time.monotonic()
-        self.manifest = manifest.load(fs, self.output.run) or manifest.write(
-            config, fs, self.output.run
+        mark = record.fingerprint(self.record)
+        self.manifest = manifest.load(fs, self.output.run, mark) or manifest.write(
+            config, fs, self.output.run, mark
         )
         listed = time.monotonic() - started
         _preview(config, self.weights, self.placement, self.manifest)
@@ -206,8 +212,10 @@ class Attempt:
         first = manifest.read_rows(self.output.fs, self.output.run, 0, 1).schema
         carried = pa.schema([first.field(name) for name in self.manifest.columns])
         written = schema.with_carried(carried, record.detector(self.config, self.weights))
+        # in a retry, too, the input decides which URIs may be read
+        config = dataclasses.replace(self.config, input=self.record.identity["input"])
         return Chain(
-            config=self.config,
+            config=config,
             placement=self.placement,
             weights=ray.put(self.weights),
             make_engine=make_engine,

@@ -74,7 +74,7 @@ def _listing(config: Config, fs: AbstractFileSystem, path: str) -> Iterator[pa.T
             if len(uris) == BATCH_ROWS:
                 yield pa.table([uris, sizes], schema=LISTED)
                 uris, sizes = [], []
-    except OSError as error:
+    except Exception as error:  # each file system has its own
         raise storage.unusable("read", config.input, error) from error
     if uris:
         yield pa.table([uris, sizes], schema=LISTED)
@@ -83,65 +83,72 @@ def _listing(config: Config, fs: AbstractFileSystem, path: str) -> Iterator[pa.T
 # ------------------------------------------------------------------------------- tables
 
 
+def _kind(path: str) -> str:
+    """The extension of a table, without `.gz`; empty if it is none."""
+    name = posixpath.basename(storage.public(path)).lower().removesuffix(".gz")
+    _, dot, extension = name.rpartition(".")
+    return extension if dot and extension in TABLE_EXTENSIONS else ""
+
+
 def _is_table(path: str) -> bool:
-    name = posixpath.basename(path.rstrip("/")).lower()
     # the failed images of a run are a manifest of their own
-    return name == "status=error" or name.removesuffix(".gz").endswith(
-        tuple(f".{extension}" for extension in TABLE_EXTENSIONS)
-    )
+    return bool(_kind(path)) or posixpath.basename(path.rstrip("/")) == "status=error"
 
 
 def _table_files(config: Config, fs: AbstractFileSystem, path: str) -> list[str]:
     extensions = ("parquet",) if config.bytes_column else (*TABLE_EXTENSIONS, "gz")
     try:
-        files = [name for name, _ in list_files(fs, path, extensions) if _is_table(name)]
-    except OSError as error:
+        files = [name for name, _ in list_files(fs, path, extensions) if _kind(name)]
+    except Exception as error:  # each file system has its own
         raise storage.unusable("read", config.input, error) from error
     if not files:
-        raise UsageError(f"no table ({', '.join(extensions)}) at {config.input}")
+        raise UsageError(f"no table ({', '.join(extensions)}) at {storage.public(config.input)}")
+    if len({_kind(name) for name in files}) > 1:
+        raise UsageError(f"{config.input} mixes tables of several kinds; choose one by a glob")
     return files
 
 
 def _table(config: Config, fs: AbstractFileSystem, path: str) -> Source:
     files = _table_files(config, fs, path)
-    try:
-        dataset = _dataset(fs, files)
-    except (OSError, pa.ArrowException) as error:
-        raise storage.unusable("read", config.input, error) from error
-    uri_column = config.uri_column or _uri_column(config, dataset.schema)
-    carried = _carried(config, dataset.schema, uri_column)
-    folder = posixpath.dirname(storage.url_of(fs, files[0]))
+    table_schema = _dataset(fs, files[0]).schema
+    uri_column = config.uri_column or _uri_column(config, table_schema)
+    carried = _carried(config, table_schema, uri_column)
     schema = pa.schema([*LISTED, *carried])
+    columns = [uri_column, *config.carry]
 
     def read() -> Iterator[pa.Table]:
-        try:
-            for batch in dataset.to_batches(columns=[uri_column, *config.carry],
-                                            batch_size=BATCH_ROWS):  # fmt: skip
-                uris = [_absolute(uri, folder) for uri in batch.column(0).to_pylist()]
-                sizes = pa.nulls(len(uris), pa.int64())
-                yield pa.table([uris, sizes, *batch.columns[1:]], schema=schema)
-        except (OSError, pa.ArrowException) as error:
-            raise storage.unusable("read", config.input, error) from error
+        for name in files:
+            folder = posixpath.dirname(storage.url_of(fs, name))
+            dataset = _dataset(fs, name, table_schema)
+            try:
+                for batch in dataset.to_batches(columns=columns, batch_size=BATCH_ROWS):
+                    uris = [_absolute(uri, folder) for uri in batch.column(0).to_pylist()]
+                    sizes = pa.nulls(len(uris), pa.int64())
+                    yield pa.table([uris, sizes, *batch.columns[1:]], schema=schema)
+            except Exception as error:  # of the file system, or of the table's content
+                raise storage.unusable("read", storage.url_of(fs, name), error) from error
 
     return Source(schema, read, may_repeat=True)
 
 
-def _dataset(fs: AbstractFileSystem, files: list[str]) -> ds.Dataset:
-    kind = files[0].lower().removesuffix(".gz").rpartition(".")[2]
-    if kind == "parquet":
-        return ds.dataset(files, filesystem=fs, format="parquet", partitioning=None)
-    if kind in ("jsonl", "ndjson"):
-        return ds.dataset(files, filesystem=fs, format="json")
+def _dataset(fs: AbstractFileSystem, file: str, schema: pa.Schema | None = None) -> ds.Dataset:
+    """A table file, to be streamed; in the given schema or that of its first rows."""
+    kind = _kind(file)
+    form: Any = "json" if kind in ("jsonl", "ndjson") else kind
     if kind == "txt":  # one column, since no line holds the separator
-        lines = ds.CsvFileFormat(
+        form = ds.CsvFileFormat(
             parse_options=csv.ParseOptions(delimiter="\x01", quote_char=False),
             read_options=csv.ReadOptions(column_names=["uri"]),
         )
-        return ds.dataset(files, filesystem=fs, format=lines, schema=pa.schema({"uri": "string"}))
-    # all columns as text: a type guessed from the first rows may fail a million rows later
-    columns = ds.dataset(files, filesystem=fs, format="csv").schema.names
-    schema = pa.schema([(name, pa.string()) for name in columns])
-    return ds.dataset(files, filesystem=fs, format="csv", schema=schema)
+        schema = pa.schema({"uri": pa.string()})
+    try:
+        if kind == "csv" and not schema:
+            # all as text: a type guessed from the first rows may fail a million rows later
+            names = ds.dataset(file, filesystem=fs, format=form).schema.names
+            schema = pa.schema([(name, pa.string()) for name in names])
+        return ds.dataset(file, schema=schema, filesystem=fs, format=form, partitioning=None)
+    except Exception as error:  # of the file system, or of the table's content
+        raise storage.unusable("read", storage.url_of(fs, file), error) from error
 
 
 def _uri_column(config: Config, schema: pa.Schema) -> str:
@@ -184,7 +191,7 @@ def _embedded(config: Config, fs: AbstractFileSystem, path: str) -> Source:
     try:
         with fs.open(files[0]) as file:
             table_schema = pq.ParquetFile(file).schema_arrow
-    except (OSError, pa.ArrowException) as error:
+    except Exception as error:  # of the file system, or of the table's content
         raise storage.unusable("read", config.input, error) from error
     carried = _carried(config, table_schema, config.bytes_column)
     _check_bytes(config, table_schema.field(config.bytes_column).type)
@@ -196,7 +203,7 @@ def _embedded(config: Config, fs: AbstractFileSystem, path: str) -> Source:
                 with fs.open(name) as file:
                     for table in _row_groups(pq.ParquetFile(file), list(config.carry)):
                         yield _located(table, storage.url_of(fs, name), schema)
-            except (OSError, pa.ArrowException) as error:
+            except Exception as error:  # of the file system, or of the table's content
                 raise storage.unusable("read", storage.url_of(fs, name), error) from error
 
     return Source(schema, read)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -11,19 +10,20 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import fsspec
+import pyarrow as pa
 import tenacity
 from fsspec import AbstractFileSystem
 
 from pipeline.config import UsageError
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
-THROTTLED = (
-    "SlowDown",
-    "Throttl",
-    "TooManyRequests",
-    "RequestLimitExceeded",
-    "reduce your request",
-)
+# error codes of responses, in part
+THROTTLED = ("SlowDown", "Throttl", "TooManyRequests", "RequestLimitExceeded")
+# classes of exceptions, base classes included: of Python, aiohttp, botocore
+CONNECTION = {"ConnectionError", "InterruptedError", "ClientConnectionError", "ClientPayloadError",
+              "HTTPClientError", "IncompleteRead", "ResponseStreamingError"}  # fmt: skip
+CERTIFICATE = {"SSLError", "ClientSSLError", "SSLCertVerificationError"}
 
 
 def protocol(url: str) -> str:
@@ -47,12 +47,22 @@ def filesystem(url: str, connections: int = 64) -> tuple[AbstractFileSystem, str
         botocore = {"retries": {"total_max_attempts": 1}, "max_pool_connections": connections}
         options |= {"max_concurrency": 1, "config_kwargs": botocore}
     try:
+        if kind not in ("file", "s3", "s3a"):  # some keep host or container in the URL
+            options |= fsspec.get_filesystem_class(kind)._get_kwargs_from_urls(url)
         fs = fsspec.filesystem(kind, **options)
-    except (ValueError, ImportError) as error:
-        raise UsageError(f"cannot open {url}: {error}") from error
+        path = str(fs._strip_protocol(url))
+    except (ValueError, TypeError, ImportError) as error:
+        raise UsageError(f"cannot open {public(url)}: {error}") from error
     if kind in ("s3", "s3a"):
         fs.retries = 1
-    return fs, str(fs._strip_protocol(url))
+    if not path:
+        raise UsageError(f"{url} names no bucket or folder")
+    return fs, path
+
+
+def public(url: str) -> str:
+    """The URL without the query in which an http URL may carry a signature."""
+    return url.partition("?")[0] if protocol(url) in ("http", "https") else url
 
 
 def url_of(fs: AbstractFileSystem, path: str) -> str:
@@ -90,29 +100,28 @@ def classify(error: BaseException) -> tuple[str, bool]:
     file systems hide them behind an OSError.
     """
     status = http_status(error)
-    text = " ".join(str(cause) for cause in _causes(error))
-    names = {type(cause).__name__ for cause in _causes(error)}
-    if status == 429 or any(word in text for word in THROTTLED):
+    names = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
+    if status == 429 or any(word in _response_code(error) for word in THROTTLED):
         return "throttled", True
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return "not_found", False
-    if isinstance(error, PermissionError) or status in (401, 403) or "NoCredentialsError" in names:
+    if status in (401, 403) or names & {"PermissionError", "NoCredentialsError"}:
         return "forbidden", False
-    if (
-        isinstance(error, TimeoutError | asyncio.TimeoutError)
-        or status == 408
-        or any("Timeout" in name for name in names)
-    ):
+    if status == 408 or names & {"TimeoutError", "ConnectTimeoutError", "ReadTimeoutError"}:
         return "timeout", True
     if status is not None and status >= 500:
         return "server_error", True
-    if isinstance(error, ConnectionError) or names & {
-        "ClientError", "ClientPayloadError", "ServerDisconnectedError", "ClientConnectorError",
-        "ClientOSError", "HTTPClientError", "IncompleteRead", "EndpointConnectionError",
-        "ConnectionClosedError", "ResponseStreamingError", "InterruptedError",
-    } - ({"ClientError"} if status is not None else set()):  # fmt: skip
+    if status is None and names & CONNECTION and not names & CERTIFICATE:
         return "connection", True
     return "read_failed", False
+
+
+def _response_code(error: BaseException) -> str:
+    for cause in _causes(error):
+        response = getattr(cause, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+    return ""
 
 
 def explain(error: BaseException) -> str:
@@ -126,23 +135,42 @@ def unusable(action: str, url: str, error: BaseException) -> UsageError:
         "not_found": "it does not exist",
         "forbidden": "no permission; check the credentials and the policy of the bucket",
     }
+    if isinstance(error, UsageError):
+        return error
     code, _ = classify(error)
-    return UsageError(f"cannot {action} {url}: {reasons.get(code, explain(error))}")
+    return UsageError(f"cannot {action} {public(url)}: {reasons.get(code, explain(error))}")
 
 
-RETRY_WAIT = tenacity.wait_random_exponential(multiplier=0.2, max=20)
+# 1, 2, 4 ... seconds, each with up to one more
+RETRY_WAIT = tenacity.wait_exponential_jitter(initial=1, max=30, jitter=1)
 
 
-def retrying(action: Callable[[], T], attempts: int = 6) -> T:
-    """The action's result; what can pass is tried again after an exponential, jittered pause."""
+def retrying(action: Callable[[], T], attempts: int = 7) -> T:
+    """The action's result; what can pass is tried again after a growing, jittered pause.
+
+    Raises:
+        OSError: it failed for good; also for what the file systems do not raise as one.
+        pyarrow.ArrowException: the content is not what it should be.
+    """
     retry = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(attempts),
         wait=RETRY_WAIT,
         retry=tenacity.retry_if_exception(lambda error: classify(error)[1]),
-        before_sleep=tenacity.before_sleep_log(logging.getLogger(__name__), logging.DEBUG),
+        before_sleep=_say,
         reraise=True,
     )
-    return retry(action)
+    try:
+        return retry(action)
+    except (OSError, pa.ArrowException):
+        raise
+    except Exception as error:  # each file system has its own
+        raise OSError(explain(error)) from error
+
+
+def _say(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if error and state.attempt_number > 1:
+        log.warning("the store fails (%s); trying again", explain(error))
 
 
 def get(fs: AbstractFileSystem, path: str) -> bytes | None:

@@ -62,6 +62,8 @@ def images(folder: Path, tmp_path: Path) -> dict[str, str]:
         ("--input {in} --output {dir}/o --weights {dir}/other.pth", "are not of a fasterrcnn"),
         ("--input {in} --output {dir}/o --weights {dir}/none.pth", "it does not exist"),
         ("--input {dir}/junk.parquet --output {dir}/o", "cannot read"),
+        ("--input {in} --output s3://", "names no bucket"),
+        ("--input s3://buck[et/x --output {dir}/o", "is no URL"),
         ("--input {dir}/t.csv --output {dir}/o", "has no column named"),
         ("--input {dir}/t.csv --output {dir}/o --uri-column c", "has no column 'c'"),
         ("--input {in} --output {dir}/o --cpus-per-replica 64", "too small to ever start"),

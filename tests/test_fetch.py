@@ -100,7 +100,7 @@ def fetched(tmp_path: Path, source: str, **options: Any) -> list[dict[str, Any]]
 
     config = Config(input=source, output=str(tmp_path / "out"), **options)
     fs, folder = storage.filesystem(f"{config.output}/_run")
-    found = manifest.write(config, fs, folder)
+    found = manifest.write(config, fs, folder, "")
     done = ray.put(np.zeros(found.rows, bool))
     stage = fetch.Fetch(config, f"{config.output}/_run", 0, done, Silent())  # type: ignore[arg-type]
     ranges = pa.table({"start": [0], "rows": [128]})
@@ -162,15 +162,42 @@ def test_large_objects(server: str, tmp_path: Path) -> None:
 
 def test_uris_that_cannot_be(s3: Any, bucket: str, tmp_path: Path) -> None:
     s3.put_object(Bucket=bucket, Key="zero.jpg", Body=b"")
-    s3.put_object(Bucket=bucket, Key="list.txt", Body="\n".join(
-        ["/etc/hostname", "file:///etc/hostname", "zz://x/y.jpg", "zero.jpg", "gone.jpg",
-         "s3://no-such-bucket-here/a.jpg"]).encode())  # fmt: skip
+    expected = {
+        "/etc/hostname": "uri_not_allowed",
+        "file:///etc/hostname": "uri_not_allowed",
+        "local:///etc/hosts": "uri_not_allowed",
+        "zz://x/y.jpg": "unknown_protocol",
+        "zero.jpg": None,
+        "gone.jpg": "not_found",
+        "s3://no-such-bucket-here/a.jpg": "not_found",
+    }
+    s3.put_object(Bucket=bucket, Key="list.txt", Body="\n".join(expected).encode())
     codes = [row["error_code"] for row in fetched(tmp_path, f"s3://{bucket}/list.txt")]
-    assert codes == ["uri_not_allowed", "uri_not_allowed", "unknown_protocol", None, "not_found",
-                     "not_found"]  # fmt: skip
+    assert codes == list(expected.values())
     pq.write_table(pa.table({"uri": [None, "/gone.jpg"]}), tmp_path / "t.parquet")
     codes = [row["error_code"] for row in fetched(tmp_path / "b", str(tmp_path / "t.parquet"))]
     assert codes == ["no_uri", "not_found"]
+
+
+def test_classes_of_errors() -> None:
+    import ssl
+
+    import aiohttp
+    import botocore.exceptions
+
+    key = aiohttp.client_reqrep.ConnectionKey("h", 1, False, False, None, None, None)
+    dns = aiohttp.ClientConnectorDNSError(key, OSError("no such host"))
+    assert storage.classify(dns) == ("connection", True)
+    tls = aiohttp.ClientConnectorCertificateError(key, ssl.SSLCertVerificationError("expired"))
+    assert storage.classify(tls) == ("read_failed", False)
+    gone = FileNotFoundError("bucket/Throttle SlowDown 429.jpg")
+    assert storage.classify(gone) == ("not_found", False)
+    slow = botocore.exceptions.ClientError({"Error": {"Code": "SlowDown"}}, "GetObject")
+    assert storage.classify(slow) == ("throttled", True)
+    endpoint = botocore.exceptions.EndpointConnectionError(endpoint_url="http://x")
+    assert storage.classify(endpoint) == ("connection", True)
+    nobody = botocore.exceptions.NoCredentialsError()
+    assert storage.classify(nobody) == ("forbidden", False)
 
 
 def test_embedded(tmp_path: Path) -> None:
@@ -188,7 +215,7 @@ def test_finished_images_are_not_read_again(server: str, tmp_path: Path) -> None
     (tmp_path / "list.txt").write_text("\n".join(uris))
     config = Config(input=str(tmp_path / "list.txt"), output=str(tmp_path / "out"))
     fs, folder = storage.filesystem(f"{config.output}/_run")
-    manifest.write(config, fs, folder)
+    manifest.write(config, fs, folder, "")
     done = ray.put(np.arange(10) % 2 == 0)
     stage = fetch.Fetch(config, f"{config.output}/_run", 0, done, Silent())  # type: ignore[arg-type]
     rows = pa.concat_tables(stage(pa.table({"start": [0], "rows": [8]}))).to_pylist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,26 @@ def test_a_dead_process_of_this_machine_is_replaced_at_once(
     foreign(place, pid=int(pid), process=process)
     with Lease(*place, "output") as lease:
         assert holder(*place) == lease.token
+
+
+def test_a_store_that_fails_does_not_cost_the_lease(
+    place: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Lease(*place, "output") as lease:
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "get", lambda *_: 1 / 0)
+            time.sleep(0.5)
+        before = lease.renewals
+        time.sleep(0.6)
+        assert lease.renewals > before
+        lease.check()
+
+
+def test_a_lost_lease_is_noticed(place: tuple[Any, str]) -> None:
+    with Lease(*place, "output") as lease:
+        foreign(place)
+        with pytest.raises(module.LeaseLost):
+            lease.check()
 
 
 def test_a_lost_lease_is_left_alone(place: tuple[Any, str]) -> None:

@@ -30,7 +30,7 @@ listing._s3_page = page
 config = Config(input=sys.argv[2], output=sys.argv[3])
 fs, folder = storage.filesystem(config.output)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-found = manifest.write(config, fs, folder)
+found = manifest.write(config, fs, folder, "")
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert found.rows == IMAGES, found
 print((after - before) // 1024)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import json
 import os
@@ -57,7 +58,9 @@ def test_other_forms(
 ) -> None:
     path = tmp_path / "weights.pth"
     if kind == "reference":  # as torchvision's training script saves it
-        torch.save({"model": state, "epoch": 3, "args": None, "optimizer": {}}, path)
+        torch.save(
+            {"model": state, "epoch": 3, "args": argparse.Namespace(lr=0.1), "optimizer": {}}, path
+        )
     elif kind == "module":
         torch.save({f"module.{name}": tensor for name, tensor in state.items()}, path)
     elif kind == "half":

@@ -188,6 +188,35 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+def test_a_local_input_and_a_remote_output(cluster: None, bucket: str, folder: Path) -> None:
+    (folder / "late.jpg").write_bytes(b"")
+    output = f"s3://{bucket}/out"
+    go(input=str(folder), output=output)
+    (folder / "late.jpg").write_bytes((folder / "rocket.jpg").read_bytes())
+    assert go(input=f"{output}/detections/status=error", output=output).errors == {}
+
+
+def test_a_manifest_of_another_config_is_not_used(
+    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.record, "save", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            go(**options)
+    assert (tmp_path / "out/_run/manifest.json").exists()
+    assert go(**options, limit=2).images == 2
+
+
+def test_signatures_are_not_written_down(tmp_path: Path) -> None:
+    url = "https://host/list.csv?X-Signature=canary"
+    config = Config(input=url, output=str(tmp_path), weights="random:0")
+    content = runner.record.new(config, runner.model.resolve(config))
+    placement = runner.cluster.Placement("cpu", 1, 0, 1, 1, 1, 1, 1)
+    runner.record.begin(content, config, placement)
+    assert "canary" not in str(content) and "https://host/list.csv" in str(content)
+
+
 def test_failures_into_another_output(cluster: None, folder: Path, tmp_path: Path) -> None:
     (folder / "empty.jpg").write_bytes(b"")
     go(input=str(folder), output=str(tmp_path / "out"))

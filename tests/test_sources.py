@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ def listed(tmp_path: Path, **options: Any) -> tuple[pa.Table, manifest.Manifest]
     """The manifest of an input, written and read back."""
     config = Config(output=str(tmp_path / "out"), **options)
     fs, folder = storage.filesystem(f"{config.output}/_run")
-    found = manifest.write(config, fs, folder)
-    assert manifest.load(fs, folder) == found
+    found = manifest.write(config, fs, folder, "mark")
+    assert manifest.load(fs, folder, "mark") == found
+    assert manifest.load(fs, folder, "of another run") is None
     assert manifest.count(config).rows == found.rows
     groups = range(0, found.rows, manifest.GROUP_ROWS)
     read = [manifest.read_rows(fs, folder, start, manifest.GROUP_ROWS) for start in groups]
@@ -119,6 +121,25 @@ def test_uri_column_nulls_and_folders_of_tables(tmp_path: Path) -> None:
     # a row without URI is a row all the same, and no repetition of another one
     assert table["image_uri"].to_pylist() == ["/0.jpg", "", "", "/1.jpg", "", ""]
     assert table["n"].to_pylist() == [1, None, 3] * 2 and found.duplicates == 0
+
+
+def test_tables_in_several_folders(tmp_path: Path) -> None:
+    for split in ("test", "train"):
+        (tmp_path / "in" / split).mkdir(parents=True)
+        (tmp_path / "in" / split / "metadata.csv").write_text("file_name,n\n1.jpg,5\n2.jpg,6\n")
+    assert uris(tmp_path, input=f"{tmp_path}/in/*/metadata.csv", carry=["n"]) == [
+        "in/test/1.jpg", "in/test/2.jpg", "in/train/1.jpg", "in/train/2.jpg"
+    ]  # fmt: skip
+    (tmp_path / "in" / "more.txt").write_text("/x.jpg")
+    with pytest.raises(UsageError, match="mixes tables of several kinds"):
+        listed(tmp_path, input=str(tmp_path / "in"), uri_column="file_name")
+
+
+def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in (b"caf\xe9.jpg", b"b.jpg"):
+        (Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/" + name))).write_bytes(b"1")
+    assert uris(tmp_path, input=str(tmp_path / "in")) == ["in/b.jpg", "in/caf?.jpg"]
 
 
 def test_many_repetitions(tmp_path: Path) -> None:
