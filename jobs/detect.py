@@ -44,7 +44,7 @@ def parser() -> Parser:
     add("--output", metavar="URL", help="folder or prefix for detections/ and _run/")
     add("--config", metavar="FILE", help="YAML with any field of pipeline.Config; flags win")
     add("--weights", metavar="W", help="DEFAULT, COCO_V1, path or URL of a .pth/.pt/.safetensors "
-        "file, or random:SEED (default COCO_V1)")  # fmt: skip
+        f"file, or random:SEED (default {Config.weights})")  # fmt: skip
     add("--categories", metavar="FILE", help="class names: text, one a line, or COCO JSON")
     add("--score-threshold", dest="box_score_thresh", type=float, metavar="P",
         help="keep detections above this score (default 0.05)")  # fmt: skip
@@ -52,22 +52,22 @@ def parser() -> Parser:
         help="keep at most so many detections an image (default 100)")  # fmt: skip
     add("--min-size", type=int, metavar="PIXELS",
         help="short side of the image in the network (default 800)")  # fmt: skip
-    add("--extensions", nargs="+", metavar="EXT", help="file name endings to list (default jpg "
-        "jpeg png webp bmp tif tiff gif)")  # fmt: skip
+    add("--extensions", nargs="+", metavar="EXT",
+        help=f"file name endings to list (default {' '.join(Config.extensions)})")  # fmt: skip
     add("--limit", type=int, metavar="N", help="process at most N images")
     add("--uri-column", metavar="NAME", help="column of the input table that holds the URIs")
     add("--bytes-column", metavar="NAME", help="column of a Parquet input with the image bytes")
     add("--carry", nargs="+", metavar="NAME", help="columns of the input table to carry through")
-    add("--device", metavar="D", help="auto, cuda or cpu (default auto)")
+    add("--device", metavar="D", help=f"auto, cuda or cpu (default {Config.device})")
     add("--replicas", type=int, metavar="N", help="models at once (default: what fits)")
     add("--gpus-per-replica", type=float, metavar="X", help="may be a fraction (default 1)")
     add("--cpus-per-replica", type=float, metavar="X", help="default: about 4")
     add("--micro-batch", type=int, metavar="N", help="images in one forward (default 8 on a GPU, "
         "1 on a CPU)")  # fmt: skip
-    add("--max-pixels", type=int, metavar="N", help="larger images become error rows (default "
-        "200000000)")  # fmt: skip
+    add("--max-pixels", type=int, metavar="N",
+        help=f"larger images become error rows (default {Config.max_pixels})")  # fmt: skip
     add("--max-error-rate", type=float, metavar="X", help="exit 3 if a larger fraction of the "
-        "images failed (default 0.05)")  # fmt: skip
+        f"images failed (default {Config.max_error_rate})")  # fmt: skip
     add("--dry-run", action="store_true", help="show what would run, and stop")
     return parser
 

@@ -22,7 +22,7 @@ from pipeline.decode import DecodeError, Header, decode, read_header
 from pipeline.engine import Boxes
 from pipeline.model import Weights
 from pipeline.progress import Progress
-from pipeline.schema import DETECTION, ROW
+from pipeline.schema import ROW, detections
 
 log = logging.getLogger(__name__)
 
@@ -239,27 +239,6 @@ class Detector:
             if field.name not in ours:
                 table = table.append_column(field, rows[field.name])
         return table
-
-
-def detections(found: Sequence[Boxes | None], categories: dict[int, str]) -> pa.Array:
-    """The `detections` column: a list of structs an image, NULL where the network did not run."""
-    lengths = [0 if boxes is None else len(boxes.labels) for boxes in found]
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    ran = [boxes for boxes in found if boxes is not None]
-    labels = np.concatenate([boxes.labels for boxes in ran] or [np.empty(0, np.int64)])
-    xyxy = np.concatenate([boxes.xyxy for boxes in ran] or [np.empty((0, 4), np.float32)])
-    scores = np.concatenate([boxes.scores for boxes in ran] or [np.empty(0, np.float32)])
-    values = pa.StructArray.from_arrays(
-        [
-            pa.array(labels, pa.int32()),
-            pa.array([categories.get(label) for label in labels.tolist()], pa.string()),
-            pa.array(scores, pa.float32()),
-            *(pa.array(xyxy[:, corner], pa.float32()) for corner in range(4)),
-        ],
-        fields=list(DETECTION),
-    )
-    nulls = pa.array([boxes is None for boxes in found])
-    return pa.ListArray.from_arrays(offsets, values, mask=nulls)
 
 
 def _image_bytes(rows: pa.Table) -> pa.Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import io
 import json
 import os
@@ -93,6 +94,11 @@ def build(state: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> Faster
     tensors = {name: torch.from_numpy(array.copy()) for name, array in state.items()}
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def option(weights: Weights, name: str) -> Any:
+    """The value of a keyword of `FasterRCNN`: the one given, else torchvision's default."""
+    return weights.options.get(name, inspect.signature(FasterRCNN).parameters[name].default)
 
 
 # ------------------------------------------------------------------------------- origins

@@ -17,7 +17,7 @@ from fsspec import AbstractFileSystem
 from pipeline import storage
 from pipeline.cluster import Placement
 from pipeline.config import Config, UsageError
-from pipeline.model import ARCHITECTURE, Weights
+from pipeline.model import ARCHITECTURE, Weights, option
 from pipeline.schema import SCHEMA_VERSION
 
 PACKAGES = ("prelabel", "torch", "torchvision", "ray", "pyarrow", "pillow", "fsspec", "s3fs")
@@ -140,7 +140,7 @@ def end(record: Record, sums: dict[str, float], seconds: float) -> None:
     }
 
 
-def detector(config: Config, weights: Weights) -> dict[str, Any]:
+def detector(weights: Weights) -> dict[str, Any]:
     """The `detector` key in the footer of each output file."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -149,8 +149,8 @@ def detector(config: Config, weights: Weights) -> dict[str, Any]:
         "weights_sha256": weights.sha256,
         "trained": weights.trained,
         "options": weights.options,
-        "score_threshold": config.model.get("box_score_thresh", 0.05),
-        "nms_iou": config.model.get("box_nms_thresh", 0.5),
+        "score_threshold": option(weights, "box_score_thresh"),
+        "nms_iou": option(weights, "box_nms_thresh"),
         "boxes": "xyxy, float pixels of the upright image (EXIF orientation applied)",
         "categories": {str(k): v for k, v in weights.categories.items()},
     }

@@ -21,38 +21,9 @@ from pipeline.engine import Engine
 from pipeline.lease import Lease, LeaseLost
 from pipeline.progress import Counters, Progress, Reporter
 from pipeline.sink import Finished, Writer, by_file
+from pipeline.summary import Summary, preview, summarize
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a finished run amounts to.
-
-    Attributes:
-        images: rows in the output.
-        detections: boxes in the output.
-        errors: number of failed images by error code.
-        duplicates: rows of the input left out since their URI had come before.
-        processed: images done by this call; 0 if the output was complete already.
-        seconds: of this call.
-        output: URL of the output.
-        max_error_rate: as configured.
-    """
-
-    images: int
-    detections: int
-    errors: dict[str, int]
-    duplicates: int
-    processed: int
-    seconds: float
-    output: str
-    max_error_rate: float
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 3 if more images failed than `max_error_rate` allows."""
-        return 3 if sum(self.errors.values()) > self.max_error_rate * self.images else 0
 
 
 @dataclass
@@ -96,17 +67,17 @@ def run(
     if known and not known.retry_from and storage.get(output.fs, output.success) is not None:
         if not config.retries_failures:
             log.info("%s is complete already; nothing to do", config.output)
-            return _summary(known, config, 0, started)
+            return summarize(known, config, 0, started)
         if not (known.counts or {}).get("errors"):
             log.info("no image of %s has failed; nothing to retry", config.output)
-            return _summary(known, config, 0, started)
+            return summarize(known, config, 0, started)
     elif config.retries_failures and not (known and known.retry_from):
         raise UsageError(f"{config.output} is not complete; finish that run before a retry")
     cluster.connect()
     placement = cluster.place(config)
     if dry_run:
         found = known and manifest.load(output.fs, output.run, record.fingerprint(known))
-        _preview(config, weights, placement, found or manifest.count(config))
+        preview(config, weights, placement, found or manifest.count(config))
         return None
     try:
         with Lease(output.fs, f"{output.run}/lease.json", config.output) as lease:
@@ -125,35 +96,6 @@ def _existing(output: Output, config: Config, weights: model.Weights) -> record.
     if known:
         record.check_same(known, config, weights)
     return known
-
-
-def _summary(known: record.Record, config: Config, processed: int, started: float) -> Summary:
-    counts = known.counts or {}
-    return Summary(
-        images=counts["images"],
-        detections=counts["detections"],
-        errors=counts["errors"],
-        duplicates=counts["duplicates"],
-        processed=processed,
-        seconds=time.monotonic() - started,
-        output=config.output,
-        max_error_rate=config.max_error_rate,
-    )
-
-
-def _preview(
-    config: Config, weights: model.Weights, placement: cluster.Placement, found: manifest.Manifest
-) -> None:
-    repeated = f" ({found.duplicates:,} repeated URIs left out)" if found.duplicates else ""
-    share = f"{placement.gpus:g} GPU, " if placement.gpus else ""
-    untrained = "" if weights.trained else "; UNTRAINED, its boxes mean nothing"
-    what = "the failures among " if config.retries_failures else ""
-    log.info("input     %s: %s%s images%s", storage.public(config.input), what,
-             f"{found.rows:,}", repeated)  # fmt: skip
-    log.info("weights   %s, sha256 %s%s", weights.model_id, weights.sha256[:12], untrained)
-    log.info("replicas  %d on %s, each %s%g CPUs; micro-batches of %d", placement.replicas,
-             placement.device, share, placement.cpus, placement.micro_batch)  # fmt: skip
-    log.info("output    %s", config.output)
 
 
 @dataclass
@@ -184,7 +126,7 @@ class Attempt:
         record.end(self.record, sums, time.monotonic() - started)
         lease.check()
         self._complete()
-        return _summary(self.record, self.config, int(sums.get("written", 0)), started)
+        return summarize(self.record, self.config, int(sums.get("written", 0)), started)
 
     def _begin(self) -> float:
         """Find or make record and manifest; returns the seconds of listing."""
@@ -199,7 +141,7 @@ class Attempt:
             config, fs, self.output.run, mark
         )
         listed = time.monotonic() - started
-        _preview(config, self.weights, self.placement, self.manifest)
+        preview(config, self.weights, self.placement, self.manifest)
         record.begin(self.record, config, self.placement)
         if config.retries_failures and not self.record.retry_from:
             self.record.retry_from = self.record.attempt
@@ -211,7 +153,7 @@ class Attempt:
     def _chain(self, make_engine: EngineFactory, lease: Lease, progress: Progress) -> Chain:
         first = manifest.read_rows(self.output.fs, self.output.run, 0, 1).schema
         carried = pa.schema([first.field(name) for name in self.manifest.columns])
-        written = schema.with_carried(carried, record.detector(self.config, self.weights))
+        written = schema.with_carried(carried, record.detector(self.weights))
         # in a retry, too, the input decides which URIs may be read
         config = dataclasses.replace(self.config, input=self.record.identity["input"])
         return Chain(

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from pipeline.engine import Boxes
 
 SCHEMA_VERSION = 1
 
@@ -49,3 +54,24 @@ STATUSES = ("ok", "error")
 def with_carried(carried: pa.Schema, detector: dict[str, Any]) -> pa.Schema:
     """The schema of the output files: `ROW`, the carried columns, and the `detector` key."""
     return pa.schema([*ROW, *carried], metadata={"detector": json.dumps(detector)})
+
+
+def detections(found: Sequence[Boxes | None], categories: dict[int, str]) -> pa.Array:
+    """The `detections` column: a list of structs an image, NULL where the network did not run."""
+    lengths = [0 if boxes is None else len(boxes.labels) for boxes in found]
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    ran = [boxes for boxes in found if boxes is not None]
+    labels = np.concatenate([boxes.labels for boxes in ran] or [np.empty(0, np.int64)])
+    xyxy = np.concatenate([boxes.xyxy for boxes in ran] or [np.empty((0, 4), np.float32)])
+    scores = np.concatenate([boxes.scores for boxes in ran] or [np.empty(0, np.float32)])
+    values = pa.StructArray.from_arrays(
+        [
+            pa.array(labels, pa.int32()),
+            pa.array([categories.get(label) for label in labels.tolist()], pa.string()),
+            pa.array(scores, pa.float32()),
+            *(pa.array(xyxy[:, corner], pa.float32()) for corner in range(4)),
+        ],
+        fields=list(DETECTION),
+    )
+    nulls = pa.array([boxes is None for boxes in found])
+    return pa.ListArray.from_arrays(offsets, values, mask=nulls)
