@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
@@ -10,6 +11,7 @@ from collections import Counter
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 log = logging.getLogger(__name__)
 SEND_SECONDS = 0.5
@@ -37,6 +39,12 @@ class Counters:
 
     def get(self) -> dict[str, float]:
         return dict(self.sums)
+
+
+def start_counters() -> Any:
+    """The counters of a run, on the driver's node, which lives as long as the run."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(num_cpus=0)(Counters).options(scheduling_strategy=here).remote()
 
 
 class Progress:
@@ -72,7 +80,8 @@ class Progress:
         Left to itself, Ray Data ends them when Python has freed the last reference to the
         execution. For one that failed that can be never, and their CPUs are held until then.
         """
-        ray.get(self.counters.dismiss.remote())
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.get(self.counters.dismiss.remote())
 
     def add(self, **amounts: float) -> None:
         with self.lock:
@@ -108,19 +117,24 @@ class Reporter:
     def __exit__(self, *exception: object) -> None:
         self.stopped.set()
         self.thread.join()
-        self.sums = ray.get(self.counters.get.remote()) if ray.is_initialized() else self.sums
+        self._update()
         if sys.stderr.isatty():
             sys.stderr.write("\r\033[K")
 
     def _report(self) -> None:
         live = sys.stderr.isatty()
         while not self.stopped.wait(1.0 if live else LINE_SECONDS):
-            self.sums = ray.get(self.counters.get.remote())
+            self._update()
             if live:
                 sys.stderr.write(f"\r\033[K{self.line()}")
                 sys.stderr.flush()
             else:
                 log.info(self.line())
+
+    def _update(self) -> None:
+        # a run does not end because nobody counts along
+        with contextlib.suppress(ray.exceptions.RayError):
+            self.sums = ray.get(self.counters.get.remote())
 
     def line(self) -> str:
         """For instance `1,200 of 9,000 images (13 %), 41.3 images/s, 3 min 9 s left, 2 errors`."""

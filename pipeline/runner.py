@@ -19,7 +19,7 @@ from pipeline.config import Config, RunError, UsageError
 from pipeline.detector import EngineFactory
 from pipeline.engine import Engine
 from pipeline.lease import Lease, LeaseLost
-from pipeline.progress import Counters, Progress, Reporter
+from pipeline.progress import Progress, Reporter, start_counters
 from pipeline.sink import Finished, Writer, by_file
 from pipeline.summary import Summary, preview, summarize
 
@@ -110,7 +110,7 @@ class Attempt:
     def run(self, make_engine: EngineFactory, lease: Lease, started: float) -> Summary:
         """Process what is missing, slice by slice, then declare the output complete."""
         listed = self._begin()
-        counters = ray.remote(num_cpus=0)(Counters).remote()
+        counters = start_counters()
         chain = self._chain(make_engine, lease, Progress(counters))
         pending = [index for index in self.manifest.slices if not self._sealed(index)]
         first = [self._finished(index) for index in pending[:1]]
