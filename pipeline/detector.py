@@ -183,10 +183,10 @@ class Detector:
         while waiting:
             part = waiting.popleft()
             try:
-                started = time.monotonic()
                 with self.forward_lock:
+                    started = time.monotonic()
                     found = self.engine([pixels for _, pixels in part])
-                self.progress.add(seconds_forward=time.monotonic() - started)
+                    self.progress.add(seconds_forward=time.monotonic() - started)
             except torch.OutOfMemoryError as error:
                 torch.cuda.empty_cache()
                 if len(part) > 1:
