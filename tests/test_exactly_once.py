@@ -93,7 +93,7 @@ def test_two_kills(s3: Any, bucket: str, photographs: dict[str, bytes]) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("seed", range(1, 8))
 def test_five_kills(s3: Any, bucket: str, photographs: dict[str, bytes], seed: int) -> None:
     hit = kill_and_resume(s3, bucket, photographs["rocket.jpg"], kills=5, seed=seed)
     print(f"\n{hit} kills at work of 5; {IMAGES} ids in the output, each once")
