@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import ray
 import torch
 
+from pipeline import storage
 from pipeline.config import Config
 from pipeline.decode import DecodeError, Header, decode, read_header
 from pipeline.engine import Boxes
@@ -80,8 +81,6 @@ class Detector:
         make_engine: EngineFactory,
         progress: Progress,
     ) -> None:
-        if replica.device == "cuda" and not torch.cuda.is_available():
-            log.warning("this replica was given a GPU that torch cannot see")
         progress.join()
         self.replica = replica
         loaded: Weights = ray.get(weights)
@@ -194,14 +193,14 @@ class Detector:
                     log.warning("GPU memory is short: micro-batch is now %d", self.micro_batch)
                     waiting.extend([part[: self.micro_batch], part[self.micro_batch :]])
                 else:
-                    part[0][0].error = ("forward", "out_of_memory", _line(error))
+                    part[0][0].error = ("forward", "out_of_memory", storage.explain(error))
+            except torch.AcceleratorError:  # the device is lost to this process, not one image
+                raise
             except Exception as error:  # one image must not take its neighbours along
-                if isinstance(error, torch.AcceleratorError):
-                    raise
                 if len(part) > 1:
                     waiting.extend([image] for image in part)
                 else:
-                    part[0][0].error = ("forward", "forward_failed", _line(error))
+                    part[0][0].error = ("forward", "forward_failed", storage.explain(error))
             else:
                 for (outcome, _), boxes in zip(part, found, strict=True):
                     outcome.boxes = boxes
@@ -246,7 +245,3 @@ def _image_bytes(rows: pa.Table) -> pa.Array:
     read = pc.binary_length(rows["encoded"]).to_pylist()
     pairs = zip(read, listed, strict=True)
     return pa.array([size if size is not None else known for size, known in pairs], pa.int64())
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]

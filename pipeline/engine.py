@@ -36,6 +36,11 @@ class Engine:
     """
 
     def __init__(self, weights: Weights, device: str, threads: int) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError(
+                "Ray gave this replica a GPU, but torch sees none: install torch with CUDA and a "
+                "driver on the GPU nodes, or pass --device cpu"
+            )
         if device == "cpu":
             torch.set_num_threads(threads)
         self.device = torch.device(device)

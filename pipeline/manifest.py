@@ -163,8 +163,8 @@ def _unique(source: Source, limit: int | None, counted: Counted) -> Iterator[pa.
 def _repeats(source: Source) -> np.ndarray:
     """Sorted row numbers of every occurrence of a URI after its first.
 
-    128-bit digests are spread over files by their first bits, then sorted a file at a time, so
-    memory holds a 64th of them.
+    128-bit digests are spread evenly over files, then sorted a file at a time, so memory holds a
+    64th of them.
     """
     record = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<i8")])
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:

@@ -38,7 +38,7 @@ class Weights:
         model_id: architecture and origin, as it stands in every output row.
         sha256: of the file; of all tensors for `random:SEED`.
         trained: False for `random:SEED`.
-        categories: label id to name; `None` names where nobody gave any. 0 is the background.
+        categories: label id to name, without 0, the background; empty where nobody gave names.
         state: state dict of the network, as NumPy arrays so that processes of a node can share it.
         options: keywords for `build`.
     """

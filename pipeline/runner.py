@@ -84,8 +84,16 @@ def run(
             return Attempt(config, weights, output, placement).run(make_engine, lease, started)
     except (ray.exceptions.RayError, OSError, LeaseLost) as error:
         log.debug("traceback", exc_info=True)
-        reason = storage.explain(getattr(error, "cause", None) or error)
-        raise RunError(f"the run to {config.output} broke off: {reason}") from error
+        raise RunError(f"the run to {config.output} broke off: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What happened, in one line: Ray wraps a worker's error, or ends its report with it."""
+    if isinstance(error, ray.exceptions.RayTaskError):
+        return storage.explain(error.cause)
+    if isinstance(error, ray.exceptions.RayActorError):
+        return "a worker could not go on: " + str(error).strip().splitlines()[-1].strip()
+    return storage.explain(error)
 
 
 def _existing(output: Output, config: Config, weights: model.Weights) -> record.Record | None:

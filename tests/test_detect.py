@@ -81,11 +81,15 @@ def test_a_mistake_is_one_line_and_code_2(
     assert complaint in line and "Traceback" not in err and out == ""
 
 
-def test_the_output_of_another_run(
-    cluster: None, images: dict[str, str], capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command runs `PixelEngine`."""
     monkeypatch.setattr(runner.run, "__defaults__", (PixelEngine, False))
+
+
+def test_the_output_of_another_run(
+    cluster: None, images: dict[str, str], capfd: pytest.CaptureFixture[str], no_network: None
+) -> None:
     flags = ["--input", images["in"], "--output", f"{images['dir']}/o", "--weights", "random:0"]
     assert detect.main(flags) == 0
     assert "images      8" in capfd.readouterr().out
@@ -94,10 +98,8 @@ def test_the_output_of_another_run(
 
 
 def test_too_many_errors(
-    cluster: None, images: dict[str, str], capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(runner.run, "__defaults__", (PixelEngine, False))
+    cluster: None, images: dict[str, str], capfd: pytest.CaptureFixture[str], no_network: None
+) -> None:
     flags = ["--input", images["broken"], "--output", f"{images['dir']}/o", "--weights", "random:0"]
     assert detect.main(flags) == 3
     out, err = capfd.readouterr()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -78,3 +81,14 @@ def test_the_same_seed_is_the_same_network(weights: Weights) -> None:
     again = resolve(Config(input="in", output="out", weights="random:0", model=SMALL))
     other = resolve(Config(input="in", output="out", weights="random:1", model=SMALL))
     assert again.sha256 == weights.sha256 != other.sha256
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there(weights: Weights) -> None:
+    with pytest.raises(RuntimeError, match="torch sees none: .*or pass --device cpu"):
+        Engine(weights, "cuda", 1)
+
+
+def test_the_engine_needs_no_ray() -> None:
+    code = "import sys; sys.modules['ray'] = None; import pipeline.engine, pipeline.decode"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -122,6 +122,20 @@ class Failing(PixelEngine):
         return super().__call__(images)
 
 
+def test_a_replica_that_cannot_start(cluster: None, folder: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
+    with pytest.raises(RunError, match="worker could not go on: .*no such device here$"):
+        go(Absent, **options)
+    assert go(**options).errors == {}
+
+
+class Absent(PixelEngine):
+    """An engine without its device."""
+
+    def __init__(self, *_: Any) -> None:
+        raise RuntimeError("no such device here")
+
+
 def test_a_failed_run_continues(cluster: None, folder: Path, tmp_path: Path) -> None:
     for number in range(60):
         (folder / f"{number}.jpg").write_bytes((folder / "rocket.jpg").read_bytes())
