@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
-import os
-import signal
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-from pipeline.config import Config, RunError, UsageError, from_yaml, nearest
+from jobs import cli
+from pipeline.config import Config, UsageError, from_yaml
 
 if TYPE_CHECKING:
     from pipeline.runner import Summary
-
-log = logging.getLogger("jobs.detect")
 
 # flags of keywords under `model:`
 MODEL_FLAGS = ("min_size", "box_score_thresh", "box_detections_per_img")
 
 
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are the job's own one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see --help")
-
-
-def parser() -> Parser:
+def parser() -> cli.Parser:
     """The flags. None has a default here: those stand in `pipeline.Config`."""
-    parser = Parser(
-        prog="python -m jobs.detect",
-        description=__doc__,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-        epilog="Exit codes: 0 complete, 1 failed (the same command continues), 2 usage, "
+    parser = cli.Parser(
+        "python -m jobs.detect",
+        __doc__,
+        "Exit codes: 0 complete, 1 failed (the same command continues), 2 usage, "
         "3 complete with more errors than --max-error-rate. S3 endpoint, region and credentials "
         "come from the usual AWS environment and profile.",
     )
@@ -78,12 +64,7 @@ def parse(arguments: list[str]) -> tuple[Config, bool]:
     Raises:
         UsageError: what no run could be.
     """
-    flags = parser()
-    known, unknown = flags.parse_known_args(arguments)
-    if unknown:
-        valid = [option for action in flags._actions for option in action.option_strings]
-        raise UsageError(f"unknown argument {nearest(unknown[0].split('=')[0], valid)}; see --help")
-    given: dict[str, Any] = vars(known)
+    given = parser().given(arguments)
     dry_run = given.pop("dry_run", False)
     values = from_yaml(given.pop("config")) if "config" in given else {}
     model = values.get("model") or {}
@@ -126,34 +107,21 @@ def show(summary: Summary) -> None:
         )
 
 
+def job(arguments: list[str]) -> int:
+    """Run it; returns the exit code."""
+    config, dry_run = parse(arguments)
+    from pipeline.runner import run
+
+    summary = run(config, dry_run=dry_run)
+    if summary:
+        show(summary)
+    return summary.exit_code if summary else 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    if os.environ.get("PRELABEL_DEBUG"):  # of ours alone: other libraries would log credentials
-        for name in ("pipeline", "jobs"):
-            logging.getLogger(name).setLevel("DEBUG")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    resume = "what is committed is kept; the same command continues"
-    try:
-        config, dry_run = parse(sys.argv[1:] if arguments is None else arguments)
-        from pipeline.runner import run
-
-        summary = run(config, dry_run=dry_run)
-        if summary:
-            show(summary)
-        return summary.exit_code if summary else 0
-    except UsageError as error:
-        print(f"jobs.detect: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"jobs.detect: interrupted; {resume}", file=sys.stderr)
-        return 130
-    except Exception as error:
-        log.debug("traceback", exc_info=True)
-        text = " ".join(str(error).split())[:1000]
-        name = "" if isinstance(error, RunError) else f"{type(error).__name__}: "
-        print(f"jobs.detect: {name}{text}; {resume}", file=sys.stderr)
-        return 1
+    kept = "what is committed is kept; the same command continues"
+    return cli.main("jobs.detect", job, arguments, kept)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ class Config:
         for name in ("input", "output", "weights", "categories"):
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, _checked_url(name, value))
+                object.__setattr__(self, name, checked_url(name, value))
         if "://" not in self.output or self.output.rstrip("/").partition("://")[2]:
             object.__setattr__(self, "output", self.output.rstrip("/") or "/")
         object.__setattr__(self, "model", dict(self.model))
@@ -196,7 +196,12 @@ def from_yaml(path: str) -> dict[str, Any]:
     return values
 
 
-def _checked_url(name: str, value: Any) -> str:
+def checked_url(name: str, value: Any) -> str:
+    """A URL as it stands, a path made absolute.
+
+    Raises:
+        UsageError: it is neither, or holds credentials.
+    """
     if not isinstance(value, str) or not value:
         raise UsageError(f"{name} must be a path or URL, not {value!r}")
     if "://" in value:

@@ -1,0 +1,72 @@
+"""What all jobs share: flags that end in one line, log lines, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from pipeline.config import RunError, UsageError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are `UsageError`s, and that names the nearest valid flag."""
+
+    def __init__(self, prog: str, description: str | None, epilog: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see --help")
+
+    def given(self, arguments: list[str]) -> dict[str, Any]:
+        """The values that the user gave, by name.
+
+        Raises:
+            UsageError: an unknown or malformed argument.
+        """
+        known, unknown = self.parse_known_args(arguments)
+        if unknown:
+            valid = [option for action in self._actions for option in action.option_strings]
+            flag = unknown[0].split("=")[0]
+            raise UsageError(f"unknown argument {nearest(flag, valid)}; see --help")
+        return vars(known)
+
+
+def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None, kept: str) -> int:
+    """Run a job; every end that is not its own becomes one line on stderr and an exit code.
+
+    Args:
+        name: of the job, before each line.
+        job: takes the arguments, returns the exit code.
+        arguments: in place of the command line's.
+        kept: what the user should know after an interruption.
+    """
+    logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if os.environ.get("PRELABEL_DEBUG"):  # of ours alone: other libraries would log credentials
+        for package in ("pipeline", "jobs"):
+            logging.getLogger(package).setLevel("DEBUG")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        return job(sys.argv[1:] if arguments is None else arguments)
+    except UsageError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; {kept}", file=sys.stderr)
+        return 130
+    except Exception as error:
+        logging.getLogger("jobs").debug("traceback", exc_info=True)
+        text = " ".join(str(error).split())[:1000]
+        kind = "" if isinstance(error, RunError) else f"{type(error).__name__}: "
+        print(f"{name}: {kind}{text}; {kept}", file=sys.stderr)
+        return 1

@@ -1,0 +1,120 @@
+"""Which detections leave an output, and under which class name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pipeline.config import UsageError, nearest
+from pipeline.labels.boxes import Boxes
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes that are kept.
+
+    Attributes:
+        names: class names without repetition; their order is that of the YAML, or of label ids.
+        ids: the smallest label id behind each, unique and at least 1; COCO's own ids where
+            nothing is renamed.
+        places: [largest label id + 1] int, label id to place in `names`, -1 for one left out.
+        thresholds: [largest label id + 1] float32, the score below which a detection is left out.
+    """
+
+    names: list[str]
+    ids: list[int]
+    places: np.ndarray
+    thresholds: np.ndarray
+
+    def choose(self, boxes: Boxes) -> Boxes:
+        """The detections that are kept, their labels turned into places in `names`."""
+        known = (boxes.labels >= 0) & (boxes.labels < len(self.places))
+        labels = np.where(known, boxes.labels, 0)
+        places = np.where(known, self.places[labels], -1)
+        return boxes.keep((places >= 0) & (boxes.scores >= self.thresholds[labels]), places)
+
+
+def choose(
+    categories: Mapping[int, str],
+    score_threshold: float = 0.0,
+    thresholds: Mapping[str, float] | None = None,
+    mapping: str | None = None,
+) -> Classes:
+    """
+    Args:
+        categories: label id to name, of the run.
+        score_threshold: keep detections of at least this score.
+        thresholds: likewise by class, old name or new.
+        mapping: YAML file; a list of the names to keep, or `name: new name` lines, where an empty
+            new name keeps the old one and names that become equal are one class.
+
+    Raises:
+        UsageError: an unknown name, a threshold outside of 0 to 1, an unreadable file.
+    """
+    chosen = _read(mapping, set(categories.values())) if mapping else None
+    renamed = chosen if chosen is not None else {name: name for name in categories.values()}
+    names = list(dict.fromkeys(renamed.values()))
+    places = np.full(max(categories, default=0) + 1, -1)
+    limits = np.full(len(places), _score(score_threshold, "--score-threshold"), np.float32)
+    for label, name in categories.items():
+        if name in renamed:
+            places[label] = names.index(renamed[name])
+    for name, limit in (thresholds or {}).items():
+        labels = [k for k, v in categories.items() if name in (v, renamed.get(v))]
+        if not labels:
+            valid = {*categories.values(), *names}
+            raise UsageError(f"--category has an unknown name {nearest(name, valid)}")
+        limits[labels] = _score(limit, f"--category {name}")
+    ids = [int(np.flatnonzero(places == place)[0]) for place in range(len(names))]
+    return Classes(names, ids, places, limits)
+
+
+def parse_thresholds(words: list[str]) -> dict[str, float]:
+    """`["person=0.6", ...]` as a mapping.
+
+    Raises:
+        UsageError: a word is no NAME=SCORE.
+    """
+    found = {}
+    for word in words:
+        name, separator, value = word.rpartition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            separator = ""
+        if not separator or not name:
+            raise UsageError(f"--category takes NAME=SCORE, for instance person=0.6, not {word!r}")
+    return found
+
+
+def _score(value: float, flag: str) -> float:
+    if not 0 <= value <= 1:
+        raise UsageError(f"{flag} must be within 0 and 1, not {value:g}")
+    return value
+
+
+def _read(path: str, valid: set[str]) -> dict[str, str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"cannot read --classes {path}: {' '.join(str(error).split())}") from error
+    pairs: list[tuple[Any, Any]]
+    if isinstance(content, list):
+        pairs = [(name, None) for name in content]
+    elif isinstance(content, dict):
+        pairs = list(content.items())
+    else:
+        raise UsageError(f"--classes {path} must hold a list of names or `name: new name` lines")
+    if not pairs:
+        raise UsageError(f"--classes {path} keeps no class")
+    for name, new in pairs:
+        if name not in valid:
+            raise UsageError(f"--classes {path} has an unknown name {nearest(str(name), valid)}")
+        if new is not None and not (isinstance(new, str) and new.strip()):
+            raise UsageError(f"--classes {path}: the new name of {name!r} must be a word")
+    return {name: name if new is None else new for name, new in pairs}

@@ -1,0 +1,68 @@
+"""The encoded bytes of an output's images, read again."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import manifest, storage
+from pipeline.config import UsageError
+from pipeline.labels.output import Output
+
+READERS = 16
+T = TypeVar("T")
+
+
+def read_many(
+    output: Output, wanted: Iterable[tuple[int, str, T]]
+) -> Iterator[tuple[T, bytes | str]]:
+    """Read images while the caller works on those before; `READERS` at a time.
+
+    Args:
+        output: the run's.
+        wanted: image id, URI, and whatever shall come back with the bytes.
+
+    Yields:
+        In the same order, the third item with the bytes, or with the reason why there are none.
+    """
+    ahead: deque[tuple[T, Future[bytes | str]]] = deque()
+    with ThreadPoolExecutor(READERS) as threads:
+        for image_id, uri, item in wanted:
+            ahead.append((item, threads.submit(read, output, image_id, uri)))
+            if len(ahead) >= READERS:
+                first, future = ahead.popleft()
+                yield first, future.result()
+        for first, future in ahead:
+            yield first, future.result()
+
+
+def read(output: Output, image_id: int, uri: str) -> bytes | str:
+    """The bytes of one image, or the reason why there are none."""
+    try:
+        if output.record["identity"].get("bytes_column"):
+            return _embedded(output, image_id)
+        fs, path = storage.filesystem(uri)
+        if storage.is_local(fs) and storage.protocol(output.input) != "file":
+            return "a local file named by a remote manifest"
+        return bytes(storage.retrying(lambda: fs.cat_file(path), attempts=3))
+    except (OSError, UsageError, pa.ArrowException) as error:
+        return storage.explain(error)
+
+
+def _embedded(output: Output, image_id: int) -> bytes | str:
+    row = manifest.read_rows(output.fs, f"{output.root}/_run", image_id, 1).to_pylist()[0]
+    column = output.record["identity"]["bytes_column"]
+    fs, path = storage.filesystem(row["source_uri"])
+
+    def read_group() -> pa.Table:
+        with fs.open(path) as file:
+            return pq.ParquetFile(file).read_row_group(row["row_group"], columns=[column])
+
+    value = storage.retrying(read_group, attempts=3)[column][row["row"]].as_py()
+    data = value.get("bytes") if isinstance(value, dict) else value
+    return data if data is not None else "the bytes column is null here"

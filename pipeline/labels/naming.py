@@ -1,0 +1,72 @@
+"""Names under which images and their labels can stand in a folder, on any system."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+
+MAX_BYTES = 180
+# what Windows, macOS or a shell would not take in the name of a file
+UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\#%]')
+RESERVED = {"con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(10))}
+
+
+def relative_name(uri: str, folder: str) -> str:
+    """The image's path below the input folder; elsewhere, its URI without the scheme.
+
+    Args:
+        uri: of the image.
+        folder: the run's input, as from `input_folder`.
+    """
+    if uri.startswith(f"{folder}/"):
+        return uri[len(folder) + 1 :].lstrip("/")
+    return uri.partition("://")[2] if "://" in uri else uri.lstrip("/")
+
+
+def input_folder(url: str) -> str:
+    """The folder of a run's input: without a glob's wildcards, or the name of a table."""
+    wildcard = re.search(r"[*?\[]", url)
+    if wildcard:
+        url = url[: wildcard.start()].rpartition("/")[0]
+    elif re.search(r"\.[A-Za-z0-9]{2,7}$", url):  # one image, or a manifest table
+        url = url.rpartition("/")[0]
+    return url.rstrip("/")
+
+
+class Names:
+    """Hands out safe relative paths, no two of which differ only in case or in their suffix.
+
+    Needs about 100 bytes an image.
+    """
+
+    def __init__(self) -> None:
+        self.taken: set[bytes] = set()
+
+    def safe(self, name: str, image_id: int) -> str:
+        """`name` with every part made safe; where that meets another's, the image id is added."""
+        path = "/".join(_safe_part(part) for part in name.split("/") if part) or "image"
+        stem, suffix = posixpath.splitext(path)
+        number = str(image_id)
+        while (key := _key(stem)) in self.taken:
+            stem, number = f"{stem}-{number}", "1"
+        self.taken.add(key)
+        return stem + suffix
+
+
+def _key(stem: str) -> bytes:
+    return hashlib.blake2b(stem.casefold().encode(), digest_size=12).digest()
+
+
+def _safe_part(part: str) -> str:
+    part = UNSAFE.sub("_", part).rstrip(". ") or "_"
+    if part.partition(".")[0].lower() in RESERVED:
+        part = f"_{part}"
+    encoded = part.encode()
+    if len(encoded) > MAX_BYTES:
+        stem, suffix = posixpath.splitext(part)
+        suffix = suffix if len(suffix) < 8 else ""
+        digest = hashlib.blake2b(encoded, digest_size=8).hexdigest()
+        short = stem.encode()[: MAX_BYTES - 24].decode(errors="ignore")
+        part = f"{short}-{digest}{suffix}"
+    return part

@@ -1,0 +1,190 @@
+"""A finished output, read in order of image id: one file of it in memory at a time."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
+from tqdm import tqdm
+
+from pipeline import storage
+from pipeline.config import RunError, UsageError, checked_url
+from pipeline.schema import STATUSES
+
+READ_AHEAD = 4
+TABLE_ROWS = 2048
+# attempt, smallest possible id, random part: see sink.file_name
+FILE = re.compile(r"part-(\d+)-(\d+)-[0-9a-f]+\.parquet")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of detections.
+
+    Attributes:
+        path: on the output's file system.
+        status: `ok` or `error`.
+        first_id: no image in it has a smaller id.
+    """
+
+    path: str
+    status: str
+    first_id: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """A run's output.
+
+    Attributes:
+        url: as given, paths made absolute.
+        fs: its file system.
+        root: its path there.
+        record: the content of `run.json`.
+        detector: the `detector` key of its files.
+    """
+
+    url: str
+    fs: AbstractFileSystem
+    root: str
+    record: dict[str, Any]
+    detector: dict[str, Any]
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """`images`, `ok`, `errors` by code, `detections`."""
+        return dict(self.record["counts"])
+
+    @property
+    def input(self) -> str:
+        return str(self.record["identity"]["input"])
+
+    @property
+    def categories(self) -> dict[int, str]:
+        """Label id to name; ids without a name (`N/A` in torchvision's COCO list) left out."""
+        named = {int(k): str(v) for k, v in self.detector["categories"].items() if v != "N/A"}
+        classes = int(self.detector["options"]["num_classes"])
+        return named or {label: f"class_{label}" for label in range(1, classes)}
+
+    def files(self, statuses: Sequence[str] = STATUSES) -> list[File]:
+        """The files of detections, by first id."""
+        found = []
+        for status in statuses:
+            folder = f"{self.root}/detections/status={status}"
+            for name in storage.names(self.fs, folder):
+                if match := FILE.fullmatch(name):
+                    found.append(File(f"{folder}/{name}", status, int(match[2])))
+        return sorted(found, key=lambda file: (file.first_id, file.path))
+
+    def tables(
+        self, columns: Sequence[str], statuses: Sequence[str] = STATUSES, task: str | None = None
+    ) -> Iterator[pa.Table]:
+        """The rows of all files in order of id, with the columns in the order asked for.
+
+        Files overlap where replicas worked side by side or a run was resumed, so rows wait until
+        no file that is still to come can hold a smaller id.
+
+        Args:
+            columns: `image_id` among them, `status` possibly.
+            statuses: whose rows.
+            task: shown with the progress on stderr; without it none is.
+        """
+        files = self.files(statuses)
+        total = self.counts["ok"] if "error" not in statuses else self.counts["images"]
+        waiting: list[pa.Table] = []
+        rows = 0
+        with progress(task, total) as bar:
+            for number, table in enumerate(self._read(files, columns)):
+                bar.update(table.num_rows)
+                waiting.append(table)
+                rows += table.num_rows
+                last = number + 1 == len(files)
+                if rows < TABLE_ROWS and not last:
+                    continue
+                merged = pa.concat_tables(waiting).sort_by("image_id")
+                ids = merged["image_id"].to_numpy()
+                cut = len(ids) if last else int(np.searchsorted(ids, files[number + 1].first_id))
+                if cut:
+                    yield merged.slice(0, cut)
+                waiting, rows = [merged.slice(cut)], len(ids) - cut
+
+    def _read(self, files: list[File], columns: Sequence[str]) -> Iterator[pa.Table]:
+        ahead: deque[Future[pa.Table]] = deque()
+        with ThreadPoolExecutor(READ_AHEAD) as threads:
+            for file in files:
+                ahead.append(threads.submit(self.read_file, file, columns))
+                if len(ahead) >= READ_AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def read_file(self, file: File, columns: Sequence[str] | None = None) -> pa.Table:
+        """A file's rows, in these columns or in all, `status` not counted.
+
+        Raises:
+            RunError: it is damaged or gone.
+        """
+        try:
+            data = storage.retrying(lambda: self.fs.cat_file(file.path))
+            wanted = None if columns is None else [name for name in columns if name != "status"]
+            table = pq.ParquetFile(io.BytesIO(data)).read(columns=wanted)
+            if columns is None:
+                return table
+            if "status" in columns:
+                table = table.append_column("status", pa.array([file.status] * len(table)))
+            return table.select(list(columns))
+        except (OSError, pa.ArrowException, KeyError) as error:
+            raise RunError(
+                f"{storage.url_of(self.fs, file.path)} cannot be read ({storage.explain(error)}); "
+                f"python -m jobs.verify {self.url} tells what else is wrong"
+            ) from error
+
+
+def open_output(url: str) -> Output:
+    """
+    Raises:
+        UsageError: there is no run, or it is not finished.
+    """
+    url = checked_url("OUTPUT", url)
+    url = url.rstrip("/") if url.rpartition("://")[2].strip("/") else url
+    fs, root = storage.filesystem(url)
+    try:
+        record = storage.get(fs, f"{root}/_run/run.json")
+        finished = storage.get(fs, f"{root}/_SUCCESS") is not None
+        known = json.loads(record) if record else None
+    except (OSError, ValueError) as error:
+        raise storage.unusable("read", f"{url}/_run/run.json", error) from error
+    if known is None:
+        raise UsageError(f"{url} is no output of jobs.detect: it has no _run/run.json")
+    if not finished or not known.get("counts"):
+        raise UsageError(f"{url} is not finished; give its jobs.detect command again first")
+    output = Output(url, fs, root, known, {})
+    output.detector.update(_detector(output))
+    return output
+
+
+def _detector(output: Output) -> dict[str, Any]:
+    for file in output.files():
+        metadata = output.read_file(file).schema.metadata or {}
+        if b"detector" in metadata:
+            return dict(json.loads(metadata[b"detector"]))
+    raise RunError(f"{output.url}/detections holds no file of detections that says what made it")
+
+
+def progress(task: str | None, total: int) -> tqdm:
+    """A bar on stderr, or a line every ten seconds where that is no terminal."""
+    pause = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(
+        total=total, desc=task, unit=" images", disable=task is None, mininterval=pause,
+        leave=False, delay=1.0,
+    )  # fmt: skip
