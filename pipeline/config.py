@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
+import json
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -174,6 +176,11 @@ class Config:
         names = ("input", "limit", "extensions", "uri_column", "bytes_column", "carry", "model")
         fields = {name: getattr(self, name) for name in names}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """A digest of what may not differ when a run is resumed, to tie files to their run."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def from_yaml(path: str) -> dict[str, Any]:

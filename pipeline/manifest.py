@@ -73,7 +73,7 @@ def write(config: Config, fs: AbstractFileSystem, folder: str, fingerprint: str)
     for number, part in enumerate(_parts(_unique(source, config.limit, counted))):
         buffer = io.BytesIO()
         pq.write_table(part, buffer, row_group_size=GROUP_ROWS, compression="zstd")
-        storage.put(fs, _part_path(folder, number), buffer.getvalue())
+        storage.put(fs, part_path(folder, number), buffer.getvalue())
         counted.rows += part.num_rows
     _check_not_empty(config, counted)
     columns = [name for name in source.schema.names if name not in (*LISTED.names, *LOCATION)]
@@ -98,7 +98,7 @@ def read_rows(fs: AbstractFileSystem, folder: str, start: int, rows: int) -> pa.
     group, offset = divmod(offset, GROUP_ROWS)
 
     def read() -> pa.Table:
-        with fs.open(_part_path(folder, part), block_size=2**18) as file:
+        with fs.open(part_path(folder, part), block_size=2**18) as file:
             return pq.ParquetFile(file).read_row_group(group)
 
     table = storage.retrying(read).slice(offset, rows)
@@ -106,7 +106,8 @@ def read_rows(fs: AbstractFileSystem, folder: str, start: int, rows: int) -> pa.
     return table.add_column(0, pa.field("image_id", pa.int64(), nullable=False), ids)
 
 
-def _part_path(folder: str, number: int) -> str:
+def part_path(folder: str, number: int) -> str:
+    """Where a part of `PART_ROWS` rows stands, `folder` being `OUTPUT/_run`."""
     return f"{folder}/manifest/part-{number:06d}.parquet"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 import platform
@@ -70,11 +69,6 @@ def identity(config: Config, weights: Weights) -> dict[str, Any]:
     fields = config.identity() | {"weights": weights.sha256, "categories": categories}
     fields["input"] = storage.public(config.input)
     return dict(json.loads(json.dumps(fields)))
-
-
-def fingerprint(record: Record) -> str:
-    """A digest of the identity, to tie other files to this run."""
-    return hashlib.sha256(json.dumps(record.identity, sort_keys=True).encode()).hexdigest()
 
 
 def load(fs: AbstractFileSystem, folder: str) -> Record | None:

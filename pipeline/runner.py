@@ -15,7 +15,7 @@ from fsspec import AbstractFileSystem
 
 from pipeline import cluster, manifest, model, record, schema, storage
 from pipeline.chain import Chain
-from pipeline.config import Config, RunError, UsageError
+from pipeline.config import Config, RunError, UsageError, fingerprint
 from pipeline.detector import EngineFactory
 from pipeline.engine import Engine
 from pipeline.lease import Lease, LeaseLost
@@ -76,7 +76,7 @@ def run(
     cluster.connect()
     placement = cluster.place(config)
     if dry_run:
-        found = known and manifest.load(output.fs, output.run, record.fingerprint(known))
+        found = known and manifest.load(output.fs, output.run, fingerprint(known.identity))
         preview(config, weights, placement, found or manifest.count(config))
         return None
     try:
@@ -144,7 +144,7 @@ class Attempt:
             config, self.weights
         )
         started = time.monotonic()
-        mark = record.fingerprint(self.record)
+        mark = fingerprint(self.record.identity)
         self.manifest = manifest.load(fs, self.output.run, mark) or manifest.write(
             config, fs, self.output.run, mark
         )

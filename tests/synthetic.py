@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import schema, sink
+from pipeline.config import fingerprint
 from pipeline.manifest import GROUP_ROWS, PART_ROWS
 
 NAMES = ("person", "bicycle", "car", "dog", "cup")
@@ -141,8 +141,8 @@ def _write_run(output: Path, uris: list[str], counts: dict[str, Any], input: str
     identity = {"input": input, "limit": None, "extensions": ["jpg"], "uri_column": None,
                 "bytes_column": None, "carry": [], "model": {}, "weights": "0" * 64,
                 "categories": DETECTOR["categories"]}  # fmt: skip
-    mark = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    manifest = {"rows": len(uris), "duplicates": 0, "columns": [], "fingerprint": mark}
+    manifest = {"rows": len(uris), "duplicates": 0, "columns": [],
+                "fingerprint": fingerprint(identity)}  # fmt: skip
     (run / "manifest.json").write_text(json.dumps(manifest))
     record = {
         "run_id": RUN_ID,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 COLUMNS = ("image_id", "image_uri", "width", "height", "detections")
 
@@ -78,27 +79,31 @@ class Boxes:
             self.xyxy[chosen],
         )
 
+    def image(self, i: int) -> Image:
+        """One of them, once the labels are places in `Classes.names`."""
+        span = slice(self.starts[i], self.starts[i + 1])
+        width, height = self.sizes[i].tolist()
+        return Image(
+            int(self.ids[i]), self.uris[i], width, height,
+            self.labels[span], self.scores[span], self.xyxy[span],
+        )  # fmt: skip
+
     def images(self) -> Iterator[Image]:
-        """One by one, once the labels are places in `Classes.names`."""
-        for i, (image_id, uri) in enumerate(zip(self.ids.tolist(), self.uris, strict=True)):
-            span = slice(self.starts[i], self.starts[i + 1])
-            width, height = self.sizes[i].tolist()
-            yield Image(
-                image_id, uri, width, height,
-                self.labels[span], self.scores[span], self.xyxy[span],
-            )  # fmt: skip
+        """One by one."""
+        return map(self.image, range(len(self.ids)))
 
 
 def from_table(table: pa.Table) -> Boxes:
-    """The detections of rows with status ok, which have `COLUMNS`."""
+    """The detections of rows with status ok, which have `COLUMNS`; a missing size becomes 0."""
     lists = table["detections"].combine_chunks()
     values = lists.flatten()
     lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
+    sizes = [pc.fill_null(table[name], 0).to_numpy() for name in ("width", "height")]
     corners = [values.field(name).to_numpy() for name in ("xmin", "ymin", "xmax", "ymax")]
     return Boxes(
         ids=table["image_id"].to_numpy(),
         uris=table["image_uri"].to_pylist(),
-        sizes=np.stack([table[name].to_numpy() for name in ("width", "height")], 1).astype(int),
+        sizes=np.stack(sizes, 1).astype(np.int64),
         starts=np.concatenate([[0], np.cumsum(lengths)]),
         labels=values.field("label_id").to_numpy().astype(np.int64),
         scores=values.field("score").to_numpy(),

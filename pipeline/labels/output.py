@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,7 @@ class Output:
         root: its path there.
         record: the content of `run.json`.
         detector: the `detector` key of its files.
+        schema: of its files.
     """
 
     url: str
@@ -60,6 +62,7 @@ class Output:
     root: str
     record: dict[str, Any]
     detector: dict[str, Any]
+    schema: pa.Schema
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -88,7 +91,11 @@ class Output:
         return sorted(found, key=lambda file: (file.first_id, file.path))
 
     def tables(
-        self, columns: Sequence[str], statuses: Sequence[str] = STATUSES, task: str | None = None
+        self,
+        columns: Sequence[str],
+        statuses: Sequence[str] = STATUSES,
+        task: str | None = None,
+        counted: Callable[[File, int], None] | None = None,
     ) -> Iterator[pa.Table]:
         """The rows of all files in order of id, with the columns in the order asked for.
 
@@ -99,14 +106,18 @@ class Output:
             columns: `image_id` among them, `status` possibly.
             statuses: whose rows.
             task: shown with the progress on stderr; without it none is.
+            counted: called with each file and the number of its rows.
         """
         files = self.files(statuses)
         total = self.counts["ok"] if "error" not in statuses else self.counts["images"]
         waiting: list[pa.Table] = []
         rows = 0
         with progress(task, total) as bar:
-            for number, table in enumerate(self._read(files, columns)):
+            for number, future in enumerate(self.read_files(files, columns)):
+                table = future.result()
                 bar.update(table.num_rows)
+                if counted:
+                    counted(files[number], table.num_rows)
                 waiting.append(table)
                 rows += table.num_rows
                 last = number + 1 == len(files)
@@ -119,15 +130,17 @@ class Output:
                     yield merged.slice(0, cut)
                 waiting, rows = [merged.slice(cut)], len(ids) - cut
 
-    def _read(self, files: list[File], columns: Sequence[str]) -> Iterator[pa.Table]:
+    def read_files(
+        self, files: list[File], columns: Sequence[str] | None = None
+    ) -> Iterator[Future[pa.Table]]:
+        """What `read_file` gives for each, the next ones read while the caller works."""
         ahead: deque[Future[pa.Table]] = deque()
         with ThreadPoolExecutor(READ_AHEAD) as threads:
             for file in files:
                 ahead.append(threads.submit(self.read_file, file, columns))
                 if len(ahead) >= READ_AHEAD:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+                    yield ahead.popleft()
+            yield from ahead
 
     def read_file(self, file: File, columns: Sequence[str] | None = None) -> pa.Table:
         """A file's rows, in these columns or in all, `status` not counted.
@@ -151,14 +164,23 @@ class Output:
             ) from error
 
 
+def locate(url: str) -> tuple[str, AbstractFileSystem, str]:
+    """An output's URL as it is shown, its file system, and its path there.
+
+    Raises:
+        UsageError: it is no URL, or nothing serves its protocol.
+    """
+    url = checked_url("OUTPUT", url)
+    url = url.rstrip("/") if url.rpartition("://")[2].strip("/") else url
+    return url, *storage.filesystem(url)
+
+
 def open_output(url: str) -> Output:
     """
     Raises:
         UsageError: there is no run, or it is not finished.
     """
-    url = checked_url("OUTPUT", url)
-    url = url.rstrip("/") if url.rpartition("://")[2].strip("/") else url
-    fs, root = storage.filesystem(url)
+    url, fs, root = locate(url)
     try:
         record = storage.get(fs, f"{root}/_run/run.json")
         finished = storage.get(fs, f"{root}/_SUCCESS") is not None
@@ -169,17 +191,16 @@ def open_output(url: str) -> Output:
         raise UsageError(f"{url} is no output of jobs.detect: it has no _run/run.json")
     if not finished or not known.get("counts"):
         raise UsageError(f"{url} is not finished; give its jobs.detect command again first")
-    output = Output(url, fs, root, known, {})
-    output.detector.update(_detector(output))
-    return output
+    return _described(Output(url, fs, root, known, {}, pa.schema([])))
 
 
-def _detector(output: Output) -> dict[str, Any]:
+def _described(output: Output) -> Output:
     for file in output.files():
-        metadata = output.read_file(file).schema.metadata or {}
-        if b"detector" in metadata:
-            return dict(json.loads(metadata[b"detector"]))
-    raise RunError(f"{output.url}/detections holds no file of detections that says what made it")
+        schema = output.read_file(file).schema
+        if b"detector" in (schema.metadata or {}):
+            detector = json.loads(schema.metadata[b"detector"])
+            return dataclasses.replace(output, detector=detector, schema=schema)
+    raise RunError(f"{output.url}/detections holds no file that says what made it")
 
 
 def progress(task: str | None, total: int) -> tqdm:

@@ -1,0 +1,145 @@
+"""Measure an output against ground truth: COCO's box metrics, overall and for each category."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs import cli
+from pipeline import storage
+from pipeline.config import UsageError, checked_url
+from pipeline.labels import classes
+from pipeline.labels.evaluate import METRICS, Evaluation, evaluate
+from pipeline.labels.match import EXAMPLES, Matched, match
+from pipeline.labels.output import Output, open_output
+from pipeline.labels.truth import Truth, load_truth
+
+SHOWN = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
+
+
+def parser() -> cli.Parser:
+    """The flags."""
+    parser = cli.Parser(
+        "python -m jobs.evaluate",
+        __doc__,
+        "Images without ground truth, or without a row in OUTPUT, are counted and named. Exit "
+        "codes: 0 done, 1 failed, 2 usage.",
+    )
+    add = parser.add_argument
+    add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")
+    add("--annotations", metavar="FILE", help="COCO instances JSON; path or URL")
+    add("--image-key", metavar="NAME", help="column of OUTPUT with the image id or file name of "
+        "the annotations (default: the end of image_uri is the file name)")  # fmt: skip
+    add("--classes", metavar="FILE", help="YAML that keeps and renames classes: a list of names, "
+        "or `name: new name` lines")  # fmt: skip
+    add("--present-only", action="store_true", help="leave out annotated images of which OUTPUT "
+        "has no row; otherwise nothing was found there")  # fmt: skip
+    add("--to", metavar="DIR", help="also write metrics.json, metrics.txt and categories.parquet")
+    return parser
+
+
+def text(found: Evaluation, remarks: list[str]) -> str:
+    """The result for a person."""
+    lines = [f"{name:10} {number(value)}" for name, value in found.metrics.items()]
+    width = max([len(entry["name"]) for entry in found.categories] + [8])
+    head = " ".join(f"{name:>9}" for name in ("truth", "found", *SHOWN))
+    lines += ["", f"{'category':{width}} {head}"]
+    for entry in found.categories:
+        cells = [f"{entry['ground_truth']:,}", f"{entry['detections']:,}"]
+        cells += [number(entry[name]) for name in SHOWN]
+        lines.append(f"{entry['name']:{width}} " + " ".join(f"{cell:>9}" for cell in cells))
+    lines += ["", f"{found.images:,} annotated images evaluated with {found.backend}"]
+    return "\n".join([*lines, *remarks])
+
+
+def notes(output: Output, truth: Truth, matched: Matched, present_only: bool) -> list[str]:
+    """What is not like it should be, a line each."""
+    lines = []
+    if matched.failed:
+        lines.append(f"{len(matched.failed):,} of them failed in the run: nothing found there")
+    if matched.absent:
+        names = ", ".join(truth.names[p] or str(truth.ids[p]) for p in matched.absent[:EXAMPLES])
+        then = "left out" if present_only else "nothing found there"
+        lines.append(
+            f"{len(matched.absent):,} annotated images have no row in the run, {then}: {names}"
+        )
+    if matched.without_truth:
+        names = ", ".join(uri.rpartition("/")[2] for uri in matched.without_truth_examples)
+        lines.append(f"{matched.without_truth:,} images of the run have no annotations: {names}")
+    for name, count in sorted(matched.left_out.items()):
+        lines.append(f"{count:,} detections of {name!r}, no category of the annotations, left out")
+    if truth.strays:
+        lines.append(f"{truth.strays:,} annotations of images or categories not in the file")
+    threshold = output.detector["score_threshold"]
+    if threshold > 0.05:
+        lines.append(f"the run kept no score below {threshold:g}: AP is lower than the network's")
+    if not output.detector["trained"]:
+        lines.append("the weights are UNTRAINED: these figures mean nothing")
+    return lines
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def record(output: Output, truth: Truth, matched: Matched, found: Evaluation) -> dict[str, object]:
+    """The result for a program."""
+    return {
+        "output": output.url,
+        "run_id": output.record["run_id"],
+        "weights": {k: output.record["weights"][k] for k in ("model_id", "sha256", "trained")},
+        "score_threshold": output.detector["score_threshold"],
+        "annotations": storage.public(truth.url),
+        **dataclasses.asdict(found),
+        "failed": len(matched.failed),
+        "absent": {
+            "count": len(matched.absent),
+            "examples": [truth.names[place] for place in matched.absent[:EXAMPLES]],
+        },
+        "without_truth": {
+            "count": matched.without_truth,
+            "examples": matched.without_truth_examples,
+        },
+        "left_out": matched.left_out,
+    }
+
+
+def job(arguments: list[str]) -> int:
+    """Run it; returns the exit code."""
+    given = parser().given(arguments)
+    if "annotations" not in given:
+        raise UsageError("--annotations is missing; see --help")
+    output = open_output(given["output"])
+    truth = load_truth(given["annotations"])
+    chosen = classes.choose(output.categories, mapping=given.get("classes"))
+    matched = match(output, truth, chosen, given.get("image_key"))
+    present_only = given.get("present_only", False)
+    found = evaluate(truth, matched, present_only)
+    shown = text(found, notes(output, truth, matched, present_only))
+    if "to" in given:
+        fs, folder = storage.filesystem(checked_url("to", given["to"]))
+        table = io.BytesIO()
+        kinds = {"name": pa.string()} | dict.fromkeys(("id", "ground_truth", "detections"),
+                                                      pa.int64())  # fmt: skip
+        schema = pa.schema({**kinds, **dict.fromkeys(METRICS, pa.float64())})
+        pq.write_table(pa.Table.from_pylist(found.categories, schema), table)
+        content = json.dumps(record(output, truth, matched, found), indent=2, ensure_ascii=False)
+        storage.put(fs, f"{folder}/categories.parquet", table.getvalue())
+        storage.put(fs, f"{folder}/metrics.txt", f"{shown}\n".encode())
+        storage.put(fs, f"{folder}/metrics.json", content.encode())
+    print(shown)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the job; returns its exit code."""
+    return cli.main("jobs.evaluate", job, arguments, "nothing was written; start it again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Prove from its files alone that an output is complete and that its rows can be relied on."""
+
+from __future__ import annotations
+
+import sys
+
+from jobs import cli
+from pipeline.labels.verify import Verification, verify
+
+
+def parser() -> cli.Parser:
+    """The flags."""
+    parser = cli.Parser(
+        "python -m jobs.verify",
+        __doc__,
+        "Exit codes: 0 every check holds, 1 some do not or reading failed, 2 usage.",
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="the --output of jobs.detect")
+    return parser
+
+
+def show(found: Verification) -> None:
+    """A line a check, with examples of what breaks it."""
+    for name, check in found.checks.items():
+        verdict = "ok" if not check.breaches else f"{check.breaches:,} breaches"
+        print(f"{name:10} {verdict:>16}   {check.rule}")
+        for example in check.examples:
+            print(f"{'':28}   {example}")
+
+
+def job(arguments: list[str]) -> int:
+    """Run it; returns the exit code."""
+    found = verify(parser().given(arguments)["output"])
+    show(found)
+    if found.breaches:
+        broken = [name for name, check in found.checks.items() if check.breaches]
+        print(
+            f"jobs.verify: {found.url} is not as it should be: {found.breaches:,} breaches of "
+            f"{', '.join(broken)}",
+            file=sys.stderr,
+        )
+        return 1
+    print(
+        f"{found.url} is complete: {found.images:,} images, one row each, in {found.files:,} files"
+    )
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the job; returns its exit code."""
+    return cli.main("jobs.verify", job, arguments, "nothing was changed; start it again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""What holds for every row of an output; checked a file at a time, without a loop over rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.labels import boxes
+from pipeline.labels.boxes import Boxes
+from pipeline.labels.output import Output
+from pipeline.schema import ROW, SCHEMA_VERSION
+
+RULES = {
+    "uris": "each row has the URI of its id in the manifest",
+    "run": "each row has the run's run_id and model_id",
+    "status": "ok rows have detections and no error; error rows a reason and no detections",
+    "sizes": "ok rows have a width and a height; num_detections is their number",
+    "boxes": "boxes are inside of their image and have an area",
+    "scores": "scores are sorted, and within the run's threshold and 1",
+    "labels": "label ids are classes of the run, under their names",
+}
+# float32, rounded when torchvision scales boxes back to the image
+TOLERANCE = 1e-6
+
+Breach = tuple[str, np.ndarray, str]
+
+
+def differences(schema: pa.Schema, output: Output) -> Iterator[str]:
+    """In what a file's schema and metadata are not those of the output, in words."""
+    if not schema.equals(output.schema):
+        yield "another schema than that of the first file"
+    for field in ROW:
+        if field.name not in schema.names or not schema.field(field.name).equals(field):
+            yield f"column {field.name} is missing or not {field.type}"
+    try:
+        detector = json.loads((schema.metadata or {}).get(b"detector", b"null"))
+    except ValueError:
+        detector = None
+    if not detector or detector.get("schema_version") != SCHEMA_VERSION:
+        yield f"no `detector` of schema version {SCHEMA_VERSION} in its metadata"
+    elif detector != output.detector:
+        yield "another `detector` than that of the first file"
+
+
+def broken(table: pa.Table, status: str, output: Output, expected: pa.Array) -> Iterator[Breach]:
+    """The rules that rows break.
+
+    Args:
+        table: rows of one file, in the schema `ROW`.
+        status: of the file.
+        output: whose run, classes and threshold hold.
+        expected: [rows] the manifest's URIs.
+
+    Yields:
+        A rule's name, the rows that break it ([n] int64, n > 0), and how.
+    """
+    for rule, bad, how in _of_rows(table, status, output, expected):
+        rows = np.flatnonzero(pc.fill_null(bad, True).to_numpy(zero_copy_only=False))
+        if len(rows):
+            yield rule, rows, how
+    inferred = table["detections"].is_valid()
+    places = np.flatnonzero(inferred.to_numpy())
+    table = table.filter(inferred)
+    found = boxes.from_table(table)
+    for rule, of_boxes, how in _of_boxes(found, table, output):
+        if of_boxes.any():
+            yield rule, places[found.owners[of_boxes]], how
+
+
+def _of_rows(
+    table: pa.Table, status: str, output: Output, expected: pa.Array
+) -> Iterator[tuple[str, pa.Array, str]]:
+    yield "uris", pc.not_equal(table["image_uri"], expected), "has not the manifest's URI"
+    run_id, model_id = output.record.get("run_id"), output.detector.get("model_id")
+    yield "run", pc.not_equal(table["run_id"], run_id or ""), "is of another run"
+    yield "run", pc.not_equal(table["model_id"], model_id or ""), "is of another model"
+    length = pc.list_value_length(table["detections"])
+    if status == "ok":
+        yield "status", table["detections"].is_null(), "is ok, but has no list of detections"
+        yield "status", table["error_code"].is_valid(), "is ok, but has an error code"
+        small = pc.or_(pc.less(table["width"], 1), pc.less(table["height"], 1))
+        yield "sizes", small, "has no width or height"
+        wrong = pc.not_equal(table["num_detections"], length)
+        yield "sizes", wrong, "has a num_detections that is not their number"
+    else:
+        yield "status", table["detections"].is_valid(), "is an error, but has detections"
+        yield "status", table["error_code"].is_null(), "is an error without a code"
+
+
+def _of_boxes(
+    found: Boxes, table: pa.Table, output: Output
+) -> Iterator[tuple[str, np.ndarray, str]]:
+    low, high = found.xyxy[:, :2], found.xyxy[:, 2:]
+    size = found.sizes[found.owners]
+    # so written that NaN is a breach
+    inside = (low >= 0) & (high <= size * (1 + TOLERANCE))
+    yield "boxes", ~np.all(inside, axis=1), "has a box outside"
+    yield "boxes", ~np.all(low < high, axis=1), "has a box without area"
+    threshold = np.float32(output.detector.get("score_threshold", 0.0))
+    in_range = (found.scores >= threshold) & (found.scores <= 1)
+    yield "scores", np.logical_not(in_range), "has a score out of range"
+    unsorted = np.zeros(len(found.scores), bool)
+    same = found.owners[1:] == found.owners[:-1]
+    unsorted[1:] = same & ~(found.scores[1:] <= found.scores[:-1])
+    yield "scores", unsorted, "has unsorted scores"
+    yield "labels", _mislabelled(found, table, output), "has an unknown or misnamed class"
+
+
+def _mislabelled(found: Boxes, table: pa.Table, output: Output) -> np.ndarray:
+    """[m] bool, the detections whose label id or label is none of the run's."""
+    names = {int(k): v for k, v in output.detector.get("categories", {}).items()}
+    classes = int(output.detector.get("options", {}).get("num_classes", 1))
+    values = table["detections"].combine_chunks().flatten()
+    pairs = pc.dictionary_encode(values.field("label"))
+    texts = [*pairs.dictionary.to_pylist(), None]
+    codes = pc.fill_null(pairs.indices, len(texts) - 1).to_numpy().astype(np.int64)
+    known = np.zeros((classes, len(texts)), bool)
+    for label in range(1, classes):
+        known[label] = [text == names.get(label) for text in texts]
+    valid = (found.labels > 0) & (found.labels < classes)
+    right: np.ndarray = valid & known[np.where(valid, found.labels, 0), codes]
+    return ~right

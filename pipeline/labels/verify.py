@@ -1,0 +1,240 @@
+"""Proof from the files alone that an output is complete and says nothing impossible."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from concurrent.futures import Future
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import manifest, storage
+from pipeline.config import RunError, UsageError, fingerprint
+from pipeline.labels import rules
+from pipeline.labels.output import File, Output, locate, progress
+from pipeline.manifest import PART_ROWS, SLICE_ROWS
+from pipeline.schema import ROW, STATUSES
+
+EXAMPLES = 3
+
+
+@dataclasses.dataclass
+class Check:
+    """What one rule found.
+
+    Attributes:
+        rule: in words.
+        breaches: how often it is broken.
+        examples: of some.
+    """
+
+    rule: str
+    breaches: int = 0
+    examples: list[str] = dataclasses.field(default_factory=list)
+
+    def breach(self, example: str, count: int = 1) -> None:
+        if count:
+            self.breaches += count
+            if len(self.examples) < EXAMPLES:
+                self.examples.append(example)
+
+
+class Verification:
+    """All checks of one output.
+
+    Attributes:
+        checks: by their short names.
+        images: rows seen.
+        files: files seen.
+    """
+
+    def __init__(self, url: str) -> None:
+        """
+        Raises:
+            UsageError: there is no output at all.
+        """
+        self.url, self.fs, self.root = locate(url)
+        self.images = self.files = 0
+        self.counted: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.checks = {
+            "finished": Check("_SUCCESS and a readable run.json stand there"),
+            "manifest": Check("the manifest is this run's and holds the rows that it says"),
+            "files": Check("every file of detections is whole, and there are no others"),
+            "schema": Check("all files have one schema, that of version 1, and one `detector`"),
+            "once": Check("every id of the manifest stands in exactly one row"),
+            **{name: Check(rule) for name, rule in rules.RULES.items()},
+            "counts": Check("the counts of run.json are those of the files"),
+        }
+
+    @property
+    def breaches(self) -> int:
+        return sum(check.breaches for check in self.checks.values())
+
+    def run(self) -> None:
+        """Read everything, slice by slice."""
+        record = self._record()
+        rows = self._manifest(record)
+        output = self._output(record)
+        files = output.files()
+        self._strangers(output, {file.path for file in files})
+        self.files = len(files)
+        by_slice: dict[int, list[File]] = {}
+        for file in files:
+            by_slice.setdefault(file.first_id // SLICE_ROWS, []).append(file)
+        slices = range(-(-rows // SLICE_ROWS))
+        with progress("verifying", rows) as bar:
+            for index in sorted({*slices, *by_slice}):
+                seen = np.zeros(max(0, min(SLICE_ROWS, rows - index * SLICE_ROWS)), np.uint8)
+                mine = by_slice.get(index, [])
+                for file, read in zip(mine, output.read_files(mine), strict=True):
+                    bar.update(self._file(output, file, read, seen, index * SLICE_ROWS))
+                self._once(seen, index * SLICE_ROWS)
+        self._counts(record)
+
+    def _json(self, name: str, check: str) -> dict[str, Any]:
+        try:
+            data = storage.get(self.fs, f"{self.root}/{name}")
+            content = json.loads(data) if data is not None else None
+            if isinstance(content, dict):
+                return content
+            self.checks[check].breach(f"{name} is missing" if data is None else f"{name}: no JSON")
+        except (OSError, ValueError) as error:
+            self.checks[check].breach(f"{name}: {storage.explain(error)}")
+        return {}
+
+    def _record(self) -> dict[str, Any]:
+        if storage.get(self.fs, f"{self.root}/_SUCCESS") is None:
+            self.checks["finished"].breach("_SUCCESS is missing: the run has not come to its end")
+        return self._json("_run/run.json", "finished")
+
+    def _manifest(self, record: dict[str, Any]) -> int:
+        """Number of rows of the manifest, as far as its parts go."""
+        check = self.checks["manifest"]
+        known = self._json("_run/manifest.json", "manifest")
+        if known.get("fingerprint") != fingerprint(record.get("identity", {})):
+            check.breach("manifest.json belongs to another run than run.json")
+        number = 0
+        for number, name in enumerate(storage.names(self.fs, f"{self.root}/_run/manifest")):
+            if name != f"part-{number:06d}.parquet":
+                check.breach(f"part-{number:06d}.parquet is missing")
+                break
+        rows = int(known.get("rows", 0))
+        try:
+            held = number * PART_ROWS + len(self._uris(number))
+        except (OSError, pa.ArrowException, KeyError) as error:
+            check.breach(f"part-{number:06d}.parquet: {storage.explain(error)}")
+            return rows
+        if held != rows:
+            check.breach(f"its parts hold {held:,} rows, manifest.json says {rows:,}")
+        return rows
+
+    @lru_cache(maxsize=16)  # noqa: B019 - lives as long as the job
+    def _uris(self, part: int) -> pa.ChunkedArray:
+        path = manifest.part_path(f"{self.root}/_run", part)
+        data = storage.retrying(lambda: self.fs.cat_file(path))
+        return pq.read_table(pa.BufferReader(data), columns=["image_uri"])["image_uri"]
+
+    def _output(self, record: dict[str, Any]) -> Output:
+        """With the schema and the `detector` key of the first file that can be read."""
+        output = Output(self.url, self.fs, self.root, record, {}, ROW)
+        for file in output.files():
+            try:
+                schema = output.read_file(file).schema
+                detector = json.loads((schema.metadata or {})[b"detector"])
+            except (RunError, KeyError, ValueError):
+                continue
+            return dataclasses.replace(output, detector=detector, schema=schema)
+        return output
+
+    def _strangers(self, output: Output, known: set[str]) -> None:
+        folders = [f"{self.root}/detections"]
+        folders += [f"{folders[0]}/status={status}" for status in STATUSES]
+        for folder in folders:
+            for name in storage.names(self.fs, folder):
+                path = f"{folder}/{name}"
+                if path not in known and path not in folders:
+                    self.checks["files"].breach(f"{path} is not of this run")
+
+    def _file(
+        self, output: Output, file: File, read: Future[pa.Table], seen: np.ndarray, first: int
+    ) -> int:
+        name = file.path.removeprefix(f"{self.root}/detections/")
+        try:
+            table = read.result()
+        except RunError as error:
+            self.checks["files"].breach(str(error))
+            return 0
+        for difference in rules.differences(table.schema, output):
+            self.checks["schema"].breach(f"{name}: {difference}")
+        try:
+            table = table.select(ROW.names).cast(ROW)
+        except (KeyError, pa.ArrowException):
+            return 0  # said by the check of schemas
+        self.images += len(table)
+        self._note(table, file.status)
+        places = table["image_id"].to_numpy() - first
+        inside = (places >= 0) & (places < len(seen))
+        for image_id in table["image_id"].to_numpy()[~inside].tolist():
+            self.checks["once"].breach(f"{name}: id {image_id} is not in this slice")
+        np.add.at(seen, places[inside], (seen[places[inside]] < 200).astype(np.uint8))
+        found = rules.broken(table, file.status, output, self._expected(table))
+        for rule, rows, reason in found:
+            where = table["image_uri"][int(rows[0])].as_py()[:200]
+            example = f"{name}: image {table['image_id'][int(rows[0])].as_py()} ({where}) {reason}"
+            self.checks[rule].breach(example, len(rows))
+        return len(table)
+
+    def _expected(self, table: pa.Table) -> pa.Array:
+        """The manifest's URI for each row, null where it has none."""
+        ids = table["image_id"].to_numpy()
+        expected = np.full(len(ids), None, object)
+        for part in np.unique(ids // PART_ROWS).tolist():
+            mine = ids // PART_ROWS == part
+            try:
+                uris = self._uris(part)
+            except (OSError, pa.ArrowException, KeyError):
+                continue  # said by the check of the manifest, or of the ids
+            offsets = ids[mine] % PART_ROWS
+            known = offsets < len(uris)
+            rows = np.flatnonzero(mine)[known]
+            expected[rows] = uris.take(pa.array(offsets[known])).to_pylist()
+        return pa.array(expected, pa.string())
+
+    def _note(self, table: pa.Table, status: str) -> None:
+        self.counted[status] += len(table)
+        self.counted["detections"] += pc.sum(table["num_detections"]).as_py() or 0
+        if status == "error":
+            self.errors.update(str(code) for code in table["error_code"].to_pylist())
+
+    def _once(self, seen: np.ndarray, first: int) -> None:
+        for places, what in ((seen == 0, "is in no row"), (seen > 1, "is in several rows")):
+            if count := int(np.count_nonzero(places)):
+                self.checks["once"].breach(f"id {first + int(np.argmax(places))} {what}", count)
+
+    def _counts(self, record: dict[str, Any]) -> None:
+        counts = record.get("counts") or {}
+        found = {"images": self.images, "ok": self.counted["ok"], "errors": dict(self.errors),
+                 "detections": self.counted["detections"]}  # fmt: skip
+        for name, value in found.items():
+            if counts.get(name) != value:
+                example = f"{name}: {counts.get(name)} in run.json, {value} in the files"
+                self.checks["counts"].breach(example)
+
+
+def verify(url: str) -> Verification:
+    """
+    Raises:
+        UsageError: there is no output at all, or it cannot be read.
+    """
+    found = Verification(url)
+    if not storage.names(found.fs, found.root):
+        raise UsageError(f"{found.url} is no output of jobs.detect: there is nothing")
+    found.run()
+    return found
