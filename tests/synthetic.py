@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,16 @@ def _write_run(output: Path, uris: list[str], counts: dict[str, Any], input: str
     }  # fmt: skip
     (run / "run.json").write_text(json.dumps(record, indent=2))
     (output / "_SUCCESS").write_bytes(b"")
+
+
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Change the rows of a file of detections; its metadata stays."""
+    table = pq.ParquetFile(path).read()
+    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+
+
+def replaced(table: pa.Table, name: str, values: list[Any]) -> pa.Table:
+    """The table with other values in a column."""
+    index = table.schema.get_field_index(name)
+    field = table.schema.field(name)
+    return table.set_column(index, field, pa.array(values, field.type))

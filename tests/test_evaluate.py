@@ -33,7 +33,8 @@ def instances(
 ) -> dict[str, Any]:
     """Ground truth near the boxes of rows: some moved, some lost, some crowds, some invented."""
     random = np.random.default_rng(seed)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for row in found:
         image_id = row["image_id"] * 7 + 3  # not the run's own
         name = row["image_uri"].removeprefix("s3://bucket/images/")
@@ -52,7 +53,7 @@ def instances(
                     "segmentation": [[1, 2, 3, 4]],
                 }
             )  # fmt: skip
-    random.shuffle(images)  # type: ignore[arg-type]
+    random.shuffle(images)
     categories = [{"id": k, "name": name} for name, k in ids.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
     path.write_text(json.dumps(content))

@@ -16,10 +16,10 @@ import pytest
 from jobs import verify as job
 from pipeline import Config, run
 from pipeline.labels.verify import verify
-from pipeline.schema import DETECTION
 from tests import synthetic
 from tests.conftest import SMALL
 from tests.outputs import files
+from tests.synthetic import replaced, rewrite
 
 IMAGES = 300
 
@@ -38,17 +38,6 @@ def part(output: Path, status: str = "ok", number: int = 1) -> Path:
     return sorted((output / "detections" / f"status={status}").iterdir())[number]
 
 
-def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
-    table = pq.ParquetFile(path).read()
-    changed = change(table)
-    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
-
-
-def replaced(table: pa.Table, name: str, values: Any) -> pa.Table:
-    index = table.schema.get_field_index(name)
-    return table.set_column(index, table.schema.field(name), values)
-
-
 def detections(change: Callable[[list[dict[str, Any]]], Any]) -> Callable[[Path], None]:
     """Change the detections of the first image in a file that has at least two."""
 
@@ -56,8 +45,7 @@ def detections(change: Callable[[list[dict[str, Any]]], Any]) -> Callable[[Path]
         def changed(table: pa.Table) -> pa.Table:
             lists = table["detections"].to_pylist()
             change(next(found for found in lists if len(found) > 1))
-            kind = pa.list_(DETECTION)
-            return replaced(table, "detections", pa.array(lists, kind))
+            return replaced(table, "detections", lists)
 
         rewrite(part(output), changed)
 
@@ -68,7 +56,7 @@ def first_value(name: str, value: Any, status: str = "ok") -> Callable[[Path], N
     def apply(output: Path) -> None:
         def changed(table: pa.Table) -> pa.Table:
             values = [value, *table[name].to_pylist()[1:]]
-            return replaced(table, name, pa.array(values, table.schema.field(name).type))
+            return replaced(table, name, values)
 
         rewrite(part(output, status), changed)
 
@@ -125,7 +113,7 @@ def other_detector(output: Path) -> None:
 def swap_two_uris(output: Path) -> None:
     def swapped(table: pa.Table) -> pa.Table:
         uris = table["image_uri"].to_pylist()
-        return replaced(table, "image_uri", pa.array([uris[1], uris[0], *uris[2:]]))
+        return replaced(table, "image_uri", [uris[1], uris[0], *uris[2:]])
 
     rewrite(part(output), swapped)
 

@@ -73,21 +73,25 @@ def choose(
     return Classes(names, ids, places, limits)
 
 
-def parse_thresholds(words: list[str]) -> dict[str, float]:
+def parse_assignments(words: list[str], form: str) -> dict[str, float]:
     """`["person=0.6", ...]` as a mapping.
 
+    Args:
+        words: as given by the user.
+        form: what the flag takes, for the complaint: `--category NAME=SCORE`.
+
     Raises:
-        UsageError: a word is no NAME=SCORE.
+        UsageError: a word is not of that form.
     """
     found = {}
     for word in words:
-        name, separator, value = word.rpartition("=")
+        name, _, value = word.rpartition("=")
         try:
             found[name] = float(value)
         except ValueError:
-            separator = ""
-        if not separator or not name:
-            raise UsageError(f"--category takes NAME=SCORE, for instance person=0.6, not {word!r}")
+            name = ""
+        if not name:
+            raise UsageError(f"{form} is the form, not {word!r}")
     return found
 
 

@@ -1,0 +1,115 @@
+"""Choose the images that are most worth a person's look, and write them as a list."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+
+from jobs import cli
+from pipeline import storage
+from pipeline.config import UsageError, checked_url
+from pipeline.labels import classes
+from pipeline.labels.output import open_output
+from pipeline.labels.select import select
+from pipeline.labels.value import DEFAULT_WEIGHTS
+
+
+def parser() -> cli.Parser:
+    """The flags."""
+    weights = " ".join(f"{name}={weight:g}" for name, weight in DEFAULT_WEIGHTS.items())
+    parser = cli.Parser(
+        "python -m jobs.select",
+        __doc__,
+        "The list has the columns rank, image_id, image_uri, value, its parts, and a reason in "
+        "words; jobs.export takes it as --images, jobs.detect as --input.",
+    )
+    add = parser.add_argument
+    add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")
+    add("--budget", type=int, metavar="N", help="how many images")
+    add("--to", metavar="FILE", help="list to be written: .parquet, .csv, .jsonl or .txt (URIs)")
+    add("--score-threshold", type=float, metavar="P",
+        help="detections from this score on are taken for right (default 0.5)")  # fmt: skip
+    add("--diversity", type=float, metavar="X", help="0: by value alone; 1: an image like one "
+        "chosen before has no value (default 0.5)")  # fmt: skip
+    add("--weight", nargs="+", metavar="NAME=X", help=f"of the parts of the value (default "
+        f"{weights})")  # fmt: skip
+    add("--classes", metavar="FILE", help="YAML that keeps and renames classes; others count for "
+        "nothing")  # fmt: skip
+    return parser
+
+
+def _parquet(rows: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(rows, buffer)
+    return buffer.getvalue()
+
+
+def _csv(rows: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    csv.write_csv(rows, buffer)
+    return buffer.getvalue()
+
+
+def _jsonl(rows: pa.Table) -> bytes:
+    text: str = rows.to_pandas().to_json(orient="records", lines=True, force_ascii=False)
+    return text.encode()
+
+
+def _txt(rows: pa.Table) -> bytes:
+    uris = rows["image_uri"].to_pylist()
+    broken = [uri for uri in uris if "\n" in uri or "\r" in uri]
+    if broken:
+        raise UsageError(f"{broken[0]!r} does not fit on a line of text; write .parquet or .csv")
+    return "".join(f"{uri}\n" for uri in uris).encode()
+
+
+WRITERS: dict[str, Callable[[pa.Table], bytes]] = {
+    "parquet": _parquet,
+    "csv": _csv,
+    "jsonl": _jsonl,
+    "txt": _txt,
+}
+
+
+def job(arguments: list[str]) -> int:
+    """Run it; returns the exit code."""
+    given = parser().given(arguments)
+    for name in ("budget", "to"):
+        if name not in given:
+            raise UsageError(f"--{name} is missing; see --help")
+    target = checked_url("to", given["to"])
+    kind = target.rpartition(".")[2]
+    if kind not in WRITERS:
+        raise UsageError(f"--to must end in .{', .'.join(WRITERS)}, not {given['to']!r}")
+    output = open_output(given["output"])
+    chosen = classes.choose(output.categories, mapping=given.get("classes"))
+    options: dict[str, Any] = {
+        name: given[flag]
+        for name, flag in (("threshold", "score_threshold"), ("diversity", "diversity"))
+        if flag in given
+    }
+    weights = classes.parse_assignments(given.get("weight", []), "--weight NAME=X")
+    found = select(output, chosen, given["budget"], weights=weights, **options)
+    fs, path = storage.filesystem(target)
+    try:
+        storage.put(fs, path, WRITERS[kind](found.rows))
+    except OSError as error:
+        raise storage.unusable("write", target, error) from error
+    short = "" if len(found.rows) == given["budget"] else " (there are no more)"
+    print(f"{len(found.rows):,} of {found.images:,} images{short}, best first: {given['to']}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the job; returns its exit code."""
+    return cli.main("jobs.select", job, arguments, "nothing was written; start it again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
