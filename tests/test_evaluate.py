@@ -85,12 +85,15 @@ def results(found: list[dict[str, Any]], ids: dict[str, int]) -> list[dict[str, 
 CONTIGUOUS = {name: place for place, name in enumerate(synthetic.NAMES)}
 
 
-@pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
+@pytest.mark.parametrize(
+    "backend,group", [("hotcoco", 10**9), ("hotcoco", 500), ("pycocotools", 500)]
+)
 def test_the_same_numbers_as_pycocotools(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, group: int
 ) -> None:
     if backend == "pycocotools":
         monkeypatch.setitem(sys.modules, "hotcoco", None)
+    monkeypatch.setattr("pipeline.labels.evaluate.GROUP_BOXES", group)
     output = synthetic.write(tmp_path / "out", 200, rows_per_file=64)
     found = rows(str(output))
     truth = instances(tmp_path / "gt.json", found, CONTIGUOUS)

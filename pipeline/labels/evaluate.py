@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import tempfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +33,7 @@ METRICS = {
 IOUS = np.linspace(0.5, 0.95, 10)
 SIZES = ("all", "small", "medium", "large")
 MAX_DETECTIONS = (1, 10, 100)
+GROUP_BOXES = 2_000_000
 
 Metrics = dict[str, float | None]
 
@@ -71,15 +74,13 @@ def evaluate(truth: Truth, matched: Matched, present_only: bool = False) -> Eval
     order = [place for place in order if place not in absent]
     ids = np.zeros(len(truth.ids), np.int64)
     ids[order] = np.arange(1, len(order) + 1)
-    results = matched.results.copy()
-    results[:, 0] = ids[results[:, 0].astype(np.int64)]
-    precision, recall, backend = _accumulate(_dataset(truth, ids), results)
+    precision, recall, backend = _accumulate(truth, matched.results, ids)
     categories = []
     for k, (name, category) in enumerate(truth.category_ids.items()):
         mine = (truth.box_categories == category) & ~truth.crowds & (ids[truth.image_places] > 0)
         counts = {
             "ground_truth": int(np.count_nonzero(mine)),
-            "detections": int(np.count_nonzero(results[:, 6] == category)),
+            "detections": int(np.count_nonzero(matched.results[:, 6] == category)),
         }
         rates = _metrics(precision[:, :, k : k + 1], recall[:, k : k + 1])
         categories.append({"name": name, "id": category, **counts, **rates})
@@ -90,42 +91,81 @@ def _sortable(image_id: Any) -> tuple[bool, Any]:
     return (isinstance(image_id, str), image_id)
 
 
-def _dataset(truth: Truth, ids: np.ndarray) -> dict[str, Any]:
-    boxes = zip(
-        ids[truth.image_places].tolist(), truth.box_categories.tolist(), truth.xywh.tolist(),
-        truth.areas.tolist(), truth.crowds.tolist(), strict=True,
-    )  # fmt: skip
-    annotations = [
-        {"id": number, "image_id": image, "category_id": category, "bbox": box, "area": area,
-         "iscrowd": int(crowd)}
-        for number, (image, category, box, area, crowd) in enumerate(boxes, start=1)
-        if image
-    ]  # fmt: skip
-    return {
-        "images": [{"id": i} for i in range(1, int(ids.max(initial=0)) + 1)],
-        "categories": [{"id": k, "name": name} for name, k in truth.category_ids.items()],
-        "annotations": annotations,
-    }
+def _accumulate(
+    truth: Truth, results: np.ndarray, ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """precision [10 IoUs, 101, categories, 4 sizes, 3 limits], recall likewise without the 101.
+
+    A few categories at a time, through a file: all boxes at once, or as Python objects, would not
+    fit in memory where there are millions.
+    """
+    precisions, recalls, backend = [], [], ""
+    with tempfile.TemporaryDirectory() as folder:
+        for group in _groups(truth, results):
+            path = f"{folder}/truth.json"
+            _write(truth, ids, group, path)
+            mine = results[np.isin(results[:, 6], group)]
+            mine[:, 0] = ids[mine[:, 0].astype(np.int64)]
+            with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
+                done, backend = _coco_eval(path, mine)
+                done.evaluate()
+                done.accumulate()
+            precisions.append(done.eval["precision"])
+            recalls.append(done.eval["recall"])
+    return np.concatenate(precisions, axis=2), np.concatenate(recalls, axis=1), backend
 
 
-def _accumulate(dataset: dict[str, Any], results: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """precision [10 IoUs, 101, categories, 4 sizes, 3 limits], recall likewise without the 101."""
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
-        try:
-            import hotcoco
-
-            backend = f"hotcoco {hotcoco.__version__}"
-            truth = hotcoco.COCO(dataset)
-            done = hotcoco.COCOeval(truth, truth.load_res(results), "bbox")
-        except ImportError:
-            done, backend = _pycocotools(dataset, results)
-        done.evaluate()
-        done.accumulate()
-    assert done.eval
-    return done.eval["precision"], done.eval["recall"], backend
+def _groups(truth: Truth, results: np.ndarray) -> list[list[int]]:
+    """The category ids in order, in groups that have about `GROUP_BOXES` boxes."""
+    groups: list[list[int]] = [[]]
+    boxes = 0
+    for category in truth.category_ids.values():
+        mine = np.count_nonzero(results[:, 6] == category)
+        mine += np.count_nonzero(truth.box_categories == category)
+        if groups[-1] and boxes + mine > GROUP_BOXES:
+            groups.append([])
+            boxes = 0
+        groups[-1].append(category)
+        boxes += int(mine)
+    return groups
 
 
-def _pycocotools(dataset: dict[str, Any], results: np.ndarray) -> tuple[Any, str]:
+def _write(truth: Truth, ids: np.ndarray, group: list[int], path: str) -> None:
+    """The truth of some categories as instances JSON; images whose new id is 0 left out."""
+    images = ", ".join(f'{{"id": {i}}}' for i in range(1, int(ids.max(initial=0)) + 1))
+    categories = [{"id": k} for k in group]
+    image_ids = ids[truth.image_places]
+    wanted = np.flatnonzero(np.isin(truth.box_categories, group) & (image_ids > 0))
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f'{{"images": [{images}], "categories": {json.dumps(categories)}, ')
+        file.write('"annotations": [')
+        separator = ""
+        for number in wanted.tolist():
+            box = {
+                "id": number + 1,
+                "image_id": int(image_ids[number]),
+                "category_id": int(truth.box_categories[number]),
+                "bbox": truth.xywh[number].tolist(),
+                "area": float(truth.areas[number]),
+                "iscrowd": int(truth.crowds[number]),
+            }
+            file.write(separator + json.dumps(box))
+            separator = ",\n"
+        file.write("]}")
+
+
+def _coco_eval(path: str, results: np.ndarray) -> tuple[Any, str]:
+    """A COCOeval of one of the packages that have it, and the package's name."""
+    try:
+        import hotcoco
+    except ImportError:
+        return _pycocotools(path, results), "pycocotools"
+    truth = hotcoco.COCO(path)
+    evaluation = hotcoco.COCOeval(truth, truth.load_res(results), "bbox")
+    return evaluation, f"hotcoco {hotcoco.__version__}"
+
+
+def _pycocotools(path: str, results: np.ndarray) -> Any:
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -133,16 +173,14 @@ def _pycocotools(dataset: dict[str, Any], results: np.ndarray) -> tuple[Any, str
         raise UsageError(
             "evaluation needs the package hotcoco or pycocotools: pip install 'prelabel[eval]'"
         ) from error
-    truth = COCO()
-    truth.dataset = dataset
-    truth.createIndex()
+    truth = COCO(path)
     found = COCO()
     if len(results):
         found = truth.loadRes(results)
     else:  # loadRes fails on an empty list
-        found.dataset = {**dataset, "annotations": []}
+        found.dataset = {**truth.dataset, "annotations": []}
         found.createIndex()
-    return COCOeval(truth, found, "bbox"), "pycocotools"
+    return COCOeval(truth, found, "bbox")
 
 
 def _metrics(precision: np.ndarray, recall: np.ndarray) -> Metrics:

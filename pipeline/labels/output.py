@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import logging
 import re
 import sys
 from collections import deque
@@ -23,6 +24,7 @@ from pipeline import storage
 from pipeline.config import RunError, UsageError, checked_url
 from pipeline.schema import STATUSES
 
+log = logging.getLogger(__name__)
 READ_AHEAD = 4
 TABLE_ROWS = 2048
 # attempt, smallest possible id, random part: see sink.file_name
@@ -204,9 +206,26 @@ def _described(output: Output) -> Output:
 
 
 def progress(task: str | None, total: int) -> tqdm:
-    """A bar on stderr, or a line every ten seconds where that is no terminal."""
-    pause = 0.2 if sys.stderr.isatty() else 10.0
+    """A bar on stderr, or a log line every ten seconds where that is no terminal."""
+    live = sys.stderr.isatty()
     return tqdm(
-        total=total, desc=task, unit=" images", disable=task is None, mininterval=pause,
-        leave=False, delay=1.0,
-    )  # fmt: skip
+        total=total,
+        desc=task,
+        disable=task is None,
+        leave=False,
+        delay=1.0,
+        mininterval=0.2 if live else 10.0,
+        file=sys.stderr if live else _Lines(),
+        bar_format="{desc} {n:,} of {total:,} images ({percentage:.0f} %), {rate_fmt}, "
+        "{remaining} left",
+        unit=" images",
+    )
+
+
+class _Lines(io.StringIO):
+    """Turns what a bar draws into log lines."""
+
+    def write(self, text: str) -> int:
+        if line := text.strip():
+            log.info(line)
+        return len(text)

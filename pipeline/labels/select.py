@@ -141,10 +141,12 @@ def describe(chosen: Boxes, weights: np.ndarray, threshold: float) -> np.ndarray
     cells = np.clip((centres * GRID).astype(np.int64), 0, GRID - 1) @ [1, GRID]
     # the doubtful ones count, but less: noise should not make two frames of one scene unlike
     sure = np.where(chosen.scores >= threshold, chosen.scores, chosen.scores * 0.25)
-    histogram = np.zeros((len(chosen.ids), len(weights), width))
-    np.add.at(histogram, (owners, chosen.labels, cells), sure)
-    np.add.at(histogram, (owners, chosen.labels, width - 1), sure)
-    return (np.sqrt(histogram) * weights[:, None]).reshape(len(chosen.ids), -1)
+    shape = (len(chosen.ids), len(weights), width)
+    base = (owners * len(weights) + chosen.labels) * width
+    histogram = np.bincount(base + cells, sure, int(np.prod(shape)))
+    histogram += np.bincount(base + width - 1, sure, int(np.prod(shape)))
+    described: np.ndarray = np.sqrt(histogram.reshape(shape)) * weights[:, None]
+    return described.reshape(len(chosen.ids), -1)
 
 
 def greedy(values: np.ndarray, features: np.ndarray, budget: int, diversity: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -119,18 +120,19 @@ def _items(url: str, key: str) -> Iterator[dict[str, Any]]:
 def _read_boxes(truth: Truth) -> None:
     places = {image_id: place for place, image_id in enumerate(truth.ids)}
     known = set(truth.category_ids.values())
-    numbers: list[tuple[int, int, bool, float]] = []
-    boxes: list[list[float]] = []
+    values = array("d")  # eight numbers a box, for there may be millions
     for entry in _items(truth.url, "annotations"):
         place = places.get(entry["image_id"])
         if place is None or entry["category_id"] not in known:
             truth.strays += 1
             continue
-        box = [float(value) for value in entry["bbox"]]
-        area = float(entry.get("area", box[2] * box[3]))
-        numbers.append((place, int(entry["category_id"]), bool(entry.get("iscrowd", 0)), area))
-        boxes.append(box)
-    if numbers:
-        columns = zip(*numbers, strict=True)
-        truth.image_places, truth.box_categories, truth.crowds, truth.areas = map(np.array, columns)
-        truth.xywh = np.array(boxes, np.float64).reshape(-1, 4)
+        x, y, width, height = map(float, entry["bbox"])
+        area = float(entry.get("area", width * height))
+        crowd = bool(entry.get("iscrowd", 0))
+        values.extend((place, entry["category_id"], crowd, area, x, y, width, height))
+    table = np.array(values).reshape(-1, 8)
+    truth.image_places = table[:, 0].astype(np.int64)
+    truth.box_categories = table[:, 1].astype(np.int64)
+    truth.crowds = table[:, 2].astype(bool)
+    truth.areas = table[:, 3].copy()
+    truth.xywh = table[:, 4:].copy()
