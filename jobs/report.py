@@ -1,0 +1,57 @@
+"""Write one HTML file about a finished output: what ran, what it found, and pictures to look at."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from jobs import cli
+from pipeline import storage
+from pipeline.config import UsageError, checked_url
+from pipeline.labels.output import open_output
+from pipeline.labels.report import page, text
+
+
+def parser() -> cli.Parser:
+    parser = cli.Parser(
+        "python -m jobs.report",
+        __doc__,
+        "Exit codes: 0 written, 1 failed, 2 usage. The file needs no network and no other file.",
+    )
+    add = parser.add_argument
+    add("output", metavar="OUTPUT", help="of jobs.detect: path, s3:// or any fsspec URL")
+    add("--to", metavar="FILE", help="HTML file to write, path or URL; an existing one is replaced")
+    add("--score-threshold", dest="score_threshold", type=float, metavar="P",
+        help="boxes of at least this score are shown at first (default 0.5)")  # fmt: skip
+    add("--pictures", type=int, metavar="N", help="in each gallery (default 12)")
+    return parser
+
+
+def job(arguments: list[str]) -> int:
+    """Write it; returns the exit code."""
+    given = parser().given(arguments)
+    if "to" not in given:
+        raise UsageError("--to is missing; see --help")
+    target = checked_url("--to", given.pop("to"))
+    fs, path = storage.filesystem(target)
+    if target.endswith("/") or (storage.is_local(fs) and os.path.isdir(path)):
+        raise UsageError(f"--to {target} is a folder; give the name of a file, as report.html")
+    report = page.build(open_output(given.pop("output")), **given)
+    data = report.html.encode(errors="replace")
+    try:
+        storage.put(fs, path, data)
+    except OSError as error:
+        raise storage.unusable("write", target, error) from error
+    unread = f"; {text.count(report.unread, 'image')} could not be read" if report.unread else ""
+    pictures = text.count(report.pictures, "picture")
+    print(f"report  {target}: {text.size(len(data))}, {pictures}{unread}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the job; returns its exit code."""
+    return cli.main("jobs.report", job, arguments, "nothing was written")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

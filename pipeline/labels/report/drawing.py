@@ -1,0 +1,165 @@
+"""A picture of a report as HTML: SVG boxes over the thumbnail, in pixels of the image."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.labels.report import text
+from pipeline.labels.report.gallery import Picture
+from pipeline.labels.report.statistics import hundredths
+
+COLOURS = 7  # in report.css; beyond, the same ones dashed, then dotted
+MOST_BOXES = 300
+NAME = 24  # characters of a category on a box
+# a label in pixels of the screen, and the size that a picture has there
+LABEL_HEIGHT, PADDING = 17.0, 4.0
+NARROW, WIDE = " .,:;'|!ijlfrtI()[]-/", "mwMW@%"
+SHOWN_WIDTH, SHOWN_HEIGHT = 400.0, 300.0
+
+
+@dataclass(frozen=True)
+class Style:
+    """What is the same for all pictures.
+
+    Attributes:
+        names: [classes].
+        ranks: [classes] place by number of detections, which gives the colour.
+        threshold: hundredths; boxes below are there, but hidden.
+    """
+
+    names: list[str]
+    ranks: np.ndarray
+    threshold: int
+
+    def colour(self, place: int) -> str:
+        """The CSS classes of a category."""
+        rank = int(self.ranks[place])
+        dashes = ("", " dashed", " dotted")[min(rank // COLOURS, 2)]
+        return f"c{rank % COLOURS}{dashes}"
+
+
+@dataclass(frozen=True)
+class Label:
+    """What stands at a box.
+
+    Attributes:
+        words: name of the category and score.
+        length: pixels of the screen.
+        scale: pixels of the image for one of the screen.
+        x, y: its top left corner in pixels of the image, inside the picture.
+    """
+
+    words: str
+    length: float
+    scale: float
+    x: float
+    y: float
+
+    def meets(self, other: Label) -> bool:
+        return (
+            self.x < other.x + other.length * other.scale
+            and other.x < self.x + self.length * self.scale
+            and abs(self.y - other.y) < LABEL_HEIGHT * self.scale
+        )
+
+
+def card(picture: Picture, style: Style) -> str:
+    """The picture with its boxes, name and, where there is one, problem."""
+    sample, image = picture.sample, picture.sample.image
+    bins = hundredths(image.scores)
+    found = text.count(int(np.sum(bins >= style.threshold)), "box")
+    name = image.uri.rstrip("/").rsplit("/", 1)[-1] or image.uri
+    lines = [
+        f'<span class="name" title="{text.escaped(image.uri)}">{text.escaped(name, 80)}</span>'
+    ]
+    if not sample.code:
+        lines.append(f"<span data-found>{found}</span>")
+    if image.width:
+        lines.append(f"<span>{image.width:,} × {image.height:,}</span>")
+    if len(bins) > MOST_BOXES:
+        lines.append(f"<span>best {MOST_BOXES} of {len(bins):,} drawn</span>")
+    if sample.code:
+        words = text.escaped(f"{sample.code}: {sample.message}", 160)
+        lines.append(f'<p class="bad" title="{text.escaped(sample.message)}">{words}</p>')
+    if picture.problem:
+        lines.append(f"<p>The image {text.escaped(picture.problem)}</p>")
+    canvas = _canvas(picture, style, bins, f"{name}: {found}")
+    return f'<figure class="card">{canvas}<figcaption>{"".join(lines)}</figcaption></figure>'
+
+
+def _canvas(picture: Picture, style: Style, bins: np.ndarray, label: str) -> str:
+    if not picture.data:
+        return '<div class="canvas"><span>no picture</span></div>'
+    boxes = "" if picture.problem else _boxes(picture, style, bins[:MOST_BOXES].tolist())
+    width, height = picture.width, picture.height
+    return (
+        f'<div class="canvas"><svg class="picture" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{text.escaped(label, 120)}"><image width="{width}" height="{height}" '
+        f'preserveAspectRatio="none" href="data:image/webp;base64,{picture.data}"/>{boxes}</svg>'
+        "</div>"
+    )
+
+
+def _boxes(picture: Picture, style: Style, bins: list[int]) -> str:
+    """Boxes, the highest score on top; over them labels, but none where a higher score's is."""
+    image = picture.sample.image
+    taken: list[Label] = []
+    boxes, labels = [], []
+    for i, hundredth in enumerate(bins):
+        place = int(image.classes[i])
+        # rounded down like the bins: what says 0.50 is there at a threshold of 0.50
+        words = f"{text.shortened(style.names[place], NAME)} {hundredth / 100:.2f}"
+        left, top, right, bottom = image.xyxy[i].astype(float).tolist()
+        label = _label(picture, words, left, top, bottom)
+        off = " off" if hundredth < style.threshold else ""
+        covered = "" if off or not any(map(label.meets, taken)) else " covered"
+        if not off and not covered:
+            taken.append(label)
+        kind = f"{style.colour(place)}{off}"
+        marks = f'data-b="{hundredth}" data-c="{place}"'
+        boxes.append(
+            f'<g class="box {kind}" {marks}><title>{text.escaped(words)}</title>'
+            f"{_lines(left, top, right - left, bottom - top)}</g>"
+        )
+        labels.append(
+            f'<g class="label {kind}{covered}" {marks} data-x="{left:.5g}" data-y="{top:.5g}" '
+            f'data-bottom="{bottom:.5g}" {_label_html(label)}</g>'
+        )
+    return "".join(boxes[::-1] + labels)
+
+
+def _label(picture: Picture, words: str, left: float, top: float, bottom: float) -> Label:
+    """Above the box; where there is no room, in it, or below it if it would be hidden."""
+    length = sum(map(_width, words)) + 2 * PADDING
+    scale = max(picture.width / SHOWN_WIDTH, picture.height / SHOWN_HEIGHT)
+    tall = LABEL_HEIGHT * scale
+    x = max(0.0, min(left, picture.width - length * scale))
+    y = top - tall if top >= tall else top if bottom - top > 2 * tall else bottom
+    y = max(0.0, min(y, picture.height - tall))
+    return Label(words, length, scale, x, y)
+
+
+def _width(character: str) -> float:
+    """Pixels, roughly; `textLength` makes them true in any font."""
+    if unicodedata.east_asian_width(character) in "WF":
+        return 12.5
+    return 4.2 if character in NARROW else 10.5 if character in WIDE else 7.2
+
+
+def _lines(x: float, y: float, width: float, height: float) -> str:
+    """A light line on a dark one, which is seen on any picture."""
+    place = f'x="{x:.5g}" y="{y:.5g}" width="{width:.5g}" height="{height:.5g}"'
+    return f'<rect class="under" {place}/><rect class="line" {place}/>'
+
+
+def _label_html(label: Label) -> str:
+    return (
+        f'data-length="{label.length:.4g}" '
+        f'transform="translate({label.x:.5g} {label.y:.5g}) scale({label.scale:.4g})">'
+        f'<rect width="{label.length:.4g}" height="{LABEL_HEIGHT:g}"/>'
+        f'<text x="{PADDING:g}" y="12.5" textLength="{label.length - 2 * PADDING:.4g}" '
+        f'lengthAdjust="spacingAndGlyphs">{text.escaped(label.words)}</text>'
+    )

@@ -1,0 +1,213 @@
+"""A report as one HTML file that needs nothing else: no server, no network, no script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+
+from pipeline.config import UsageError
+from pipeline.labels.output import Output
+from pipeline.labels.report import (
+    distributions,
+    drawing,
+    gallery,
+    sections,
+    statistics,
+    text,
+    throughput,
+)
+from pipeline.labels.report.gallery import Gallery, Picture
+from pipeline.labels.report.statistics import Statistics
+
+MOST_BYTES = 15_000_000
+MOST_PICTURES = 1000
+HEADING_BYTES = 1000
+PLACE = "<!--galleries-->"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report.
+
+    Attributes:
+        html: the file's content.
+        pictures: number of pictures in it.
+        unread: images without an error that cannot be read or decoded any more; their cards say
+            why.
+    """
+
+    html: str
+    pictures: int
+    unread: int
+
+
+def build(output: Output, score_threshold: float = 0.5, pictures: int = 12) -> Page:
+    """
+    Args:
+        output: a finished run's.
+        score_threshold: boxes at or over it are shown at first; of two decimals.
+        pictures: wanted in each gallery; the file ends them at `MOST_BYTES`.
+
+    Raises:
+        UsageError: a threshold or number of pictures that cannot be.
+        RunError: a file of the output cannot be read, or rows are missing.
+    """
+    threshold = round(score_threshold * 100)
+    if not (0 <= score_threshold <= 1 and threshold / 100 == score_threshold):
+        raise UsageError(
+            "--score-threshold must be within 0 and 1 and have at most two decimals, "
+            f"not {score_threshold:g}"
+        )
+    if not 0 <= pictures <= MOST_PICTURES:
+        raise UsageError(f"--pictures must be within 0 and {MOST_PICTURES}, not {pictures}")
+    found = statistics.gather(output, threshold, pictures)
+    order = np.argsort(-found.scores.sum(1), kind="stable")
+    style = drawing.Style(found.names, np.argsort(order), threshold)
+    chosen = gallery.choose(found)
+    frame = _document(output, _body(output, found, chosen, style, order), found)
+    cards = _cards(output, chosen, style, MOST_BYTES - len(frame.encode()))
+    html = frame.replace(PLACE, "".join(_gallery(one, cards[one.name]) for one in chosen), 1)
+    shown = [picture for some in cards.values() for picture, _ in some]
+    return Page(
+        html,
+        pictures=sum(1 for picture in shown if picture.data),
+        unread=sum(1 for picture in shown if not (picture.data or picture.sample.code)),
+    )
+
+
+Cards = list[tuple[Picture, str]]
+
+
+def _cards(
+    output: Output, galleries: Sequence[Gallery], style: drawing.Style, room: int
+) -> dict[str, Cards]:
+    """By gallery, as many as there is room for, in bytes."""
+    cards: dict[str, Cards] = {one.name: [] for one in galleries}
+    room -= HEADING_BYTES * len(galleries)
+    for one, picture in gallery.read(output, galleries):
+        card = drawing.card(picture, style)
+        room -= len(card.encode())
+        if room < 0:
+            break
+        cards[one.name].append((picture, card))
+    return cards
+
+
+def _gallery(one: Gallery, cards: Cards) -> str:
+    left = len(one.samples) - len(cards)
+    note = f" {left:,} more would not fit into the file." if left else ""
+    return (
+        f'<section id="{one.name}" class="gallery"><h2>{one.title}</h2><p>{one.note}{note} '
+        f'<span data-in-view></span></p><div class="cards">{"".join(card for _, card in cards)}'
+        "</div></section>"
+    )
+
+
+def _body(
+    output: Output,
+    found: Statistics,
+    galleries: Sequence[Gallery],
+    style: drawing.Style,
+    order: np.ndarray,
+) -> str:
+    attempts = throughput.attempts(output.record)
+    times = throughput.written(output)
+    series = throughput.series(attempts, found.file_rows, times)
+    swatches = [style.colour(place) for place in range(len(found.names))]
+    untrained = "" if output.record["weights"]["trained"] else (
+        '<p class="alarm"><strong>UNTRAINED NETWORK.</strong> Its weights are random numbers: '
+        "every box and label below means nothing.</p>"
+    )  # fmt: skip
+    links = [("failures", "Failures"), ("boxes", "Boxes"),
+             *((one.name, one.title) for one in galleries),
+             ("throughput", "Throughput"), ("making", "How it was made")]  # fmt: skip
+    nav = "".join(f'<a href="#{name}">{title}</a>' for name, title in links)
+    return f"""<header><p class="kicker">Detection report</p>
+<h1>{text.escaped(output.url, 160)}</h1></header>
+{untrained}{sections.tiles(found, attempts)}
+{sections.facts(output, attempts)}
+<nav aria-label="Sections">{nav}</nav>
+<section id="failures"><h2>Failures</h2>{sections.failures(found)}</section>
+{_controls(found, order)}
+<section id="boxes"><h2>Boxes</h2>
+<div class="panel">{sections.categories(found, order, swatches)}</div>
+{distributions.histograms(found)}</section>
+{PLACE}
+<section id="throughput"><h2>Throughput</h2>
+{distributions.speed(series, dated=bool(times))}{sections.attempts_table(attempts)}</section>
+<section id="making"><h2>How it was made</h2>{sections.making(output, attempts)}</section>"""
+
+
+def _controls(found: Statistics, order: np.ndarray) -> str:
+    """What `report.js` listens to; not seen without it."""
+    totals = found.scores.sum(1)
+    options = "".join(
+        f'<option value="{place}">{text.escaped(found.names[place], 60)}</option>'
+        for place in order.tolist()
+        if totals[place]
+    )
+    at = found.threshold
+    return f"""<form class="controls" aria-label="What is shown">
+<label>Score at least <output data-text="threshold">{at / 100:.2f}</output>
+<input id="threshold" type="range" min="0" max="100" value="{at}" autocomplete="off"></label>
+<label>Category <select id="category" autocomplete="off"><option value="-1">all</option>{options}
+</select></label></form>"""
+
+
+def _document(output: Output, body: str, found: Statistics) -> str:
+    folder = resources.files("pipeline.labels.report")
+    css = (folder / "report.css").read_text("utf-8")
+    script = (folder / "report.js").read_text("utf-8")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_digest(css)}; "
+        f"script-src {_digest(script)}; base-uri 'none'; form-action 'none'"
+    )
+    title = text.escaped(output.url.rstrip("/").rsplit("/", 1)[-1], 60)
+    return f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}: detection report</title>
+<style>{css}</style>
+<main>
+{body}
+</main>
+<dialog id="large" aria-label="Enlarged picture"><div class="stage"></div>
+<div class="bar"><p class="caption"></p><button type="button" data-step="-1">Previous</button>
+<button type="button" data-step="1">Next</button>
+<button type="button" data-close>Close</button></div>
+</dialog>
+<script type="application/json" id="data">{_data(found)}</script>
+<script>{script}</script>
+</html>
+"""
+
+
+def _digest(content: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
+
+def _data(found: Statistics) -> str:
+    """The counts that `report.js` needs. Numbers alone, so nothing in it can end the element."""
+    totals = found.scores.sum(1)
+    rows: Sequence[int] = np.flatnonzero(totals).tolist()
+    return json.dumps(
+        {
+            "threshold": found.threshold,
+            "ok": found.ok,
+            "scores": {str(place): found.scores[place].tolist() for place in rows},
+            "sizes": found.sizes.tolist(),
+            "perImage": found.per_image.tolist(),
+            "small": int(np.sum(statistics.SIDES_OF_BOXES < statistics.SMALL)),
+            "large": int(np.sum(statistics.SIDES_OF_BOXES < statistics.LARGE)),
+        },
+        separators=(",", ":"),
+    )
