@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
+import unicodedata
+
+from pipeline.config import IMAGE_EXTENSIONS
 
 MAX_BYTES = 180
-# what Windows, macOS or a shell would not take in the name of a file
-UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\#%]')
+# what Windows, macOS, a shell or XML would not take in the name of a file
+UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\#%\ufffe\uffff]')
+IMAGE_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 RESERVED = {"con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(10))}
 
 
@@ -45,7 +49,8 @@ class Names:
 
     def safe(self, name: str, image_id: int) -> str:
         """`name` with every part made safe; where that meets another's, the image id is added."""
-        path = "/".join(_safe_part(part) for part in name.split("/") if part) or "image"
+        *folders, base = [part for part in name.split("/") if part] or ["image"]
+        path = "/".join([*map(_safe_folder, folders), _safe_part(base)])
         stem, suffix = posixpath.splitext(path)
         number = str(image_id)
         while (key := _key(stem)) in self.taken:
@@ -55,7 +60,15 @@ class Names:
 
 
 def _key(stem: str) -> bytes:
-    return hashlib.blake2b(stem.casefold().encode(), digest_size=12).digest()
+    # macOS takes composed and decomposed letters for the same
+    same = unicodedata.normalize("NFC", stem.casefold())
+    return hashlib.blake2b(same.encode(), digest_size=12).digest()
+
+
+def _safe_folder(part: str) -> str:
+    # on an object store, an image and a prefix can have the same name
+    part = _safe_part(part)
+    return f"{part}_" if part.lower().endswith(IMAGE_SUFFIXES) else part
 
 
 def _safe_part(part: str) -> str:

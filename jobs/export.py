@@ -1,0 +1,93 @@
+"""Export a finished output to the format of another program: labels to correct or to train on."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from jobs import cli
+from pipeline.config import UsageError
+from pipeline.labels.classes import parse_assignments
+from pipeline.labels.export import export
+from pipeline.labels.parts import FORMATS
+from pipeline.labels.target import Options
+
+# counts that an export may have besides images and boxes, for a person
+LEFT_OUT = {
+    "boxes_left_out": "boxes below the threshold or of other classes",
+    "images_failed": "images that failed in the run",
+    "images_unreadable": "images that cannot be read any more",
+    "images_listed_but_not_found": "listed images without a row that is ok",
+    "images_not_in_annotations": "images that the annotations lack (only in results.json)",
+    "boxes_of_classes_not_in_annotations": "boxes of classes that they lack (likewise)",
+}
+
+
+def parser() -> cli.Parser:
+    """The flags. None has a default here: those stand in `pipeline.labels.target.Options`."""
+    parser = cli.Parser(
+        "python -m jobs.export",
+        __doc__,
+        "Exit codes: 0 complete, 1 failed or images unreadable, 2 usage. An export is complete "
+        "when --to holds export.json.",
+    )
+    add = parser.add_argument
+    add("output", metavar="OUTPUT", help="of jobs.detect, finished; path or URL")
+    add("--format", metavar="F", help=", ".join(FORMATS))
+    add("--to", metavar="DIR", help="empty or new folder; path, s3:// or any fsspec URL")
+    add("--score-threshold", type=float, metavar="P",
+        help="keep boxes of at least this score (default: all that the run kept)")  # fmt: skip
+    add("--category", nargs="+", action="extend", metavar="NAME=SCORE",
+        help="a threshold of its own for a class")  # fmt: skip
+    add("--classes", metavar="FILE", help="YAML: a list of the classes to keep, or `name: new "
+        "name` lines")  # fmt: skip
+    add("--tasks-per-file", type=int, metavar="N",
+        help="split into folders 0001, 0002 ... of N images")  # fmt: skip
+    add("--by-directory", action="store_true", help="a folder for each directory of the images")
+    add("--images", metavar="FILE", help="only the images in this table of URIs (Parquet, CSV, "
+        "JSONL, text)")  # fmt: skip
+    add("--with-images", action="store_true", help="copy the images too, bytes unchanged")
+    add("--image-prefix", metavar="PREFIX", help="image = PREFIX + name (labelstudio, cvat, coco, "
+        "fiftyone, huggingface)")  # fmt: skip
+    add("--confidence", action="store_true", help="write scores also to yolo (a sixth column), "
+        "voc and cvat (which have no usual place for them)")  # fmt: skip
+    add("--annotations", metavar="FILE", help="coco: results.json gets the ids of this instances "
+        "JSON")  # fmt: skip
+    return parser
+
+
+def show(record: dict[str, Any], options: Options) -> None:
+    """The last lines, for a person."""
+    to, split = options.to, options.tasks_per_file or options.by_directory
+    counts = record["counts"]
+    left = [f"{counts[key]:,} {words}" for key, words in LEFT_OUT.items() if counts.get(key)]
+    print(f"{counts['images']:,} images, {counts['boxes']:,} boxes to {to} as {record['format']}; "
+          f"left out: {', '.join(left) or 'nothing'}")  # fmt: skip
+    print(FORMATS[record["format"]].how.format(to=f"{to}/FOLDER" if split else to))
+
+
+def job(arguments: list[str]) -> int:
+    """Run it; returns the exit code."""
+    given = parser().given(arguments)
+    output = given.pop("output")
+    for name in ("format", "to"):
+        if name not in given:
+            raise UsageError(f"--{name} is missing; see --help")
+    given["thresholds"] = parse_assignments(given.pop("category", []), "--category NAME=SCORE")
+    options = Options(**given)
+    record = export(output, options)
+    show(record, options)
+    unreadable = record["counts"].get("images_unreadable", 0)
+    if unreadable:
+        print(f"jobs.export: {unreadable:,} images could not be read and are left out; the rest "
+              "is complete", file=sys.stderr)  # fmt: skip
+    return 1 if unreadable else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the job; returns its exit code."""
+    return cli.main("jobs.export", job, arguments, "start again with a new --to")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
