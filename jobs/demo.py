@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import skimage
 
-from jobs import detect
+from jobs import detect, report
 from pipeline import model
 from pipeline.config import Config, UsageError
 
@@ -66,6 +66,8 @@ def main() -> int:
     if code == 0:
         print()
         show(output)
+        print()
+        code = report.main([str(output), "--to", f"{output}.html"])
     return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -92,11 +93,7 @@ def show(summary: Summary) -> None:
         print(f"rate        {rate:.2f} images/s over {summary.seconds:.0f} s, start-up included")
     print(f"output      {summary.output}/detections")
     folder = f"{summary.output}/detections"
-    columns = "['image_uri', 'num_detections', 'error_code']"
-    print(
-        f'look at it  python -c "import pyarrow.dataset as d; '
-        f"print(d.dataset('{folder}').head(20, columns={columns}).to_pandas().to_string())\""
-    )
+    print(f"look at it  python -m jobs.report {shlex.quote(summary.output)} --to report.html")
     if failed:
         print(f"retry them  the same command with --input {folder}/status=error")
     if summary.exit_code == 3:
