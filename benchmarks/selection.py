@@ -53,9 +53,8 @@ def main() -> None:
     needed: dict[int, int] = {}
     for table in output.tables(boxes.COLUMNS, ("ok",)):
         for image in chosen.choose(boxes.from_table(table)).images():
-            place = truth.place(image.uri)
-            if place is not None:
-                needed[image.image_id] = corrections(image, truth, place, category_ids)
+            if found := truth.place(image.uri):
+                needed[image.image_id] = corrections(image, truth, found[0], category_ids)
     whole = sum(needed.values())
     print(f"{len(needed)} images, {whole} corrections, {whole / len(needed):.2f} an image")
     print("| ranking | " + " | ".join(f"first {share:.0%}" for share in SHARES) + " |")

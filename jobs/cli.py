@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from pipeline import storage
 from pipeline.config import RunError, UsageError, nearest
 
 
@@ -59,14 +60,14 @@ def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None
     try:
         return job(sys.argv[1:] if arguments is None else arguments)
     except UsageError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {storage.printable(error, 2000)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted; {kept}", file=sys.stderr)
         return 130
     except Exception as error:
         logging.getLogger("jobs").debug("traceback", exc_info=True)
-        text = " ".join(str(error).split())[:1000]
+        text = storage.printable(" ".join(str(error).split()), 1000)
         kind = "" if isinstance(error, RunError) else f"{type(error).__name__}: "
         print(f"{name}: {kind}{text}; {kept}", file=sys.stderr)
         return 1

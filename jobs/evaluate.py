@@ -17,8 +17,9 @@ from pipeline.labels import classes
 from pipeline.labels.evaluate import METRICS, Evaluation, evaluate
 from pipeline.labels.match import EXAMPLES, Matched, match
 from pipeline.labels.output import Output, open_output
-from pipeline.labels.truth import Truth, load_truth
+from pipeline.labels.truth import load_truth
 
+WIDEST = 40
 SHOWN = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
 
 
@@ -46,24 +47,34 @@ def parser() -> cli.Parser:
 def text(found: Evaluation, remarks: list[str]) -> str:
     """The result for a person."""
     lines = [f"{name:10} {number(value)}" for name, value in found.metrics.items()]
-    width = max([len(entry["name"]) for entry in found.categories] + [8])
+    width = max([min(len(entry["name"]), WIDEST) for entry in found.categories] + [8])
     head = " ".join(f"{name:>9}" for name in ("truth", "found", *SHOWN))
     lines += ["", f"{'category':{width}} {head}"]
     for entry in found.categories:
         cells = [f"{entry['ground_truth']:,}", f"{entry['detections']:,}"]
         cells += [number(entry[name]) for name in SHOWN]
-        lines.append(f"{entry['name']:{width}} " + " ".join(f"{cell:>9}" for cell in cells))
+        lines.append(
+            f"{storage.printable(entry['name'], WIDEST):{width}} "
+            + " ".join(f"{cell:>9}" for cell in cells)
+        )
     lines += ["", f"{found.images:,} annotated images evaluated with {found.backend}"]
     return "\n".join([*lines, *remarks])
 
 
-def notes(output: Output, truth: Truth, matched: Matched, present_only: bool) -> list[str]:
+def notes(output: Output, matched: Matched, present_only: bool) -> list[str]:
     """What is not like it should be, a line each."""
     lines = []
+    truth = matched.truth
+    if not matched.whole_names:
+        count = len(matched.uris) - len(matched.absent)
+        lines.append(f"{count:,} images found by the last part of their name: the folders differ")
     if matched.failed:
         lines.append(f"{len(matched.failed):,} of them failed in the run: nothing found there")
     if matched.absent:
-        names = ", ".join(truth.names[p] or str(truth.ids[p]) for p in matched.absent[:EXAMPLES])
+        names = ", ".join(
+            storage.printable(truth.names[p] or truth.ids[p], 100)
+            for p in matched.absent[:EXAMPLES]
+        )
         then = "left out" if present_only else "nothing found there"
         lines.append(
             f"{len(matched.absent):,} annotated images have no row in the run, {then}: {names}"
@@ -72,7 +83,8 @@ def notes(output: Output, truth: Truth, matched: Matched, present_only: bool) ->
         names = ", ".join(uri.rpartition("/")[2] for uri in matched.without_truth_examples)
         lines.append(f"{matched.without_truth:,} images of the run have no annotations: {names}")
     for name, count in sorted(matched.left_out.items()):
-        lines.append(f"{count:,} detections of {name!r}, no category of the annotations, left out")
+        quoted = repr(storage.printable(name, 100))
+        lines.append(f"{count:,} detections of {quoted}, no category of the annotations, left out")
     if truth.strays:
         lines.append(f"{truth.strays:,} annotations of images or categories not in the file")
     threshold = output.detector["score_threshold"]
@@ -87,8 +99,9 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def record(output: Output, truth: Truth, matched: Matched, found: Evaluation) -> dict[str, object]:
+def record(output: Output, matched: Matched, found: Evaluation) -> dict[str, object]:
     """The result for a program."""
+    truth = matched.truth
     return {
         "output": output.url,
         "run_id": output.record["run_id"],
@@ -96,6 +109,7 @@ def record(output: Output, truth: Truth, matched: Matched, found: Evaluation) ->
         "score_threshold": output.detector["score_threshold"],
         "annotations": storage.public(truth.url),
         **dataclasses.asdict(found),
+        "whole_names": matched.whole_names,
         "failed": len(matched.failed),
         "absent": {
             "count": len(matched.absent),
@@ -116,24 +130,34 @@ def job(arguments: list[str]) -> int:
         raise UsageError("--annotations is missing; see --help")
     output = open_output(given["output"])
     truth = load_truth(given["annotations"])
-    chosen = classes.choose(output.categories, mapping=given.get("classes"))
+    chosen = classes.choose(output.every_category, mapping=given.get("classes"))
     matched = match(output, truth, chosen, given.get("image_key"))
     present_only = given.get("present_only", False)
     found = evaluate(truth, matched, present_only)
-    shown = text(found, notes(output, truth, matched, present_only))
-    if "to" in given:
-        fs, folder = storage.filesystem(checked_url("to", given["to"]))
-        table = io.BytesIO()
-        kinds = {"name": pa.string()} | dict.fromkeys(("id", "ground_truth", "detections"),
-                                                      pa.int64())  # fmt: skip
-        schema = pa.schema({**kinds, **dict.fromkeys(METRICS, pa.float64())})
-        pq.write_table(pa.Table.from_pylist(found.categories, schema), table)
-        content = json.dumps(record(output, truth, matched, found), indent=2, ensure_ascii=False)
-        storage.put(fs, f"{folder}/categories.parquet", table.getvalue())
-        storage.put(fs, f"{folder}/metrics.txt", f"{shown}\n".encode())
-        storage.put(fs, f"{folder}/metrics.json", content.encode())
+    shown = text(found, notes(output, matched, present_only))
     print(shown)
+    if "to" in given:
+        write(given["to"], shown, record(output, matched, found), found)
     return 0
+
+
+def write(url: str, shown: str, content: dict[str, object], found: Evaluation) -> None:
+    """The three files."""
+    kinds = {"name": pa.string()} | dict.fromkeys(("id", "ground_truth", "detections"), pa.int64())
+    schema = pa.schema({**kinds, **dict.fromkeys(METRICS, pa.float64())})
+    table = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(found.categories, schema), table)
+    files = {
+        "categories.parquet": table.getvalue(),
+        "metrics.txt": f"{shown}\n".encode(),
+        "metrics.json": json.dumps(content, indent=2, ensure_ascii=False).encode(),
+    }
+    fs, folder = storage.filesystem(checked_url("to", url))
+    try:
+        for name, data in files.items():
+            storage.put(fs, f"{folder}/{name}", data)
+    except OSError as error:
+        raise storage.unusable("write", url, error) from error
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -32,9 +32,10 @@ def job(arguments: list[str]) -> int:
     given = parser().given(arguments)
     if "to" not in given:
         raise UsageError("--to is missing; see --help")
-    target = checked_url("--to", given.pop("to"))
+    named = given.pop("to")
+    target = checked_url("--to", named)
     fs, path = storage.filesystem(target)
-    if target.endswith("/") or (storage.is_local(fs) and os.path.isdir(path)):
+    if named.endswith("/") or (storage.is_local(fs) and os.path.isdir(path)):
         raise UsageError(f"--to {target} is a folder; give the name of a file, as report.html")
     report = page.build(open_output(given.pop("output")), **given)
     data = report.html.encode(errors="replace")

@@ -27,7 +27,8 @@ def parser() -> cli.Parser:
         "python -m jobs.select",
         __doc__,
         "The list has the columns rank, image_id, image_uri, value, its parts, and a reason in "
-        "words; jobs.export takes it as --images, jobs.detect as --input.",
+        "words; jobs.export takes it as --images, and jobs.detect as --input unless the images "
+        "came from a --bytes-column.",
     )
     add = parser.add_argument
     add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")

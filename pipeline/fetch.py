@@ -8,11 +8,9 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 
 import fsspec.asyn
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import tenacity
 from fsspec import AbstractFileSystem
@@ -20,6 +18,7 @@ from fsspec import AbstractFileSystem
 from pipeline import manifest, storage
 from pipeline.config import Config, UsageError
 from pipeline.progress import Progress
+from pipeline.sources import row_group_bytes
 
 # a table is handed on when it holds so many bytes, and no more than that is read ahead of it
 TABLE_BYTES = 32 * 2**20
@@ -222,20 +221,4 @@ class Fetch:
             yield outcome
 
     def _row_group(self, uri: str, group: int) -> pa.ChunkedArray:
-        return _bytes_of_row_group(uri, group, str(self.config.bytes_column))
-
-
-@lru_cache(maxsize=2)
-def _bytes_of_row_group(uri: str, group: int, column: str) -> pa.ChunkedArray:
-    """The encoded images of a row group; kept, since consecutive images share it."""
-
-    def read() -> pa.Table:
-        fs, path = storage.filesystem(uri)
-        with fs.open(path) as file:
-            return pq.ParquetFile(file).read_row_group(group, columns=[column])
-
-    values = storage.retrying(read)[column]
-    if pa.types.is_struct(values.type):
-        index = values.type.get_field_index("bytes")
-        values = pa.chunked_array([chunk.field(index) for chunk in values.chunks])
-    return values
+        return row_group_bytes(uri, group, str(self.config.bytes_column))

@@ -70,12 +70,16 @@ def write(config: Config, fs: AbstractFileSystem, folder: str, fingerprint: str)
     """
     source = open_source(config)
     counted = Counted()
+    number = -1
     for number, part in enumerate(_parts(_unique(source, config.limit, counted))):
         buffer = io.BytesIO()
         pq.write_table(part, buffer, row_group_size=GROUP_ROWS, compression="zstd")
         storage.put(fs, part_path(folder, number), buffer.getvalue())
         counted.rows += part.num_rows
     _check_not_empty(config, counted)
+    for name in storage.names(fs, f"{folder}/manifest"):  # of a listing that found more
+        if name > part_path("", number).rpartition("/")[2]:
+            storage.delete(fs, f"{folder}/manifest/{name}")
     columns = [name for name in source.schema.names if name not in (*LISTED.names, *LOCATION)]
     manifest = Manifest(counted.rows, counted.duplicates, columns, fingerprint)
     storage.put(fs, f"{folder}/manifest.json", json.dumps(asdict(manifest)).encode())

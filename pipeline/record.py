@@ -103,8 +103,9 @@ def check_same(record: Record, config: Config, weights: Weights) -> None:
 def begin(record: Record, config: Config, placement: Placement) -> None:
     """Add this attempt."""
     record.config = json.loads(json.dumps(dataclasses.asdict(config)))
-    for name in ("input", "output", "weights"):
-        record.config[name] = storage.public(record.config[name])
+    for name in ("input", "output", "weights", "categories"):
+        if record.config[name] is not None:
+            record.config[name] = storage.public(record.config[name])
     record.attempts.append(
         {
             "started": _now(),

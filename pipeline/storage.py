@@ -124,6 +124,17 @@ def _response_code(error: BaseException) -> str:
     return ""
 
 
+def printable(text: object, limit: int = 500) -> str:
+    """Text that fits on a line: at most `limit` characters, shortened in the middle, all of them
+    visible, for names may hold line breaks or what drives a terminal."""
+    whole = str(text)
+    if len(whole) > limit:
+        end = limit * 2 // 3  # the end of a path says more than its start
+        whole = f"{whole[: limit - end - 1]}…{whole[-end:]}"
+    hidden = "\N{REPLACEMENT CHARACTER}"
+    return "".join(c if c.isprintable() or c == "\xa0" else hidden for c in whole)
+
+
 def explain(error: BaseException) -> str:
     """An error's message in one line of at most 500 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]
@@ -235,4 +246,6 @@ def names(fs: AbstractFileSystem, folder: str) -> list[str]:
         entries = retrying(lambda: fs.ls(folder, detail=False))
     except FileNotFoundError:
         return []
-    return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
+    # a store can hold an empty object with the folder's own name
+    paths = {str(entry).rstrip("/") for entry in entries} - {folder.rstrip("/")}
+    return sorted(path.rsplit("/", 1)[-1] for path in paths)

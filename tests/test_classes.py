@@ -64,6 +64,7 @@ def test_labels_outside_of_the_classes_are_left_out() -> None:
         ("- persn\n", "did you mean 'person'"),
         ("person: 3\n", "the new name of 'person' must be a word"),
         ("person: ' '\n", "the new name of 'person' must be a word"),
+        ("- car: vehicle\n", "unknown name"),
         ("[]\n", "keeps no class"),
         ("3\n", "must hold a list of names"),
         ("", "must hold a list of names"),

@@ -150,6 +150,39 @@ def test_the_same_numbers_as_torchvisions_own_loop(
     assert ours.metrics["AP"] and ours.metrics["AP"] > 0.1
 
 
+def test_signatures_and_escape_codes_stay_inside(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    signed = "https://host/\x1b[2J\n.jpg?X-Amz-Signature=secret"
+    output = synthetic.write(tmp_path / "out", 3, names=["a.jpg", "b.jpg", "c.jpg"])
+
+    def renamed(table: pa.Table) -> pa.Table:
+        uris = [signed, *table["image_uri"].to_pylist()[1:]]
+        return synthetic.replaced(table, "image_uri", uris)
+
+    synthetic.rewrite(next((output / "detections/status=ok").iterdir()), renamed)
+    truth = {"images": [{"id": 1, "file_name": "b.jpg"}], "annotations": [],
+             "categories": [{"id": 1, "name": "cup"}]}  # fmt: skip
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    evaluated(tmp_path)
+    out, err = capfd.readouterr()
+    written = (tmp_path / "ev/metrics.json").read_text() + (tmp_path / "ev/metrics.txt").read_text()
+    for text in (out, written):
+        assert "secret" not in text and "\x1b" not in text and "\\u001b" not in text
+    assert err == ""
+
+
+def test_a_folder_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = synthetic.write(tmp_path / "out", 20)
+    instances(tmp_path / "gt.json", rows(str(output)), CONTIGUOUS)
+    arguments = [str(output), "--annotations", str(tmp_path / "gt.json")]
+    assert job.main([*arguments, "--to", str(tmp_path / "gt.json" / "x")]) == 2
+    printed = capsys.readouterr()
+    assert "AP50" in printed.out and "cannot write" in printed.err
+
+
 def evaluated(tmp_path: Path, *flags: str) -> dict[str, Any]:
     arguments = [str(tmp_path / "out"), "--annotations", str(tmp_path / "gt.json"), *flags]
     assert job.main([*arguments, "--to", str(tmp_path / "ev")]) == 0
@@ -215,7 +248,9 @@ def test_no_detection_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_image_key(cluster: None, folder: Path, tmp_path: Path) -> None:
     names = sorted(path.name for path in folder.iterdir())
-    table = pa.table({"uri": [str(folder / n) for n in names], "coco_id": range(500, 508)})
+    # as pandas writes whole numbers in a column that has a null
+    ids = [None, *(float(n) for n in range(501, 508))]
+    table = pa.table({"uri": [str(folder / n) for n in names], "coco_id": ids})
     pq.write_table(table, tmp_path / "list.parquet")
     run(Config(input=str(tmp_path / "list.parquet"), output=str(tmp_path / "out"), model=SMALL,
                weights="random:0", carry=("coco_id",)))  # fmt: skip
@@ -225,7 +260,8 @@ def test_image_key(cluster: None, folder: Path, tmp_path: Path) -> None:
         "annotations": [{"id": 1, "image_id": 503, "category_id": 1, "bbox": [0, 0, 5, 5]}],
     }
     (tmp_path / "gt.json").write_text(json.dumps(truth))
-    assert evaluated(tmp_path, "--image-key", "coco_id")["images"] == 8
+    found = evaluated(tmp_path, "--image-key", "coco_id")
+    assert found["absent"]["count"] == found["without_truth"]["count"] == 1
 
 
 @pytest.mark.parametrize(

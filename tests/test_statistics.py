@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline import storage
 from pipeline.config import RunError
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.report import statistics, text, throughput
@@ -194,8 +195,8 @@ def test_times_of_files(output: Output, found: Statistics) -> None:
 
 def test_text_is_short_and_visible() -> None:
     assert text.escaped('<a href="x">&\'') == "&lt;a href=&quot;x&quot;&gt;&amp;&#x27;"
-    assert text.shortened("a\nb\u202ec") == "a\ufffdb\ufffdc"
-    long = text.shortened("s3://bucket/" + "x" * 10_000_000 + "/name.jpg", 60)
+    assert storage.printable("a\nb\u202ec") == "a\ufffdb\ufffdc"
+    long = storage.printable("s3://bucket/" + "x" * 10_000_000 + "/name.jpg", 60)
     assert len(long) == 60 and long.startswith("s3://bucket/") and long.endswith("/name.jpg")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs import evaluate as job
+from pipeline.config import UsageError
 from pipeline.labels.truth import Truth, load_truth
 from tests import synthetic
 
@@ -39,6 +40,44 @@ def truth(tmp_path: Path, *names: str) -> Truth:
 )
 def test_by_name(tmp_path: Path, names: list[str], uri: str, expected: str | None) -> None:
     assert truth(tmp_path, *names).image_id(uri) == expected
+
+
+def test_folders_that_differ_count_only_where_none_agree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"{folder}/{n}.jpg" for folder in ("cam1", "cam2") for n in range(3)]
+    both = synthetic.write(tmp_path / "both", 6, names=names)
+    one = synthetic.write(tmp_path / "one", 3, names=names[:3])
+    truth(tmp_path, *names[3:])
+    assert job.main([str(both), "--annotations", str(tmp_path / "gt.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "3 annotated images evaluated" in printed and "3 images of the run have no" in printed
+    assert "folders differ" not in printed
+    assert job.main([str(one), "--annotations", str(tmp_path / "gt.json")]) == 0
+    assert "3 images found by the last part of their name: the folders differ" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    "images,categories,complaint",
+    [
+        ([1, 1], [1, 2], "two images of one id"),
+        ([1, None], [1, 2], "whose id is None"),
+        ([1, 2], [1, 1], "two categories of name 'n1' or id 1"),
+    ],
+)
+def test_ids_that_are_not_ids(
+    tmp_path: Path, images: list[int | None], categories: list[int], complaint: str
+) -> None:
+    content = {
+        "images": [{"id": k, "file_name": f"{n}.jpg"} for n, k in enumerate(images)],
+        "categories": [{"id": k, "name": f"n{n}"} for n, k in enumerate(categories)],
+        "annotations": [],
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=complaint):
+        load_truth(str(tmp_path / "gt.json"))
 
 
 def test_two_images_of_the_run_are_one_of_the_truth(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -15,9 +16,11 @@ import pytest
 
 from jobs import verify as job
 from pipeline import Config, run
+from pipeline.labels.output import progress
 from pipeline.labels.verify import verify
 from tests import synthetic
 from tests.conftest import SMALL
+from tests.engines import PixelEngine
 from tests.outputs import files
 from tests.synthetic import replaced, rewrite
 
@@ -81,6 +84,15 @@ def repeat_a_row(output: Path) -> None:
     rewrite(part(output), lambda table: pa.concat_tables([table, table.slice(0, 1)]))
 
 
+def repeat_a_row_often(output: Path) -> None:
+    rewrite(part(output), lambda table: pa.concat_tables([table, *[table.slice(0, 1)] * 256]))
+
+
+def name_a_larger_id(output: Path) -> None:
+    path = part(output)
+    path.rename(path.with_name("part-0001-000000000070-0123456789ab.parquet"))
+
+
 def repeat_a_file(output: Path) -> None:
     path = part(output)
     shutil.copy(path, path.with_name("part-0002-000000000064-0123456789ab.parquet"))
@@ -130,17 +142,20 @@ def shorten_the_manifest(output: Path) -> None:
 BREACHES: list[tuple[str, Callable[[Path], object], set[str]]] = [
     ("no _SUCCESS", lambda output: (output / "_SUCCESS").unlink(), {"finished"}),
     ("run.json cut", lambda output: (output / "_run/run.json").write_text("{"),
-     {"finished", "manifest", "run", "counts"}),
+     {"finished", "manifest", "schema", "run", "counts"}),
     ("manifest of another run", record(lambda c: c.update(fingerprint="0"), "manifest"),
      {"manifest"}),
-    ("manifest gone", lose_a_part_of_the_manifest, {"manifest", "uris"}),
-    ("manifest short", shorten_the_manifest, {"manifest", "uris"}),
+    ("manifest gone", lose_a_part_of_the_manifest, {"manifest", "once", "uris"}),
+    ("manifest short", shorten_the_manifest, {"manifest", "once", "uris"}),
+    ("manifest odd", record(lambda c: c.update(rows=10**15), "manifest"), {"manifest"}),
     ("row lost", drop_a_row, {"once", "counts"}),
     ("row twice", repeat_a_row, {"once", "counts"}),
+    ("row 257 times", repeat_a_row_often, {"once", "counts"}),
     ("file twice", repeat_a_file, {"once", "counts"}),
     ("file lost", lose_a_file, {"once", "counts"}),
     ("file cut", cut_a_file, {"files", "once", "counts"}),
     ("stranger", leave_a_stranger, {"files"}),
+    ("misnamed", name_a_larger_id, {"files"}),
     ("unknown id", first_value("image_id", 10**12), {"once", "uris"}),
     ("column added", add_a_column, {"schema"}),
     ("other detector", other_detector, {"schema"}),
@@ -150,6 +165,9 @@ BREACHES: list[tuple[str, Callable[[Path], object], set[str]]] = [
     ("ok without detections", first_value("detections", None), {"status", "sizes"}),
     ("ok with an error", first_value("error_code", "truncated"), {"status"}),
     ("error without code", first_value("error_code", None, "error"), {"status", "counts"}),
+    ("ok with a message", first_value("error_message", "x"), {"status"}),
+    ("error without stage", first_value("error_stage", None, "error"), {"status"}),
+    ("error with a number", first_value("num_detections", 0, "error"), {"status"}),
     ("error with detections", first_value("detections", [], "error"), {"status"}),
     ("no width", first_value("width", None), {"sizes"}),
     ("wrong number", first_value("num_detections", 77), {"sizes", "counts"}),
@@ -163,6 +181,8 @@ BREACHES: list[tuple[str, Callable[[Path], object], set[str]]] = [
     ("unknown class", detections(lambda d: d[0].update(label_id=91)), {"labels"}),
     ("background", detections(lambda d: d[0].update(label_id=0)), {"labels"}),
     ("wrong name", detections(lambda d: d[0].update(label="zebra")), {"labels"}),
+    ("other weights", record(lambda c: c["weights"].update(sha256="f" * 64)), {"schema"}),
+    ("no counts", record(lambda c: c.update(counts=[1])), {"counts"}),
     ("wrong counts", record(lambda c: c["counts"].update(detections=1)), {"counts"}),
 ]  # fmt: skip
 
@@ -192,6 +212,32 @@ def test_a_whole_output(whole: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "breaches" not in printed
 
 
+def test_what_killed_writers_leave_is_no_breach(output: Path) -> None:
+    for folder in ("detections/status=ok", "detections", "_run/manifest"):
+        (output / folder / ".0123456789abcdef.tmp").write_bytes(b"half")
+    assert verify(str(output)).breaches == 0
+
+
+def test_folder_markers_are_no_breach(s3: Any, bucket: str, whole: Path) -> None:
+    for path in whole.rglob("*"):
+        name = str(path.relative_to(whole))
+        if path.is_dir():
+            s3.put_object(Bucket=bucket, Key=f"out/{name}/", Body=b"")
+        else:
+            s3.put_object(Bucket=bucket, Key=f"out/{name}", Body=path.read_bytes())
+    assert verify(f"s3://{bucket}/out").breaches == 0
+
+
+def test_more_rows_than_there_should_be_with_a_terminal(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    bar = progress("verifying", 10)
+    bar.delay = bar.mininterval = 0
+    bar.update(300)
+    assert "300 of 10 images" in str(bar)
+
+
 def test_each_breach_is_counted(output: Path) -> None:
     rewrite(part(output), lambda table: table.filter(pc.greater(table["image_id"], 70)))
     assert verify(str(output)).checks["once"].breaches == 7
@@ -210,9 +256,35 @@ def test_an_output_of_the_real_network_on_s3(
     assert "is in no row" in capsys.readouterr().out
 
 
+def test_without_rights(
+    s3: Any, bucket: str, no_rights: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert job.main([f"s3://{bucket}/out"]) == 2
+    assert "no permission" in capsys.readouterr().err
+
+
+def test_a_retried_run_that_carries_columns(
+    cluster: None, folder: Path, tmp_path: Path, photographs: dict[str, bytes]
+) -> None:
+    names = sorted(photographs)
+    (folder / names[0]).write_bytes(b"")
+    table = pa.table({"uri": [str(folder / n) for n in names], "a.b": [{"c": n} for n in names]})
+    pq.write_table(table, tmp_path / "list.parquet")
+    config = Config(input=str(tmp_path / "list.parquet"), output=str(tmp_path / "out"), limit=6,
+                    weights="random:0", carry=("a.b",), rows_per_file=2)  # fmt: skip
+    run(config, PixelEngine)
+    assert verify(config.output).errors == {"empty": 1}
+    (folder / names[0]).write_bytes(photographs[names[0]])
+    retry = f"{config.output}/detections/status=error"
+    run(dataclasses.replace(config, input=retry), PixelEngine)
+    found = verify(config.output)
+    assert found.breaches == 0 and found.errors == {} and found.images == 6
+
+
 def test_what_is_no_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert job.main([str(tmp_path)]) == 2
-    assert job.main([str(tmp_path / "none")]) == 2
+    (tmp_path / "file").write_bytes(b"")
+    for name in ("", "none", "file"):
+        assert job.main([str(tmp_path / name)]) == 2
     assert job.main([]) == 2
     assert job.main(["s3://", "--fast"]) == 2
-    assert capsys.readouterr().err.count("\n") == 4
+    assert capsys.readouterr().err.count("\n") == 5

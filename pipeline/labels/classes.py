@@ -117,7 +117,7 @@ def _read(path: str, valid: set[str]) -> dict[str, str]:
     if not pairs:
         raise UsageError(f"--classes {path} keeps no class")
     for name, new in pairs:
-        if name not in valid:
+        if not isinstance(name, str) or name not in valid:
             raise UsageError(f"--classes {path} has an unknown name {nearest(str(name), valid)}")
         if new is not None and not (isinstance(new, str) and new.strip()):
             raise UsageError(f"--classes {path}: the new name of {name!r} must be a word")

@@ -74,13 +74,13 @@ def evaluate(truth: Truth, matched: Matched, present_only: bool = False) -> Eval
     order = [place for place in order if place not in absent]
     ids = np.zeros(len(truth.ids), np.int64)
     ids[order] = np.arange(1, len(order) + 1)
-    precision, recall, backend = _accumulate(truth, matched.results, ids)
+    precision, recall, backend = _accumulate(truth, matched.found, ids)
     categories = []
     for k, (name, category) in enumerate(truth.category_ids.items()):
         mine = (truth.box_categories == category) & ~truth.crowds & (ids[truth.image_places] > 0)
         counts = {
             "ground_truth": int(np.count_nonzero(mine)),
-            "detections": int(np.count_nonzero(matched.results[:, 6] == category)),
+            "detections": int(np.count_nonzero(matched.found["category"] == category)),
         }
         rates = _metrics(precision[:, :, k : k + 1], recall[:, k : k + 1])
         categories.append({"name": name, "id": category, **counts, **rates})
@@ -92,7 +92,7 @@ def _sortable(image_id: Any) -> tuple[bool, Any]:
 
 
 def _accumulate(
-    truth: Truth, results: np.ndarray, ids: np.ndarray
+    truth: Truth, found: np.ndarray, ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """precision [10 IoUs, 101, categories, 4 sizes, 3 limits], recall likewise without the 101.
 
@@ -101,13 +101,12 @@ def _accumulate(
     """
     precisions, recalls, backend = [], [], ""
     with tempfile.TemporaryDirectory() as folder:
-        for group in _groups(truth, results):
+        for group in _groups(truth, found):
             path = f"{folder}/truth.json"
             _write(truth, ids, group, path)
-            mine = results[np.isin(results[:, 6], group)]
-            mine[:, 0] = ids[mine[:, 0].astype(np.int64)]
+            results = _results(found[np.isin(found["category"], group)], ids)
             with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
-                done, backend = _coco_eval(path, mine)
+                done, backend = _coco_eval(path, results)
                 done.evaluate()
                 done.accumulate()
             precisions.append(done.eval["precision"])
@@ -115,12 +114,22 @@ def _accumulate(
     return np.concatenate(precisions, axis=2), np.concatenate(recalls, axis=1), backend
 
 
-def _groups(truth: Truth, results: np.ndarray) -> list[list[int]]:
+def _results(found: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """[n, 7] float64: image id, x, y, width, height, score, category id."""
+    results = np.empty((len(found), 7))
+    results[:, 0] = ids[found["place"]]
+    results[:, 1:5] = found["xyxy"]
+    results[:, 3:5] -= results[:, 1:3]
+    results[:, 5], results[:, 6] = found["score"], found["category"]
+    return results
+
+
+def _groups(truth: Truth, found: np.ndarray) -> list[list[int]]:
     """The category ids in order, in groups that have about `GROUP_BOXES` boxes."""
     groups: list[list[int]] = [[]]
     boxes = 0
     for category in truth.category_ids.values():
-        mine = np.count_nonzero(results[:, 6] == category)
+        mine = np.count_nonzero(found["category"] == category)
         mine += np.count_nonzero(truth.box_categories == category)
         if groups[-1] and boxes + mine > GROUP_BOXES:
             groups.append([])
@@ -133,7 +142,7 @@ def _groups(truth: Truth, results: np.ndarray) -> list[list[int]]:
 def _write(truth: Truth, ids: np.ndarray, group: list[int], path: str) -> None:
     """The truth of some categories as instances JSON; images whose new id is 0 left out."""
     images = ", ".join(f'{{"id": {i}}}' for i in range(1, int(ids.max(initial=0)) + 1))
-    categories = [{"id": k} for k in group]
+    categories = [{"id": k, "name": str(k)} for k in group]
     image_ids = ids[truth.image_places]
     wanted = np.flatnonzero(np.isin(truth.box_categories, group) & (image_ids > 0))
     with open(path, "w", encoding="utf-8") as file:

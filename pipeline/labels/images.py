@@ -8,11 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline import manifest, storage
 from pipeline.config import UsageError
 from pipeline.labels.output import Output
+from pipeline.sources import row_group_bytes
 
 READERS = 16
 T = TypeVar("T")
@@ -31,10 +31,12 @@ def read_many(
         In the same order, the third item with the bytes, or with the reason why there are none.
     """
     ahead: deque[tuple[T, Future[bytes | str]]] = deque()
-    with ThreadPoolExecutor(READERS) as threads:
+    # embedded images are read by the row group, of which one at a time is enough in memory
+    readers = 1 if output.record["identity"].get("bytes_column") else READERS
+    with ThreadPoolExecutor(readers) as threads:
         for image_id, uri, item in wanted:
             ahead.append((item, threads.submit(read, output, image_id, uri)))
-            if len(ahead) >= READERS:
+            if len(ahead) >= readers:
                 first, future = ahead.popleft()
                 yield first, future.result()
         for first, future in ahead:
@@ -57,12 +59,5 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
 def _embedded(output: Output, image_id: int) -> bytes | str:
     row = manifest.read_rows(output.fs, f"{output.root}/_run", image_id, 1).to_pylist()[0]
     column = output.record["identity"]["bytes_column"]
-    fs, path = storage.filesystem(row["source_uri"])
-
-    def read_group() -> pa.Table:
-        with fs.open(path) as file:
-            return pq.ParquetFile(file).read_row_group(row["row_group"], columns=[column])
-
-    value = storage.retrying(read_group, attempts=3)[column][row["row"]].as_py()
-    data = value.get("bytes") if isinstance(value, dict) else value
-    return data if data is not None else "the bytes column is null here"
+    value = row_group_bytes(row["source_uri"], row["row_group"], column)[row["row"]].as_py()
+    return value if value is not None else "the bytes column is null here"

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline import storage
 from pipeline.config import UsageError
 from pipeline.labels import boxes
+from pipeline.labels.boxes import Boxes
 from pipeline.labels.classes import Classes
 from pipeline.labels.output import Output
 from pipeline.labels.truth import Truth
 
 EXAMPLES = 5
+# 28 bytes, for there may be many millions
+FOUND = np.dtype([("place", "i4"), ("xyxy", "f4", 4), ("score", "f4"), ("category", "i4")])
 
 
 @dataclass
@@ -22,29 +28,78 @@ class Matched:
     """The detections of those images of a run that the ground truth knows.
 
     Attributes:
+        truth: the annotations.
+        whole_names: whether images are matched by all of their `file_name`; otherwise the folders
+            in it are others than the run's.
         uris: of the image of each place in `Truth.ids`, None where the run has none.
         failed: places whose image failed in the run; nothing was found there.
-        results: [n, 7] float64: place, x, y, width, height, score, category id of the truth.
+        found: [n] of dtype `FOUND`: place, corners in pixels, score, category id of the truth.
         without_truth: number of images of the run that the truth lacks.
-        without_truth_examples: URIs of some.
+        without_truth_examples: URIs of some, for people.
         left_out: detections by class name that the truth has no category for.
+        conflict: two images of the run that are the same one of the truth, in words.
     """
 
-    uris: list[str | None]
+    truth: Truth
+    whole_names: bool
+    uris: list[str | None] = field(init=False)
     failed: set[int] = field(default_factory=set)
-    results: np.ndarray = field(default_factory=lambda: np.empty((0, 7)))
+    found: np.ndarray = field(default_factory=lambda: np.empty(0, FOUND))
     without_truth: int = 0
     without_truth_examples: list[str] = field(default_factory=list)
-    left_out: dict[str, int] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+    conflict: str = ""
+
+    def __post_init__(self) -> None:
+        self.uris = [None] * len(self.truth.ids)
+        self.parts: list[np.ndarray] = []
 
     @property
     def absent(self) -> list[int]:
         """Places of the truth's images of which the run has no row."""
         return [place for place, uri in enumerate(self.uris) if uri is None]
 
+    def places(self, uris: Sequence[str], candidates: Sequence[tuple[int, bool] | None]) -> Any:
+        """[rows] int64: the place of each row's image in the truth, -1 where it is not there."""
+        places = np.full(len(uris), -1)
+        for row, (uri, candidate) in enumerate(zip(uris, candidates, strict=True)):
+            if candidate is None or candidate[1] != self.whole_names:
+                self.without_truth += 1
+                if len(self.without_truth_examples) < EXAMPLES:
+                    self.without_truth_examples.append(_shown(uri))
+                continue
+            place = candidate[0]
+            if (other := self.uris[place]) is not None:
+                self.conflict = self.conflict or (
+                    f"{_shown(other)} and {_shown(uri)} are both called as image "
+                    f"{self.truth.ids[place]} ({_shown(self.truth.names[place])}) of "
+                    f"{self.truth.url}"
+                )
+            self.uris[place] = uri
+            places[row] = place
+        return places
+
+    def add(self, owners: np.ndarray, chosen: Boxes, categories: np.ndarray, names: Any) -> None:
+        """
+        Args:
+            owners: [n] the place of each detection's image, -1 for none.
+            chosen: detections with labels that are places in `names`.
+            categories: [n] category id of the truth, -1 for none.
+            names: of the classes.
+        """
+        lost = chosen.labels[(owners >= 0) & (categories < 0)]
+        for label, count in zip(*np.unique(lost, return_counts=True), strict=True):
+            self.left_out[names[label]] += int(count)
+        keep = (owners >= 0) & (categories >= 0)
+        part = np.empty(int(np.count_nonzero(keep)), FOUND)
+        part["place"], part["category"] = owners[keep], categories[keep]
+        part["xyxy"], part["score"] = chosen.xyxy[keep], chosen.scores[keep]
+        self.parts.append(part)
+
 
 def match(output: Output, truth: Truth, classes: Classes, image_key: str | None = None) -> Matched:
-    """Find each image of the run in the ground truth.
+    """Find each image of the run in the ground truth: by all of its name, or, if no image is
+    found so, by the last part of its name.
 
     Args:
         output: the run's.
@@ -55,46 +110,47 @@ def match(output: Output, truth: Truth, classes: Classes, image_key: str | None 
     Raises:
         UsageError: no image or no class is in both, or two images of the run are the same one.
     """
-    matched = Matched([None] * len(truth.ids))
-    category_ids = _category_ids(truth, classes)
-    parts = [np.empty((0, 7))]
     key = image_key or "image_uri"
+    if key not in output.schema.names:
+        known = ", ".join(output.schema.names)
+        raise UsageError(f"{output.url} has no column {key!r}; it has {known}")
+    category_ids = _category_ids(truth, classes)
+    by_name, by_base = Matched(truth, True), Matched(truth, False)
+    keys: list[str | None] = []
     columns = list(dict.fromkeys([*boxes.COLUMNS, "status", key]))
-    for table in _tables(output, columns, key):
-        places = _places(table, truth, matched, key)
+    for table in output.tables(columns, task="matching"):
+        values, uris = _keys(table[key], output), table["image_uri"].to_pylist()
+        keys = keys or values[:1]
+        find: Callable[[str], Any] = truth.place_of_key if image_key else truth.place
+        candidates = [None if value is None else find(value) for value in values]
         ok = np.array(table["status"].to_pylist()) == "ok"
-        matched.failed.update(places[~ok & (places >= 0)].tolist())
         chosen = classes.choose(boxes.from_table(table.filter(pa.array(ok))))
-        owners = places[ok][chosen.owners]
-        categories = category_ids[chosen.labels]
-        for label, count in zip(*np.unique(chosen.labels[categories < 0], return_counts=True),
-                                strict=True):  # fmt: skip
-            name = classes.names[label]
-            matched.left_out[name] = matched.left_out.get(name, 0) + int(count)
-        keep = (owners >= 0) & (categories >= 0)
-        corners = chosen.xyxy[keep].astype(np.float64)
-        parts.append(
-            np.column_stack(
-                [owners[keep], corners[:, :2], corners[:, 2:] - corners[:, :2],
-                 chosen.scores[keep], categories[keep]]
-            )
-        )  # fmt: skip
-    matched.results = np.concatenate(parts)
-    if all(uri is None for uri in matched.uris):
-        example = (matched.without_truth_examples or ["none"])[0]
-        raise UsageError(
-            f"no image of {output.url} is in {truth.url}: there, images are called "
-            f"{truth.names[0]!r} (id {truth.ids[0]}), here {example!r}; name the column that holds "
-            f"the id or file name with --image-key"
-        )
+        for matched in (by_name, by_base):
+            places = matched.places(uris, candidates)
+            matched.failed.update(places[~ok & (places >= 0)].tolist())
+            categories = category_ids[chosen.labels]
+            matched.add(places[ok][chosen.owners], chosen, categories, classes.names)
+    matched = by_name if any(uri is not None for uri in by_name.uris) else by_base
+    _check(matched, output, keys)
+    matched.found = np.concatenate([*matched.parts, np.empty(0, FOUND)])
+    matched.parts.clear()
     return matched
 
 
-def _tables(output: Output, columns: list[str], key: str) -> Iterator[pa.Table]:
-    known = output.schema.names
-    if key not in known:
-        raise UsageError(f"{output.url} has no column {key!r}; it has {', '.join(known)}")
-    yield from output.tables(columns, task="matching")
+def _check(matched: Matched, output: Output, keys: list[str | None]) -> None:
+    truth = matched.truth
+    if matched.conflict:
+        raise UsageError(f"{matched.conflict}; tell them apart with --image-key")
+    if all(uri is None for uri in matched.uris):
+        raise UsageError(
+            f"no image of {output.url} is in {truth.url}: there, images are called "
+            f"{_shown(truth.names[0])!r} (id {truth.ids[0]}), here {_shown(str(keys[0]))!r}; name "
+            f"the column that holds the id or file name with --image-key"
+        )
+
+
+def _shown(uri: str) -> str:
+    return storage.printable(storage.public(uri), 200)
 
 
 def _category_ids(truth: Truth, classes: Classes) -> np.ndarray:
@@ -110,23 +166,13 @@ def _category_ids(truth: Truth, classes: Classes) -> np.ndarray:
     return np.array([*ids, -1])[:-1]
 
 
-def _places(table: pa.Table, truth: Truth, matched: Matched, key: str) -> np.ndarray:
-    """[rows] int64: the place of each row's image in the truth, -1 where it is not there."""
-    find = truth.place if key == "image_uri" else truth.place_of_key
-    places = np.full(len(table), -1)
-    rows = zip(table[key].to_pylist(), table["image_uri"].to_pylist(), strict=True)
-    for row, (value, uri) in enumerate(rows):
-        place = None if value is None else find(str(value))
-        if place is None:
-            matched.without_truth += 1
-            if len(matched.without_truth_examples) < EXAMPLES:
-                matched.without_truth_examples.append(uri)
-            continue
-        if matched.uris[place] is not None:
-            raise UsageError(
-                f"{matched.uris[place]} and {uri} are both called as image {truth.ids[place]} "
-                f"({truth.names[place]}) of {truth.url}; tell them apart with --image-key"
-            )
-        matched.uris[place] = uri
-        places[row] = place
-    return places
+def _keys(column: pa.ChunkedArray, output: Output) -> list[str | None]:
+    """The keys of images as text; whole numbers that a table holds as floats as whole numbers."""
+    values = column.to_pylist()
+    if pa.types.is_floating(column.type):
+        values = [int(v) if v is not None and float(v).is_integer() else v for v in values]
+    elif not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+              or pa.types.is_integer(column.type)):  # fmt: skip
+        raise UsageError(f"--image-key names a column of {column.type} in {output.url}; it takes "
+                         "text or numbers")  # fmt: skip
+    return [None if value is None else str(value) for value in values]

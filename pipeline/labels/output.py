@@ -82,6 +82,12 @@ class Output:
         classes = int(self.detector["options"]["num_classes"])
         return named or {label: f"class_{label}" for label in range(1, classes)}
 
+    @property
+    def every_category(self) -> dict[int, str]:
+        """Label id to name, for all ids that the network can give."""
+        classes = range(1, int(self.detector["options"]["num_classes"]))
+        return {label: self.categories.get(label, f"unnamed {label}") for label in classes}
+
     def files(self, statuses: Sequence[str] = STATUSES) -> list[File]:
         """The files of detections, by first id."""
         found = []
@@ -99,7 +105,8 @@ class Output:
         task: str | None = None,
         counted: Callable[[File, int], None] | None = None,
     ) -> Iterator[pa.Table]:
-        """The rows of all files in order of id, with the columns in the order asked for.
+        """The rows of all files in order of id, with the columns in the order asked for, in tables
+        of at most `TABLE_ROWS`.
 
         Files overlap where replicas worked side by side or a run was resumed, so rows wait until
         no file that is still to come can hold a smaller id.
@@ -128,8 +135,8 @@ class Output:
                 merged = pa.concat_tables(waiting).sort_by("image_id")
                 ids = merged["image_id"].to_numpy()
                 cut = len(ids) if last else int(np.searchsorted(ids, files[number + 1].first_id))
-                if cut:
-                    yield merged.slice(0, cut)
+                for start in range(0, cut, TABLE_ROWS):
+                    yield merged.slice(start, min(TABLE_ROWS, cut - start))
                 waiting, rows = [merged.slice(cut)], len(ids) - cut
 
     def read_files(
@@ -187,6 +194,8 @@ def open_output(url: str) -> Output:
         record = storage.get(fs, f"{root}/_run/run.json")
         finished = storage.get(fs, f"{root}/_SUCCESS") is not None
         known = json.loads(record) if record else None
+        if record and not isinstance(known, dict):
+            raise ValueError("it holds no record of a run")
     except (OSError, ValueError) as error:
         raise storage.unusable("read", f"{url}/_run/run.json", error) from error
     if known is None:
@@ -216,7 +225,8 @@ def progress(task: str | None, total: int) -> tqdm:
         delay=1.0,
         mininterval=0.2 if live else 10.0,
         file=sys.stderr if live else _Lines(),
-        bar_format="{desc} {n:,} of {total:,} images ({percentage:.0f} %), {rate_fmt}, "
+        # the total stands in the words, for tqdm forgets it when there is more than that
+        bar_format=f"{{desc}} {{n:,}} of {total:,} images ({{percentage:.0f}} %), {{rate_fmt}}, "
         "{remaining} left",
         unit=" images",
     )

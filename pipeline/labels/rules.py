@@ -31,6 +31,8 @@ Breach = tuple[str, np.ndarray, str]
 
 def differences(schema: pa.Schema, output: Output) -> Iterator[str]:
     """In what a file's schema and metadata are not those of the output, in words."""
+    known = output.record.get("weights")
+    known = known if isinstance(known, dict) else {}
     if not schema.equals(output.schema):
         yield "another schema than that of the first file"
     for field in ROW:
@@ -40,10 +42,20 @@ def differences(schema: pa.Schema, output: Output) -> Iterator[str]:
         detector = json.loads((schema.metadata or {}).get(b"detector", b"null"))
     except ValueError:
         detector = None
-    if not detector or detector.get("schema_version") != SCHEMA_VERSION:
+    if not isinstance(detector, dict) or detector.get("schema_version") != SCHEMA_VERSION:
         yield f"no `detector` of schema version {SCHEMA_VERSION} in its metadata"
     elif detector != output.detector:
         yield "another `detector` than that of the first file"
+    elif any(
+        detector.get(name) != known.get(other)
+        for name, other in (
+            ("weights_sha256", "sha256"),
+            ("trained", "trained"),
+            ("model_id", "model_id"),
+            ("categories", "categories"),
+        )
+    ):
+        yield "another network in its `detector` than in run.json"
 
 
 def broken(table: pa.Table, status: str, output: Output, expected: pa.Array) -> Iterator[Breach]:
@@ -81,14 +93,17 @@ def _of_rows(
     length = pc.list_value_length(table["detections"])
     if status == "ok":
         yield "status", table["detections"].is_null(), "is ok, but has no list of detections"
-        yield "status", table["error_code"].is_valid(), "is ok, but has an error code"
+        for name in ("error_stage", "error_code", "error_message"):
+            yield "status", table[name].is_valid(), f"is ok, but has an {name}"
         small = pc.or_(pc.less(table["width"], 1), pc.less(table["height"], 1))
         yield "sizes", small, "has no width or height"
         wrong = pc.not_equal(table["num_detections"], length)
         yield "sizes", wrong, "has a num_detections that is not their number"
     else:
         yield "status", table["detections"].is_valid(), "is an error, but has detections"
-        yield "status", table["error_code"].is_null(), "is an error without a code"
+        yield "status", table["num_detections"].is_valid(), "is an error, but has a number of them"
+        for name in ("error_stage", "error_code", "error_message"):
+            yield "status", table[name].is_null(), f"is an error without {name}"
 
 
 def _of_boxes(

@@ -118,23 +118,25 @@ def _features(
     """URIs and features ([candidates, DIMENSIONS] float32, of length 1 or 0) of candidates."""
     ids = values.ids[candidates]
     random = np.random.default_rng(0)
-    projection = random.normal(size=(len(classes.names) * (GRID * GRID + 1), DIMENSIONS))
+    shape = (len(classes.names) * (GRID * GRID + 1), DIMENSIONS)
+    projection = random.normal(size=shape).astype(np.float32)
     weights = np.log1p(len(values.ids) / np.maximum(values.frequencies, 1))
     uris: list[str] = []
-    parts = []
+    features = np.empty((len(ids), DIMENSIONS), np.float32)
     for table in output.tables(boxes.COLUMNS, ("ok",), task="comparing"):
         table = table.filter(pa.array(np.isin(table["image_id"].to_numpy(), ids)))
         if table.num_rows:
             chosen = classes.choose(boxes.from_table(table))
+            described = describe(chosen, weights, threshold) @ projection
+            described /= np.maximum(np.linalg.norm(described, axis=1, keepdims=True), 1e-9)
+            features[len(uris) : len(uris) + len(described)] = described
             uris += chosen.uris
-            parts.append(describe(chosen, weights, threshold) @ projection)
-    features = np.concatenate(parts).astype(np.float32)
-    return uris, features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
+    return uris, features
 
 
 def describe(chosen: Boxes, weights: np.ndarray, threshold: float) -> np.ndarray:
-    """[n, classes * (GRID * GRID + 1)] what stands where: a histogram of box centres by class and
-    cell, and of classes; square roots of sums of scores, rare classes weighted up."""
+    """[n, classes * (GRID * GRID + 1)] float32, what stands where: a histogram of box centres by
+    class and cell, and of classes; square roots of sums of scores, rare classes weighted up."""
     width = GRID * GRID + 1
     owners = chosen.owners
     centres = (chosen.xyxy[:, :2] + chosen.xyxy[:, 2:]) / 2 / chosen.sizes[owners]
@@ -146,7 +148,7 @@ def describe(chosen: Boxes, weights: np.ndarray, threshold: float) -> np.ndarray
     histogram = np.bincount(base + cells, sure, int(np.prod(shape)))
     histogram += np.bincount(base + width - 1, sure, int(np.prod(shape)))
     described: np.ndarray = np.sqrt(histogram.reshape(shape)) * weights[:, None]
-    return described.reshape(len(chosen.ids), -1)
+    return described.reshape(len(chosen.ids), -1).astype(np.float32)
 
 
 def greedy(values: np.ndarray, features: np.ndarray, budget: int, diversity: float) -> np.ndarray:

@@ -55,31 +55,31 @@ class Truth:
                 self.by_base[name.rpartition("/")[2]].append(place)
             self.by_id[str(image_id)] = place
 
-    def place(self, uri: str) -> int | None:
-        """The place in `ids` of the image that is called so.
+    def place(self, uri: str) -> tuple[int, bool] | None:
+        """The place in `ids` of the image that is called so, and whether all of its name is.
 
-        Its `file_name` is the end of the URI; where folders differ, a base name that only one
-        image of the file has is enough.
+        All of its `file_name` is the end of the URI, or else only its last part is, and no other
+        image of the file has the same.
         """
         path = storage.public(uri)
         for text in (path, unquote(path)):
             candidates = self.by_base.get(text.rpartition("/")[2], [])
             whole = [p for p in candidates if f"/{text}".endswith("/" + self.names[p].lstrip("/"))]
             if whole:
-                return max(whole, key=lambda place: len(self.names[place]))
+                return max(whole, key=lambda place: len(self.names[place])), True
             if len(candidates) == 1:
-                return candidates[0]
+                return candidates[0], False
         return None
 
-    def place_of_key(self, key: str) -> int | None:
-        """The place in `ids` of the image with this id, or else with this `file_name`."""
+    def place_of_key(self, key: str) -> tuple[int, bool] | None:
+        """Likewise of the image with this id, or else with this `file_name`."""
         found = self.by_id.get(key)
-        return self.place(key) if found is None else found
+        return self.place(key) if found is None else (found, True)
 
     def image_id(self, uri: str) -> Any | None:
         """The file's id of the image that is called so."""
-        place = self.place(uri)
-        return None if place is None else self.ids[place]
+        found = self.place(uri)
+        return None if found is None else self.ids[found[0]]
 
 
 def load_truth(url: str) -> Truth:
@@ -92,13 +92,18 @@ def load_truth(url: str) -> Truth:
     truth = Truth(url)
     try:
         for entry in _items(url, "images"):
+            if not isinstance(entry["id"], int | str):
+                raise UsageError(f"{url} has an image whose id is {entry['id']!r}, no number")
             truth.ids.append(entry["id"])
             truth.names.append(str(entry.get("file_name") or ""))
         for entry in sorted(_items(url, "categories"), key=lambda entry: int(entry["id"])):
-            if entry["name"] in truth.category_ids:
-                raise UsageError(f"{url} has two categories with the name {entry['name']!r}")
-            truth.category_ids[str(entry["name"])] = int(entry["id"])
+            name, category = str(entry["name"]), int(entry["id"])
+            if name in truth.category_ids or category in truth.category_ids.values():
+                raise UsageError(f"{url} has two categories of name {name!r} or id {category}")
+            truth.category_ids[name] = category
         truth.index()
+        if len(truth.by_id) < len(truth.ids):
+            raise UsageError(f"{url} has two images of one id")
         if not truth.ids or not truth.category_ids:
             raise UsageError(f"{url} lists no images or no categories; it is no instances JSON")
         _read_boxes(truth)

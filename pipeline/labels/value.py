@@ -12,6 +12,8 @@ from pipeline.labels.classes import Classes
 from pipeline.labels.output import Output
 
 DOUBTFUL_IOU = 0.5
+# detections of an image that are compared with each other: time grows with the square
+MOST_COMPARED = 100
 # what counts as a full score is what one image in a hundred reaches
 FULL = 0.99
 DEFAULT_WEIGHTS = {"uncertainty": 1.0, "disagreement": 1.0, "rarity": 0.25, "crowding": 0.1}
@@ -28,7 +30,7 @@ class Values:
                 accepted and scores are probabilities: the sum of 1 - score over those accepted
                 and of the score over the others.
             disagreement: sum over pairs of detections of different classes in one place (IoU over
-                0.5) of the lower score.
+                0.5), among the best `MOST_COMPARED`, of the lower score.
             rarity: the largest of score times ln(images / images with that class) over the
                 classes accepted in the image.
             crowding: number of detections accepted.
@@ -111,7 +113,8 @@ def disagreement(chosen: Boxes) -> np.ndarray:
     """[n] float32, see `Values`."""
     sums = np.zeros(len(chosen.ids), np.float32)
     for i in range(len(chosen.ids)):
-        span = slice(chosen.starts[i], chosen.starts[i + 1])
+        start = chosen.starts[i]
+        span = slice(start, min(chosen.starts[i + 1], start + MOST_COMPARED))
         labels = chosen.labels[span]
         if len(labels) > 1 and (labels != labels[0]).any():
             doubtful = iou(chosen.xyxy[span]) > DOUBTFUL_IOU

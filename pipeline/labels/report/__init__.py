@@ -1,1 +1,1 @@
-"""One HTML page that shows what an output holds: `page.write` is where it comes together."""
+"""One HTML page that shows what an output holds: `page.build` is where it comes together."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline import storage
 from pipeline.labels.report import text
 from pipeline.labels.report.gallery import Picture
 from pipeline.labels.report.statistics import hundredths
@@ -71,10 +72,9 @@ def card(picture: Picture, style: Style) -> str:
     sample, image = picture.sample, picture.sample.image
     bins = hundredths(image.scores)
     found = text.count(int(np.sum(bins >= style.threshold)), "box")
-    name = image.uri.rstrip("/").rsplit("/", 1)[-1] or image.uri
-    lines = [
-        f'<span class="name" title="{text.escaped(image.uri)}">{text.escaped(name, 80)}</span>'
-    ]
+    uri = storage.public(image.uri)
+    name = uri.rstrip("/").rsplit("/", 1)[-1] or uri
+    lines = [f'<span class="name" title="{text.escaped(uri)}">{text.escaped(name, 80)}</span>']
     if not sample.code:
         lines.append(f"<span data-found>{found}</span>")
     if image.width:
@@ -111,7 +111,7 @@ def _boxes(picture: Picture, style: Style, bins: list[int]) -> str:
     for i, hundredth in enumerate(bins):
         place = int(image.classes[i])
         # rounded down like the bins: what says 0.50 is there at a threshold of 0.50
-        words = f"{text.shortened(style.names[place], NAME)} {hundredth / 100:.2f}"
+        words = f"{storage.printable(style.names[place], NAME)} {hundredth / 100:.2f}"
         left, top, right, bottom = image.xyxy[i].astype(float).tolist()
         label = _label(picture, words, left, top, bottom)
         off = " off" if hundredth < style.threshold else ""

@@ -58,8 +58,9 @@ def build(output: Output, score_threshold: float = 0.5, pictures: int = 12) -> P
         UsageError: a threshold or number of pictures that cannot be.
         RunError: a file of the output cannot be read, or rows are missing.
     """
-    threshold = round(score_threshold * 100)
-    if not (0 <= score_threshold <= 1 and threshold / 100 == score_threshold):
+    in_range = 0 <= score_threshold <= 1
+    threshold = round(score_threshold * 100) if in_range else -1
+    if threshold / 100 != score_threshold:
         raise UsageError(
             "--score-threshold must be within 0 and 1 and have at most two decimals, "
             f"not {score_threshold:g}"
@@ -77,7 +78,13 @@ def build(output: Output, score_threshold: float = 0.5, pictures: int = 12) -> P
     return Page(
         html,
         pictures=sum(1 for picture in shown if picture.data),
-        unread=sum(1 for picture in shown if not (picture.data or picture.sample.code)),
+        unread=len(
+            {
+                picture.sample.image.image_id
+                for picture in shown
+                if not (picture.data or picture.sample.code)
+            }
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import storage
 from pipeline.labels.output import Output
 from pipeline.labels.report import charts, text, throughput
 from pipeline.labels.report.statistics import EXAMPLES, Statistics
@@ -84,9 +85,10 @@ def failures(found: Statistics) -> str:
     lines = []
     for (stage, code), some in sorted(found.failures.items(), key=lambda f: -f[1].images):
         examples = "".join(
-            f'<li><span class="uri" title="{text.escaped(sample.image.uri)}">'
-            f"{text.escaped(sample.image.uri, 120)}</span> {text.escaped(sample.message, 240)}</li>"
+            f'<li><span class="uri" title="{text.escaped(uri)}">{text.escaped(uri, 120)}</span> '
+            f"{text.escaped(sample.message, 240)}</li>"
             for sample in some.some.samples[:EXAMPLES]
+            for uri in [storage.public(sample.image.uri)]
         )
         lines.append(
             f"<tr><th scope='row'><code>{text.escaped(code, 60)}</code></th>"

@@ -8,16 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import storage
 from pipeline.config import RunError
 from pipeline.labels import boxes, classes
 from pipeline.labels.boxes import Boxes, Image
 from pipeline.labels.output import File, Output
-from pipeline.labels.report import text
 from pipeline.labels.report.samples import Best, Sample
 
 COLUMNS = ("image_id", "image_uri", "status", "width", "height", "image_bytes", "detections",
            "error_stage", "error_code", "error_message")  # fmt: skip
-ROWS = 4096  # at once; a table of counts by score is made for them
 # Bins are named by their lower edges; the last of each is open. Scores are counted in hundredths,
 # the last bin being 1 itself, so that sums over bins are exact for a threshold of two decimals.
 SCORES = np.arange(101) / 100
@@ -150,19 +149,14 @@ def gather(output: Output, threshold: int, pictures: int) -> Statistics:
     Raises:
         RunError: a file cannot be read, or rows are missing.
     """
-    categories = {
-        int(label): name if name != "N/A" else f"unnamed {label}"
-        for label, name in output.detector["categories"].items()
-    } or output.categories
-    chosen = classes.choose(categories)
+    chosen = classes.choose(output.every_category)
     found = Statistics(threshold, pictures, chosen.names)
 
     def counted(file: File, rows: int) -> None:
         found.file_rows[file.path] = rows
 
     for table in output.tables(COLUMNS, task="reading", counted=counted):
-        for start in range(0, len(table), ROWS):
-            found.add(table.slice(start, ROWS), chosen)
+        found.add(table, chosen)
     for name, value in (("images", found.images), ("detections", found.detections)):
         if value != output.counts[name]:
             raise RunError(
@@ -202,5 +196,5 @@ def _failed(table: pa.Table, row: int) -> Sample:
         xyxy=np.empty((0, 4), np.float32),
     )
     return Sample(
-        image, str(values["error_code"]), text.shortened(values["error_message"] or "no message")
+        image, str(values["error_code"]), storage.printable(values["error_message"] or "no message")
     )

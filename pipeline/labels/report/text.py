@@ -5,25 +5,15 @@ from __future__ import annotations
 import html
 from datetime import UTC, datetime
 
+from pipeline import storage
+
 LONGEST = 500
 NBSP = "\N{NO-BREAK SPACE}"
 
 
 def escaped(text: object, limit: int = LONGEST) -> str:
     """Text for HTML content or an attribute in quotes: one line, shortened in the middle."""
-    return html.escape(shortened(text, limit))
-
-
-def shortened(text: object, limit: int = LONGEST) -> str:
-    """At most `limit` characters, all of them visible: a name may hold line breaks, or marks that
-    turn the direction of what follows."""
-    whole = str(text)
-    if len(whole) > limit:
-        end = limit * 2 // 3  # the end of a path says more than its start
-        whole = f"{whole[: limit - end - 1]}…{whole[-end:]}"
-    return "".join(
-        c if c.isprintable() or c == NBSP else "\N{REPLACEMENT CHARACTER}" for c in whole
-    )
+    return html.escape(storage.printable(text, limit))
 
 
 def count(number: int, noun: str = "") -> str:
