@@ -110,7 +110,7 @@ def test_a_target_that_may_not_be_written_is_found_at_once(
         (["--format", "yolo", "--to", "NEW", "--image-prefix", "x"], "--image-prefix goes with"),
         (["--format", "coco", "--to", "NEW", "--tasks-per-file", "0"], "must be above 0"),
         (["--format", "coco", "--to", "NEW", "--category", "persn=0.5"], "did you mean 'person'"),
-        (["--format", "coco", "--to", "FULL/kept.txt"], "is not empty"),
+        (["--format", "coco", "--to", "FULL/kept.txt"], "cannot write"),
         (["--format", "coco"], "--to is missing"),
     ],
 )

@@ -172,6 +172,12 @@ def test_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "PART_ROWS", 1024)
     (tmp_path / "t.txt").write_text("\n".join(f"/{n}.jpg" for n in range(5000)))
     assert uris(tmp_path, input=str(tmp_path / "t.txt")) == [f"/{n}.jpg" for n in range(5000)]
+    # a later listing that finds less leaves nothing of an earlier one
+    parts = tmp_path / "out" / "_run" / "manifest"
+    assert len(list(parts.iterdir())) == 5
+    (tmp_path / "t.txt").write_text("\n".join(f"/{n}.jpg" for n in range(1500)))
+    assert len(uris(tmp_path, input=str(tmp_path / "t.txt"))) == 1500
+    assert sorted(p.name for p in parts.iterdir()) == ["part-000000.parquet", "part-000001.parquet"]
 
 
 @pytest.mark.parametrize(

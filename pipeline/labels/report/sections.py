@@ -124,7 +124,12 @@ def categories(found: Statistics, order: np.ndarray, swatches: Sequence[str]) ->
     if more := lines[CATEGORIES_AT_ONCE:]:
         words = "1 more category" if len(more) == 1 else f"{len(more):,} more categories"
         parts.append(f"<details><summary>{words}</summary>{_table(head, more)}</details>")
-    if never := [name for name, total in zip(found.names, totals, strict=True) if not total]:
+    never = [
+        name
+        for name, total in zip(found.names, totals, strict=True)
+        if not total and name not in found.unnamed
+    ]
+    if never:
         names = ", ".join(text.escaped(name, 60) for name in never)
         words = "1 category" if len(never) == 1 else f"{len(never):,} categories"
         parts.append(f"<details><summary>{words} never found</summary><p>{names}</p></details>")

@@ -45,6 +45,7 @@ class Statistics:
         threshold: hundredths; the score at which galleries are chosen.
         pictures: samples in each gallery.
         names: of the categories that the rows below stand for.
+        unnamed: those among them that stand for an id without a name.
         images, ok: rows in all, and with status ok.
         image_bytes: sum over the encoded images whose size is known.
         scores: [categories, 101] detections by category and score.
@@ -59,6 +60,7 @@ class Statistics:
     threshold: int
     pictures: int
     names: list[str]
+    unnamed: frozenset[str] = frozenset()
     images: int = 0
     ok: int = 0
     image_bytes: int = 0
@@ -150,7 +152,8 @@ def gather(output: Output, threshold: int, pictures: int) -> Statistics:
         RunError: a file cannot be read, or rows are missing.
     """
     chosen = classes.choose(output.every_category)
-    found = Statistics(threshold, pictures, chosen.names)
+    unnamed = frozenset(chosen.names) - set(output.categories.values())
+    found = Statistics(threshold, pictures, chosen.names, unnamed)
 
     def counted(file: File, rows: int) -> None:
         found.file_rows[file.path] = rows
