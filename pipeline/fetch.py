@@ -18,7 +18,6 @@ from fsspec import AbstractFileSystem
 from pipeline import manifest, storage
 from pipeline.config import Config, UsageError
 from pipeline.progress import Progress
-from pipeline.sources import row_group_bytes
 
 # a table is handed on when it holds so many bytes, and no more than that is read ahead of it
 TABLE_BYTES = 32 * 2**20
@@ -221,4 +220,4 @@ class Fetch:
             yield outcome
 
     def _row_group(self, uri: str, group: int) -> pa.ChunkedArray:
-        return row_group_bytes(uri, group, str(self.config.bytes_column))
+        return manifest.row_group_bytes(uri, group, str(self.config.bytes_column))

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -108,6 +109,26 @@ def read_rows(fs: AbstractFileSystem, folder: str, start: int, rows: int) -> pa.
     table = storage.retrying(read).slice(offset, rows)
     ids = pa.array(np.arange(start, start + table.num_rows), pa.int64())
     return table.add_column(0, pa.field("image_id", pa.int64(), nullable=False), ids)
+
+
+@lru_cache(maxsize=2)
+def row_group_bytes(uri: str, group: int, column: str) -> pa.ChunkedArray:
+    """The encoded images of a row group; kept, since consecutive images share it.
+
+    Raises:
+        OSError, pyarrow.ArrowException: it cannot be read.
+    """
+
+    def read() -> pa.Table:
+        fs, path = storage.filesystem(uri)
+        with fs.open(path) as file:
+            return pq.ParquetFile(file).read_row_group(group, columns=[column])
+
+    values = storage.retrying(read)[column]
+    if pa.types.is_struct(values.type):
+        index = values.type.get_field_index("bytes")
+        values = pa.chunked_array([chunk.field(index) for chunk in values.chunks])
+    return values
 
 
 def part_path(folder: str, number: int) -> str:

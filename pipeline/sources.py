@@ -8,7 +8,6 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -241,23 +240,3 @@ def _located(group: tuple[int, int, pa.Table], url: str, schema: pa.Schema) -> p
         *(carried[name] for name in schema.names[5:]),
     ]
     return pa.table(columns, schema=schema)
-
-
-@lru_cache(maxsize=2)
-def row_group_bytes(uri: str, group: int, column: str) -> pa.ChunkedArray:
-    """The encoded images of a row group; kept, since consecutive images share it.
-
-    Raises:
-        OSError, pyarrow.ArrowException: it cannot be read.
-    """
-
-    def read() -> pa.Table:
-        fs, path = storage.filesystem(uri)
-        with fs.open(path) as file:
-            return pq.ParquetFile(file).read_row_group(group, columns=[column])
-
-    values = storage.retrying(read)[column]
-    if pa.types.is_struct(values.type):
-        index = values.type.get_field_index("bytes")
-        values = pa.chunked_array([chunk.field(index) for chunk in values.chunks])
-    return values

@@ -12,7 +12,6 @@ import pyarrow as pa
 from pipeline import manifest, storage
 from pipeline.config import UsageError
 from pipeline.labels.output import Output
-from pipeline.sources import row_group_bytes
 
 READERS = 16
 T = TypeVar("T")
@@ -59,5 +58,7 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
 def _embedded(output: Output, image_id: int) -> bytes | str:
     row = manifest.read_rows(output.fs, f"{output.root}/_run", image_id, 1).to_pylist()[0]
     column = output.record["identity"]["bytes_column"]
-    value = row_group_bytes(row["source_uri"], row["row_group"], column)[row["row"]].as_py()
+    value = manifest.row_group_bytes(row["source_uri"], row["row_group"], column)[
+        row["row"]
+    ].as_py()
     return value if value is not None else "the bytes column is null here"

@@ -116,15 +116,19 @@ class Output:
             statuses: whose rows.
             task: shown with the progress on stderr; without it none is.
             counted: called with each file and the number of its rows.
+
+        Raises:
+            RunError: a file is damaged or gone.
         """
         files = self.files(statuses)
         total = self.counts["ok"] if "error" not in statuses else self.counts["images"]
         waiting: list[pa.Table] = []
-        rows = 0
+        rows = seen = 0
         with progress(task, total) as bar:
             for number, future in enumerate(self.read_files(files, columns)):
                 table = future.result()
                 bar.update(table.num_rows)
+                seen += table.num_rows
                 if counted:
                     counted(files[number], table.num_rows)
                 waiting.append(table)
@@ -138,6 +142,11 @@ class Output:
                 for start in range(0, cut, TABLE_ROWS):
                     yield merged.slice(start, min(TABLE_ROWS, cut - start))
                 waiting, rows = [merged.slice(cut)], len(ids) - cut
+        if seen != total:
+            raise RunError(
+                f"the files of {self.url} hold {seen:,} images and its run.json counts {total:,}; "
+                f"python -m jobs.verify {self.url} tells what is wrong"
+            )
 
     def read_files(
         self, files: list[File], columns: Sequence[str] | None = None

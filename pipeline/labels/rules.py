@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +26,30 @@ RULES = {
 }
 # float32, rounded when torchvision scales boxes back to the image
 TOLERANCE = 1e-6
+EXAMPLES = 3
 
 Breach = tuple[str, np.ndarray, str]
+
+
+@dataclass
+class Check:
+    """What one rule found.
+
+    Attributes:
+        rule: in words.
+        breaches: how often it is broken.
+        examples: of some.
+    """
+
+    rule: str
+    breaches: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def breach(self, example: str, count: int = 1) -> None:
+        if count:
+            self.breaches += count
+            if len(self.examples) < EXAMPLES:
+                self.examples.append(example)
 
 
 def differences(schema: pa.Schema, output: Output) -> Iterator[str]:

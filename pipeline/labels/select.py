@@ -83,13 +83,12 @@ def select(
     uris, features = _features(output, classes, values, candidates, threshold)
     chosen = greedy(total[candidates], features, budget, diversity)
     places = candidates[chosen]
-    parts = {name: part[places] for name, part in values.parts.items()}
     columns = {
         "rank": np.arange(1, len(places) + 1),
         "image_id": values.ids[places],
         "image_uri": [uris[place] for place in chosen],
         "value": total[places],
-        **parts,
+        **{name: part[places] for name, part in values.parts.items()},
         "reason": _reasons(values, classes, wanted, places),
     }
     rows = pa.table([pa.array(columns[name]) for name in LIST.names], schema=LIST)

@@ -18,31 +18,9 @@ from pipeline import manifest, storage
 from pipeline.config import RunError, UsageError, fingerprint
 from pipeline.labels import rules
 from pipeline.labels.output import File, Output, locate, progress
+from pipeline.labels.rules import Check
 from pipeline.manifest import PART_ROWS, SLICE_ROWS
 from pipeline.schema import ROW, STATUSES
-
-EXAMPLES = 3
-
-
-@dataclasses.dataclass
-class Check:
-    """What one rule found.
-
-    Attributes:
-        rule: in words.
-        breaches: how often it is broken.
-        examples: of some.
-    """
-
-    rule: str
-    breaches: int = 0
-    examples: list[str] = dataclasses.field(default_factory=list)
-
-    def breach(self, example: str, count: int = 1) -> None:
-        if count:
-            self.breaches += count
-            if len(self.examples) < EXAMPLES:
-                self.examples.append(example)
 
 
 class Verification:
