@@ -58,7 +58,6 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
 def _embedded(output: Output, image_id: int) -> bytes | str:
     row = manifest.read_rows(output.fs, f"{output.root}/_run", image_id, 1).to_pylist()[0]
     column = output.record["identity"]["bytes_column"]
-    value = manifest.row_group_bytes(row["source_uri"], row["row_group"], column)[
-        row["row"]
-    ].as_py()
+    values = manifest.row_group_bytes(row["source_uri"], row["row_group"], column)
+    value = values[row["row"]].as_py()
     return value if value is not None else "the bytes column is null here"

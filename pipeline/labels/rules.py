@@ -58,9 +58,9 @@ def differences(schema: pa.Schema, output: Output) -> Iterator[str]:
     known = known if isinstance(known, dict) else {}
     if not schema.equals(output.schema):
         yield "another schema than that of the first file"
-    for field in ROW:
-        if field.name not in schema.names or not schema.field(field.name).equals(field):
-            yield f"column {field.name} is missing or not {field.type}"
+    for column in ROW:
+        if column.name not in schema.names or not schema.field(column.name).equals(column):
+            yield f"column {column.name} is missing or not {column.type}"
     try:
         detector = json.loads((schema.metadata or {}).get(b"detector", b"null"))
     except ValueError:

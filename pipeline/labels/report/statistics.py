@@ -160,10 +160,11 @@ def gather(output: Output, threshold: int, pictures: int) -> Statistics:
 
     for table in output.tables(COLUMNS, task="reading", counted=counted):
         found.add(table, chosen)
-    if found.detections != output.counts["detections"]:
+    counted_boxes = output.counts["detections"]
+    if found.detections != counted_boxes:
         raise RunError(
-            f"the files of {output.url} hold {found.detections:,} detections and its run.json counts "
-            f"{output.counts['detections']:,}; python -m jobs.verify {output.url} tells what is wrong"
+            f"the files of {output.url} hold {found.detections:,} detections and its run.json "
+            f"counts {counted_boxes:,}; python -m jobs.verify {output.url} tells what is wrong"
         )
     return found
 
