@@ -238,6 +238,7 @@ def progress(task: str | None, total: int) -> tqdm:
         bar_format=f"{{desc}} {{n:,}} of {total:,} images ({{percentage:.0f}} %), {{rate_fmt}}, "
         "{remaining} left",
         unit=" images",
+        unit_scale=True,  # 20.6k rather than 20647.93 images/s
     )
 
 
