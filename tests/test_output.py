@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +148,12 @@ def test_progress_is_a_log_line_where_there_is_no_terminal(
             bar.update(100)
     assert "reading 1,000 of 2,000 images (50 %)" in caplog.text
     assert "\r" not in caplog.text and capsys.readouterr().err == ""
+
+
+def test_the_jobs_that_read_an_output_need_neither_ray_nor_torch() -> None:
+    code = (
+        "import sys; from jobs import evaluate, export, report, select, verify; "
+        "print([name for name in ('ray', 'torch', 'torchvision') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
