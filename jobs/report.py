@@ -22,8 +22,9 @@ def parser() -> cli.Parser:
     add("output", metavar="OUTPUT", help="of jobs.detect: path, s3:// or any fsspec URL")
     add("--to", metavar="FILE", help="HTML file to write, path or URL; an existing one is replaced")
     add("--score-threshold", dest="score_threshold", type=float, metavar="P",
-        help="boxes of at least this score are shown at first (default 0.5)")  # fmt: skip
-    add("--pictures", type=int, metavar="N", help="in each gallery (default 12)")
+        help="boxes of at least this score are shown at first (default "
+        f"{page.SCORE_THRESHOLD})")  # fmt: skip
+    add("--pictures", type=int, metavar="N", help=f"in each gallery (default {page.PICTURES})")
     return parser
 
 

@@ -16,7 +16,7 @@ from pipeline import storage
 from pipeline.config import UsageError, checked_url
 from pipeline.labels import classes
 from pipeline.labels.output import open_output
-from pipeline.labels.select import select
+from pipeline.labels.select import DIVERSITY, THRESHOLD, select
 from pipeline.labels.value import DEFAULT_WEIGHTS
 
 
@@ -35,9 +35,9 @@ def parser() -> cli.Parser:
     add("--budget", type=int, metavar="N", help="how many images")
     add("--to", metavar="FILE", help="list to be written: .parquet, .csv, .jsonl or .txt (URIs)")
     add("--score-threshold", type=float, metavar="P",
-        help="detections from this score on are taken for right (default 0.5)")  # fmt: skip
+        help=f"detections from this score on are taken as right (default {THRESHOLD})")  # fmt: skip
     add("--diversity", type=float, metavar="X", help="0: by value alone; 1: an image like one "
-        "chosen before has no value (default 0.5)")  # fmt: skip
+        f"chosen before has no value (default {DIVERSITY})")  # fmt: skip
     add("--weight", nargs="+", metavar="NAME=X", help=f"of the parts of the value (default "
         f"{weights})")  # fmt: skip
     add("--classes", metavar="FILE", help="YAML that keeps and renames classes; others count for "

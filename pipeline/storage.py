@@ -125,8 +125,7 @@ def _response_code(error: BaseException) -> str:
 
 
 def printable(text: object, limit: int = 500) -> str:
-    """Text that fits on a line: at most `limit` characters, shortened in the middle, all of them
-    visible, for names may hold line breaks or what drives a terminal."""
+    """At most `limit` characters, shortened in the middle, all visible: names may hold anything."""
     whole = str(text)
     if len(whole) > limit:
         end = limit * 2 // 3  # the end of a path says more than its start

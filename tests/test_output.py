@@ -16,7 +16,8 @@ import pytest
 
 from pipeline.config import RunError, UsageError
 from pipeline.labels import boxes, classes
-from pipeline.labels.output import Output, open_output, progress
+from pipeline.labels.output import Output, open_output
+from pipeline.labels.progress import progress
 from tests import synthetic
 from tests.outputs import rows
 

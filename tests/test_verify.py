@@ -16,7 +16,7 @@ import pytest
 
 from jobs import verify as job
 from pipeline import Config, run
-from pipeline.labels.output import progress
+from pipeline.labels.progress import progress
 from pipeline.labels.verify import verify
 from tests import synthetic
 from tests.conftest import SMALL

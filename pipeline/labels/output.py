@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import logging
 import re
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,13 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
-from tqdm import tqdm
 
 from pipeline import storage
 from pipeline.config import RunError, UsageError, checked_url
+from pipeline.labels.progress import progress
 from pipeline.schema import STATUSES
 
-log = logging.getLogger(__name__)
 READ_AHEAD = 4
 TABLE_ROWS = 2048
 # attempt, smallest possible id, random part: see sink.file_name
@@ -108,9 +105,6 @@ class Output:
         """The rows of all files in order of id, with the columns in the order asked for, in tables
         of at most `TABLE_ROWS`.
 
-        Files overlap where replicas worked side by side or a run was resumed, so rows wait until
-        no file that is still to come can hold a smaller id.
-
         Args:
             columns: `image_id` among them, `status` possibly.
             statuses: whose rows.
@@ -118,30 +112,24 @@ class Output:
             counted: called with each file and the number of its rows.
 
         Raises:
-            RunError: a file is damaged or gone.
+            RunError: a file is damaged or gone, or rows are missing.
         """
         files = self.files(statuses)
         total = self.counts["ok"] if "error" not in statuses else self.counts["images"]
-        waiting: list[pa.Table] = []
-        rows = seen = 0
-        with progress(task, total) as bar:
-            for number, future in enumerate(self.read_files(files, columns)):
+        seen = 0
+
+        def read() -> Iterator[pa.Table]:
+            nonlocal seen
+            for file, future in zip(files, self.read_files(files, columns), strict=True):
                 table = future.result()
                 bar.update(table.num_rows)
                 seen += table.num_rows
                 if counted:
-                    counted(files[number], table.num_rows)
-                waiting.append(table)
-                rows += table.num_rows
-                last = number + 1 == len(files)
-                if rows < TABLE_ROWS and not last:
-                    continue
-                merged = pa.concat_tables(waiting).sort_by("image_id")
-                ids = merged["image_id"].to_numpy()
-                cut = len(ids) if last else int(np.searchsorted(ids, files[number + 1].first_id))
-                for start in range(0, cut, TABLE_ROWS):
-                    yield merged.slice(start, min(TABLE_ROWS, cut - start))
-                waiting, rows = [merged.slice(cut)], len(ids) - cut
+                    counted(file, table.num_rows)
+                yield table
+
+        with progress(task, total) as bar:
+            yield from _in_order(files, read())
         if seen != total:
             raise RunError(
                 f"the files of {self.url} hold {seen:,} images and its run.json counts {total:,}; "
@@ -180,6 +168,28 @@ class Output:
                 f"{storage.url_of(self.fs, file.path)} cannot be read ({storage.explain(error)}); "
                 f"python -m jobs.verify {self.url} tells what else is wrong"
             ) from error
+
+
+def _in_order(files: list[File], tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of the files' tables in order of id.
+
+    Files overlap where replicas worked side by side or a run was resumed, so rows wait until no
+    file that is still to come can hold a smaller id.
+    """
+    waiting: list[pa.Table] = []
+    rows = 0
+    for number, table in enumerate(tables, start=1):
+        waiting.append(table)
+        rows += table.num_rows
+        last = number == len(files)
+        if rows < TABLE_ROWS and not last:
+            continue
+        merged = pa.concat_tables(waiting).sort_by("image_id")
+        ids = merged["image_id"].to_numpy()
+        cut = len(ids) if last else int(np.searchsorted(ids, files[number].first_id))
+        for start in range(0, cut, TABLE_ROWS):
+            yield merged.slice(start, min(TABLE_ROWS, cut - start))
+        waiting, rows = [merged.slice(cut)], len(ids) - cut
 
 
 def locate(url: str) -> tuple[str, AbstractFileSystem, str]:
@@ -221,31 +231,3 @@ def _described(output: Output) -> Output:
             detector = json.loads(schema.metadata[b"detector"])
             return dataclasses.replace(output, detector=detector, schema=schema)
     raise RunError(f"{output.url}/detections holds no file that says what made it")
-
-
-def progress(task: str | None, total: int) -> tqdm:
-    """A bar on stderr, or a log line every ten seconds where that is no terminal."""
-    live = sys.stderr.isatty()
-    return tqdm(
-        total=total,
-        desc=task,
-        disable=task is None,
-        leave=False,
-        delay=1.0,
-        mininterval=0.2 if live else 10.0,
-        file=sys.stderr if live else _Lines(),
-        # the total stands in the words, for tqdm forgets it when there is more than that
-        bar_format=f"{{desc}} {{n:,}} of {total:,} images ({{percentage:.0f}} %), {{rate_fmt}}, "
-        "{remaining} left",
-        unit=" images",
-        unit_scale=True,  # 20.6k rather than 20647.93 images/s
-    )
-
-
-class _Lines(io.StringIO):
-    """Turns what a bar draws into log lines."""
-
-    def write(self, text: str) -> int:
-        if line := text.strip():
-            log.info(line)
-        return len(text)

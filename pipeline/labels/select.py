@@ -16,6 +16,8 @@ from pipeline.labels.classes import Classes
 from pipeline.labels.output import Output
 from pipeline.labels.value import DEFAULT_WEIGHTS, Values, measure, scaled
 
+THRESHOLD = 0.5
+DIVERSITY = 0.5
 GRID = 4
 # of the random projection; inner products of unit vectors keep within about 0.1
 DIMENSIONS = 128
@@ -56,8 +58,8 @@ def select(
     output: Output,
     classes: Classes,
     budget: int,
-    threshold: float = 0.5,
-    diversity: float = 0.5,
+    threshold: float = THRESHOLD,
+    diversity: float = DIVERSITY,
     weights: Mapping[str, float] | None = None,
 ) -> Selection:
     """

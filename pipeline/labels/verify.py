@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from pipeline import manifest, storage
 from pipeline.config import RunError, UsageError, fingerprint
 from pipeline.labels import rules
-from pipeline.labels.output import File, Output, locate, progress
+from pipeline.labels.output import File, Output, locate
+from pipeline.labels.progress import progress
 from pipeline.labels.rules import Check
 from pipeline.manifest import PART_ROWS, SLICE_ROWS
 from pipeline.schema import ROW, STATUSES

@@ -12,7 +12,8 @@ from PIL import Image
 from pipeline import decode
 from pipeline.config import Config
 from pipeline.labels import images
-from pipeline.labels.output import Output, progress
+from pipeline.labels.output import Output
+from pipeline.labels.progress import progress
 from pipeline.labels.report.samples import Sample
 from pipeline.labels.report.statistics import NEAR, Statistics
 

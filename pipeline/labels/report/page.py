@@ -25,6 +25,8 @@ from pipeline.labels.report import (
 from pipeline.labels.report.gallery import Gallery, Picture
 from pipeline.labels.report.statistics import Statistics
 
+SCORE_THRESHOLD = 0.5
+PICTURES = 12
 MOST_BYTES = 15_000_000
 MOST_PICTURES = 1000
 HEADING_BYTES = 1000
@@ -47,7 +49,9 @@ class Page:
     unread: int
 
 
-def build(output: Output, score_threshold: float = 0.5, pictures: int = 12) -> Page:
+def build(
+    output: Output, score_threshold: float = SCORE_THRESHOLD, pictures: int = PICTURES
+) -> Page:
     """
     Args:
         output: a finished run's.
