@@ -304,4 +304,4 @@ def test_without_a_package_that_evaluates(
     output = synthetic.write(tmp_path / "out", 20)
     instances(tmp_path / "gt.json", rows(str(output)), CONTIGUOUS)
     assert job.main([str(output), "--annotations", str(tmp_path / "gt.json")]) == 2
-    assert "pip install 'prelabel[eval]'" in capsys.readouterr().err
+    assert "pip install hotcoco" in capsys.readouterr().err

@@ -180,7 +180,7 @@ def _pycocotools(path: str, results: np.ndarray) -> Any:
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise UsageError(
-            "evaluation needs the package hotcoco or pycocotools: pip install 'prelabel[eval]'"
+            "evaluation needs the package hotcoco or pycocotools: pip install hotcoco"
         ) from error
     truth = COCO(path)
     found = COCO()
