@@ -104,13 +104,15 @@ def _accumulate(
         for group in _groups(truth, found):
             path = f"{folder}/truth.json"
             _write(truth, ids, group, path)
-            results = _results(found[np.isin(found["category"], group)], ids)
+            mine = np.isin(found["category"], group)
             with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
-                done, backend = _coco_eval(path, results)
+                # not kept in a name: the package has its own copy, and there may be gigabytes
+                done, backend = _coco_eval(path, _results(found[mine], ids))
                 done.evaluate()
                 done.accumulate()
             precisions.append(done.eval["precision"])
             recalls.append(done.eval["recall"])
+            del done  # before the next group's boxes are read
     return np.concatenate(precisions, axis=2), np.concatenate(recalls, axis=1), backend
 
 
