@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+from pipeline.readers import TILES, DecodeError, Source, failure, open_image
+
+__all__ = ["DecodeError", "Header", "decode", "read_header"]
+
 ORIENTATION = 0x0112
-BITS_PER_SAMPLE = 258
-
-Image.init()  # registers all formats; Image.open with `formats` fails on one not yet loaded
-# The size is checked against max_pixels here, for every image and without a mere warning.
-Image.MAX_IMAGE_PIXELS = None
-# A damaged EXIF block says nothing about the pixels, and a million of them would fill the log.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-
-
-class DecodeError(Exception):
-    """An image that cannot be decoded.
-
-    Attributes:
-        code: `empty`, `not_an_image`, `too_many_pixels`, `truncated`, `corrupt` or
-            `unsupported_mode`.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+# of TIFF
+BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR, TILE_WIDTH, TILE_LENGTH = 258, 262, 284, 322, 323
 
 
 @dataclass(frozen=True)
@@ -43,7 +28,7 @@ class Header:
         height: likewise.
     """
 
-    image: Image.Image
+    image: ImageFile
     width: int
     height: int
 
@@ -56,23 +41,43 @@ def read_header(data: bytes | memoryview, max_pixels: int) -> Header:
     """
     if not len(data):
         raise DecodeError("empty", "the object has no bytes")
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError as error:
-        start = bytes(data[:16])
-        raise DecodeError("not_an_image", f"no known image format; begins {start!r}") from error
-    except Exception as error:  # decoders raise what they like at hostile bytes
-        raise _failure(error) from error
+    # Pillow refuses what has over twice this; some readers allocate before the size is known here
+    Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
+    source = Source(data)
+    image = open_image(source)
     width, height = image.size
     if width * height > max_pixels:
         message = f"{width}x{height} is over max_pixels, which is {max_pixels}"
         raise DecodeError("too_many_pixels", message)
+    if isinstance(image, TiffImageFile):
+        try:
+            _check_layout(image, max_pixels)
+        except (TypeError, ValueError) as error:  # tags of any type
+            raise failure(error, source) from error
+    if image.mode == "P" and image.palette is None:
+        raise DecodeError("corrupt", "there is no palette")
     # Pillow gives a TIFF's size as a person sees it; a PNG's EXIF may come after the pixels, and
     # asking too early would make Pillow remember that there is none
     known = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
     if known and _orientation(image) >= 5:
         width, height = height, width
     return Header(image, width, height)
+
+
+def _check_layout(image: TiffImageFile, max_pixels: int) -> None:
+    """Refuse tiles that are larger than an image may be, and strips that leave some of it out."""
+    tags = image.tag_v2
+    width, length = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
+    if TILES[0] in tags and isinstance(width, int) and width * length > max_pixels:
+        message = f"a tile of {width}x{length} is over max_pixels, which is {max_pixels}"
+        raise DecodeError("too_many_pixels", message)
+    if image.tile[0].codec_name == "libtiff":  # which looks for itself
+        return
+    places = [tile.extents or (0, 0, 0, 0) for tile in image.tile]
+    covered = sum((right - left) * (bottom - top) for left, top, right, bottom in places)
+    planes = len(image.getbands()) if tags.get(PLANAR, 1) == 2 else 1
+    if covered < image.width * image.height * planes:
+        raise DecodeError("corrupt", "the strips or tiles do not cover the image")
 
 
 def decode(header: Header) -> np.ndarray:
@@ -84,7 +89,9 @@ def decode(header: Header) -> np.ndarray:
     Raises:
         DecodeError: truncated or corrupt data, or a mode without a meaning in RGB.
     """
-    image = header.image
+    image: Image.Image = header.image
+    source = header.image.fp
+    assert isinstance(source, Source)
     try:
         image.load()
         if image.mode.startswith("I;16"):
@@ -92,15 +99,17 @@ def decode(header: Header) -> np.ndarray:
         elif image.mode in ("I", "F"):
             message = f"mode {image.mode} has no defined range; store 8 or 16 bits a sample"
             raise DecodeError("unsupported_mode", message)
+        elif image.mode == "La":
+            image = image.convert("LA")
         orientation = _orientation(header.image)
-        rgb = image.convert("RGB")
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
         if orientation in _TRANSPOSE:
             rgb = rgb.transpose(_TRANSPOSE[orientation])
         return np.asarray(rgb)
     except DecodeError:
         raise
     except Exception as error:  # decoders raise what they like at hostile bytes
-        raise _failure(error) from error
+        raise failure(error, source, header.image) from error
 
 
 # from the EXIF standard, tag Orientation; the same operations as ImageOps.exif_transpose, which
@@ -123,23 +132,14 @@ def _orientation(image: Image.Image) -> int:
         value = Image.Image.getexif(image).get(ORIENTATION, 1)
     except Exception:  # a damaged EXIF block says nothing about the pixels
         return 1
-    return value if value in _TRANSPOSE else 1
+    return value if isinstance(value, int) and value in _TRANSPOSE else 1
 
 
 def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
-    bits = 16
-    if image.format == "TIFF":
-        bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0]  # type: ignore[attr-defined]
-    values = np.asarray(image).astype(np.uint16) >> (bits - 8)
-    return Image.fromarray(values.astype(np.uint8))
-
-
-def _failure(error: Exception) -> DecodeError:
-    message = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-    lowered = message.lower()
-    if isinstance(error, MemoryError):
-        return DecodeError("out_of_memory", message)
-    short = isinstance(error, EOFError) or any(
-        word in lowered for word in ("truncated", "unexpected end", "not enough")
-    )
-    return DecodeError("truncated" if short else "corrupt", message)
+    values = np.asarray(image).astype(np.uint16)
+    if isinstance(image, TiffImageFile):
+        bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0]
+        if image.tag_v2.get(PHOTOMETRIC) == 0:  # white is zero; Pillow inverts up to 8 bits only
+            values = ~values
+        return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+    return Image.fromarray((values >> 8).astype(np.uint8))

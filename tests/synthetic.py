@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from pipeline import schema, sink
 from pipeline.config import fingerprint
-from pipeline.manifest import GROUP_ROWS, PART_ROWS
+from pipeline.manifest import PART_ROWS
 
 NAMES = ("person", "bicycle", "car", "dog", "cup")
 CATEGORIES = {1: "person", 2: "bicycle", 3: "car", 18: "dog", 47: "cup"}
@@ -138,7 +138,7 @@ def _write_run(output: Path, uris: list[str], counts: dict[str, Any], input: str
         part = uris[first : first + PART_ROWS]
         table = pa.table([part, pa.nulls(len(part), pa.int64())], schema=listed)
         path = run / "manifest" / f"part-{number:06d}.parquet"
-        pq.write_table(table, path, row_group_size=GROUP_ROWS, compression="zstd")
+        pq.write_table(table, path, compression="zstd")
     identity = {"input": input, "limit": None, "extensions": ["jpg"], "uri_column": None,
                 "bytes_column": None, "carry": [], "model": {}, "weights": "0" * 64,
                 "categories": DETECTOR["categories"]}  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from pipeline.decode import DecodeError, decode, read_header
+from tests.hostile_files import encoded, png
 
 LIMIT = 10_000_000
 
@@ -28,12 +28,6 @@ def code(data: bytes, max_pixels: int = LIMIT) -> str:
         pixels(data, max_pixels)
     assert "\n" not in str(error.value)
     return error.value.code
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -91,17 +85,6 @@ def test_first_frame(photograph: Image.Image) -> None:
         assert np.abs(pixels(data).astype(int) - np.asarray(photograph)).mean() < 30
 
 
-def png(width: int, height: int, depth: int, color: int, rows: bytes, interlace: int = 0) -> bytes:
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        )
-
-    head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlace)
-    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
-
-
 def test_16_bits_are_scaled() -> None:
     values = np.array([[0, 255, 256, 32767, 65535]], ">u2")
     grey = png(5, 1, 16, 0, b"\0" + values.tobytes())
@@ -153,9 +136,9 @@ def test_what_is_no_image(photograph: Image.Image) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
 def test_cut_short(photograph: Image.Image, kind: str) -> None:
     data = encoded(photograph, kind)
-    for length in (3, 20, len(data) // 4, len(data) // 2, len(data) - len(data) // 8):
-        assert code(data[:length]) in ("truncated", "corrupt", "not_an_image"), length
-    assert code(data[: len(data) // 2]) in ("truncated", "corrupt")
+    assert code(data[:3]) in ("truncated", "not_an_image")
+    for length in (20, len(data) // 4, len(data) // 2, len(data) - len(data) // 8):
+        assert code(data[:length]) == "truncated", length
 
 
 def test_damage(photograph: Image.Image) -> None:

@@ -56,7 +56,9 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
 
 
 def _embedded(output: Output, image_id: int) -> bytes | str:
-    row = manifest.read_rows(output.fs, f"{output.root}/_run", image_id, 1).to_pylist()[0]
+    number, place = divmod(image_id, manifest.PART_ROWS)
+    part = manifest.read_part(output.fs, f"{output.root}/_run", number)
+    row = part.slice(place, 1).to_pylist()[0]
     column = output.record["identity"]["bytes_column"]
     values = manifest.row_group_bytes(row["source_uri"], row["row_group"], column)
     value = values[row["row"]].as_py()
