@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, NoReturn
 
 from pipeline import storage
@@ -43,6 +44,14 @@ class Parser(argparse.ArgumentParser):
         return vars(known)
 
 
+class Terminated(BaseException):
+    """SIGTERM; like KeyboardInterrupt not to be caught by mistake."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
 def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None, kept: str) -> int:
     """Run a job; every end that is not its own becomes one line on stderr and an exit code.
 
@@ -56,7 +65,7 @@ def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None
     if os.environ.get("PRELABEL_DEBUG"):  # of ours alone: other libraries would log credentials
         for package in ("pipeline", "jobs"):
             logging.getLogger(package).setLevel("DEBUG")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         return job(sys.argv[1:] if arguments is None else arguments)
     except UsageError as error:
@@ -65,6 +74,9 @@ def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None
     except KeyboardInterrupt:
         print(f"{name}: interrupted; {kept}", file=sys.stderr)
         return 130
+    except Terminated:
+        print(f"{name}: terminated; {kept}", file=sys.stderr)
+        return 143
     except Exception as error:
         logging.getLogger("jobs").debug("traceback", exc_info=True)
         text = storage.printable(" ".join(str(error).split()), 1000)

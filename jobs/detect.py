@@ -45,6 +45,8 @@ def parser() -> cli.Parser:
     add("--uri-column", metavar="NAME", help="column of the input table that holds the URIs")
     add("--bytes-column", metavar="NAME", help="column of a Parquet input with the image bytes")
     add("--carry", nargs="+", metavar="NAME", help="columns of the input table to carry through")
+    add("--trust-uris", action="store_true", help="a table may name local files, any protocol and "
+        "link-local addresses wherever it stands itself; only for tables of your own")  # fmt: skip
     add("--device", metavar="D", help=f"auto, cuda or cpu (default {Config.device})")
     add("--replicas", type=int, metavar="N", help="models at once (default: what fits)")
     add("--gpus-per-replica", type=float, metavar="X", help="may be a fraction (default 1)")
@@ -53,8 +55,13 @@ def parser() -> cli.Parser:
         "1 on a CPU)")  # fmt: skip
     add("--max-pixels", type=int, metavar="N",
         help=f"larger images become error rows (default {Config.max_pixels})")  # fmt: skip
-    add("--max-error-rate", type=float, metavar="X", help="exit 3 if a larger fraction of the "
-        f"images failed (default {Config.max_error_rate})")  # fmt: skip
+    add("--max-error-rate", type=float, metavar="X", help="stop if a larger fraction of the "
+        "images failed, judged after the first 1,000; exit 3 if the end finds it so "
+        f"(default {Config.max_error_rate})")  # fmt: skip
+    add("--stall-timeout", type=float, metavar="S", help="end the run and say why when nothing "
+        f"has moved for so many seconds (default {Config.stall_timeout:g})")  # fmt: skip
+    add("--grace", type=float, metavar="S", help="seconds to finish what is in flight after "
+        f"Ctrl-C or SIGTERM (default {Config.grace:g})")  # fmt: skip
     add("--dry-run", action="store_true", help="show what would run, and stop")
     return parser
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +12,12 @@ import ray
 import ray.data
 
 from pipeline import cluster
+from pipeline.client import Client
 from pipeline.config import Config
 from pipeline.detector import Detector, EngineFactory, Replica
 from pipeline.fetch import Fetch
-from pipeline.progress import Progress
 from pipeline.sink import Finished, Writer
+from pipeline.watch import Watch
 
 # images read, and handed to a replica, together
 MAX_RANGE_ROWS = 128
@@ -23,6 +25,8 @@ MIN_RANGE_ROWS = 8
 # the driver keeps something for every block of an execution
 MAX_BLOCKS = 2000
 BLOCK_BYTES = 64 * 2**20
+# actors of a stage that fail to start one after the other, until the run does
+INIT_DEATHS = 3
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Chain:
         make_engine: builds the engine of each replica.
         writer: the last stage.
         run_id: for the rows.
-        progress: counters that all stages add to.
+        client: of the coordinator that all stages report to.
     """
 
     config: Config
@@ -45,10 +49,12 @@ class Chain:
     make_engine: EngineFactory
     writer: Writer
     run_id: str
-    progress: Progress
+    client: Client
 
-    def execute(self, finished: Finished) -> Iterator[pa.Table]:
+    def execute(self, finished: Finished, watch: Watch) -> Iterator[pa.Table]:
         """Process the images of a slice that are not finished; yields the writer's summaries.
+
+        Comes to an end early when `watch` will have it so.
 
         Raises:
             ray.exceptions.RayError: a stage failed in a way that is not one image's.
@@ -56,12 +62,21 @@ class Chain:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.target_max_block_size = BLOCK_BYTES
+        context.memory_usage_poll_interval_s = None  # a thread in each task that nobody reads
+        context.max_consecutive_actor_init_deaths = INIT_DEATHS
+        dataset = self._dataset(finished)
+        # what `iter_batches` does, but with the executor in hand, to end it from outside
+        executor = dataset._create_executor()
         try:
-            yield from self._dataset(finished).iter_batches(
-                batch_size=None, batch_format="pyarrow", prefetch_batches=0
-            )
+            with watch.over(executor):
+                for bundle in dataset._build_bundle_iterator(executor):
+                    for block in bundle.block_refs:
+                        summary: pa.Table = ray.get(cast(Any, block))
+                        if summary.num_rows:  # of rows that never came, Ray knows no columns
+                            yield summary
         finally:
-            self.progress.dismiss()
+            executor.shutdown(force=True)
+            self.client.dismiss()
 
     def _dataset(self, finished: Finished) -> ray.data.Dataset:
         config, placement = self.config, self.placement
@@ -78,7 +93,7 @@ class Chain:
             batch_size=1,
             batch_format="pyarrow",
             fn_constructor_args=(
-                config, f"{config.output}/_run", finished.first_id, done, self.progress
+                config, f"{config.output}/_run", finished.first_id, done, self.client.of("fetch")
             ),
             num_cpus=cluster.FETCH_CPUS,
             compute=_pool(placement.fetchers),
@@ -87,11 +102,14 @@ class Chain:
             Detector,
             batch_size=rows,
             batch_format="pyarrow",
-            fn_constructor_args=(replica, self.weights, self.make_engine, self.progress),
+            fn_constructor_args=(
+                replica, self.weights, self.make_engine, self.client.of("detect")
+            ),
             num_cpus=placement.cpus,
             num_gpus=placement.gpus or None,
+            memory=placement.memory or None,
             compute=_pool(placement.replicas),
-        )
+        )  # fmt: skip
         return detected.map_batches(
             self.writer,
             batch_size=placement.rows_per_file,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
+import threading
 from dataclasses import dataclass
 
 import ray
@@ -20,6 +22,9 @@ FETCH_CPUS = 0.25
 WRITE_CPUS = 0.25
 RESERVED_CPUS = FETCH_CPUS + WRITE_CPUS
 REPLICA_CPUS = 4
+# Heap of a replica with micro-batches of large photographs, which Ray counts only if it is told.
+# Less where no node has so much.
+REPLICA_MEMORY = 3 * 2**30
 GPU_REPLICAS_PER_FETCHER = 4
 CPU_REPLICAS_PER_FETCHER = 32
 
@@ -33,6 +38,7 @@ class Placement:
         replicas: number of replicas.
         gpus: GPU share of each; 0 on CPU.
         cpus: logical CPUs of each.
+        memory: bytes of a node's memory that each is given.
         threads: decode threads of each, and on CPU the network's threads.
         fetchers: number of fetch actors.
         micro_batch: images in one forward.
@@ -43,6 +49,7 @@ class Placement:
     replicas: int
     gpus: float
     cpus: float
+    memory: int
     threads: int
     fetchers: int
     micro_batch: int
@@ -52,10 +59,13 @@ class Placement:
 def connect() -> None:
     """Join the cluster that RAY_ADDRESS or `ray start` names, else start one on this machine."""
     if not ray.is_initialized():
+        on_terminate = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(logging_level=logging.ERROR)
         except ConnectionError as error:
             raise UsageError(f"cannot reach the Ray cluster: {storage.explain(error)}") from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray puts its own in its place
     # Ray Data's own lines go to its log file; the run's progress is ours to tell
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, PlainRayHandler):
@@ -75,7 +85,10 @@ def place(config: Config) -> Placement:
         raise UsageError("the cluster has no GPU; pass --device cpu to run without")
     share = config.gpus_per_replica if device == "cuda" else 0.0
     cpus = config.cpus_per_replica or _default_cpus(nodes, share)
-    fit = _fitting(nodes, cpus, share)
+    hosts = [node for node in nodes if node.get("GPU", 0) >= share]
+    largest = max((node.get("memory", 0) for node in hosts), default=0)
+    memory = min(REPLICA_MEMORY, int(largest / 2))
+    fit = _fitting(nodes, cpus, share, memory)
     if fit < 1:
         raise UsageError(_too_small(nodes, cpus, share))
     replicas = min(config.replicas or fit, fit)
@@ -88,6 +101,7 @@ def place(config: Config) -> Placement:
         replicas=replicas,
         gpus=share,
         cpus=cpus,
+        memory=memory,
         threads=math.ceil(cpus),
         fetchers=max(1, min(math.ceil(replicas / per_fetcher), int(room / FETCH_CPUS))),
         micro_batch=config.micro_batch or (8 if share else 1),
@@ -107,10 +121,11 @@ def _default_cpus(nodes: list[dict[str, float]], share: float) -> float:
     return max(0.5, cores / max(1, math.ceil(cores / REPLICA_CPUS)) - RESERVED_CPUS)
 
 
-def _fitting(nodes: list[dict[str, float]], cpus: float, share: float) -> int:
+def _fitting(nodes: list[dict[str, float]], cpus: float, share: float, memory: int) -> int:
     counts = [
         min(
             int(node.get("CPU", 0) / cpus + 1e-6),
+            int(node.get("memory", 0) / memory + 1e-6) if memory else 2**31,
             int(node.get("GPU", 0) / share + 1e-6) if share else 2**31,
         )
         for node in nodes

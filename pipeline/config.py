@@ -89,6 +89,8 @@ class Config:
         gpus_per_replica: GPU share of a replica.
         cpus_per_replica: CPU cores of a replica, for decoding (and, without GPU, the network).
         micro_batch: images of equal padded shape in one forward; default 8 on a GPU, 1 on a CPU.
+        trust_uris: a table may name whatever this machine can read: its own files where the table
+            is elsewhere, any protocol, link-local addresses. Only for tables of your own.
         fetch_concurrency: reads in flight in one fetch actor.
         fetch_attempts: tries for an object whose reading fails with what can pass.
         fetch_timeout: seconds one try may take.
@@ -96,7 +98,11 @@ class Config:
         max_pixels: images of more pixels become error rows, before they are decoded.
         rows_per_file: images whose rows wait for one output file, which is what a kill costs;
             default 4096 on a GPU, 64 on a CPU.
-        max_error_rate: the run ends with exit code 3 when a larger fraction of images failed.
+        decode_timeout: seconds that decoding one image may take.
+        max_error_rate: the run stops when a larger fraction of the images failed, judged after
+            the first 1,000; at its end it has exit code 3 for it.
+        stall_timeout: seconds without any movement after which the run ends and says why.
+        grace: seconds that a run which is interrupted takes to finish what is in flight.
 
     Raises:
         UsageError: a value that no run could have.
@@ -117,13 +123,17 @@ class Config:
     gpus_per_replica: float = 1.0
     cpus_per_replica: float | None = None
     micro_batch: int | None = None
+    trust_uris: bool = False
     fetch_concurrency: int = 64
     fetch_attempts: int = 5
     fetch_timeout: float = 300.0
     max_object_bytes: int = 512 * 2**20
     max_pixels: int = 200_000_000
     rows_per_file: int | None = None
+    decode_timeout: float = 120.0
     max_error_rate: float = 0.05
+    stall_timeout: float = 600.0
+    grace: float = 30.0
 
     def __post_init__(self) -> None:
         for name in ("input", "output", "weights", "categories"):
@@ -147,14 +157,24 @@ class Config:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise UsageError(f"{name} must be a whole number above 0, not {value!r}")
-        for name in ("gpus_per_replica", "cpus_per_replica", "fetch_timeout"):
+        above_zero = ("gpus_per_replica", "cpus_per_replica", "fetch_timeout", "decode_timeout",
+                      "stall_timeout", "grace")  # fmt: skip
+        for name in above_zero:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int | float) or value <= 0):
                 raise UsageError(f"{name} must be a number above 0, not {value!r}")
+        longest = max(self.fetch_timeout, self.decode_timeout)
+        if self.stall_timeout <= longest:
+            raise UsageError(
+                f"stall_timeout ({self.stall_timeout:g}) must be above fetch_timeout "
+                f"({self.fetch_timeout:g}) and decode_timeout ({self.decode_timeout:g})"
+            )
         if self.gpus_per_replica > 1 and self.gpus_per_replica % 1:
             raise UsageError("gpus_per_replica must be a fraction of one GPU or a whole number")
         if not isinstance(self.max_error_rate, int | float) or not 0 <= self.max_error_rate <= 1:
             raise UsageError(f"max_error_rate must be within 0 and 1, not {self.max_error_rate!r}")
+        if not isinstance(self.trust_uris, bool):
+            raise UsageError(f"trust_uris must be true or false, not {self.trust_uris!r}")
         if self.device not in ("auto", "cuda", "cpu"):
             raise UsageError(f"device must be auto, cuda or cpu, not {self.device!r}")
         if self.uri_column and self.bytes_column:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,18 +17,16 @@ import ray
 import torch
 
 from pipeline import storage
+from pipeline.client import Client
 from pipeline.config import Config
-from pipeline.decode import DecodeError, Header, decode, read_header
+from pipeline.decode import DecodeError
 from pipeline.engine import Boxes
+from pipeline.ledger import Verdict
+from pipeline.loader import Loader, Outcome
 from pipeline.model import Weights
-from pipeline.progress import Progress
 from pipeline.schema import ROW, detections
 
 log = logging.getLogger(__name__)
-
-# pixels decoded at once for one micro-batch, beyond which it is cut; 64 megapixels are 192 MB
-MICRO_BATCH_PIXELS = 64_000_000
-MICRO_BATCHES_AHEAD = 2
 
 
 class Engine(Protocol):
@@ -44,17 +41,6 @@ class Engine(Protocol):
 EngineFactory = Callable[[Weights, str, int], Engine]
 
 
-@dataclass
-class Outcome:
-    """What became of one image in the replica."""
-
-    header: Header | None = None
-    shape: tuple[int, int] = (0, 0)
-    boxes: Boxes | None = None
-    size: tuple[int, int] | None = None
-    error: tuple[str, str, str] | None = None  # stage, code, message
-
-
 @dataclass(frozen=True)
 class Replica:
     """What a replica needs to know beside the weights."""
@@ -67,7 +53,7 @@ class Replica:
 
 
 class Detector:
-    """Decode threads and an engine; decoding overlaps with the forward.
+    """A loader and an engine; decoding overlaps with the forward.
 
     Thread-safe: called from several threads, one call decodes while another one's micro-batch is
     in the network. Micro-batches hold only images of one padded shape, so no image's boxes depend
@@ -79,18 +65,21 @@ class Detector:
         replica: Replica,
         weights: ray.ObjectRef,
         make_engine: EngineFactory,
-        progress: Progress,
+        client: Client,
     ) -> None:
-        progress.join()
+        client.join()
         self.replica = replica
         loaded: Weights = ray.get(weights)
         self.categories = loaded.categories
         self.model_id = loaded.model_id
-        self.progress = progress
+        self.client = client
         self.engine = make_engine(loaded, replica.device, replica.threads)
         self.micro_batch = replica.micro_batch
         self.forward_lock = threading.Lock()
-        self.decoders = ThreadPoolExecutor(replica.threads)
+        self.alone_lock = threading.Lock()
+        shape = self.engine.padded_shape
+        self.loader = Loader(replica.config, replica.threads, shape, client)
+        client.ready()
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
         """
@@ -99,10 +88,42 @@ class Detector:
 
         Yields:
             One table with the columns of `schema.ROW`, `status` and the carried columns, in the
-            same order.
+            same order. Without the images that were not begun when the run was told to stop.
         """
-        outcomes = [Outcome() for _ in range(rows.num_rows)]
-        for group, decoded in self._decoded(self._planned(rows, outcomes)):
+        ids = rows["image_id"].to_pylist()
+        begun = self.client.begin(ids)
+        if begun is None:
+            return
+        outcomes = _outcomes(rows, begun.condemned)
+        self._count([outcome for outcome in outcomes if outcome.done])
+        waiting = [outcome for outcome in outcomes if not outcome.done]
+        if begun.suspicious:
+            self._detect_alone(waiting)
+        else:
+            self._detect(waiting)
+        done = [outcome.done for outcome in outcomes]
+        if any(done):
+            finished = [outcome for outcome in outcomes if outcome.done]
+            yield self._table(rows.filter(pa.array(done)), finished)
+        self.client.end(ids)
+
+    def _detect_alone(self, outcomes: list[Outcome]) -> None:
+        """One image at a time, so that it is known which one kills this process."""
+        with self.alone_lock:
+            for outcome in outcomes:
+                if self.client.stopping:
+                    return
+                outcome.error = self.client.begin_alone(outcome.image_id)
+                if outcome.error:
+                    self._count([outcome])
+                else:
+                    self._detect([outcome])
+                    self.client.end_alone(outcome.image_id)
+
+    def _detect(self, outcomes: list[Outcome]) -> None:
+        groups = self.loader.plan(outcomes, self.micro_batch)
+        self._count([outcome for outcome in outcomes if outcome.done])
+        for group, decoded in self.loader.load(groups):
             by_shape: dict[tuple[int, int], list[tuple[Outcome, np.ndarray]]] = {}
             for outcome, pixels in zip(group, decoded, strict=True):
                 if isinstance(pixels, DecodeError):
@@ -112,69 +133,13 @@ class Detector:
                     by_shape.setdefault(shape, []).append((outcome, pixels))
             for ready in by_shape.values():
                 self._forward(ready)
-            failed = sum(outcome.error is not None for outcome in group)
-            self.progress.add(images=len(group), errors=failed)
-        yield self._table(rows, outcomes)
-        self.progress.flush()
+            self._count(group)
 
-    def _planned(self, rows: pa.Table, outcomes: list[Outcome]) -> list[list[Outcome]]:
-        """Micro-batches of one padded shape, made from the headers alone."""
-        failed = rows["error_code"].to_pylist()
-        for index, (encoded, outcome) in enumerate(zip(rows["encoded"], outcomes, strict=True)):
-            if failed[index]:
-                continue
-            try:
-                header = read_header(encoded.as_buffer(), self.replica.config.max_pixels)
-                outcome.header, outcome.size = header, (header.width, header.height)
-                outcome.shape = self.engine.padded_shape(header.height, header.width)
-            except DecodeError as error:
-                outcome.error = ("decode", error.code, str(error))
-            except ValueError as error:
-                outcome.error = ("forward", "too_thin", str(error))
-        ready = [outcome for outcome in outcomes if outcome.header and not outcome.error]
-        self.progress.add(images=len(outcomes) - len(ready), errors=len(outcomes) - len(ready))
-        groups: list[list[Outcome]] = []
-        pixels = 0
-        for outcome in sorted(ready, key=lambda outcome: outcome.shape):
-            assert outcome.size
-            pixels += outcome.size[0] * outcome.size[1]
-            if (
-                groups
-                and outcome.shape == groups[-1][0].shape
-                and len(groups[-1]) < self.micro_batch
-                and pixels <= MICRO_BATCH_PIXELS
-            ):
-                groups[-1].append(outcome)
-            else:
-                groups.append([outcome])
-                pixels = outcome.size[0] * outcome.size[1]
-        return groups
-
-    def _decoded(
-        self, groups: list[list[Outcome]]
-    ) -> Iterator[tuple[list[Outcome], list[np.ndarray | DecodeError]]]:
-        """The groups with their pixels; the next ones are decoded while the caller works."""
-        ahead: deque[tuple[list[Outcome], list[Future[np.ndarray | DecodeError]]]] = deque()
-        for group in groups:
-            ahead.append((group, [self.decoders.submit(self._decode, o) for o in group]))
-            if len(ahead) > MICRO_BATCHES_AHEAD:
-                first, pixels = ahead.popleft()
-                yield first, [future.result() for future in pixels]
-        for first, pixels in ahead:
-            yield first, [future.result() for future in pixels]
-
-    def _decode(self, outcome: Outcome) -> np.ndarray | DecodeError:
-        started = time.monotonic()
-        assert outcome.header
-        try:
-            pixels = decode(outcome.header)
-        except DecodeError as error:
-            return error
-        finally:
-            outcome.header = None  # frees Pillow's copy of the pixels
-            self.progress.add(seconds_decode=time.monotonic() - started)
-        outcome.size = (pixels.shape[1], pixels.shape[0])
-        return pixels
+    def _count(self, outcomes: list[Outcome]) -> None:
+        failed = [(o.error[1], o.uri) for o in outcomes if o.error]
+        for code, uri in failed:
+            self.client.failed(code, storage.printable(storage.public(uri), 200))
+        self.client.add(images=len(outcomes), errors=len(failed))
 
     def _forward(self, ready: list[tuple[Outcome, np.ndarray]]) -> None:
         """Run the network on images of one padded shape, in halves where memory is short."""
@@ -185,7 +150,7 @@ class Detector:
                 with self.forward_lock:
                     started = time.monotonic()
                     found = self.engine([pixels for _, pixels in part])
-                    self.progress.add(seconds_forward=time.monotonic() - started)
+                    self.client.add(seconds_forward=time.monotonic() - started)
             except torch.OutOfMemoryError as error:
                 torch.cuda.empty_cache()
                 if len(part) > 1:
@@ -194,8 +159,9 @@ class Detector:
                     waiting.extend([part[: self.micro_batch], part[self.micro_batch :]])
                 else:
                     part[0][0].error = ("forward", "out_of_memory", storage.explain(error))
-            except torch.AcceleratorError:  # the device is lost to this process, not one image
-                raise
+            except torch.AcceleratorError as error:  # the device is lost to this process
+                last = part[0][0].image_id if len(part) == 1 else None
+                self.client.die(storage.explain(error), last)
             except Exception as error:  # one image must not take its neighbours along
                 if len(part) > 1:
                     waiting.extend([image] for image in part)
@@ -206,13 +172,7 @@ class Detector:
                     outcome.boxes = boxes
 
     def _table(self, rows: pa.Table, outcomes: list[Outcome]) -> pa.Table:
-        fetch_errors = zip(
-            *(rows[f"error_{part}"].to_pylist() for part in ("stage", "code", "message")),
-            strict=True,
-        )
-        errors = [
-            outcome.error or error for outcome, error in zip(outcomes, fetch_errors, strict=True)
-        ]
+        errors = [outcome.error or (None, None, None) for outcome in outcomes]
         sizes = [outcome.size or (None, None) for outcome in outcomes]
         found = [outcome.boxes for outcome in outcomes]
         columns = {
@@ -238,6 +198,21 @@ class Detector:
             if field.name not in ours:
                 table = table.append_column(field, rows[field.name])
         return table
+
+
+def _outcomes(rows: pa.Table, condemned: dict[int, Verdict]) -> list[Outcome]:
+    """The images of a batch; those that failed before, or may not be touched, have their error."""
+    names = ("image_id", "image_uri", "error_stage", "error_code", "error_message")
+    columns = (rows[name].to_pylist() for name in names)
+    outcomes = []
+    for encoded, image_id, uri, *error in zip(rows["encoded"], *columns, strict=True):
+        outcome = Outcome(image_id, uri, error=condemned.get(image_id))
+        if error[1]:
+            outcome.error = (error[0], error[1], error[2])
+        else:
+            outcome.encoded = encoded.as_buffer()
+        outcomes.append(outcome)
+    return outcomes
 
 
 def _image_bytes(rows: pa.Table) -> pa.Array:

@@ -126,13 +126,12 @@ def holder(fs: AbstractFileSystem, path: str) -> str | None:
 
 
 def _read(fs: AbstractFileSystem, path: str) -> dict[str, Any] | None:
-    data = storage.get(fs, path)
-    if data is None:
-        return None
     try:
-        owner = json.loads(data)
+        owner = storage.get_json(fs, path)
     except ValueError:
         return {}
+    if owner is None:
+        return None
     return owner if isinstance(owner, dict) else {}
 
 

@@ -60,12 +60,10 @@ def _walk_local(path: str) -> Iterator[Entry]:
         subfolders.sort()
         for name in sorted(files):
             file = f"{folder.rstrip('/')}/{name}"
-            # a name that is no UTF-8 cannot stand in a table; its row will say "not found"
-            readable = file.encode("utf-8", "replace").decode()
             try:
-                yield readable, os.stat(file).st_size
+                yield file, os.stat(file).st_size
             except FileNotFoundError:  # a dangling link: reading it will say so in its row
-                yield readable, None
+                yield file, None
 
 
 def _raise(error: OSError) -> None:
@@ -95,7 +93,8 @@ def _s3_page(fs: Any, **request: Any) -> dict[str, Any]:
 
 
 def _walk_any(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
-    if fs.isfile(path):
+    # on the web everything is a file; the slash tells an index page
+    if not path.endswith("/") and fs.isfile(path):
         yield path, fs.info(path).get("size")
         return
     for _, _, files in fs.walk(path, detail=True, on_error="raise"):

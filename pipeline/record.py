@@ -72,8 +72,9 @@ def identity(config: Config, weights: Weights) -> dict[str, Any]:
 
 
 def load(fs: AbstractFileSystem, folder: str) -> Record | None:
-    data = storage.get(fs, f"{folder}/run.json")
-    return Record(**json.loads(data)) if data else None
+    # the first that is asked of a store: one that is not there should not be waited for long
+    content = storage.get_json(fs, f"{folder}/run.json", attempts=4)
+    return Record(**content) if content else None
 
 
 def save(record: Record, fs: AbstractFileSystem, folder: str) -> None:

@@ -15,15 +15,20 @@ from fsspec import AbstractFileSystem
 
 from pipeline import cluster, manifest, model, record, schema, storage
 from pipeline.chain import Chain
+from pipeline.client import Client
 from pipeline.config import Config, RunError, UsageError, fingerprint
+from pipeline.coordinator import start_coordinator
 from pipeline.detector import EngineFactory
 from pipeline.engine import Engine
 from pipeline.lease import Lease, LeaseLost
-from pipeline.progress import Progress, Reporter, start_counters
+from pipeline.progress import Reporter
 from pipeline.sink import Finished, Writer, by_file
 from pipeline.summary import Summary, preview, summarize
+from pipeline.watch import Watch
 
 log = logging.getLogger(__name__)
+# Ray Data adds to an error's message how to have such errors retried, which the stages do
+RAYS_ADVICE = "Failed to apply UDF transform"
 
 
 @dataclass
@@ -90,7 +95,7 @@ def run(
 def _reason(error: Exception) -> str:
     """What happened, in one line: Ray wraps a worker's error, or ends its report with it."""
     if isinstance(error, ray.exceptions.RayTaskError):
-        return storage.explain(error.cause)
+        return storage.explain(error.cause).partition(RAYS_ADVICE)[0].rstrip()
     if isinstance(error, ray.exceptions.RayActorError):
         return "a worker could not go on: " + str(error).strip().splitlines()[-1].strip()
     return storage.explain(error)
@@ -118,19 +123,20 @@ class Attempt:
     def run(self, make_engine: EngineFactory, lease: Lease, started: float) -> Summary:
         """Process what is missing, slice by slice, then declare the output complete."""
         listed = self._begin()
-        counters = start_counters()
-        chain = self._chain(make_engine, lease, Progress(counters))
+        coordinator = start_coordinator()
+        chain = self._chain(make_engine, lease, Client(coordinator))
         pending = [index for index in self.manifest.slices if not self._sealed(index)]
         first = [self._finished(index) for index in pending[:1]]
         already = self.manifest.rows - sum(map(self.manifest.slice_rows, pending))
         already += sum(finished.rows - finished.missing for finished in first)
-        with Reporter(counters, self.manifest.rows, already) as reporter:
+        reporter = Reporter(self.manifest.rows, already)
+        with Watch(coordinator, self.config, self.placement, reporter) as watch:
             for index in pending:
                 finished = first.pop() if first else self._finished(index)
-                self._process(chain, finished)
+                self._process(chain, finished, watch)
                 lease.check()
                 self._seal(finished)
-        sums = {**reporter.sums, "seconds_list": listed}
+        sums = {**watch.state.sums, "seconds_list": listed}
         record.end(self.record, sums, time.monotonic() - started)
         lease.check()
         self._complete()
@@ -158,27 +164,29 @@ class Attempt:
         storage.delete(fs, self.output.success)
         return listed
 
-    def _chain(self, make_engine: EngineFactory, lease: Lease, progress: Progress) -> Chain:
-        first = manifest.read_rows(self.output.fs, self.output.run, 0, 1).schema
+    def _chain(self, make_engine: EngineFactory, lease: Lease, client: Client) -> Chain:
+        first = manifest.read_part(self.output.fs, self.output.run, 0).schema
         carried = pa.schema([first.field(name) for name in self.manifest.columns])
         written = schema.with_carried(carried, record.detector(self.weights))
         # in a retry, too, the input decides which URIs may be read
         config = dataclasses.replace(self.config, input=self.record.identity["input"])
+        writer = Writer(
+            self.output.url, self.record.attempt, lease.token, written, client.of("write")
+        )
         return Chain(
             config=config,
             placement=self.placement,
             weights=ray.put(self.weights),
             make_engine=make_engine,
-            writer=Writer(self.output.url, self.record.attempt, lease.token, written, progress),
+            writer=writer,
             run_id=self.record.run_id,
-            progress=progress,
+            client=client,
         )
 
     def _sealed(self, index: int) -> bool:
-        data = storage.get(self.output.fs, self.output.slice_record(index))
-        if data is None:
+        sealed = storage.get_json(self.output.fs, self.output.slice_record(index))
+        if sealed is None:
             return False
-        sealed = json.loads(data)
         return not sealed["errors"] or sealed["attempt"] >= self.record.retry_from
 
     def _finished(self, index: int) -> Finished:
@@ -192,14 +200,27 @@ class Attempt:
         finished.load()
         return finished
 
-    def _process(self, chain: Chain, finished: Finished) -> None:
+    def _process(self, chain: Chain, finished: Finished, watch: Watch) -> None:
         """Execute the chain for what is missing, again if Ray lost a part of it."""
         while finished.missing:
             before = finished.missing
-            for summary in chain.execute(finished):
-                for name, table in by_file(summary):
-                    finished.add(name, table)
-            if finished.missing == before:
+            broken: Exception | None = None
+            try:
+                for summary in chain.execute(finished, watch):
+                    for name, table in by_file(summary):
+                        finished.add(name, table)
+            except ray.exceptions.RayTaskError:  # one of our own
+                raise
+            except ray.exceptions.RayError as error:
+                broken = error
+            watch.check()
+            if watch.lost or (broken and finished.missing < before):
+                log.warning("parts of the cluster are gone; going on with what there is")
+                placement = cluster.place(self.config)
+                chain = dataclasses.replace(chain, placement=placement)
+            elif broken:
+                raise broken
+            elif finished.missing == before:
                 raise RunError(f"{before:,} images came to no end; nothing was written for them")
 
     def _seal(self, finished: Finished) -> None:
@@ -219,8 +240,7 @@ class Attempt:
         errors: Counter[str] = Counter()
         detections = 0
         for index in self.manifest.slices:
-            data = storage.get(self.output.fs, self.output.slice_record(index))
-            sealed = json.loads(data or b"{}")
+            sealed = storage.get_json(self.output.fs, self.output.slice_record(index))
             errors.update(sealed["errors"])
             detections += sealed["detections"]
         self.record.counts = {

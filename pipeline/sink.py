@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
 from pipeline import storage
+from pipeline.client import Client
 from pipeline.config import RunError
 from pipeline.lease import LeaseLost, holder
 from pipeline.manifest import SLICE_ROWS
-from pipeline.progress import Progress
 from pipeline.schema import FLOATS, STATUSES
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Writer:
     attempt: int
     token: str
     schema: pa.Schema
-    progress: Progress
+    client: Client
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Write a file for each status.
@@ -61,6 +61,8 @@ class Writer:
             LeaseLost: another run took over.
         """
         started = time.monotonic()
+        first = [pc.min(rows["image_id"]).as_py()]
+        self.client.begin(first)
         fs, root = storage.filesystem(self.output)
         if holder(fs, f"{root}/_run/lease.json") != self.token:
             raise LeaseLost("another run took this output over")
@@ -72,8 +74,8 @@ class Writer:
                 storage.put(fs, f"{root}/detections/{name}", encode(part, self.schema))
                 names = pa.array([name] * part.num_rows, pa.string())
                 summaries.append(part.select(SUMMARY).append_column("file", names))
-        self.progress.add(written=rows.num_rows, seconds_write=time.monotonic() - started)
-        self.progress.flush()
+        self.client.add(written=rows.num_rows, seconds_write=time.monotonic() - started)
+        self.client.end(first)
         return pa.concat_tables(summaries)
 
 
@@ -158,6 +160,8 @@ class Finished:
 
     def remove_superseded(self) -> None:
         """Delete the error rows that a retry has redone."""
+        if not self.retry_from:
+            return
         for name in self._listed():
             if self._superseded(name):
                 storage.delete(self.fs, f"{self.folder}/{name}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
+import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import fsspec
 import pyarrow as pa
@@ -18,12 +21,28 @@ from pipeline.config import UsageError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+ATTEMPTS = 13
 # error codes of responses, in part
 THROTTLED = ("SlowDown", "Throttl", "TooManyRequests", "RequestLimitExceeded")
+# of credentials that no request will be granted with any more
+REJECTED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired",
+            "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"}  # fmt: skip
 # classes of exceptions, base classes included: of Python, aiohttp, botocore
 CONNECTION = {"ConnectionError", "InterruptedError", "ClientConnectionError", "ClientPayloadError",
-              "HTTPClientError", "IncompleteRead", "ResponseStreamingError"}  # fmt: skip
+              "HTTPClientError", "IncompleteRead", "ResponseStreamingError",
+              "ResponseParserError", "FlexibleChecksumError"}  # fmt: skip
 CERTIFICATE = {"SSLError", "ClientSSLError", "SSLCertVerificationError"}
+# an http URL's scheme, user, host and path, query: the second and the last may be secrets
+SECRETS = re.compile(r"(https?://)(?:[^\s/?#@]*@)?([^\s?]*)(?:\?\S*)?", re.IGNORECASE)
+
+
+class UriError(OSError):
+    """A URI that cannot or may not be read, whatever the store would say; with its code."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.strerror = message  # what aiohttp shows
 
 
 def protocol(url: str) -> str:
@@ -31,21 +50,32 @@ def protocol(url: str) -> str:
     return url.split("://", 1)[0] if "://" in url else "file"
 
 
-def filesystem(url: str, connections: int = 64) -> tuple[AbstractFileSystem, str]:
+def filesystem(
+    url: str, connections: int = 64, http_client: Callable[..., Awaitable[Any]] | None = None
+) -> tuple[AbstractFileSystem, str]:
     """The file system of a URL, and the URL's path on it.
 
     S3 takes its endpoint, region and credentials from the usual AWS environment and profile.
     Retries of the layers below are off: `retrying` is the only one, so attempts can be counted.
 
+    Args:
+        url: a path as it stands, or a URL; of `file://` URLs the escapes are resolved.
+        connections: to an S3 endpoint, at most.
+        http_client: makes the `aiohttp.ClientSession` for http and https; a module's function.
+
     Raises:
         UsageError: no installed package serves the URL's protocol.
     """
     kind = protocol(url)
+    if url.startswith("file://"):
+        url = os.fsdecode(unquote_to_bytes(url.removeprefix("file://").removeprefix("localhost")))
     options: dict[str, Any] = {"use_listings_cache": False} if kind != "file" else {}
     if kind in ("s3", "s3a"):
         # max_concurrency above 1 costs a HEAD request before each read
         botocore = {"retries": {"total_max_attempts": 1}, "max_pool_connections": connections}
         options |= {"max_concurrency": 1, "config_kwargs": botocore}
+    if kind in ("http", "https") and http_client:
+        options["get_client"] = http_client
     try:
         if kind not in ("file", "s3", "s3a"):  # some keep host or container in the URL
             options |= fsspec.get_filesystem_class(kind)._get_kwargs_from_urls(url)
@@ -65,9 +95,20 @@ def public(url: str) -> str:
     return url.partition("?")[0] if protocol(url) in ("http", "https") else url
 
 
+def without_secrets(text: str) -> str:
+    """A text that may hold http URLs, without their queries and user names."""
+    return SECRETS.sub(r"\1\2", text)
+
+
 def url_of(fs: AbstractFileSystem, path: str) -> str:
-    """The URL that a user would write for a path: local paths stay paths."""
-    return path if is_local(fs) else str(fs.unstrip_protocol(path))
+    """The URL that a user would write for a path: local paths stay paths, if they are UTF-8."""
+    if not is_local(fs):
+        return str(fs.unstrip_protocol(path))
+    try:
+        path.encode()
+        return path
+    except UnicodeEncodeError:
+        return f"file://{quote_from_bytes(os.fsencode(path))}"
 
 
 def is_local(fs: AbstractFileSystem) -> bool:
@@ -99,6 +140,9 @@ def classify(error: BaseException) -> tuple[str, bool]:
     Looks at the HTTP status and error code of the underlying response where there is one, for
     file systems hide them behind an OSError.
     """
+    for cause in _causes(error):
+        if isinstance(cause, UriError):
+            return cause.code, False
     status = http_status(error)
     names = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
     if status == 429 or any(word in _response_code(error) for word in THROTTLED):
@@ -116,6 +160,11 @@ def classify(error: BaseException) -> tuple[str, bool]:
     return "read_failed", False
 
 
+def rejects_credentials(error: BaseException) -> bool:
+    """Whether a store says that the credentials are wrong or have expired, whatever is asked."""
+    return _response_code(error) in REJECTED
+
+
 def _response_code(error: BaseException) -> str:
     for cause in _causes(error):
         response = getattr(cause, "response", None)
@@ -125,8 +174,11 @@ def _response_code(error: BaseException) -> str:
 
 
 def printable(text: object, limit: int = 500) -> str:
-    """At most `limit` characters, shortened in the middle, all visible: names may hold anything."""
-    whole = str(text)
+    """At most `limit` characters, shortened in the middle, all visible: names may hold anything.
+
+    Without the queries of http URLs, which may hold signatures.
+    """
+    whole = without_secrets(str(text))
     if len(whole) > limit:
         end = limit * 2 // 3  # the end of a path says more than its start
         whole = f"{whole[: limit - end - 1]}…{whole[-end:]}"
@@ -135,8 +187,8 @@ def printable(text: object, limit: int = 500) -> str:
 
 
 def explain(error: BaseException) -> str:
-    """An error's message in one line of at most 500 characters."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    """An error's message in one line of at most 500 characters, without the queries of URLs."""
+    return printable(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def unusable(action: str, url: str, error: BaseException) -> UsageError:
@@ -151,27 +203,37 @@ def unusable(action: str, url: str, error: BaseException) -> UsageError:
     return UsageError(f"cannot {action} {public(url)}: {reasons.get(code, explain(error))}")
 
 
+CONTENT = (pa.ArrowException, json.JSONDecodeError)
+CONTENT_ATTEMPTS = 3
 # 1, 2, 4 ... seconds, each with up to one more
 RETRY_WAIT = tenacity.wait_exponential_jitter(initial=1, max=30, jitter=1)
 
 
-def retrying(action: Callable[[], T], attempts: int = 7) -> T:
+def retrying(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
     """The action's result; what can pass is tried again after a growing, jittered pause.
+
+    By default for about four minutes: a store that is away for a while ends no run. Content that
+    makes no sense is read again, too, for a body may have been cut short.
 
     Raises:
         OSError: it failed for good; also for what the file systems do not raise as one.
-        pyarrow.ArrowException: the content is not what it should be.
+        pyarrow.ArrowException, json.JSONDecodeError: the content is not what it should be.
     """
+
+    def ends(state: tenacity.RetryCallState) -> bool:
+        senseless = state.outcome and isinstance(state.outcome.exception(), CONTENT)
+        return state.attempt_number >= (min(attempts, CONTENT_ATTEMPTS) if senseless else attempts)
+
     retry = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(attempts),
+        stop=ends,
         wait=RETRY_WAIT,
-        retry=tenacity.retry_if_exception(lambda error: classify(error)[1]),
+        retry=tenacity.retry_if_exception(lambda e: isinstance(e, CONTENT) or classify(e)[1]),
         before_sleep=_say,
         reraise=True,
     )
     try:
         return retry(action)
-    except (OSError, pa.ArrowException):
+    except (OSError, *CONTENT):
         raise
     except Exception as error:  # each file system has its own
         raise OSError(explain(error)) from error
@@ -187,6 +249,14 @@ def get(fs: AbstractFileSystem, path: str) -> bytes | None:
     """The object's bytes, or None where there is none."""
     try:
         return bytes(retrying(lambda: fs.cat_file(path)))
+    except FileNotFoundError:
+        return None
+
+
+def get_json(fs: AbstractFileSystem, path: str, attempts: int = ATTEMPTS) -> Any:
+    """The content of a JSON object, or None where there is none."""
+    try:
+        return retrying(lambda: json.loads(fs.cat_file(path)), attempts)
     except FileNotFoundError:
         return None
 
@@ -229,7 +299,7 @@ def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
         return True
     except OSError as error:
         if isinstance(error, FileExistsError) or http_status(error) in (409, 412):
-            return False
+            return get(fs, path) == data  # an earlier try may have come through, unanswered
         raise
 
 

@@ -46,7 +46,7 @@ def no_rights(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def cluster(s3: Any) -> Iterator[None]:
     """One Ray cluster for all tests that run in this process; its workers reach the S3 server."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

@@ -65,6 +65,17 @@ def test_no_more_replicas_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert placed(monkeypatch, [{"CPU": 8}], replicas=5, cpus_per_replica=1).replicas == 5
 
 
+def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    gib = 2.0**30
+    short = [{"CPU": 16, "memory": 8 * gib}]
+    assert placed(monkeypatch, short).replicas == 2
+    assert placed(monkeypatch, short * 3).replicas == 6
+    laptop = placed(monkeypatch, [{"CPU": 4, "memory": 2 * gib}])
+    assert (laptop.replicas, laptop.memory) == (1, gib)
+    mixed = [{"CPU": 4, "memory": 90 * gib}, {"CPU": 8, "GPU": 1, "memory": 4 * gib}]
+    assert placed(monkeypatch, mixed).memory == 2 * gib
+
+
 @pytest.mark.parametrize(
     "nodes,options,complaint",
     [

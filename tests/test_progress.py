@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-import ray
 
-from pipeline.progress import Progress, Reporter, duration, start_counters
+from pipeline.progress import LINE_SECONDS, Reporter, duration
 
 
 @pytest.mark.parametrize(
@@ -19,26 +18,16 @@ def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_a_line(cluster: None) -> None:
-    reporter = Reporter(None, images=9000, finished=1000)
-    assert reporter.line().endswith("starting, 0 errors")
-    reporter.sums = {"images": 200, "errors": 1}
+def test_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    reporter = Reporter(images=9000, finished=1000)
+    assert reporter.line({}).endswith("starting, 0 errors")
     reporter.started = time.monotonic() - 10
-    line = reporter.line()
+    line = reporter.line({"images": 200, "errors": 1})
     assert line.startswith("1,200 of 9,000 images (13 %), 20.0 images/s, 6 min ")
     assert line.endswith(" left, 1 error")
-
-
-def test_sums_of_several_processes(cluster: None) -> None:
-    counters = start_counters()
-    for progress in (Progress(counters), Progress(counters)):
-        for _ in range(100):
-            progress.add(images=1, seconds_fetch=0.5)
-        progress.flush()
-    with Reporter(counters, 200, 0) as reporter:
-        pass
-    assert reporter.sums == {"images": 200, "seconds_fetch": 100}
-    ray.kill(counters)
-    with Reporter(counters, 200, 0):  # nobody counts, nobody minds
-        pass
-    progress.dismiss()
+    with caplog.at_level("INFO"):
+        reporter.tell({"images": 200})
+        assert not caplog.text  # not one each second
+        reporter.told -= LINE_SECONDS
+        reporter.tell({"images": 200})
+    assert "1,200 of 9,000" in caplog.text

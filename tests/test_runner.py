@@ -17,7 +17,6 @@ from PIL import Image
 from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
 
 from pipeline import Config, RunError, UsageError, run, runner, sink
-from pipeline.engine import Boxes
 from pipeline.runner import Summary
 from tests.conftest import SMALL
 from tests.engines import PixelEngine
@@ -110,18 +109,6 @@ def test_a_complete_output(
     assert files(str(tmp_path / "out")) == before
 
 
-class Failing(PixelEngine):
-    """An engine whose replica gives up at the second batch."""
-
-    calls = 0
-
-    def __call__(self, images: Any) -> list[Boxes]:
-        self.calls += 1
-        if self.calls > 2:
-            raise torch.AcceleratorError("an illegal memory access was encountered")
-        return super().__call__(images)
-
-
 def test_a_replica_that_cannot_start(cluster: None, folder: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
     with pytest.raises(RunError, match="worker could not go on: .*no such device here$"):
@@ -136,12 +123,23 @@ class Absent(PixelEngine):
         raise RuntimeError("no such device here")
 
 
-def test_a_failed_run_continues(cluster: None, folder: Path, tmp_path: Path) -> None:
+def test_a_failed_run_continues(
+    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(60):
         (folder / f"{number}.jpg").write_bytes((folder / "rocket.jpg").read_bytes())
     options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
-    with pytest.raises(RunError, match="illegal memory access"):
-        go(Failing, **options, rows_per_file=2)
+    add = sink.Finished.add
+
+    def failing(finished: sink.Finished, name: str, table: pa.Table) -> None:
+        if finished.missing < 60:
+            raise OSError("the disk of the driver is gone")
+        add(finished, name, table)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sink.Finished, "add", failing)
+        with pytest.raises(RunError, match="the disk of the driver is gone"):
+            go(**options, rows_per_file=2)
     assert not (tmp_path / "out/_SUCCESS").exists()
     assert not (tmp_path / "out/_run/lease.json").exists()
     kept = [row["image_id"] for row in rows(str(tmp_path / "out"))]
@@ -152,6 +150,21 @@ def test_a_failed_run_continues(cluster: None, folder: Path, tmp_path: Path) -> 
     content = record(tmp_path / "out")
     assert len(content["attempts"]) == 2 and len({row["run_id"] for row in found}) == 1
     assert content["counts"]["images"] == summary.images
+
+
+def test_too_many_errors_end_the_run(cluster: None, folder: Path, tmp_path: Path) -> None:
+    uris = [f"{folder}/rocket.jpg"] * 10 + [f"{folder}/gone-{n}.jpg" for n in range(30_000)]
+    uris[:10] = [f"{folder}/rocket.jpg?{n}" for n in range(10)]
+    (tmp_path / "list.txt").write_text("\n".join(uris))
+    options = {"input": str(tmp_path / "list.txt"), "output": str(tmp_path / "out")}
+    with pytest.raises(RunError) as caught:
+        go(**options)
+    text = str(caught.value)
+    assert "images failed, more than max_error_rate (0.05) allows" in text
+    assert "the commonest error is not_found" in text and text.count(f"{folder}/") == 3
+    kept = [row["image_id"] for row in rows(str(tmp_path / "out"))]
+    assert len(kept) == len(set(kept))
+    assert not (tmp_path / "out/_SUCCESS").exists()
 
 
 def test_retry_of_the_failures(cluster: None, folder: Path, tmp_path: Path) -> None:
@@ -226,7 +239,7 @@ def test_signatures_are_not_written_down(tmp_path: Path) -> None:
     url = "https://host/list.csv?X-Signature=canary"
     config = Config(input=url, output=str(tmp_path), weights="random:0")
     content = runner.record.new(config, runner.model.resolve(config))
-    placement = runner.cluster.Placement("cpu", 1, 0, 1, 1, 1, 1, 1)
+    placement = runner.cluster.Placement("cpu", 1, 0, 1, 0, 1, 1, 1, 1)
     runner.record.begin(content, config, placement)
     assert "canary" not in str(content) and "https://host/list.csv" in str(content)
 
@@ -251,7 +264,7 @@ def test_several_slices(
         f"{folder}/{n}" for n in ("coffee.png", "chelsea.png", "moon.png")
     )
     (tmp_path / "list.txt").write_text("\n".join(uris))
-    summary = go(input=str(tmp_path / "list.txt"), output=str(tmp_path / "out"))
+    summary = go(input=str(tmp_path / "list.txt"), output=str(tmp_path / "out"), max_error_rate=1)
     assert summary.images == 1100 and summary.errors == {"not_found": 1097}
     assert [row["image_id"] for row in rows(str(tmp_path / "out"))] == list(range(1100))
     assert len(list((tmp_path / "out/_run/slices").iterdir())) == 3
