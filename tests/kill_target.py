@@ -1,21 +1,28 @@
-"""A cheap run for tests to kill: `python -m tests.kill_target INPUT OUTPUT`."""
+"""`jobs.detect` at no cost, for tests to kill: `python -m tests.kill_target IN OUT [FLAG ...]`
+
+With ENGINE_LOG, a folder, in the environment, its engine is the slower `LoggedEngine`.
+"""
 
 from __future__ import annotations
 
-import logging
+import functools
+import os
 import sys
+from typing import Any
 
 import ray
 
-from pipeline import Config, run
-from tests.engines import SlowEngine
+from jobs import detect
+from pipeline import runner
+from tests.engines import LoggedEngine, SlowEngine
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    config = Config(
-        input=sys.argv[1], output=sys.argv[2], weights="random:0", rows_per_file=32, micro_batch=4
-    )
-    summary = run(config, SlowEngine)
-    assert summary
-    print(summary.images, summary.detections, summary.errors, summary.processed)
+    engine: Any = SlowEngine
+    if "ENGINE_LOG" in os.environ:
+        engine = functools.partial(LoggedEngine, folder=os.environ["ENGINE_LOG"], seconds=0.05)
+    runner.run = functools.partial(runner.run, make_engine=engine)
+    if "RAY_ADDRESS" not in os.environ:
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    flags = ["--input", sys.argv[1], "--output", sys.argv[2], "--micro-batch", "4",
+             "--config", os.path.join(os.path.dirname(__file__), "kill_target.yaml")]  # fmt: skip
+    sys.exit(detect.main([*flags, *sys.argv[3:]]))
