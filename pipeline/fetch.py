@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import fsspec.asyn
 import pyarrow as pa
@@ -15,9 +16,10 @@ import ray
 import tenacity
 from fsspec import AbstractFileSystem
 
-from pipeline import manifest, storage
-from pipeline.config import Config, UsageError
-from pipeline.progress import Progress
+from pipeline import access, manifest, storage
+from pipeline.client import Client
+from pipeline.config import Config
+from pipeline.patience import Patience
 
 # a table is handed on when it holds so many bytes, and no more than that is read ahead of it
 TABLE_BYTES = 32 * 2**20
@@ -56,7 +58,7 @@ class Fetch:
         run_folder: str,
         first_id: int,
         done: ray.ObjectRef,
-        progress: Progress,
+        client: Client,
     ) -> None:
         """
         Args:
@@ -64,17 +66,21 @@ class Fetch:
             run_folder: URL of `OUTPUT/_run`.
             first_id: of the slice.
             done: [rows of the slice] bool, the images that are finished.
-            progress: counters.
+            client: of the run's coordinator.
         """
-        progress.join()
+        client.join()
         self.config = config
         self.run_folder = run_folder
         self.first_id = first_id
         self.done = ray.get(done)
-        self.progress = progress
+        self.client = client
         self.largest = UNKNOWN_BYTES
         self.slots = asyncio.Semaphore(config.fetch_concurrency)
         self.threads = ThreadPoolExecutor(config.fetch_concurrency)
+        self.patience = Patience(config.fetch_attempts)
+        # consecutive ranges share a part of the manifest
+        self.part = lru_cache(maxsize=2)(self._part)
+        client.ready()
 
     def __call__(self, ranges: pa.Table) -> Iterator[pa.Table]:
         """
@@ -84,16 +90,43 @@ class Fetch:
         Yields:
             Tables with the manifest's columns and `encoded` large_binary (null on error),
             `error_stage`, `error_code`, `error_message` string, `attempts` int32; in order of id.
+            Nothing for ranges that were not begun when the run was told to stop.
         """
         for start, rows in zip(*(column.to_pylist() for column in ranges.columns), strict=True):
+            if self.client.stopping:
+                return
             yield from self._fetch(start, rows)
-        self.progress.flush()
+
+    def _part(self, number: int) -> pa.Table:
+        fs, folder = storage.filesystem(self.run_folder)
+        return manifest.read_part(fs, folder, number)
 
     def _fetch(self, start: int, rows: int) -> Iterator[pa.Table]:
-        fs, folder = storage.filesystem(self.run_folder)
-        table = manifest.read_rows(fs, folder, start, rows)
+        number, offset = divmod(start, manifest.PART_ROWS)
+        table = self.part(number).slice(offset, rows)
         offset = start - self.first_id
         table = table.filter(pa.array(~self.done[offset : offset + table.num_rows]))
+        ids = table["image_id"].to_pylist()
+        begun = self.client.begin(ids)
+        if not begun:
+            return
+        if begun.suspicious:
+            for row, image_id in enumerate(ids):
+                yield from self._fetch_alone(table.slice(row, 1), image_id)
+        else:
+            yield from self._fetch_rows(table)
+        self.client.end(ids)
+
+    def _fetch_alone(self, row: pa.Table, image_id: int) -> Iterator[pa.Table]:
+        """Fetch an image that may be the one that kills its process."""
+        verdict = self.client.begin_alone(image_id)
+        if verdict:
+            yield self._rows(row, [Fetched(code=verdict[1], message=verdict[2])])
+        else:
+            yield from self._fetch_rows(row)
+            self.client.end_alone(image_id)
+
+    def _fetch_rows(self, table: pa.Table) -> Iterator[pa.Table]:
         if "source_uri" in table.column_names:
             outcomes: Iterator[Fetched] = self._embedded(table)
         else:
@@ -110,7 +143,7 @@ class Fetch:
             yield self._rows(table.slice(first, len(fetched)), fetched)
 
     def _rows(self, table: pa.Table, fetched: list[Fetched]) -> pa.Table:
-        self.progress.add(
+        self.client.add(
             fetched=len(fetched),
             bytes_read=sum(len(f.data or b"") for f in fetched),
             seconds_fetch=sum(f.seconds for f in fetched),
@@ -150,22 +183,38 @@ class Fetch:
     async def _read_with_retries(self, uri: str, size: int | None) -> Fetched:
         outcome = Fetched()
         started = time.monotonic()
+        lengths: set[int] = set()
         try:
             async for attempt in tenacity.AsyncRetrying(
-                stop=tenacity.stop_after_attempt(self.config.fetch_attempts),
+                stop=lambda state: self.patience.ends(uri, state),
                 wait=storage.RETRY_WAIT,
                 retry=tenacity.retry_if_exception(lambda error: storage.classify(error)[1]),
                 reraise=True,
             ):
                 with attempt:
                     outcome.attempts += 1
+                    self.client.add(reads=1)
                     async with self.slots, asyncio.timeout(self.config.fetch_timeout):
-                        outcome.data = await self._read(uri, size)
+                        data = await self._read(uri, size)
+                    # a body cut short looks like this; so does an object that was replaced since
+                    # it was listed, but that is as long again the second time
+                    if size is not None and len(data) != size and len(data) not in lengths:
+                        lengths.add(len(data))
+                        raise ConnectionError(f"{len(data)} bytes came of {size}")
+                    outcome.data = data
+            self.patience.answered(uri)
         except FetchError as error:
             outcome.code, outcome.message = error.code, str(error)
         # any failure of any file system is the outcome of its image, never of the run
         except Exception as error:
-            outcome.code, outcome.message = storage.classify(error)[0], storage.explain(error)
+            (outcome.code, can_pass), outcome.message = (
+                storage.classify(error),
+                storage.explain(error),
+            )
+            if not can_pass:
+                self.patience.answered(uri)
+            if storage.rejects_credentials(error):  # but for what would fail every image
+                self.client.fail(f"the store refuses the credentials: {outcome.message}")
         outcome.seconds = time.monotonic() - started
         return outcome
 
@@ -195,12 +244,11 @@ class Fetch:
         if not uri:
             raise FetchError("no_uri", "the manifest has no URI in this row")
         try:
-            fs, path = storage.filesystem(uri, self.config.fetch_concurrency)
-        except UsageError as error:
-            raise FetchError("unknown_protocol", str(error)) from error
-        if storage.is_local(fs) and storage.protocol(self.config.input) != "file":
-            raise FetchError("uri_not_allowed", "a local file named by a remote manifest")
-        return fs, path
+            return access.locate(
+                uri, self.config.input, self.config.trust_uris, self.config.fetch_concurrency
+            )
+        except storage.UriError as error:
+            raise FetchError(error.code, str(error)) from error
 
     def _embedded(self, table: pa.Table) -> Iterator[Fetched]:
         for place in table.select(list(manifest.LOCATION)).to_pylist():

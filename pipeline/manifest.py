@@ -24,7 +24,6 @@ from pipeline.config import Config, UsageError
 from pipeline.sources import LISTED, Source, open_source
 
 PART_ROWS = 65_536
-GROUP_ROWS = 512
 # one Ray Data execution: bounds what the driver keeps per block and the map of finished ids
 SLICE_ROWS = 152 * PART_ROWS
 HASH_BUCKETS = 64
@@ -58,8 +57,8 @@ class Manifest:
 
 def load(fs: AbstractFileSystem, folder: str, fingerprint: str) -> Manifest | None:
     """The manifest of a run, or None if its writing has not come to an end."""
-    data = storage.get(fs, f"{folder}/manifest.json")
-    found = Manifest(**json.loads(data)) if data else None
+    content = storage.get_json(fs, f"{folder}/manifest.json")
+    found = Manifest(**content) if content else None
     return found if found and found.fingerprint == fingerprint else None
 
 
@@ -74,10 +73,10 @@ def write(config: Config, fs: AbstractFileSystem, folder: str, fingerprint: str)
     number = -1
     for number, part in enumerate(_parts(_unique(source, config.limit, counted))):
         buffer = io.BytesIO()
-        pq.write_table(part, buffer, row_group_size=GROUP_ROWS, compression="zstd")
+        pq.write_table(part, buffer, compression="zstd")
         storage.put(fs, part_path(folder, number), buffer.getvalue())
         counted.rows += part.num_rows
-    _check_not_empty(config, counted)
+    _check_not_empty(config, source, counted)
     for name in storage.names(fs, f"{folder}/manifest"):  # of a listing that found more
         if name > part_path("", number).rpartition("/")[2]:
             storage.delete(fs, f"{folder}/manifest/{name}")
@@ -93,21 +92,24 @@ def count(config: Config) -> Manifest:
     counted = Counted()
     for table in _unique(source, config.limit, counted):
         counted.rows += table.num_rows
-    _check_not_empty(config, counted)
+    _check_not_empty(config, source, counted)
     return Manifest(counted.rows, counted.duplicates, [])
 
 
-def read_rows(fs: AbstractFileSystem, folder: str, start: int, rows: int) -> pa.Table:
-    """The manifest's rows of ids start to start + rows - 1, which share one row group."""
-    part, offset = divmod(start, PART_ROWS)
-    group, offset = divmod(offset, GROUP_ROWS)
+def read_part(fs: AbstractFileSystem, folder: str, number: int) -> pa.Table:
+    """The rows of a part, with their ids, in one request.
+
+    Raises:
+        OSError, pyarrow.ArrowException: it cannot be read.
+    """
 
     def read() -> pa.Table:
-        with fs.open(part_path(folder, part), block_size=2**18) as file:
-            return pq.ParquetFile(file).read_row_group(group)
+        data = fs.cat_file(part_path(folder, number))
+        return pq.read_table(pa.BufferReader(data), partitioning=None).combine_chunks()
 
-    table = storage.retrying(read).slice(offset, rows)
-    ids = pa.array(np.arange(start, start + table.num_rows), pa.int64())
+    table = storage.retrying(read)
+    first = number * PART_ROWS
+    ids = pa.array(np.arange(first, first + table.num_rows), pa.int64())
     return table.add_column(0, pa.field("image_id", pa.int64(), nullable=False), ids)
 
 
@@ -128,6 +130,9 @@ def row_group_bytes(uri: str, group: int, column: str) -> pa.ChunkedArray:
     if pa.types.is_struct(values.type):
         index = values.type.get_field_index("bytes")
         values = pa.chunked_array([chunk.field(index) for chunk in values.chunks])
+    # each file has its own types, and reading values of some executes what they hold
+    if not (pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)):
+        raise pa.ArrowTypeError(f"column {column!r} of {uri} holds {values.type}")
     return values
 
 
@@ -144,9 +149,11 @@ class Counted:
     duplicates: int = 0
 
 
-def _check_not_empty(config: Config, counted: Counted) -> None:
+def _check_not_empty(config: Config, source: Source, counted: Counted) -> None:
     if not counted.rows:
         where, wanted = storage.public(config.input), ", ".join(config.extensions)
+        if source.is_table:
+            raise UsageError(f"no images in {where}: the table has no rows")
         raise UsageError(f"no images under {where} (looked for {wanted})")
 
 

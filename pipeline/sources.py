@@ -5,24 +5,21 @@ Every source yields Arrow tables of a bounded number of rows. No listing is ever
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as csv
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from pipeline import storage
+from pipeline import storage, tables
+from pipeline.access import URI_BYTES
 from pipeline.config import Config, UsageError
 from pipeline.listing import list_files
 from pipeline.schema import ROW
 
-BATCH_ROWS = 8192
-TABLE_EXTENSIONS = ("parquet", "csv", "jsonl", "ndjson", "txt")
 URI_COLUMNS = ("image_uri", "uri", "url", "path", "file_name")
 
 LISTED = pa.schema([pa.field("image_uri", pa.string(), nullable=False), ("size_bytes", pa.int64())])
@@ -38,11 +35,13 @@ class Source:
         schema: `LISTED`, then `EMBEDDED` where the bytes are in the input, then carried columns.
         read: yields tables of that schema.
         may_repeat: whether a URI can occur twice.
+        is_table: whether the images stand in rows.
     """
 
     schema: pa.Schema
     read: Callable[[], Iterator[pa.Table]]
     may_repeat: bool = False
+    is_table: bool = True
 
 
 def open_source(config: Config) -> Source:
@@ -54,11 +53,11 @@ def open_source(config: Config) -> Source:
     fs, path = storage.filesystem(config.input)
     if config.bytes_column:
         return _embedded(config, fs, path)
-    if config.uri_column or _is_table(path):
+    if config.uri_column or tables.is_table(path):
         return _table(config, fs, path)
     if config.carry:
         raise UsageError("carry needs a manifest table or bytes_column; the input is a listing")
-    return Source(LISTED, lambda: _listing(config, fs, path))
+    return Source(LISTED, lambda: _listing(config, fs, path), is_table=False)
 
 
 # ------------------------------------------------------------------------------- listing
@@ -71,7 +70,7 @@ def _listing(config: Config, fs: AbstractFileSystem, path: str) -> Iterator[pa.T
         for name, size in list_files(fs, path, config.extensions):
             uris.append(storage.url_of(fs, name))
             sizes.append(size)
-            if len(uris) == BATCH_ROWS:
+            if len(uris) == tables.BATCH_ROWS:
                 yield pa.table([uris, sizes], schema=LISTED)
                 uris, sizes = [], []
     except Exception as error:  # each file system has its own
@@ -83,72 +82,26 @@ def _listing(config: Config, fs: AbstractFileSystem, path: str) -> Iterator[pa.T
 # ------------------------------------------------------------------------------- tables
 
 
-def _kind(path: str) -> str:
-    """The extension of a table, without `.gz`; empty if it is none."""
-    name = posixpath.basename(storage.public(path)).lower().removesuffix(".gz")
-    _, dot, extension = name.rpartition(".")
-    return extension if dot and extension in TABLE_EXTENSIONS else ""
-
-
-def _is_table(path: str) -> bool:
-    # the failed images of a run are a manifest of their own
-    return bool(_kind(path)) or posixpath.basename(path.rstrip("/")) == "status=error"
-
-
-def _table_files(config: Config, fs: AbstractFileSystem, path: str) -> list[str]:
-    extensions = ("parquet",) if config.bytes_column else (*TABLE_EXTENSIONS, "gz")
-    try:
-        files = [name for name, _ in list_files(fs, path, extensions) if _kind(name)]
-    except Exception as error:  # each file system has its own
-        raise storage.unusable("read", config.input, error) from error
-    if not files:
-        raise UsageError(f"no table ({', '.join(extensions)}) at {storage.public(config.input)}")
-    if len({_kind(name) for name in files}) > 1:
-        raise UsageError(f"{config.input} mixes tables of several kinds; choose one by a glob")
-    return files
-
-
 def _table(config: Config, fs: AbstractFileSystem, path: str) -> Source:
-    files = _table_files(config, fs, path)
-    table_schema = _dataset(fs, files[0]).schema
+    files = tables.find(config, fs, path)
+    table_schema = tables.schema_of(fs, files[0])
     uri_column = config.uri_column or _uri_column(config, table_schema)
     carried = _carried(config, table_schema, uri_column)
+    table_schema = _with_uris(config, table_schema, uri_column, tables.kind_of(files[0]))
     schema = pa.schema([*LISTED, *carried])
     columns = [uri_column, *config.carry]
+    # what the other columns hold is no concern of ours
+    table_schema = pa.schema([table_schema.field(name) for name in dict.fromkeys(columns)])
 
     def read() -> Iterator[pa.Table]:
         for name in files:
-            folder = posixpath.dirname(storage.url_of(fs, name))
-            dataset = _dataset(fs, name, table_schema)
-            try:
-                for batch in dataset.to_batches(columns=columns, batch_size=BATCH_ROWS):
-                    uris = [_absolute(uri, folder) for uri in batch.column(0).to_pylist()]
-                    sizes = pa.nulls(len(uris), pa.int64())
-                    yield pa.table([uris, sizes, *batch.columns[1:]], schema=schema)
-            except Exception as error:  # of the file system, or of the table's content
-                raise storage.unusable("read", storage.url_of(fs, name), error) from error
+            folder = posixpath.dirname(storage.public(storage.url_of(fs, name)))
+            for batch in tables.batches(fs, name, table_schema):
+                uris = [_absolute(uri, folder) for uri in batch[uri_column].to_pylist()]
+                sizes = pa.nulls(len(uris), pa.int64())
+                yield pa.table([uris, sizes, *map(batch.column, config.carry)], schema=schema)
 
     return Source(schema, read, may_repeat=True)
-
-
-def _dataset(fs: AbstractFileSystem, file: str, schema: pa.Schema | None = None) -> ds.Dataset:
-    """A table file, to be streamed; in the given schema or that of its first rows."""
-    kind = _kind(file)
-    form: Any = "json" if kind in ("jsonl", "ndjson") else kind
-    if kind == "txt":  # one column, since no line holds the separator
-        form = ds.CsvFileFormat(
-            parse_options=csv.ParseOptions(delimiter="\x01", quote_char=False),
-            read_options=csv.ReadOptions(column_names=["uri"]),
-        )
-        schema = pa.schema({"uri": pa.string()})
-    try:
-        if kind == "csv" and not schema:
-            # all as text: a type guessed from the first rows may fail a million rows later
-            names = ds.dataset(file, filesystem=fs, format=form).schema.names
-            schema = pa.schema([(name, pa.string()) for name in names])
-        return ds.dataset(file, schema=schema, filesystem=fs, format=form, partitioning=None)
-    except Exception as error:  # of the file system, or of the table's content
-        raise storage.unusable("read", storage.url_of(fs, file), error) from error
 
 
 def _uri_column(config: Config, schema: pa.Schema) -> str:
@@ -156,43 +109,77 @@ def _uri_column(config: Config, schema: pa.Schema) -> str:
         if name in schema.names:
             return name
     raise UsageError(
-        f"{config.input} has no column named {', '.join(URI_COLUMNS)}; "
+        f"{storage.public(config.input)} has no column named {', '.join(URI_COLUMNS)}; "
         f"choose one of its columns by uri_column: {', '.join(schema.names)}"
     )
+
+
+def _with_uris(config: Config, schema: pa.Schema, column: str, kind: str) -> pa.Schema:
+    """The schema with a column of texts in the place of URIs."""
+    index = schema.get_field_index(column)
+    given = schema.field(index).type
+    found = given.value_type if pa.types.is_dictionary(given) else given
+    # no value at all, or what looks like a date to the reader of JSON
+    guessed = pa.types.is_null(found) or (kind != "parquet" and pa.types.is_timestamp(found))
+    if guessed:
+        return schema.set(index, pa.field(column, pa.string()))
+    if found not in (pa.string(), pa.large_string(), pa.string_view()):
+        where = storage.public(config.input)
+        raise UsageError(f"column {column!r} of {where} holds {found}, not URIs")
+    return schema
 
 
 def _carried(config: Config, schema: pa.Schema, column: str) -> list[pa.Field]:
     for name in (column, *config.carry):
         if name not in schema.names:
-            raise UsageError(
-                f"{config.input} has no column {name!r}; it has {', '.join(schema.names)}"
-            )
+            where = storage.public(config.input)
+            raise UsageError(f"{where} has no column {name!r}; it has {', '.join(schema.names)}")
     reserved = {*ROW.names, *LISTED.names, *EMBEDDED.names, "status", "encoded"}
     for name in config.carry:
         if name in reserved:
             raise UsageError(f"column {name!r} cannot be carried: the output has one of that name")
+        if _is_extended(schema.field(name).type):
+            kind = schema.field(name).type
+            raise UsageError(
+                f"column {name!r} cannot be carried: it is of an extension type, {kind}"
+            )
     return [schema.field(name).with_metadata(None) for name in config.carry]
 
 
-def _absolute(uri: Any, folder: str) -> str:
+def _is_extended(kind: pa.DataType) -> bool:
+    """Whether a type is, or holds, one beside Arrow's own: reading some executes what they hold."""
+    if pa.types.is_dictionary(kind):
+        return _is_extended(kind.value_type)
+    parts = [kind.field(index).type for index in range(kind.num_fields)]
+    return isinstance(kind, pa.BaseExtensionType) or any(map(_is_extended, parts))
+
+
+def _absolute(uri: str | None, folder: str) -> str:
     # a row without URI stays a row: it ends as an error, not as an absence
-    text = "" if uri is None else str(uri)
-    if not text or "://" in text or text.startswith("/"):
+    text = uri or ""
+    if text and "://" not in text and not text.startswith("/"):
+        text = f"{folder}/{text}"
+    encoded = text.encode()
+    if len(encoded) <= URI_BYTES:
         return text
-    return f"{folder}/{text}"
+    # still too long to be read, and like no other
+    start = encoded[:URI_BYTES].decode(errors="ignore")
+    return f"{start}...sha256:{hashlib.sha256(encoded).hexdigest()}"
 
 
 # ------------------------------------------------------------------------------- embedded bytes
 
 
 def _embedded(config: Config, fs: AbstractFileSystem, path: str) -> Source:
-    files = _table_files(config, fs, path)
+    if storage.public(config.input) != config.input:
+        raise UsageError("bytes_column takes no URL with a query: it would stand in every row")
+    files = tables.find(config, fs, path)
     assert config.bytes_column
     try:
         with fs.open(files[0]) as file:
             table_schema = pq.ParquetFile(file).schema_arrow
     except Exception as error:  # of the file system, or of the table's content
-        raise storage.unusable("read", config.input, error) from error
+        raise tables.unreadable(config.input, error) from error
     carried = _carried(config, table_schema, config.bytes_column)
     _check_bytes(config, table_schema.field(config.bytes_column).type)
     schema = pa.schema([*LISTED, *EMBEDDED, *carried])
@@ -213,9 +200,8 @@ def _check_bytes(config: Config, kind: pa.DataType) -> None:
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind = kind.field("bytes").type
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        raise UsageError(
-            f"column {config.bytes_column!r} of {config.input} holds {kind}, not image bytes"
-        )
+        where = storage.public(config.input)
+        raise UsageError(f"column {config.bytes_column!r} of {where} holds {kind}, not image bytes")
 
 
 def _row_groups(file: pq.ParquetFile, carry: list[str]) -> Iterator[tuple[int, int, pa.Table]]:
