@@ -1,0 +1,163 @@
+"""One cluster of `benchmarks.scaling`: `... IMAGES FOLDER REPLICAS NODES null|jpegs`."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import math
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import ray
+from PIL import Image
+from ray.cluster_utils import Cluster
+
+from benchmarks import processes, stages
+from benchmarks.scale_driver import write_input
+from pipeline import Config, runner
+from pipeline.fetch import Fetch
+from pipeline.model import Weights
+
+STORE_BYTES = 200 * 2**20
+CPUS_PER_REPLICA = 0.25
+JPEG_BYTES = 3000
+# a file system allows some 65,000 links to a file
+LINKS = 10_000
+# no weights in the small object store of a node
+WEIGHTS = Weights("sleeping", "0" * 64, False, {}, {}, {"num_classes": 4})
+
+
+def write_jpegs(folder: str, images: int) -> None:
+    """A folder of 3 KB JPEGs, under a name each."""
+    random = np.random.default_rng(0)
+    os.makedirs(folder)
+    for number in range(images):
+        path = f"{folder}/{number:08d}.jpg"
+        if number % LINKS == 0:
+            source, buffer = path, io.BytesIO()
+            pixels = random.integers(0, 256, (64, 64, 3), np.uint8)
+            Image.fromarray(pixels).save(buffer, "JPEG", quality=75)
+            Path(path).write_bytes(buffer.getvalue())
+        else:
+            os.link(source, path)
+
+
+def start(replicas: int, nodes: int, temporary: str) -> None:
+    """A cluster with a logical GPU for each replica, evenly spread, that no other process finds."""
+    os.environ["RAY_TMPDIR"] = temporary
+    gpus = replicas // nodes
+    # what the replicas take, and room to fetch and to write
+    cpus = math.ceil(gpus * CPUS_PER_REPLICA) + 1
+    # else each node starts as many workers as it has CPUs, at once and for nothing
+    config: dict[str, Any] = {
+        "prestart_worker_first_driver": False,
+        "enable_worker_prestart": False,
+    }
+    # and with so many processes on few cores, being late does not mean being dead
+    config |= {"worker_register_timeout_seconds": 300, "health_check_timeout_ms": 60_000}
+    cluster = Cluster()
+    for number in range(nodes):
+        first: dict[str, Any] = (
+            {"_system_config": config, "include_dashboard": False} if number == 0 else {}
+        )
+        cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=STORE_BYTES, **first)
+    ray.init(address=cluster.address, log_to_driver=False)
+
+
+def finished(output: str) -> dict[str, list[tuple[float, int]]]:
+    """Replica -> (time, images) of each batch, in order of time."""
+    batches: defaultdict[str, defaultdict[float, int]] = defaultdict(lambda: defaultdict(int))
+    for path in Path(output, "detections").rglob("*.parquet"):
+        counts = pq.ParquetFile(path).read(columns=["model_id"])["model_id"].value_counts()
+        for entry in counts.to_pylist():
+            replica, moment = entry["values"].split()
+            batches[replica][float(moment)] += entry["counts"]
+    return {replica: sorted(found.items()) for replica, found in batches.items()}
+
+
+def rates(batches: dict[str, list[tuple[float, int]]]) -> tuple[float, float]:
+    """Images a second from the first to the last batch, and while all replicas were at work.
+
+    All are at work from the moment at which the last one has done its first batch, to that at
+    which the first one does its last; NaN if that is less than a second.
+    """
+    spans = [(
+        max(found[0][0] for found in batches.values()), min(f[-1][0] for f in batches.values())
+    ), (
+        min(found[0][0] for found in batches.values()), max(f[-1][0] for f in batches.values())
+    )]  # fmt: skip
+    found = []
+    for begin, end in spans:
+        images = sum(n for rows in batches.values() for at, n in rows if begin < at <= end)
+        found.append(images / (end - begin) if end - begin > 1 else float("nan"))
+    return found[1], found[0]
+
+
+def main(images: int, folder: str, replicas: int, nodes: int, mode: str) -> dict[str, Any]:
+    logging.basicConfig(level=logging.ERROR)
+    if mode == "jpegs":
+        source = f"{folder}/images"
+        write_jpegs(source, images)
+    else:
+        source = f"{folder}/input.parquet"
+        write_input(source, images)
+    temporary = tempfile.mkdtemp(prefix="ray")
+    start(replicas, nodes, temporary)
+    fetch, size = (
+        (Fetch, JPEG_BYTES) if mode == "jpegs" else (stages.NullFetch, stages.OBJECT_BYTES)
+    )
+    stages.install(fetch, stages.SleepingReplica, size)
+    runner.model.resolve = lambda config: WEIGHTS
+    config = Config(input=source, output=f"{folder}/out", weights="random:0", device="cuda",
+                    replicas=replicas, cpus_per_replica=CPUS_PER_REPLICA)  # fmt: skip
+    before = processes.cpu_by_kind()
+    started = time.monotonic()
+    with processes.Sampler(1.0) as sampler:
+        summary = runner.run(config, stages.no_engine)
+    seconds = time.monotonic() - started
+    assert summary and summary.images == images and not summary.errors
+    batches = finished(config.output)
+    assert len(batches) == replicas, f"{len(batches)} of {replicas} replicas did anything"
+    ideal = replicas / stages.SleepingReplica.seconds_per_image
+    span, together = rates(batches)
+    cpu = {kind: s - before.get(kind, 0.0) for kind, s in sampler.cpu().items()}
+    cores = {kind: s / seconds for kind, s in cpu.items()}
+    memory = sampler.memory()
+    ours = ("NullFetch", "Fetch", "SleepingReplica", "Writer", "Coordinator")
+    result = {
+        "replicas": replicas,
+        "nodes": nodes,
+        "images": images,
+        "seconds": round(seconds, 1),
+        "efficiency, whole call": round(images / seconds / ideal, 3),
+        "efficiency, first to last image": round(span / ideal, 3),
+        "efficiency, all at work": round(together / ideal, 3),
+        "images/s, all at work": round(together, 1),
+        "cores busy": round(sum(cores.values()), 2),
+        "driver cores": round(cores["driver"], 2),
+        "worker cores": round(sum(cores.get(kind, 0) for kind in ours), 2),
+        "raylet and GCS cores": round(cores.get("raylet", 0) + cores.get("gcs_server", 0), 2),
+        "replica MiB at most": memory["SleepingReplica"]["peak_mib"],
+        "driver MiB at most": memory["driver"]["peak_mib"],
+        "object store MiB at most": sampler.store_peak >> 20,
+        "cpu": cpu,
+        "memory": memory,
+        "ray": ray.__version__,
+    }
+    ray.shutdown()
+    shutil.rmtree(temporary, ignore_errors=True)
+    return result
+
+
+if __name__ == "__main__":
+    images, folder, replicas, nodes, mode = sys.argv[1:]
+    print(json.dumps(main(int(images), folder, int(replicas), int(nodes), mode)))
