@@ -17,7 +17,7 @@ import ray
 
 from benchmarks import processes, stages
 from benchmarks.scale_driver import ROWS_PER_FILE, config_of, write_input
-from pipeline import Config, manifest, model, record, runner, schema, sink, storage
+from pipeline import Config, manifest, model, objects, record, runner, schema, sink, storage
 from pipeline.chain import Chain
 from pipeline.cluster import Placement
 from pipeline.config import fingerprint
@@ -41,7 +41,7 @@ def write_killed(config: Config) -> int:
         rows = _fetched(part["image_uri"].slice(offset, ROWS_PER_FILE), done)
         finished = stages.finished_rows(rows, detections)
         name = sink.file_name(known.attempt, done, "ok")
-        storage.put(fs, f"{root}/detections/{name}", sink.encode(finished, written))
+        objects.put(fs, f"{root}/detections/{name}", sink.encode(finished, written))
         done += rows.num_rows
     return done
 

@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 
 from pipeline import schema
 from pipeline.client import Client
-from pipeline.fetch import Fetch, Fetched
+from pipeline.download import Fetched
+from pipeline.fetch import Fetch
 
 BOXES = 10
 PHOTOGRAPH_BYTES = 256_000

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs import cli
-from pipeline import storage
+from pipeline import objects, storage
 from pipeline.config import UsageError, checked_url
 from pipeline.labels import classes
 from pipeline.labels.evaluate import METRICS, Evaluation, evaluate
@@ -155,7 +155,7 @@ def write(url: str, shown: str, content: dict[str, object], found: Evaluation) -
     fs, folder = storage.filesystem(checked_url("to", url))
     try:
         for name, data in files.items():
-            storage.put(fs, f"{folder}/{name}", data)
+            objects.put(fs, f"{folder}/{name}", data)
     except OSError as error:
         raise storage.unusable("write", url, error) from error
 

@@ -6,7 +6,7 @@ import os
 import sys
 
 from jobs import cli
-from pipeline import storage
+from pipeline import objects, storage
 from pipeline.config import UsageError, checked_url
 from pipeline.labels.output import open_output
 from pipeline.labels.report import page, text
@@ -41,7 +41,7 @@ def job(arguments: list[str]) -> int:
     report = page.build(open_output(given.pop("output")), **given)
     data = report.html.encode(errors="replace")
     try:
-        storage.put(fs, path, data)
+        objects.put(fs, path, data)
     except OSError as error:
         raise storage.unusable("write", target, error) from error
     unread = f"; {text.count(report.unread, 'image')} could not be read" if report.unread else ""

@@ -12,7 +12,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from jobs import cli
-from pipeline import storage
+from pipeline import objects, storage
 from pipeline.config import UsageError, checked_url
 from pipeline.labels import classes
 from pipeline.labels.output import open_output
@@ -99,7 +99,7 @@ def job(arguments: list[str]) -> int:
     found = select(output, chosen, given["budget"], weights=weights, **options)
     fs, path = storage.filesystem(target)
     try:
-        storage.put(fs, path, WRITERS[kind](found.rows))
+        objects.put(fs, path, WRITERS[kind](found.rows))
     except OSError as error:
         raise storage.unusable("write", target, error) from error
     short = "" if len(found.rows) == given["budget"] else " (there are no more)"

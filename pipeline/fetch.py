@@ -1,4 +1,4 @@
-"""URI to encoded bytes, or an error: many reads in flight, each image's outcome in its row."""
+"""Rows of the manifest to encoded bytes or errors: many reads in flight, a row an image."""
 
 from __future__ import annotations
 
@@ -6,43 +6,20 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future
 from functools import lru_cache
 
 import fsspec.asyn
 import pyarrow as pa
 import ray
-import tenacity
-from fsspec import AbstractFileSystem
 
-from pipeline import access, manifest, storage
+from pipeline import manifest, storage
 from pipeline.client import Client
 from pipeline.config import Config
-from pipeline.patience import Patience
+from pipeline.download import Downloader, Fetched
 
 # a table is handed on when it holds so many bytes, and no more than that is read ahead of it
 TABLE_BYTES = 32 * 2**20
-UNKNOWN_BYTES = 2**20
-
-
-@dataclass
-class Fetched:
-    """The outcome of one read: encoded bytes, or an error's code and message."""
-
-    data: bytes | None = None
-    code: str | None = None
-    message: str | None = None
-    attempts: int = 0
-    seconds: float = 0.0
-
-
-class FetchError(Exception):
-    """A read that failed for a reason of ours, with its code."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Fetch:
@@ -74,10 +51,7 @@ class Fetch:
         self.first_id = first_id
         self.done = ray.get(done)
         self.client = client
-        self.largest = UNKNOWN_BYTES
-        self.slots = asyncio.Semaphore(config.fetch_concurrency)
-        self.threads = ThreadPoolExecutor(config.fetch_concurrency)
-        self.patience = Patience(config.fetch_attempts)
+        self.downloader = Downloader(config, client)
         # consecutive ranges share a part of the manifest
         self.part = lru_cache(maxsize=2)(self._part)
         client.ready()
@@ -169,8 +143,8 @@ class Fetch:
         sizes = table["size_bytes"].to_pylist()
         for uri, size in zip(uris, sizes, strict=True):
             # where no size is known, it is taken to be that of the largest object so far
-            expected = size or self.largest
-            read = asyncio.run_coroutine_threadsafe(self._read_with_retries(uri, size), loop)
+            expected = size or self.downloader.largest
+            read = asyncio.run_coroutine_threadsafe(self.downloader.read(uri, size), loop)
             window.append((read, expected))
             ahead += expected
             while window and (ahead > TABLE_BYTES or len(window) >= self.config.fetch_concurrency):
@@ -179,76 +153,6 @@ class Fetch:
                 yield read.result()
         for read, _ in window:
             yield read.result()
-
-    async def _read_with_retries(self, uri: str, size: int | None) -> Fetched:
-        outcome = Fetched()
-        started = time.monotonic()
-        lengths: set[int] = set()
-        try:
-            async for attempt in tenacity.AsyncRetrying(
-                stop=lambda state: self.patience.ends(uri, state),
-                wait=storage.RETRY_WAIT,
-                retry=tenacity.retry_if_exception(lambda error: storage.classify(error)[1]),
-                reraise=True,
-            ):
-                with attempt:
-                    outcome.attempts += 1
-                    self.client.add(reads=1)
-                    async with self.slots, asyncio.timeout(self.config.fetch_timeout):
-                        data = await self._read(uri, size)
-                    # a body cut short looks like this; so does an object that was replaced since
-                    # it was listed, but that is as long again the second time
-                    if size is not None and len(data) != size and len(data) not in lengths:
-                        lengths.add(len(data))
-                        raise ConnectionError(f"{len(data)} bytes came of {size}")
-                    outcome.data = data
-            self.patience.answered(uri)
-        except FetchError as error:
-            outcome.code, outcome.message = error.code, str(error)
-        # any failure of any file system is the outcome of its image, never of the run
-        except Exception as error:
-            (outcome.code, can_pass), outcome.message = (
-                storage.classify(error),
-                storage.explain(error),
-            )
-            if not can_pass:
-                self.patience.answered(uri)
-            if storage.rejects_credentials(error):  # but for what would fail every image
-                self.client.fail(f"the store refuses the credentials: {outcome.message}")
-        outcome.seconds = time.monotonic() - started
-        return outcome
-
-    async def _read(self, uri: str, size: int | None) -> bytes:
-        limit = self.config.max_object_bytes
-        fs, path = self._locate(uri)
-        if size is not None and size > limit:
-            raise FetchError("object_too_large", f"{size} bytes; max_object_bytes is {limit}")
-        # without a known size, one byte past the limit shows that there is more
-        span = {} if size is not None else {"start": 0, "end": limit + 1}
-        try:
-            if fs.async_impl:
-                data = await fs._cat_file(path, **span)
-            else:
-                loop = asyncio.get_running_loop()
-                data = await loop.run_in_executor(self.threads, lambda: fs.cat_file(path, **span))
-        except Exception as error:
-            if storage.http_status(error) == 416:  # the answer to any range of an empty object
-                return b""
-            raise
-        if len(data) > limit:
-            raise FetchError("object_too_large", f"over max_object_bytes, which is {limit}")
-        self.largest = max(self.largest, len(data))
-        return bytes(data)
-
-    def _locate(self, uri: str) -> tuple[AbstractFileSystem, str]:
-        if not uri:
-            raise FetchError("no_uri", "the manifest has no URI in this row")
-        try:
-            return access.locate(
-                uri, self.config.input, self.config.trust_uris, self.config.fetch_concurrency
-            )
-        except storage.UriError as error:
-            raise FetchError(error.code, str(error)) from error
 
     def _embedded(self, table: pa.Table) -> Iterator[Fetched]:
         for place in table.select(list(manifest.LOCATION)).to_pylist():

@@ -14,7 +14,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from pipeline import storage
+from pipeline import objects, storage
 from pipeline.config import UsageError
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Lease:
         self.token = uuid.uuid4().hex
         self.renewals = 0
         try:
-            while not storage.create(self.fs, self.path, self._content()):
+            while not objects.create(self.fs, self.path, self._content()):
                 self._wait_for_end()
         except OSError as error:
             raise storage.unusable("write to", self.url, error) from error
@@ -57,7 +57,7 @@ class Lease:
         self.released.set()
         self.thread.join()
         if holder(self.fs, self.path) == self.token:
-            storage.delete(self.fs, self.path)
+            objects.delete(self.fs, self.path)
 
     def check(self) -> None:
         """
@@ -84,7 +84,7 @@ class Lease:
                     self.lost = True
                     return
                 self.renewals += 1
-                storage.put(self.fs, self.path, self._content())
+                objects.put(self.fs, self.path, self._content())
             except Exception as error:  # a store that fails for a while does not cost the lease
                 log.warning("the lease could not be renewed: %s", storage.explain(error))
 
@@ -116,7 +116,7 @@ class Lease:
                     )
             log.info("taking over from %s, which gave no sign of life", who)
         if holder(self.fs, self.path) == seen.get("token"):
-            storage.delete(self.fs, self.path)
+            objects.delete(self.fs, self.path)
 
 
 def holder(fs: AbstractFileSystem, path: str) -> str | None:
@@ -127,7 +127,7 @@ def holder(fs: AbstractFileSystem, path: str) -> str | None:
 
 def _read(fs: AbstractFileSystem, path: str) -> dict[str, Any] | None:
     try:
-        owner = storage.get_json(fs, path)
+        owner = objects.get_json(fs, path)
     except ValueError:
         return {}
     if owner is None:

@@ -10,7 +10,7 @@ from typing import Any
 from fsspec import AbstractFileSystem
 from fsspec.utils import glob_translate
 
-from pipeline import storage
+from pipeline import objects, storage
 
 Entry = tuple[str, int | None]
 
@@ -25,7 +25,7 @@ def list_files(fs: AbstractFileSystem, path: str, extensions: tuple[str, ...]) -
         OSError: what the store says of a path that cannot be listed.
     """
     wildcard = None if "http" in fs.protocol else re.search(r"[*?\[]", path)
-    if wildcard and not storage.retrying(lambda: fs.exists(path)):
+    if wildcard and not objects.retrying(lambda: fs.exists(path)):
         matches = re.compile(glob_translate(path)).match
         folder = path[: wildcard.start()].rpartition("/")[0]
         entries = (entry for entry in _walk(fs, folder) if matches(entry[0]))
@@ -88,7 +88,7 @@ def _walk_s3(fs: Any, path: str) -> Iterator[Entry]:
 
 
 def _s3_page(fs: Any, **request: Any) -> dict[str, Any]:
-    page: dict[str, Any] = storage.retrying(lambda: fs.call_s3("list_objects_v2", **request))
+    page: dict[str, Any] = objects.retrying(lambda: fs.call_s3("list_objects_v2", **request))
     return page
 
 

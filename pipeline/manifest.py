@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from pipeline import storage
+from pipeline import objects, storage
 from pipeline.config import Config, UsageError
 from pipeline.sources import LISTED, Source, open_source
 
@@ -57,7 +57,7 @@ class Manifest:
 
 def load(fs: AbstractFileSystem, folder: str, fingerprint: str) -> Manifest | None:
     """The manifest of a run, or None if its writing has not come to an end."""
-    content = storage.get_json(fs, f"{folder}/manifest.json")
+    content = objects.get_json(fs, f"{folder}/manifest.json")
     found = Manifest(**content) if content else None
     return found if found and found.fingerprint == fingerprint else None
 
@@ -74,15 +74,15 @@ def write(config: Config, fs: AbstractFileSystem, folder: str, fingerprint: str)
     for number, part in enumerate(_parts(_unique(source, config.limit, counted))):
         buffer = io.BytesIO()
         pq.write_table(part, buffer, compression="zstd")
-        storage.put(fs, part_path(folder, number), buffer.getvalue())
+        objects.put(fs, part_path(folder, number), buffer.getvalue())
         counted.rows += part.num_rows
     _check_not_empty(config, source, counted)
-    for name in storage.names(fs, f"{folder}/manifest"):  # of a listing that found more
+    for name in objects.names(fs, f"{folder}/manifest"):  # of a listing that found more
         if name > part_path("", number).rpartition("/")[2]:
-            storage.delete(fs, f"{folder}/manifest/{name}")
+            objects.delete(fs, f"{folder}/manifest/{name}")
     columns = [name for name in source.schema.names if name not in (*LISTED.names, *LOCATION)]
     manifest = Manifest(counted.rows, counted.duplicates, columns, fingerprint)
-    storage.put(fs, f"{folder}/manifest.json", json.dumps(asdict(manifest)).encode())
+    objects.put(fs, f"{folder}/manifest.json", json.dumps(asdict(manifest)).encode())
     return manifest
 
 
@@ -107,7 +107,7 @@ def read_part(fs: AbstractFileSystem, folder: str, number: int) -> pa.Table:
         data = fs.cat_file(part_path(folder, number))
         return pq.read_table(pa.BufferReader(data), partitioning=None).combine_chunks()
 
-    table = storage.retrying(read)
+    table = objects.retrying(read)
     first = number * PART_ROWS
     ids = pa.array(np.arange(first, first + table.num_rows), pa.int64())
     return table.add_column(0, pa.field("image_id", pa.int64(), nullable=False), ids)
@@ -126,7 +126,7 @@ def row_group_bytes(uri: str, group: int, column: str) -> pa.ChunkedArray:
         with fs.open(path) as file:
             return pq.ParquetFile(file).read_row_group(group, columns=[column])
 
-    values = storage.retrying(read)[column]
+    values = objects.retrying(read)[column]
     if pa.types.is_struct(values.type):
         index = values.type.get_field_index("bytes")
         values = pa.chunked_array([chunk.field(index) for chunk in values.chunks])

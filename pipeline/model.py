@@ -21,7 +21,7 @@ from torchvision.models.detection import (
     fasterrcnn_resnet50_fpn_v2,
 )
 
-from pipeline import storage
+from pipeline import objects, storage
 from pipeline.config import Config, UsageError
 
 ARCHITECTURE = "fasterrcnn_resnet50_fpn_v2"
@@ -141,7 +141,7 @@ def _coco_v1(progress: bool) -> tuple[dict[str, torch.Tensor], str]:
 def _from_file(url: str) -> tuple[dict[str, torch.Tensor], str]:
     try:
         fs, path = storage.filesystem(url)
-        data = bytes(storage.retrying(lambda: fs.cat_file(path)))
+        data = bytes(objects.retrying(lambda: fs.cat_file(path)))
     except UsageError:
         raise
     except Exception as error:  # each file system has its own
@@ -225,7 +225,7 @@ def _categories(config: Config, classes: int, names: list[str] | None) -> dict[i
         return dict(enumerate(names[1:], start=1)) if names else {}
     try:
         fs, path = storage.filesystem(config.categories)
-        text = bytes(storage.retrying(lambda: fs.cat_file(path))).decode("utf-8")
+        text = bytes(objects.retrying(lambda: fs.cat_file(path))).decode("utf-8")
         if config.categories.endswith(".json"):
             entries = json.loads(text)["categories"]
             found = {int(entry["id"]): str(entry["name"]) for entry in entries}

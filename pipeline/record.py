@@ -13,7 +13,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from pipeline import storage
+from pipeline import objects, storage
 from pipeline.cluster import Placement
 from pipeline.config import Config, UsageError
 from pipeline.model import ARCHITECTURE, Weights, option
@@ -73,13 +73,13 @@ def identity(config: Config, weights: Weights) -> dict[str, Any]:
 
 def load(fs: AbstractFileSystem, folder: str) -> Record | None:
     # the first that is asked of a store: one that is not there should not be waited for long
-    content = storage.get_json(fs, f"{folder}/run.json", attempts=4)
+    content = objects.get_json(fs, f"{folder}/run.json", attempts=4)
     return Record(**content) if content else None
 
 
 def save(record: Record, fs: AbstractFileSystem, folder: str) -> None:
     text = json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False)
-    storage.put(fs, f"{folder}/run.json", text.encode())
+    objects.put(fs, f"{folder}/run.json", text.encode())
 
 
 def check_same(record: Record, config: Config, weights: Weights) -> None:

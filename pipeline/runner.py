@@ -13,7 +13,7 @@ import pyarrow as pa
 import ray
 from fsspec import AbstractFileSystem
 
-from pipeline import cluster, manifest, model, record, schema, storage
+from pipeline import cluster, manifest, model, objects, record, schema, storage
 from pipeline.chain import Chain
 from pipeline.client import Client
 from pipeline.config import Config, RunError, UsageError, fingerprint
@@ -69,7 +69,7 @@ def run(
     weights = model.resolve(config)
     output = Output(config.output, *storage.filesystem(config.output))
     known = _existing(output, config, weights)
-    if known and not known.retry_from and storage.get(output.fs, output.success) is not None:
+    if known and not known.retry_from and objects.get(output.fs, output.success) is not None:
         if not config.retries_failures:
             log.info("%s is complete already; nothing to do", config.output)
             return summarize(known, config, 0, started)
@@ -161,7 +161,7 @@ class Attempt:
             self.record.retry_from = self.record.attempt
         self.record.counts = None
         record.save(self.record, fs, self.output.run)
-        storage.delete(fs, self.output.success)
+        objects.delete(fs, self.output.success)
         return listed
 
     def _chain(self, make_engine: EngineFactory, lease: Lease, client: Client) -> Chain:
@@ -184,7 +184,7 @@ class Attempt:
         )
 
     def _sealed(self, index: int) -> bool:
-        sealed = storage.get_json(self.output.fs, self.output.slice_record(index))
+        sealed = objects.get_json(self.output.fs, self.output.slice_record(index))
         if sealed is None:
             return False
         return not sealed["errors"] or sealed["attempt"] >= self.record.retry_from
@@ -234,13 +234,13 @@ class Attempt:
             "errors": dict(finished.errors),
         }
         path = self.output.slice_record(finished.index)
-        storage.put(self.output.fs, path, json.dumps(sealed).encode())
+        objects.put(self.output.fs, path, json.dumps(sealed).encode())
 
     def _complete(self) -> None:
         errors: Counter[str] = Counter()
         detections = 0
         for index in self.manifest.slices:
-            sealed = storage.get_json(self.output.fs, self.output.slice_record(index))
+            sealed = objects.get_json(self.output.fs, self.output.slice_record(index))
             errors.update(sealed["errors"])
             detections += sealed["detections"]
         self.record.counts = {
@@ -251,7 +251,7 @@ class Attempt:
             "duplicates": self.manifest.duplicates,
         }
         record.save(self.record, self.output.fs, self.output.run)
-        storage.put(self.output.fs, self.output.success, b"")
+        objects.put(self.output.fs, self.output.success, b"")
         # last, so that the command of an interrupted retry finds it until then
         if self.record.retry_from:
             self.record.retry_from = 0

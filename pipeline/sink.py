@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from pipeline import storage
+from pipeline import objects, storage
 from pipeline.client import Client
 from pipeline.config import RunError
 from pipeline.lease import LeaseLost, holder
@@ -71,7 +71,7 @@ class Writer:
             part = rows.filter(pc.equal(rows["status"], status))
             if part.num_rows:
                 name = file_name(self.attempt, pc.min(rows["image_id"]).as_py(), status)
-                storage.put(fs, f"{root}/detections/{name}", encode(part, self.schema))
+                objects.put(fs, f"{root}/detections/{name}", encode(part, self.schema))
                 names = pa.array([name] * part.num_rows, pa.string())
                 summaries.append(part.select(SUMMARY).append_column("file", names))
         self.client.add(written=rows.num_rows, seconds_write=time.monotonic() - started)
@@ -164,7 +164,7 @@ class Finished:
             return
         for name in self._listed():
             if self._superseded(name):
-                storage.delete(self.fs, f"{self.folder}/{name}")
+                objects.delete(self.fs, f"{self.folder}/{name}")
 
     def _superseded(self, name: str) -> bool:
         attempt = int(name.split("-")[1])
@@ -174,7 +174,7 @@ class Finished:
         names = (
             f"status={status}/{name}"
             for status in STATUSES
-            for name in storage.names(self.fs, f"{self.folder}/status={status}")
+            for name in objects.names(self.fs, f"{self.folder}/status={status}")
             if name.startswith("part-") and name.endswith(".parquet")
         )
         return [name for name in names if int(name.split("-")[2]) // SLICE_ROWS == self.index]
@@ -182,7 +182,7 @@ class Finished:
     def _read(self, name: str) -> pa.Table:
         path = f"{self.folder}/{name}"
         try:
-            return storage.retrying(lambda: _read_columns(self.fs, path, SUMMARY))
+            return objects.retrying(lambda: _read_columns(self.fs, path, SUMMARY))
         except pa.ArrowException as error:
             raise RunError(
                 f"{storage.url_of(self.fs, path)} is damaged ({storage.explain(error)}); delete it "
@@ -192,13 +192,13 @@ class Finished:
     def _without_repeats(self, name: str, fresh: np.ndarray) -> str | None:
         new_name = None
         if fresh.any():
-            data = storage.retrying(lambda: self.fs.cat_file(f"{self.folder}/{name}"))
+            data = objects.retrying(lambda: self.fs.cat_file(f"{self.folder}/{name}"))
             rows = pq.read_table(pa.BufferReader(data), partitioning=None)
             rows = rows.filter(pa.array(fresh))
             attempt, first_id = name.split("-")[1:3]
             new_name = file_name(int(attempt), int(first_id), name.split("=")[1].split("/")[0])
-            storage.put(self.fs, f"{self.folder}/{new_name}", encode(rows, rows.schema))
-        storage.delete(self.fs, f"{self.folder}/{name}")
+            objects.put(self.fs, f"{self.folder}/{new_name}", encode(rows, rows.schema))
+        objects.delete(self.fs, f"{self.folder}/{name}")
         return new_name
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import tenacity
 
-from pipeline import fetch, manifest, storage
+from pipeline import fetch, manifest, objects, storage
 from pipeline.config import Config
 from pipeline.ledger import Begun
 
@@ -102,7 +102,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, cluster: None) -> None:
-    monkeypatch.setattr(storage, "RETRY_WAIT", tenacity.wait_none())
+    monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
 
 
 def fetched(tmp_path: Path, source: str, **options: Any) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline import lease as module
-from pipeline import storage
+from pipeline import objects, storage
 from pipeline.config import UsageError
 from pipeline.lease import Lease, holder
 
@@ -34,7 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def foreign(place: tuple[Any, str], **changes: Any) -> dict[str, Any]:
     owner = {"token": "other", "host": "far", "pid": 1, "process": "elsewhere", "renewals": 3}
     owner |= changes
-    storage.put(*place, json.dumps(owner).encode())
+    objects.put(*place, json.dumps(owner).encode())
     return owner
 
 
@@ -72,7 +72,7 @@ def test_a_store_that_fails_does_not_cost_the_lease(
 ) -> None:
     with Lease(*place, "output") as lease:
         with monkeypatch.context() as patch:
-            patch.setattr(storage, "get", lambda *_: 1 / 0)
+            patch.setattr(objects, "get", lambda *_: 1 / 0)
             time.sleep(0.5)
         before = lease.renewals
         time.sleep(0.6)
@@ -95,10 +95,10 @@ def test_a_lost_lease_is_left_alone(place: tuple[Any, str]) -> None:
 
 def test_only_one_creates(place: tuple[Any, str]) -> None:
     fs, path = place
-    assert storage.create(fs, path, b"1") and not storage.create(fs, path, b"2")
-    assert storage.get(fs, path) == b"1"
-    storage.put(fs, path, b"3")
-    assert storage.get(fs, path) == b"3"
-    storage.delete(fs, path)
-    storage.delete(fs, path)
-    assert storage.get(fs, path) is None
+    assert objects.create(fs, path, b"1") and not objects.create(fs, path, b"2")
+    assert objects.get(fs, path) == b"1"
+    objects.put(fs, path, b"3")
+    assert objects.get(fs, path) == b"3"
+    objects.delete(fs, path)
+    objects.delete(fs, path)
+    assert objects.get(fs, path) is None

@@ -28,7 +28,7 @@ from PIL import Image
 from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
 
 from jobs import detect
-from pipeline import Config, UsageError, access, manifest, run, storage
+from pipeline import Config, UsageError, access, manifest, objects, run, storage
 from pipeline.config import from_yaml
 from pipeline.labels.verify import verify
 from pipeline.model import resolve
@@ -567,7 +567,7 @@ def test_secrets_in_complaints(
     cluster: None, presigned: str, flags: str, tmp_path: Path, capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(storage, "RETRY_WAIT", tenacity.wait_none())
+    monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
     arguments = flags.format(url=presigned, query=QUERY).split()
     assert detect.main([*arguments, "--output", str(tmp_path / "out")]) == 2
     err = capfd.readouterr().err

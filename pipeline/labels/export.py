@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from fsspec import AbstractFileSystem
 
-from pipeline import storage
+from pipeline import objects, storage
 from pipeline.config import Config, RunError, UsageError, checked_url, nearest
 from pipeline.labels import boxes, classes
 from pipeline.labels.formats import yolo
@@ -66,7 +66,7 @@ def export(output: str, options: Options) -> dict[str, Any]:
             parts.add(item)
         parts.close()
     record = _record(run, job)
-    storage.put(fs, f"{root}/export.json", json.dumps(record, indent=2).encode())
+    objects.put(fs, f"{root}/export.json", json.dumps(record, indent=2).encode())
     return record
 
 
@@ -74,10 +74,10 @@ def _open_target(url: str) -> tuple[AbstractFileSystem, str]:
     fs, root = storage.filesystem(checked_url("--to", url))
     root = root.rstrip("/")
     try:
-        found = storage.names(fs, root)
+        found = objects.names(fs, root)
         if not found:  # better to find out now than after an hour
-            storage.put(fs, f"{root}/.writable", b"")
-            storage.delete(fs, f"{root}/.writable")
+            objects.put(fs, f"{root}/.writable", b"")
+            objects.delete(fs, f"{root}/.writable")
     except OSError as error:
         raise storage.unusable("write", url, error) from error
     if found:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from pipeline import manifest, storage
+from pipeline import manifest, objects, storage
 from pipeline.config import UsageError
 from pipeline.labels.output import Output
 
@@ -50,7 +50,7 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
         fs, path = storage.filesystem(uri)
         if storage.is_local(fs) and storage.protocol(output.input) != "file":
             return "a local file named by a remote manifest"
-        return bytes(storage.retrying(lambda: fs.cat_file(path), attempts=3))
+        return bytes(objects.retrying(lambda: fs.cat_file(path), attempts=3))
     except (OSError, UsageError, pa.ArrowException) as error:
         return storage.explain(error)
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from pipeline import storage
+from pipeline import objects, storage
 from pipeline.config import RunError, UsageError, checked_url
 from pipeline.labels.progress import progress
 from pipeline.schema import STATUSES
@@ -90,7 +90,7 @@ class Output:
         found = []
         for status in statuses:
             folder = f"{self.root}/detections/status={status}"
-            for name in storage.names(self.fs, folder):
+            for name in objects.names(self.fs, folder):
                 if match := FILE.fullmatch(name):
                     found.append(File(f"{folder}/{name}", status, int(match[2])))
         return sorted(found, key=lambda file: (file.first_id, file.path))
@@ -155,7 +155,7 @@ class Output:
             RunError: it is damaged or gone.
         """
         try:
-            data = storage.retrying(lambda: self.fs.cat_file(file.path))
+            data = objects.retrying(lambda: self.fs.cat_file(file.path))
             wanted = None if columns is None else [name for name in columns if name != "status"]
             table = pq.ParquetFile(io.BytesIO(data)).read(columns=wanted)
             if columns is None:
@@ -210,8 +210,8 @@ def open_output(url: str) -> Output:
     """
     url, fs, root = locate(url)
     try:
-        record = storage.get(fs, f"{root}/_run/run.json")
-        finished = storage.get(fs, f"{root}/_SUCCESS") is not None
+        record = objects.get(fs, f"{root}/_run/run.json")
+        finished = objects.get(fs, f"{root}/_SUCCESS") is not None
         known = json.loads(record) if record else None
         if record and not isinstance(known, dict):
             raise ValueError("it holds no record of a run")

@@ -14,7 +14,7 @@ from typing import IO, Any, ClassVar
 
 from fsspec import AbstractFileSystem
 
-from pipeline import storage
+from pipeline import objects, storage
 from pipeline.config import UsageError
 from pipeline.labels.boxes import Image
 from pipeline.labels.classes import Classes
@@ -118,8 +118,8 @@ class Sender:
         """Write a file before `wait` is through."""
         if len(self.sent) >= IN_FLIGHT:
             self.sent.popleft().result()
-        # `storage.put` waits for the disk, which matters only for what says that all is written
-        put = _put_local if storage.is_local(self.fs) else partial(storage.put, self.fs)
+        # `objects.put` waits for the disk, which matters only for what says that all is written
+        put = _put_local if storage.is_local(self.fs) else partial(objects.put, self.fs)
         self.sent.append(self.threads.submit(put, path, data))
 
     def wait(self) -> None:
@@ -181,7 +181,7 @@ class Folder:
             if not self.local:
                 file.flush()
                 path = self._path(name)
-                storage.retrying(lambda: self.sender.fs.put_file(file.name, path))
+                objects.retrying(lambda: self.sender.fs.put_file(file.name, path))
 
     def _path(self, name: str) -> str:
         path = f"{self.root}/{name}"

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline import manifest, storage
+from pipeline import manifest, objects, storage
 from pipeline.config import RunError, UsageError, fingerprint
 from pipeline.labels import rules
 from pipeline.labels.output import File, Output, locate
@@ -79,7 +79,7 @@ class Verification:
 
     def _json(self, name: str, check: str) -> dict[str, Any]:
         try:
-            data = storage.get(self.fs, f"{self.root}/{name}")
+            data = objects.get(self.fs, f"{self.root}/{name}")
             content = json.loads(data) if data is not None else None
             if isinstance(content, dict):
                 return content
@@ -89,7 +89,7 @@ class Verification:
         return {}
 
     def _record(self) -> dict[str, Any]:
-        if storage.get(self.fs, f"{self.root}/_SUCCESS") is None:
+        if objects.get(self.fs, f"{self.root}/_SUCCESS") is None:
             self.checks["finished"].breach("_SUCCESS is missing: the run has not come to its end")
         return self._json("_run/run.json", "finished")
 
@@ -99,7 +99,7 @@ class Verification:
         known = self._json("_run/manifest.json", "manifest")
         if known.get("fingerprint") != fingerprint(record.get("identity", {})):
             check.breach("manifest.json belongs to another run than run.json")
-        names = storage.names(self.fs, f"{self.root}/_run/manifest")
+        names = objects.names(self.fs, f"{self.root}/_run/manifest")
         parts = [name for name in names if name.startswith("part-")]
         for number, name in enumerate(parts):
             if name != f"part-{number:06d}.parquet":
@@ -123,7 +123,7 @@ class Verification:
     @lru_cache(maxsize=16)  # noqa: B019 - lives as long as the job
     def _uris(self, part: int) -> pa.ChunkedArray:
         path = manifest.part_path(f"{self.root}/_run", part)
-        data = storage.retrying(lambda: self.fs.cat_file(path))
+        data = objects.retrying(lambda: self.fs.cat_file(path))
         return pq.read_table(pa.BufferReader(data), columns=["image_uri"])["image_uri"]
 
     def _output(self, record: dict[str, Any]) -> Output:
@@ -144,7 +144,7 @@ class Verification:
         folders = [f"{self.root}/detections"]
         folders += [f"{folders[0]}/status={status}" for status in STATUSES]
         for folder in folders:
-            for name in storage.names(self.fs, folder):
+            for name in objects.names(self.fs, folder):
                 path = f"{folder}/{name}"
                 # what a killed writer left on a disk begins with a dot, and is no file to readers
                 if path not in known and path not in folders and not name.startswith("."):
@@ -228,7 +228,7 @@ def verify(url: str) -> Verification:
     """
     found = Verification(url)
     try:
-        if not {"_run", "detections"} & set(storage.names(found.fs, found.root)):
+        if not {"_run", "detections"} & set(objects.names(found.fs, found.root)):
             raise UsageError(f"{found.url} is no output of jobs.detect: it holds no _run")
         found.run()
     except OSError as error:

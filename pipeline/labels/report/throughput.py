@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import storage
+from pipeline import objects
 from pipeline.labels.output import Output
 from pipeline.schema import STATUSES
 
@@ -95,7 +95,7 @@ def written(output: Output) -> dict[str, float]:
     for status in STATUSES:
         folder = f"{output.root}/detections/status={status}"
         try:
-            entries = storage.retrying(lambda folder=folder: output.fs.ls(folder, detail=True))  # type: ignore[misc]
+            entries = objects.retrying(lambda folder=folder: output.fs.ls(folder, detail=True))  # type: ignore[misc]
         except FileNotFoundError:
             continue
         for entry in entries:
