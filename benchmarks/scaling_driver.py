@@ -24,6 +24,7 @@ from ray.cluster_utils import Cluster
 from benchmarks import processes, stages
 from benchmarks.scale_driver import write_input
 from pipeline import Config, runner
+from pipeline.cluster import REPLICA_MEMORY
 from pipeline.fetch import Fetch
 from pipeline.model import Weights
 
@@ -69,7 +70,13 @@ def start(replicas: int, nodes: int, temporary: str) -> None:
         first: dict[str, Any] = (
             {"_system_config": config, "include_dashboard": False} if number == 0 else {}
         )
-        cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=STORE_BYTES, **first)
+        cluster.add_node(
+            num_cpus=cpus,
+            num_gpus=gpus,
+            memory=(gpus + 1) * REPLICA_MEMORY,  # of a number only: these replicas need little
+            object_store_memory=STORE_BYTES,
+            **first,
+        )
     ray.init(address=cluster.address, log_to_driver=False)
 
 

@@ -64,6 +64,7 @@ class Chain:
         context.target_max_block_size = BLOCK_BYTES
         context.memory_usage_poll_interval_s = None  # a thread in each task that nobody reads
         context.max_consecutive_actor_init_deaths = INIT_DEATHS
+        context.raise_original_map_exception = True  # else wrapped, and its reason lost
         dataset = self._dataset(finished)
         # what `iter_batches` does, but with the executor in hand, to end it from outside
         executor = dataset._create_executor()

@@ -67,11 +67,12 @@ class Downloader:
             The outcome, whatever it is: nothing is raised.
         """
         outcome = Fetched()
+        patience = self.patience.read(uri)
         started = time.monotonic()
         lengths: set[int] = set()
         try:
             async for attempt in tenacity.AsyncRetrying(
-                stop=lambda state: self.patience.ends(uri, state),
+                stop=lambda _: patience.failed(),
                 wait=objects.RETRY_WAIT,
                 retry=tenacity.retry_if_exception(lambda error: storage.classify(error)[1]),
                 reraise=True,
@@ -87,7 +88,7 @@ class Downloader:
                         lengths.add(len(data))
                         raise ConnectionError(f"{len(data)} bytes came of {size}")
                     outcome.data = data
-            self.patience.answered(uri)
+            patience.answered()
         except FetchError as error:
             outcome.code, outcome.message = error.code, str(error)
         # any failure of any file system is the outcome of its image, never of the run
@@ -97,7 +98,7 @@ class Downloader:
                 storage.explain(error),
             )
             if not can_pass:
-                self.patience.answered(uri)
+                patience.answered()
             if storage.rejects_credentials(error):  # but for what would fail every image
                 self.client.fail(f"the store refuses the credentials: {outcome.message}")
         outcome.seconds = time.monotonic() - started

@@ -5,53 +5,72 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-import tenacity
-
 # a store that answers nobody is waited for so long, from its first silence on
 OUTAGE_SECONDS = 300.0
 
 
 @dataclass
-class Silence:
-    """Since when a store has not answered, and two of the objects asked for in vain."""
+class Store:
+    """What reads have seen of a store (scheme and host, or bucket).
 
-    since: float = field(default_factory=time.monotonic)
-    uris: set[str] = field(default_factory=set)
+    Attributes:
+        answered: when a read last came to an end that shows the store to be there.
+        silent: when a read first failed since then; None if none has.
+        failing: two at most of the objects that were asked for in vain since then.
+    """
+
+    answered: float = 0.0
+    silent: float | None = None
+    failing: set[str] = field(default_factory=set)
 
 
 class Patience:
-    """Tells a bad object from a store that is away.
-
-    A read ends after a number of attempts while its store (scheme and host, or bucket) answers
-    other reads of this process, or while no other read fails. Where several fail and none is
-    answered, they go on until `OUTAGE_SECONDS` after the first failure; then the store counts as
-    a bad host, whose reads get the usual attempts until it answers again.
-    """
+    """Tells a bad object from a store that is away, for all reads of a process."""
 
     def __init__(self, attempts: int) -> None:
         self.attempts = attempts
-        self.answers: dict[str, float] = {}
-        self.silences: dict[str, Silence] = {}
+        self.stores: dict[str, Store] = {}
 
-    def answered(self, uri: str) -> None:
-        """A read came to an end that shows the store to be there."""
-        self.answers[_store(uri)] = time.monotonic()
-        self.silences.pop(_store(uri), None)
-
-    def ends(self, uri: str, state: tenacity.RetryCallState) -> bool:
-        """Whether a failed attempt, one that can pass, was the last."""
-        store = _store(uri)
-        silence = self.silences.setdefault(store, Silence())
-        if len(silence.uris) < 2:
-            silence.uris.add(uri)
-        away = (
-            len(silence.uris) > 1
-            and self.answers.get(store, 0.0) < state.start_time
-            and time.monotonic() - silence.since < OUTAGE_SECONDS
-        )
-        return state.attempt_number >= self.attempts and not away
+    def read(self, uri: str) -> Read:
+        """The attempts at reading one object, from now on."""
+        scheme, _, rest = uri.partition("://")
+        store = self.stores.setdefault(f"{scheme}://{rest.partition('/')[0]}" if rest else "",
+                                       Store())  # fmt: skip
+        return Read(store, uri, self.attempts)
 
 
-def _store(uri: str) -> str:
-    scheme, found, rest = uri.partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}" if found else ""
+class Read:
+    """Counts the attempts at one object that speak against it.
+
+    A failed attempt does if the store answered another read meanwhile, or if no other read fails.
+    Where several fail and none is answered they go on, for at most `OUTAGE_SECONDS` after the first
+    failure; then the store counts as a bad host, whose reads get the usual attempts until it
+    answers again.
+    """
+
+    def __init__(self, store: Store, uri: str, attempts: int) -> None:
+        self.store = store
+        self.uri = uri
+        self.attempts = attempts
+        self.made = self.against = 0
+        self.since = time.monotonic()
+
+    def answered(self) -> None:
+        """The read came to an end that shows the store to be there."""
+        self.store.answered = time.monotonic()
+        self.store.silent = None
+        self.store.failing.clear()
+
+    def failed(self) -> bool:
+        """Note an attempt that failed with what can pass; whether it was the last."""
+        now = time.monotonic()
+        store = self.store
+        store.silent = store.silent or now
+        if len(store.failing) < 2:
+            store.failing.add(self.uri)
+        self.made += 1
+        self.against += store.answered > self.since or len(store.failing) == 1
+        self.since = now
+        if now - store.silent >= OUTAGE_SECONDS:
+            return self.made >= self.attempts
+        return self.against >= self.attempts

@@ -27,8 +27,6 @@ from pipeline.summary import Summary, preview, summarize
 from pipeline.watch import Watch
 
 log = logging.getLogger(__name__)
-# Ray Data adds to an error's message how to have such errors retried, which the stages do
-RAYS_ADVICE = "Failed to apply UDF transform"
 
 
 @dataclass
@@ -95,7 +93,8 @@ def run(
 def _reason(error: Exception) -> str:
     """What happened, in one line: Ray wraps a worker's error, or ends its report with it."""
     if isinstance(error, ray.exceptions.RayTaskError):
-        return storage.explain(error.cause).partition(RAYS_ADVICE)[0].rstrip()
+        cause = error.cause
+        return str(cause) if isinstance(cause, RunError) else storage.explain(cause)
     if isinstance(error, ray.exceptions.RayActorError):
         return "a worker could not go on: " + str(error).strip().splitlines()[-1].strip()
     return storage.explain(error)

@@ -59,6 +59,7 @@ class Writer:
 
         Raises:
             LeaseLost: another run took over.
+            RunError: the store takes no file.
         """
         started = time.monotonic()
         first = [pc.min(rows["image_id"]).as_py()]
@@ -71,7 +72,11 @@ class Writer:
             part = rows.filter(pc.equal(rows["status"], status))
             if part.num_rows:
                 name = file_name(self.attempt, pc.min(rows["image_id"]).as_py(), status)
-                objects.put(fs, f"{root}/detections/{name}", encode(part, self.schema))
+                try:
+                    objects.put(fs, f"{root}/detections/{name}", encode(part, self.schema))
+                except OSError as error:
+                    url = f"{self.output}/detections/{name}"
+                    raise RunError(str(storage.unusable("write", url, error))) from error
                 names = pa.array([name] * part.num_rows, pa.string())
                 summaries.append(part.select(SUMMARY).append_column("file", names))
         self.client.add(written=rows.num_rows, seconds_write=time.monotonic() - started)

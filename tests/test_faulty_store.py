@@ -124,8 +124,12 @@ def test_a_tenth_of_all_requests(store: Proxy, s3: Any, bucket: str, kind: str) 
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_nothing_but_trickles(store: Proxy, s3: Any, bucket: str) -> None:
-    """Each image that never arrives is its own row's error, in bounded time."""
+    """Each image that never arrives is its own row's error, once the store's outage is ruled out.
+
+    With nothing else in flight that takes the five minutes of `pipeline.patience`.
+    """
     tiles.upload(s3, bucket, range(64))
     store.faults = [Fault(faulty.TRICKLE, path="images/000[01]")]
     output = go(bucket, fetch_timeout=1, fetch_attempts=2)
@@ -201,11 +205,12 @@ def test_credentials_expire(store: Proxy, s3: Any, bucket: str, status: int) -> 
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("code", ["AccessDenied", "InsufficientStorage"])
 @pytest.mark.parametrize("path", ["/out/detections/", "/out/"])
 def test_writes_are_refused(store: Proxy, s3: Any, bucket: str, code: str, path: str) -> None:
     tiles.upload(s3, bucket, range(IMAGES))
-    reason = "permission|AccessDenied" if code == "AccessDenied" else code
+    reason = "no permission; check|Access Denied" if code == "AccessDenied" else code
     break_off(store, bucket, Fault(code, method="PUT", path=path), reason)
 
 

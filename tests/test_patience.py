@@ -3,54 +3,55 @@
 from __future__ import annotations
 
 import time
-from typing import cast
 
 import pytest
-import tenacity
 
 from pipeline import patience
-from pipeline.patience import Patience
+from pipeline.patience import Patience, Read
 
 
-class Tried:
-    """A read after some attempts."""
+def answer(reads: Patience, uri: str = "s3://b/good") -> None:
+    """Another read of the store comes to its end; later than whatever was before."""
+    time.sleep(0.001)
+    reads.read(uri).answered()
+    time.sleep(0.001)
 
-    def __init__(self, attempt: int) -> None:
-        self.attempt_number = attempt
-        self.start_time = time.monotonic()
 
-
-def tried(attempt: int) -> tenacity.RetryCallState:
-    return cast(tenacity.RetryCallState, Tried(attempt))
+def verdicts(read: Read, count: int) -> list[bool]:
+    return [read.failed() for _ in range(count)]
 
 
 def test_one_bad_object_is_given_up_after_its_attempts() -> None:
-    reads = Patience(attempts=3)
-    assert [reads.ends("s3://b/bad", tried(n)) for n in (1, 2, 3)] == [False, False, True]
+    assert verdicts(Patience(attempts=3).read("s3://b/bad"), 3) == [False, False, True]
 
 
 def test_bad_objects_of_a_store_that_answers_are_given_up() -> None:
     reads = Patience(attempts=3)
-    first, second = tried(3), tried(3)
-    reads.answered("s3://b/good")
-    assert reads.ends("s3://b/bad", first) and reads.ends("s3://b/worse", second)
+    bad, worse = reads.read("s3://b/bad"), reads.read("s3://b/worse")
+    for ended in (False, False, True):
+        answer(reads)
+        assert (bad.failed(), worse.failed()) == (ended, ended)
 
 
 def test_a_store_that_answers_nobody_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = Patience(attempts=3)
-    state, other = tried(9), tried(9)
-    reads.ends("s3://b/one", state)
-    assert not reads.ends("s3://b/two", other) and not reads.ends("s3://b/one", state)
-    assert reads.ends("s3://elsewhere/one", other)  # another store has its own silence
+    one, two = reads.read("s3://b/one"), reads.read("s3://b/two")
+    one.failed()
+    assert not any(verdicts(two, 20)) and not any(verdicts(one, 20))
+    # another store has its own silence
+    assert verdicts(reads.read("s3://elsewhere/one"), 3) == [False, False, True]
     monkeypatch.setattr(patience, "OUTAGE_SECONDS", 0.0)
-    assert reads.ends("s3://b/one", state)
+    assert one.failed() and two.failed()
+    assert verdicts(reads.read("s3://b/three"), 3) == [False, False, True]
 
 
-def test_a_store_that_is_back_is_waited_for_again() -> None:
-    reads = Patience(attempts=3)
-    reads.ends("s3://b/one", tried(3))
-    reads.answered("s3://b/two")
-    time.sleep(0.01)
-    state = tried(3)
-    assert reads.ends("s3://b/one", state)  # alone in failing
-    assert not reads.ends("s3://b/three", state)
+def test_a_store_that_goes_away_again_and_again_is_waited_for() -> None:
+    """Also by reads that had begun before an answer, and by those that slept through one."""
+    reads = Patience(attempts=4)
+    one, two = reads.read("s3://b/one"), reads.read("s3://b/two")
+    for _ in range(3):
+        answer(reads)
+        one.failed()
+        assert not any(verdicts(two, 20)) and not any(verdicts(one, 20))
+    answer(reads)
+    assert one.failed() and two.failed()
