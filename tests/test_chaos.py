@@ -44,6 +44,14 @@ def engine_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell has what it starts in the background ignore SIGINT, and its children with it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def seen(folder: Path) -> list[tuple[float, str, int]]:
     """Time, node and tile of each image that an engine was given."""
     lines = (line.split() for file in folder.iterdir() for line in file.read_text().splitlines())
@@ -130,7 +138,7 @@ def test_the_store_is_down_for_a_minute(
     nodes: Nodes, proxy: Proxy, s3: Any, bucket: str, tmp_path: Path, engine_log: Path
 ) -> None:
     tiles.upload(s3, bucket, range(IMAGES))
-    besiege(nodes, proxy, bucket, tmp_path / "log", ("store",), outage=60.0, most=2)
+    besiege(nodes, proxy, bucket, tmp_path / "log", ("store",), outage=60.0, most=5)
 
 
 @pytest.mark.soak
@@ -204,6 +212,7 @@ def test_a_signal_to_the_driver(
     bucket: str,
     tmp_path: Path,
     engine_log: Path,
+    interruptible: None,
     number: int,
     code: int,
 ) -> None:
