@@ -27,6 +27,8 @@ from pipeline.summary import Summary, preview, summarize
 from pipeline.watch import Watch
 
 log = logging.getLogger(__name__)
+# Ray Data adds to an error's message how to have such errors retried, which the stages do
+RAYS_ADVICE = "Failed to apply UDF transform"
 
 
 @dataclass
@@ -94,7 +96,8 @@ def _reason(error: Exception) -> str:
     """What happened, in one line: Ray wraps a worker's error, or ends its report with it."""
     if isinstance(error, ray.exceptions.RayTaskError):
         cause = error.cause
-        return str(cause) if isinstance(cause, RunError) else storage.explain(cause)
+        text = str(cause) if isinstance(cause, RunError) else storage.explain(cause)
+        return text.partition(RAYS_ADVICE)[0].rstrip()
     if isinstance(error, ray.exceptions.RayActorError):
         return "a worker could not go on: " + str(error).strip().splitlines()[-1].strip()
     return storage.explain(error)
