@@ -222,7 +222,10 @@ def test_a_signal_to_the_driver(
     tiles.upload(s3, bucket, range(IMAGES))
     input, output, log = f"s3://{bucket}/images/", f"s3://{bucket}/out", tmp_path / "log"
     driver = Driver(nodes, input, output, log, "--grace", "60")
-    driver.wait_until_at_work(output)
+    deadline = time.monotonic() + 200
+    while driver.running and len(seen(engine_log)) < 40:
+        assert time.monotonic() < deadline, driver.said()
+        time.sleep(0.1)
     driver.process.send_signal(number)
     assert driver.end() == code, driver.said()
     said = driver.said()
