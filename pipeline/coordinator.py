@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,11 +135,18 @@ class Coordinator:
         return self.state
 
 
-def start_coordinator() -> Any:
-    """The coordinator of a run, on the driver's node, which lives as long as the run.
+@contextlib.contextmanager
+def coordinating() -> Iterator[Any]:
+    """The coordinator of a run, on the driver's node, for as long as the block.
 
     If its process dies it starts anew and empty: figures are then too low, nothing else is lost.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     remote = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Coordinator)
-    return remote.options(scheduling_strategy=here).remote()
+    actor: Any = remote.options(scheduling_strategy=here).remote()
+    try:
+        yield actor
+    finally:
+        # Ray Data keeps references to its stages, and so to this, beyond their execution
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.kill(actor)

@@ -8,6 +8,7 @@ import logging
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -17,7 +18,7 @@ from pipeline import cluster, manifest, model, objects, record, schema, storage
 from pipeline.chain import Chain
 from pipeline.client import Client
 from pipeline.config import Config, RunError, UsageError, fingerprint
-from pipeline.coordinator import start_coordinator
+from pipeline.coordinator import coordinating
 from pipeline.detector import EngineFactory
 from pipeline.engine import Engine
 from pipeline.lease import Lease, LeaseLost
@@ -125,7 +126,18 @@ class Attempt:
     def run(self, make_engine: EngineFactory, lease: Lease, started: float) -> Summary:
         """Process what is missing, slice by slice, then declare the output complete."""
         listed = self._begin()
-        coordinator = start_coordinator()
+        with coordinating() as coordinator:
+            sums = self._process_pending(make_engine, lease, coordinator)
+        sums["seconds_list"] = listed
+        record.end(self.record, sums, time.monotonic() - started)
+        lease.check()
+        self._complete()
+        return summarize(self.record, self.config, int(sums.get("written", 0)), started)
+
+    def _process_pending(
+        self, make_engine: EngineFactory, lease: Lease, coordinator: Any
+    ) -> dict[str, float]:
+        """Returns what the stages have reported, summed up."""
         chain = self._chain(make_engine, lease, Client(coordinator))
         pending = [index for index in self.manifest.slices if not self._sealed(index)]
         first = [self._finished(index) for index in pending[:1]]
@@ -138,11 +150,7 @@ class Attempt:
                 self._process(chain, finished, watch)
                 lease.check()
                 self._seal(finished)
-        sums = {**watch.state.sums, "seconds_list": listed}
-        record.end(self.record, sums, time.monotonic() - started)
-        lease.check()
-        self._complete()
-        return summarize(self.record, self.config, int(sums.get("written", 0)), started)
+        return dict(watch.state.sums)
 
     def _begin(self) -> float:
         """Find or make record and manifest; returns the seconds of listing."""

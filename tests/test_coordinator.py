@@ -11,14 +11,13 @@ import pytest
 import ray
 
 from pipeline.client import Client
-from pipeline.coordinator import EXAMPLES, START_DEATHS, Coordinator, start_coordinator
+from pipeline.coordinator import EXAMPLES, START_DEATHS, Coordinator, coordinating
 
 
 @pytest.fixture
 def coordinator(cluster: None) -> Iterator[Any]:
-    actor = start_coordinator()
-    yield actor
-    ray.kill(actor)
+    with coordinating() as actor:
+        yield actor
 
 
 def test_sums_of_several_processes(coordinator: Any) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
 
 from pipeline import Config, RunError, UsageError, run, runner, sink
 from pipeline.runner import Summary
+from tests import chaos
 from tests.conftest import SMALL
 from tests.engines import PixelEngine
 from tests.outputs import by_name, files, rows, tables
@@ -297,6 +300,16 @@ def test_the_record_explains_the_run(cluster: None, folder: Path, tmp_path: Path
     assert {"torch", "ray", "pyarrow", "python"} <= set(attempt["versions"])
     assert attempt["images"] == summary.images and attempt["bytes_read"] > 100_000
     assert {"wall", "list", "fetch", "decode", "forward", "write"} <= set(attempt["seconds"])
+
+
+def test_no_actor_outlives_its_run(cluster: None, folder: Path, tmp_path: Path) -> None:
+    """They would count among the workers that Ray keeps, and each task would start a process."""
+    go(input=str(folder), output=str(tmp_path / "out"))
+    deadline = time.monotonic() + 30
+    while left := [pid for stage in (r"Coordinator(\.|$)", "Fetch", "Detector")
+                   for pid in chaos.processes(stage, chaos.tree([os.getpid()]))]:  # fmt: skip
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
 
 
 def test_dry_run(

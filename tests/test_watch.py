@@ -15,7 +15,7 @@ from pipeline import watch
 from pipeline.client import Client
 from pipeline.cluster import Placement
 from pipeline.config import Config, RunError
-from pipeline.coordinator import start_coordinator
+from pipeline.coordinator import coordinating
 from pipeline.progress import Reporter
 from pipeline.watch import Watch
 
@@ -36,9 +36,8 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def coordinator(cluster: None) -> Iterator[Any]:
-    actor = start_coordinator()
-    yield actor
-    ray.kill(actor)
+    with coordinating() as actor:
+        yield actor
 
 
 def watching(coordinator: Any, **options: Any) -> Watch:
