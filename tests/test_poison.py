@@ -101,12 +101,10 @@ def test_kills_blame_no_innocent(cluster: None, tmp_path: Path, seed: int) -> No
     check_poisoned(output, tmp_path, SOME[3])
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "fate,reason",
-    [
-        (engines.no_such_kernel, "no kernel image is available"),
-        pytest.param(engines.end_process, "died|start", marks=pytest.mark.soak),
-    ],
+    [(engines.no_such_kernel, "no kernel image is available"), (engines.end_process, "died|start")],
     ids=["raises", "dies"],
 )
 def test_no_replica_can_start(
