@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.soak
 PROGRAMS = {
     "scale": ["benchmarks.scale", "--rows", "3000"],
     "resume": ["benchmarks.scale", "--resume", "--rows", "20000"],
