@@ -89,7 +89,7 @@ class Downloader:
                         raise ConnectionError(f"{len(data)} bytes came of {size}")
                     outcome.data = data
             patience.answered()
-        except FetchError as error:
+        except (FetchError, storage.UriError) as error:
             outcome.code, outcome.message = error.code, str(error)
         # any failure of any file system is the outcome of its image, never of the run
         except Exception as error:
@@ -129,9 +129,6 @@ class Downloader:
     def _locate(self, uri: str) -> tuple[AbstractFileSystem, str]:
         if not uri:
             raise FetchError("no_uri", "the manifest has no URI in this row")
-        try:
-            return access.locate(
-                uri, self.config.input, self.config.trust_uris, self.config.fetch_concurrency
-            )
-        except storage.UriError as error:
-            raise FetchError(error.code, str(error)) from error
+        return access.locate(
+            uri, self.config.input, self.config.trust_uris, self.config.fetch_concurrency
+        )
