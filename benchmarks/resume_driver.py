@@ -40,7 +40,7 @@ def write_killed(config: Config) -> int:
             part = pq.ParquetFile(manifest.part_path(f"{root}/_run", number)).read()
         rows = _fetched(part["image_uri"].slice(offset, ROWS_PER_FILE), done)
         finished = stages.finished_rows(rows, detections)
-        name = sink.file_name(known.attempt, done, "ok")
+        name = sink.file_name("ok", done // manifest.SLICE_ROWS, known.attempt, done)
         objects.put(fs, f"{root}/detections/{name}", sink.encode(finished, written))
         done += rows.num_rows
     return done
@@ -93,7 +93,7 @@ def main(rows: int, folder: str) -> dict[str, Any]:
     seconds = time.time() - started
     assert summary and summary.images == rows and summary.processed == rows - done
     marks = {n: Path(config.output, "_run", n).stat().st_mtime for n in ("started", "fetched")}
-    new = Path(config.output, "detections").rglob("part-0002-*.parquet")
+    new = Path(config.output, "detections").rglob("part-*-0002-*.parquet")
     first_file = min(path.stat().st_mtime for path in new)
     calls, returns = moments.calls, moments.returns
     result = {

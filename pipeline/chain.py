@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -112,7 +113,7 @@ class Chain:
             compute=_pool(placement.replicas),
         )  # fmt: skip
         return detected.map_batches(
-            self.writer,
+            dataclasses.replace(self.writer, index=finished.index),
             batch_size=placement.rows_per_file,
             batch_format="pyarrow",
             num_cpus=cluster.WRITE_CPUS,

@@ -129,12 +129,22 @@ def delete(fs: AbstractFileSystem, path: str) -> None:
         retrying(lambda: fs.rm_file(path))
 
 
-def names(fs: AbstractFileSystem, folder: str) -> list[str]:
-    """The sorted names of the objects directly in a folder; none if it does not exist."""
+def names(fs: AbstractFileSystem, folder: str, prefix: str = "") -> list[str]:
+    """The sorted names of the objects directly in a folder; none if it does not exist.
+
+    Only those that begin with `prefix`, for which stores need not go through the others.
+    """
+
+    def listed() -> list[str]:
+        if prefix and not storage.is_local(fs):
+            return list(fs.find(folder, prefix=prefix))
+        return list(fs.ls(folder, detail=False))
+
     try:
-        entries = retrying(lambda: fs.ls(folder, detail=False))
+        entries = retrying(listed)
     except FileNotFoundError:
         return []
     # a store can hold an empty object with the folder's own name
     paths = {str(entry).rstrip("/") for entry in entries} - {folder.rstrip("/")}
-    return sorted(path.rsplit("/", 1)[-1] for path in paths)
+    found = (path.rsplit("/", 1)[-1] for path in paths)
+    return sorted(name for name in found if name.startswith(prefix))

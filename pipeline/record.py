@@ -19,6 +19,7 @@ from pipeline.config import Config, UsageError
 from pipeline.model import ARCHITECTURE, Weights, option
 from pipeline.schema import SCHEMA_VERSION
 
+LAYOUT = 2
 PACKAGES = ("prelabel", "torch", "torchvision", "ray", "pyarrow", "pillow", "fsspec", "s3fs")
 
 
@@ -34,6 +35,7 @@ class Record:
         attempts: when each attempt began and ended, where, on what, in which versions.
         retry_from: attempts before this one have had their error rows redone; 0 for none.
         counts: of the finished run, from its files.
+        layout: of the files' names; 1 had no slice in them.
     """
 
     run_id: str
@@ -43,6 +45,7 @@ class Record:
     attempts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     retry_from: int = 0
     counts: dict[str, Any] | None = None
+    layout: int = 1
 
     @property
     def attempt(self) -> int:
@@ -53,6 +56,7 @@ def new(config: Config, weights: Weights) -> Record:
     return Record(
         run_id=uuid.uuid4().hex,
         identity=identity(config, weights),
+        layout=LAYOUT,
         config={},
         weights={
             "model_id": weights.model_id,
@@ -87,6 +91,11 @@ def check_same(record: Record, config: Config, weights: Weights) -> None:
     Raises:
         UsageError: the output belongs to another run; says in what it differs.
     """
+    if record.layout != LAYOUT:
+        raise UsageError(
+            f"{config.output} was written by another version of this program, which gave its files "
+            f"other names; finish it with that one, or choose another output"
+        )
     now = identity(config, weights)
     if config.retries_failures:
         now["input"] = record.identity["input"]  # the images are a part of the run's own

@@ -43,6 +43,7 @@ class Writer:
         output: URL of the output.
         attempt: number of the attempt, part of each file's name.
         token: the lease without which nothing is written.
+        index: number of the slice, part of each file's name.
     """
 
     output: str
@@ -50,6 +51,7 @@ class Writer:
     token: str
     schema: pa.Schema
     client: Client
+    index: int = 0
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Write a file for each status.
@@ -71,7 +73,9 @@ class Writer:
         for status in STATUSES:
             part = rows.filter(pc.equal(rows["status"], status))
             if part.num_rows:
-                name = file_name(self.attempt, pc.min(rows["image_id"]).as_py(), status)
+                name = file_name(
+                    status, self.index, self.attempt, pc.min(rows["image_id"]).as_py()
+                )
                 try:
                     objects.put(fs, f"{root}/detections/{name}", encode(part, self.schema))
                 except OSError as error:
@@ -84,9 +88,14 @@ class Writer:
         return pa.concat_tables(summaries)
 
 
-def file_name(attempt: int, first_id: int, status: str) -> str:
-    """A name that no other write shares; the id tells the slice."""
-    return f"status={status}/part-{attempt:04d}-{first_id:012d}-{uuid.uuid4().hex[:12]}.parquet"
+def file_name(status: str, index: int, attempt: int, first_id: int) -> str:
+    """A name that no other write shares. The slice comes first, since stores list by prefix."""
+    random = uuid.uuid4().hex[:12]
+    return f"status={status}/{_prefix(index)}{attempt:04d}-{first_id:012d}-{random}.parquet"
+
+
+def _prefix(index: int) -> str:
+    return f"part-{index:05d}-"
 
 
 def encode(rows: pa.Table, schema: pa.Schema) -> bytes:
@@ -172,17 +181,17 @@ class Finished:
                 objects.delete(self.fs, f"{self.folder}/{name}")
 
     def _superseded(self, name: str) -> bool:
-        attempt = int(name.split("-")[1])
+        attempt = int(name.split("-")[2])
         return name.startswith("status=error/") and attempt < self.retry_from
 
     def _listed(self) -> list[str]:
-        names = (
+        prefix = _prefix(self.index)
+        return [
             f"status={status}/{name}"
             for status in STATUSES
-            for name in objects.names(self.fs, f"{self.folder}/status={status}")
-            if name.startswith("part-") and name.endswith(".parquet")
-        )
-        return [name for name in names if int(name.split("-")[2]) // SLICE_ROWS == self.index]
+            for name in objects.names(self.fs, f"{self.folder}/status={status}", prefix)
+            if name.endswith(".parquet")
+        ]
 
     def _read(self, name: str) -> pa.Table:
         path = f"{self.folder}/{name}"
@@ -200,8 +209,9 @@ class Finished:
             data = objects.retrying(lambda: self.fs.cat_file(f"{self.folder}/{name}"))
             rows = pq.read_table(pa.BufferReader(data), partitioning=None)
             rows = rows.filter(pa.array(fresh))
-            attempt, first_id = name.split("-")[1:3]
-            new_name = file_name(int(attempt), int(first_id), name.split("=")[1].split("/")[0])
+            status = name.partition("/")[0].removeprefix("status=")
+            attempt, first_id = map(int, name.split("-")[2:4])
+            new_name = file_name(status, self.index, attempt, first_id)
             objects.put(self.fs, f"{self.folder}/{new_name}", encode(rows, rows.schema))
         objects.delete(self.fs, f"{self.folder}/{name}")
         return new_name

@@ -51,7 +51,7 @@ def write_output(output: Path, rows: list[dict[str, Any]], input: str, trained: 
     written = schema.with_carried(pa.schema([]), detector)
     for status in schema.STATUSES:
         chosen = [row for row in rows if (row["detections"] is None) == (status == "error")]
-        path = output / "detections" / sink.file_name(1, 0, status)
+        path = output / "detections" / sink.file_name(status, 0, 1, 0)
         path.parent.mkdir(parents=True)
         path.write_bytes(sink.encode(pa.Table.from_pylist(chosen, schema=schema.ROW), written))
     record = json.loads((output / "_run/run.json").read_text())

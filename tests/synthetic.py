@@ -72,7 +72,7 @@ def write(
             else:
                 counts["ok"] += len(kept)
                 counts["detections"] += int(np.sum(kept["num_detections"].to_numpy()))
-            path = output / "detections" / sink.file_name(1, first, status)
+            path = output / "detections" / sink.file_name(status, 0, 1, first)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(sink.encode(kept, written))
     _write_run(output, uris, counts, input)

@@ -36,7 +36,7 @@ def scatter(output: Path, seed: int) -> None:
             part = table.filter(pa.array(owners == owner))
             # the name may promise a smaller id than the file holds, as that of an error file does
             first = max(0, part["image_id"][0].as_py() - int(owner))
-            name = f"part-{owner:04d}-{first:012d}-{owner:012d}.parquet"
+            name = f"part-00000-{owner:04d}-{first:012d}-{owner:012d}.parquet"
             pq.write_table(part, folder / name)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import schema, sink, storage
+from pipeline import objects, schema, sink, storage
 from pipeline.config import RunError
 from pipeline.lease import LeaseLost
 from pipeline.schema import DETECTION, ROW
@@ -46,9 +46,10 @@ def output(tmp_path: Path) -> str:
 
 
 def write(
-    output: str, ids: Sequence[int], failed: Sequence[int] = (), attempt: int = 1
+    output: str, ids: Sequence[int], failed: Sequence[int] = (), attempt: int = 1, index: int = 0
 ) -> pa.Table:
-    writer = Writer(output, attempt, "mine", schema.with_carried(pa.schema([]), {}), Silent())  # type: ignore[arg-type]
+    written = schema.with_carried(pa.schema([]), {})
+    writer = Writer(output, attempt, "mine", written, Silent(), index)  # type: ignore[arg-type]
     return writer(finished_rows(ids, failed))
 
 
@@ -125,11 +126,22 @@ def test_a_zombies_file_is_found_at_the_end(output: str) -> None:
 def test_other_slices_are_not_touched(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sink, "SLICE_ROWS", 10)
     write(output, [8, 9])
-    write(output, [10, 11])
+    write(output, [10, 11], index=1)
     fs, root = storage.filesystem(output)
     second = Finished(fs, f"{root}/detections", 1, 5)
     second.load()
     assert np.flatnonzero(second.done).tolist() == [0, 1]
+
+
+def test_a_store_lists_only_what_is_asked_for(s3: Any, bucket: str) -> None:
+    fs, root = storage.filesystem(f"s3://{bucket}/out")
+    for name in ("part-00001-a", "part-00001-b", "part-00010-a", "part-00011-a"):
+        objects.put(fs, f"{root}/detections/{name}", b"x")
+    objects.put(fs, f"{root}/part-00001-elsewhere", b"x")
+    found = objects.names(fs, f"{root}/detections", "part-00001-")
+    assert found == ["part-00001-a", "part-00001-b"]
+    assert objects.names(fs, f"{root}/detections", "part-00002-") == []
+    assert objects.names(fs, f"{root}/nothing", "part-") == []
 
 
 def test_superseded_errors(output: str) -> None:

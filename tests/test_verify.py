@@ -90,12 +90,12 @@ def repeat_a_row_often(output: Path) -> None:
 
 def name_a_larger_id(output: Path) -> None:
     path = part(output)
-    path.rename(path.with_name("part-0001-000000000070-0123456789ab.parquet"))
+    path.rename(path.with_name("part-00000-0001-000000000070-0123456789ab.parquet"))
 
 
 def repeat_a_file(output: Path) -> None:
     path = part(output)
-    shutil.copy(path, path.with_name("part-0002-000000000064-0123456789ab.parquet"))
+    shutil.copy(path, path.with_name("part-00000-0002-000000000064-0123456789ab.parquet"))
 
 
 def lose_a_file(output: Path) -> None:

@@ -24,8 +24,8 @@ from pipeline.schema import STATUSES
 
 READ_AHEAD = 4
 TABLE_ROWS = 2048
-# attempt, smallest possible id, random part: see sink.file_name
-FILE = re.compile(r"part-(\d+)-(\d+)-[0-9a-f]+\.parquet")
+# slice, attempt, smallest possible id, random part: see sink.file_name
+FILE = re.compile(r"part-\d+-\d+-(\d+)-[0-9a-f]+\.parquet")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Output:
             folder = f"{self.root}/detections/status={status}"
             for name in objects.names(self.fs, folder):
                 if match := FILE.fullmatch(name):
-                    found.append(File(f"{folder}/{name}", status, int(match[2])))
+                    found.append(File(f"{folder}/{name}", status, int(match[1])))
         return sorted(found, key=lambda file: (file.first_id, file.path))
 
     def tables(
