@@ -73,9 +73,7 @@ class Writer:
         for status in STATUSES:
             part = rows.filter(pc.equal(rows["status"], status))
             if part.num_rows:
-                name = file_name(
-                    status, self.index, self.attempt, pc.min(rows["image_id"]).as_py()
-                )
+                name = file_name(status, self.index, self.attempt, pc.min(rows["image_id"]).as_py())
                 try:
                     objects.put(fs, f"{root}/detections/{name}", encode(part, self.schema))
                 except OSError as error:
