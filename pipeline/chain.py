@@ -42,6 +42,7 @@ class Chain:
         writer: the last stage.
         run_id: for the rows.
         client: of the coordinator that all stages report to.
+        image_bytes: mean encoded size of an image, 0 if it is not known.
     """
 
     config: Config
@@ -51,6 +52,7 @@ class Chain:
     writer: Writer
     run_id: str
     client: Client
+    image_bytes: float = 0.0
 
     def execute(self, finished: Finished, watch: Watch) -> Iterator[pa.Table]:
         """Process the images of a slice that are not finished; yields the writer's summaries.
@@ -120,8 +122,13 @@ class Chain:
         )
 
     def _range_rows(self, finished: Finished) -> int:
-        """A power of two: small enough that every replica gets several ranges."""
+        """A power of two: every replica gets several ranges, and none is larger than a block.
+
+        A replica holds a few ranges at once, and a batch of several blocks is copied together.
+        """
         wanted = finished.missing // (8 * self.placement.replicas)
+        if self.image_bytes:
+            wanted = min(wanted, int(BLOCK_BYTES / self.image_bytes))
         return max(MIN_RANGE_ROWS, min(MAX_RANGE_ROWS, 1 << max(0, wanted.bit_length() - 1)))
 
 

@@ -104,7 +104,7 @@ class Detector:
         done = [outcome.done for outcome in outcomes]
         if any(done):
             finished = [outcome for outcome in outcomes if outcome.done]
-            yield self._table(rows.filter(pa.array(done)), finished)
+            yield self._table(_without_encoded(rows).filter(pa.array(done)), finished)
         self.client.end(ids)
 
     def _detect_alone(self, outcomes: list[Outcome]) -> None:
@@ -178,7 +178,7 @@ class Detector:
         columns = {
             "image_id": rows["image_id"],
             "image_uri": rows["image_uri"],
-            "image_bytes": _image_bytes(rows),
+            "image_bytes": rows["image_bytes"],
             "width": [width for width, _ in sizes],
             "height": [height for _, height in sizes],
             "detections": detections(found, self.categories),
@@ -193,7 +193,7 @@ class Detector:
         table = pa.table([columns[name] for name in ROW.names], schema=ROW)
         status = pa.array(["error" if code else "ok" for _, code, _ in errors], pa.string())
         table = table.append_column("status", status)
-        ours = {*ROW.names, "encoded", "size_bytes"}
+        ours = {*ROW.names, "size_bytes"}
         for field in rows.schema:
             if field.name not in ours:
                 table = table.append_column(field, rows[field.name])
@@ -215,8 +215,8 @@ def _outcomes(rows: pa.Table, condemned: dict[int, Verdict]) -> list[Outcome]:
     return outcomes
 
 
-def _image_bytes(rows: pa.Table) -> pa.Array:
-    listed = rows["size_bytes"].to_pylist()
-    read = pc.binary_length(rows["encoded"]).to_pylist()
-    pairs = zip(read, listed, strict=True)
-    return pa.array([size if size is not None else known for size, known in pairs], pa.int64())
+def _without_encoded(rows: pa.Table) -> pa.Table:
+    """The rows with `image_bytes` in place of the encoded images, which are not to be copied."""
+    read = pc.binary_length(rows["encoded"])
+    sizes = pc.coalesce(read.cast(pa.int64()), rows["size_bytes"])
+    return rows.drop_columns(["encoded"]).append_column("image_bytes", sizes)

@@ -16,6 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
@@ -39,12 +40,14 @@ class Manifest:
         duplicates: rows of the input left out since their URI had come before.
         columns: names of the carried columns.
         fingerprint: of the run that it belongs to.
+        known_bytes: sum of the images' encoded sizes, of those that are known.
     """
 
     rows: int
     duplicates: int
     columns: list[str]
     fingerprint: str = ""
+    known_bytes: int = 0
 
     @property
     def slices(self) -> range:
@@ -75,13 +78,13 @@ def write(config: Config, fs: AbstractFileSystem, folder: str, fingerprint: str)
         buffer = io.BytesIO()
         pq.write_table(part, buffer, compression="zstd")
         objects.put(fs, part_path(folder, number), buffer.getvalue())
-        counted.rows += part.num_rows
+        counted.add(part)
     _check_not_empty(config, source, counted)
     for name in objects.names(fs, f"{folder}/manifest"):  # of a listing that found more
         if name > part_path("", number).rpartition("/")[2]:
             objects.delete(fs, f"{folder}/manifest/{name}")
     columns = [name for name in source.schema.names if name not in (*LISTED.names, *LOCATION)]
-    manifest = Manifest(counted.rows, counted.duplicates, columns, fingerprint)
+    manifest = Manifest(counted.rows, counted.duplicates, columns, fingerprint, counted.known_bytes)
     objects.put(fs, f"{folder}/manifest.json", json.dumps(asdict(manifest)).encode())
     return manifest
 
@@ -91,9 +94,9 @@ def count(config: Config) -> Manifest:
     source = open_source(config)
     counted = Counted()
     for table in _unique(source, config.limit, counted):
-        counted.rows += table.num_rows
+        counted.add(table)
     _check_not_empty(config, source, counted)
-    return Manifest(counted.rows, counted.duplicates, [])
+    return Manifest(counted.rows, counted.duplicates, [], known_bytes=counted.known_bytes)
 
 
 def read_part(fs: AbstractFileSystem, folder: str, number: int) -> pa.Table:
@@ -143,10 +146,15 @@ def part_path(folder: str, number: int) -> str:
 
 @dataclass
 class Counted:
-    """Rows written and rows left out so far."""
+    """Rows written, their sizes as far as they are known, and rows left out so far."""
 
     rows: int = 0
+    known_bytes: int = 0
     duplicates: int = 0
+
+    def add(self, rows: pa.Table) -> None:
+        self.rows += rows.num_rows
+        self.known_bytes += pc.sum(rows["size_bytes"]).as_py() or 0
 
 
 def _check_not_empty(config: Config, source: Source, counted: Counted) -> None:

@@ -191,6 +191,7 @@ class Attempt:
             writer=writer,
             run_id=self.record.run_id,
             client=client,
+            image_bytes=self.manifest.known_bytes / self.manifest.rows,
         )
 
     def _sealed(self, index: int) -> bool:

@@ -1,0 +1,31 @@
+"""How images are handed out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.chain import Chain
+from pipeline.cluster import Placement
+from pipeline.config import Config
+from pipeline.sink import Finished
+
+
+@pytest.mark.parametrize(
+    "missing,replicas,image_bytes,rows",
+    [
+        (10_000_000, 8, 0, 128),  # sizes unknown
+        (10_000_000, 8, 150_000, 128),
+        (10_000_000, 8, 4_000_000, 16),  # of 12 megapixels: a batch stays within a block
+        (10_000_000, 8, 500_000_000, 8),
+        (3000, 8, 150_000, 32),  # few images: several batches for each replica
+        (10, 8, 0, 8),
+    ],
+)
+def test_rows_of_a_range(missing: int, replicas: int, image_bytes: float, rows: int) -> None:
+    nothing: Any = None
+    placement = Placement("cuda", replicas, 1, 4, 0, 4, 1, 8, 4096)
+    chain = Chain(Config(input="i", output="o"), placement, nothing, nothing, nothing, "run",
+                  nothing, image_bytes)  # fmt: skip
+    assert chain._range_rows(Finished(nothing, "", 0, missing)) == rows
