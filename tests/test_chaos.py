@@ -64,24 +64,29 @@ def last_on(node_id: str, folder: Path) -> float:
 
 
 def besiege(
-    nodes: Nodes, proxy: Proxy, bucket: str, log: Path, kinds: tuple[str, ...], **options: Any
+    nodes: Nodes,
+    proxy: Proxy,
+    bucket: str,
+    log: Path,
+    kinds: tuple[str, ...],
+    images: int = IMAGES,
+    **options: Any,
 ) -> None:
     """Runs under kills until there were enough of them; prints a line for each run."""
     input, total, seed = f"s3://{bucket}/images/", Counter[str](), 0
-    wanted = options.pop("kills", KILLS)
-    while total.total() < wanted:
+    while total.total() < KILLS:
         output, began = f"s3://{bucket}/out-{seed}", time.monotonic()
-        most = min(options.get("most", KILLS), wanted - total.total())
+        most = min(options.get("most", KILLS), KILLS - total.total())
         siege = Siege(nodes, proxy, input, output, log, kinds, seed, **options | {"most": most})
         try:
             siege.run()
         finally:
             proxy.faults = []
-        tiles.check_complete(output, IMAGES)
+        tiles.check_complete(output, images)
         total += siege.kills
         seed += 1
         kills = ", ".join(f"{kind} {count}" for kind, count in siege.kills.items()) or "none"
-        print(f"\n{'+'.join(kinds):15} kills at work: {kills:20} {IMAGES} images, each once, "
+        print(f"\n{'+'.join(kinds):15} kills at work: {kills:20} {images} images, each once, "
               f"{time.monotonic() - began:.0f} s", end="")  # fmt: skip
         assert seed < 3 * KILLS, "the runs end before they can be hit"
 
@@ -137,10 +142,11 @@ def test_twenty_kills(
 def test_the_store_is_down_for_a_minute(
     nodes: Nodes, proxy: Proxy, s3: Any, bucket: str, tmp_path: Path, engine_log: Path
 ) -> None:
-    tiles.upload(s3, bucket, range(IMAGES))
+    images = 3 * IMAGES  # a run of several outages
+    tiles.upload(s3, bucket, range(images))
     # writes try for four minutes, and must not always meet the next outage
-    away: dict[str, Any] = {"outage": 60.0, "pause": (15.0, 40.0), "most": 2}
-    besiege(nodes, proxy, bucket, tmp_path / "log", ("store",), **away)
+    away: dict[str, Any] = {"outage": 60.0, "pause": (15.0, 40.0), "most": 5}
+    besiege(nodes, proxy, bucket, tmp_path / "log", ("store",), images, **away)
 
 
 @pytest.mark.soak
