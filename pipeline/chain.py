@@ -16,6 +16,7 @@ from pipeline import cluster
 from pipeline.client import Client
 from pipeline.config import Config
 from pipeline.detector import Detector, EngineFactory, Replica
+from pipeline.engine import ALLOCATOR
 from pipeline.fetch import Fetch
 from pipeline.sink import Finished, Writer
 from pipeline.watch import Watch
@@ -112,6 +113,7 @@ class Chain:
             num_cpus=placement.cpus,
             num_gpus=placement.gpus or None,
             memory=placement.memory or None,
+            runtime_env={"env_vars": ALLOCATOR} if placement.device == "cpu" else None,
             compute=_pool(placement.replicas),
         )  # fmt: skip
         return detected.map_batches(

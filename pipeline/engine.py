@@ -1,4 +1,9 @@
-"""Pixels to boxes, labels and scores: torchvision's own forward on a micro-batch."""
+"""Pixels to boxes, labels and scores: the forward of torchvision's Faster R-CNN V2, for inference.
+
+In the order of the forward: transform, body (ResNet-50), pyramid (FPN), proposals (RPN), RoIAlign,
+box head, detections. What torchvision computes for training, or for boxes that it then drops, is
+left out; names and arithmetic are torchvision's.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +13,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
+from torchvision.ops import batched_nms
 
+from pipeline.convolution import Convolution
 from pipeline.model import Weights, build
+from pipeline.roi_align import multiscale_roi_align
+
+# torchvision's, which it does not let one set
+RPN_MIN_SIZE, BOX_MIN_SIZE = 1e-3, 1e-2
+MAX_LOG_SCALE = math.log(1000 / 16)
+# Environment of a process that holds an engine on a CPU. glibc reads it when the process starts;
+# without it each feature map is taken from the system and given back, page by page.
+ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+}
 
 
 @dataclass(frozen=True)
@@ -30,9 +52,9 @@ class Boxes:
 class Engine:
     """torchvision's `fasterrcnn_resnet50_fpn_v2` on one device.
 
-    `GeneralizedRCNNTransform` pads a batch to its largest image, which moves boxes a little. In a
-    batch of one padded shape each image gets what it gets alone; `padded_shape` tells which
-    images may share one.
+    torchvision pads a batch to its largest image, which moves boxes a little. In a batch of one
+    padded shape each image gets what it gets alone; `padded_shape` tells which images may share
+    one.
     """
 
     def __init__(self, weights: Weights, device: str, threads: int) -> None:
@@ -41,37 +63,43 @@ class Engine:
                 "Ray gave this replica a GPU, but torch sees none: install torch with CUDA and a "
                 "driver on the GPU nodes, or pass --device cpu"
             )
+        self.device = torch.device(device)
         if device == "cpu":
             torch.set_num_threads(threads)
-        self.device = torch.device(device)
-        self.model = build(weights.state, weights.options).to(self.device)
+        model = build(weights.state, weights.options)
+        self.transform, self.rpn, self.roi_heads = model.transform, model.rpn, model.roi_heads
+        body, fpn = model.backbone.body, model.backbone.fpn
+        self.stem = self._convolution(body.conv1, body.bn1, relu=True)
+        self.stages = [
+            [self._block(block) for block in body[f"layer{number}"]] for number in range(1, 5)
+        ]
+        self.inner_blocks = [self._convolution(*block) for block in fpn.inner_blocks]
+        self.layer_blocks = [self._convolution(*block) for block in fpn.layer_blocks]
+        head = model.rpn.head
+        self.rpn_convs = [self._convolution(block[0], relu=True) for block in head.conv]
+        self.rpn_predictor = self._convolution(joined(head.cls_logits, head.bbox_pred))
+        self.cell_anchors = [a.to(device) for a in model.rpn.anchor_generator.cell_anchors]
+        *convs, _, self.fc, _ = model.roi_heads.box_head
+        self.box_convs = [self._convolution(conv, norm, relu=True) for conv, norm, _ in convs]
+        # the head flattens [C, H, W]; here channels come last
+        side = model.roi_heads.box_roi_pool.output_size
+        by_place = self.fc.weight.detach().unflatten(1, (-1, *side)).permute(0, 2, 3, 1)
+        self.fc.weight = nn.Parameter(by_place.flatten(1).contiguous())
+        self.roi_heads.to(device)
 
-    def padded_shape(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of the network's input for an image, after resizing and padding.
+    def _convolution(
+        self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None, relu: bool = False
+    ) -> Convolution:
+        return Convolution(conv, norm, relu, self.device)
 
-        The arithmetic of torchvision's `_resize_image_and_masks` and `batch_images`.
-
-        Raises:
-            ValueError: the image is so thin that resizing leaves nothing of its short side.
-        """
-        transform = self.model.transform
-        if transform.fixed_size is not None:
-            resized = (transform.fixed_size[1], transform.fixed_size[0])
-        else:
-            scale = min(
-                transform.min_size[-1] / min(height, width),
-                transform.max_size / max(height, width),
-            )
-            resized = (math.floor(height * scale), math.floor(width * scale))
-        if min(resized) < 1:
-            raise ValueError(
-                f"{width}x{height} shrinks to {resized[1]}x{resized[0]} in the network"
-            )
-        multiple = transform.size_divisible
-        return (
-            math.ceil(resized[0] / multiple) * multiple,
-            math.ceil(resized[1] / multiple) * multiple,
-        )
+    def _block(self, block: Bottleneck) -> list[Convolution]:
+        """A bottleneck's three convolutions, and a fourth one where the input changes its shape."""
+        parts = [
+            self._convolution(block.conv1, block.bn1, relu=True),
+            self._convolution(block.conv2, block.bn2, relu=True),
+            self._convolution(block.conv3, block.bn3, relu=True),
+        ]
+        return parts if block.downsample is None else [*parts, self._convolution(*block.downsample)]
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray]) -> list[Boxes]:
@@ -83,19 +111,208 @@ class Engine:
         Raises:
             torch.OutOfMemoryError: the micro-batch does not fit the GPU.
         """
-        tensors = [
-            torch.from_numpy(np.require(image, requirements=["C", "W"]))
-            .to(self.device)
-            .permute(2, 0, 1)
-            .to(torch.float32)
-            .div(255)
-            for image in images
-        ]
+        batch, sizes = self._transform(images)
+        maps = self._pyramid(self._body(batch))
+        proposals = self._proposals(maps, batch.shape[2:], sizes)
+        heights = [height for height, _ in sizes]
+        pooled = multiscale_roi_align(maps[:-1], proposals, heights, self.roi_heads.box_roi_pool)
+        logits, deltas = self._box_head(pooled)
+        found = self._detections(logits, deltas, proposals, sizes)
         return [
             Boxes(
-                xyxy=found["boxes"].cpu().numpy(),
-                labels=found["labels"].cpu().numpy(),
-                scores=found["scores"].cpu().numpy(),
+                xyxy=(boxes * self._scale_back(image, size)).cpu().numpy(),
+                labels=labels.cpu().numpy(),
+                scores=scores.cpu().numpy(),
             )
-            for found in self.model(tensors)
+            for (boxes, labels, scores), image, size in zip(found, images, sizes, strict=True)
         ]
+
+    # ------------------------------------------------------------------------- transform
+
+    def resized_shape(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of an image in the network; `_resize_image_and_masks` of torchvision."""
+        transform = self.transform
+        if transform.fixed_size is not None:
+            return (transform.fixed_size[1], transform.fixed_size[0])
+        scale = min(
+            transform.min_size[-1] / min(height, width), transform.max_size / max(height, width)
+        )
+        return (math.floor(height * scale), math.floor(width * scale))
+
+    def padded_shape(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the network's input for an image, after resizing and padding.
+
+        Raises:
+            ValueError: the image is so thin that resizing leaves nothing of its short side.
+        """
+        resized = self.resized_shape(height, width)
+        if min(resized) < 1:
+            raise ValueError(
+                f"{width}x{height} shrinks to {resized[1]}x{resized[0]} in the network"
+            )
+        multiple = self.transform.size_divisible
+        return (
+            math.ceil(resized[0] / multiple) * multiple,
+            math.ceil(resized[1] / multiple) * multiple,
+        )
+
+    def _transform(self, images: Sequence[np.ndarray]) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Batch [N, 3, H, W], channels_last, and each image's (height, width) in it."""
+        mean = torch.tensor(self.transform.image_mean, device=self.device)[:, None, None]
+        std = torch.tensor(self.transform.image_std, device=self.device)[:, None, None]
+        height, width = self.padded_shape(*images[0].shape[:2])
+        batch = torch.zeros((len(images), height, width, 3), device=self.device)
+        sizes = []
+        for image, padded in zip(images, batch.permute(0, 3, 1, 2), strict=True):
+            pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)
+            size = self.resized_shape(*image.shape[:2])
+            normalized = (pixels.permute(2, 0, 1).float().div(255) - mean) / std
+            padded[:, : size[0], : size[1]] = F.interpolate(
+                normalized[None], size=size, mode="bilinear", align_corners=False
+            )[0]
+            sizes.append(size)
+        return batch.permute(0, 3, 1, 2), sizes
+
+    def _scale_back(self, image: np.ndarray, size: tuple[int, int]) -> Tensor:
+        """[4] float32, what boxes are multiplied by to be in the image's own pixels."""
+        original = torch.tensor(image.shape[1::-1] * 2, dtype=torch.float32, device=self.device)
+        return original / torch.tensor(size[::-1] * 2, dtype=torch.float32, device=self.device)
+
+    # ---------------------------------------------------------------------- feature maps
+
+    def _body(self, x: Tensor) -> list[Tensor]:
+        """[N, 3, H, W] to the four stages' maps, at strides 4, 8, 16 and 32."""
+        x = F.max_pool2d(self.stem(x), kernel_size=3, stride=2, padding=1)
+        maps = []
+        for stage in self.stages:
+            for conv1, conv2, conv3, *downsample in stage:
+                identity = downsample[0](x) if downsample else x
+                x = conv3(conv2(conv1(x)), identity)
+            maps.append(x)
+        return maps
+
+    def _pyramid(self, maps: list[Tensor]) -> list[Tensor]:
+        """The same in 256 channels, finest first, and a fifth map of half the last one's size."""
+        levels = list(zip(maps, self.inner_blocks, self.layer_blocks, strict=True))
+        inner: Tensor | None = None
+        found: list[Tensor] = []
+        for x, inner_block, layer_block in reversed(levels):
+            if inner is not None:
+                inner = F.interpolate(inner, size=x.shape[2:], mode="nearest")
+            inner = inner_block(x, inner)
+            found.insert(0, layer_block(inner))
+        return [*found, found[-1][:, :, ::2, ::2]]
+
+    # ------------------------------------------------------------------------- proposals
+
+    def _proposals(
+        self, maps: list[Tensor], padded: Sequence[int], sizes: list[tuple[int, int]]
+    ) -> list[Tensor]:
+        """[P, 4] float32 for each image, in the network's pixels, highest objectness first."""
+        found = [self._best_anchors(level, x, padded) for level, x in enumerate(maps)]
+        boxes = clipped(torch.cat([boxes for boxes, _ in found], 1), self._limits(sizes)[:, None])
+        scores = torch.cat([scores for _, scores in found], 1).sigmoid()
+        counts = torch.tensor([scores.shape[1] for _, scores in found], device=self.device)
+        levels = torch.repeat_interleave(counts)
+        keep = large(boxes, RPN_MIN_SIZE) & (scores >= self.rpn.score_thresh)
+        proposals = []
+        for image in range(len(sizes)):
+            kept = keep[image]
+            candidates = boxes[image][kept]
+            best = batched_nms(candidates, scores[image][kept], levels[kept], self.rpn.nms_thresh)
+            proposals.append(candidates[best[: self.rpn.post_nms_top_n()]])
+        return proposals
+
+    def _best_anchors(self, level: int, x: Tensor, padded: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Boxes [N, K, 4] and logits [N, K] of a map's K anchors of highest objectness.
+
+        Only theirs are decoded: of 217 thousand anchors in a photograph, fewer than 5 thousand.
+        """
+        cell = self.cell_anchors[level]
+        for conv in self.rpn_convs:
+            x = conv(x)
+        predicted = self.rpn_predictor(x).permute(0, 2, 3, 1)
+        n, height, width, _ = predicted.shape
+        objectness = predicted[..., : len(cell)].reshape(n, -1)
+        deltas = predicted[..., len(cell) :].reshape(n, -1, 4)
+        top_n = min(self.rpn.pre_nms_top_n(), objectness.shape[1])
+        scores, index = objectness.topk(top_n, dim=1)
+        place = index // len(cell)
+        # anchors are so far apart, which is not always the map's stride
+        shift_x = place % width * (padded[1] // width)
+        shift_y = place // width * (padded[0] // height)
+        shifts = torch.stack((shift_x, shift_y, shift_x, shift_y), -1)
+        anchors = shifts + cell[index % len(cell)]
+        best = deltas.gather(1, index[..., None].expand(-1, -1, 4))
+        return decoded(best, anchors, self.rpn.box_coder.weights), scores
+
+    def _limits(self, sizes: list[tuple[int, int]]) -> Tensor:
+        """[N, 4], the largest x and y in each image."""
+        limits = [[width, height] * 2 for height, width in sizes]
+        return torch.tensor(limits, dtype=torch.float32, device=self.device)
+
+    # ------------------------------------------------------------------------ detections
+
+    def _box_head(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[P, 256, 7, 7] to class logits [P, classes] and deltas [P, classes, 4]."""
+        for conv in self.box_convs:
+            x = conv(x)
+        x = F.relu(self.fc(x.permute(0, 2, 3, 1).flatten(1)))
+        predictor = self.roi_heads.box_predictor
+        return predictor.cls_score(x), predictor.bbox_pred(x).unflatten(1, (-1, 4))
+
+    def _detections(
+        self, logits: Tensor, deltas: Tensor, proposals: list[Tensor], sizes: list[tuple[int, int]]
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Boxes [D, 4] in the network's pixels, labels [D] and scores [D] of each image.
+
+        Only boxes of a sufficient score are decoded: hundreds of 91 thousand.
+        """
+        heads = self.roi_heads
+        scores = logits.softmax(-1)[:, 1:]
+        roi, label = torch.where(scores > heads.score_thresh)
+        scores, label = scores[roi, label], label + 1
+        counts = torch.tensor([len(boxes) for boxes in proposals], device=self.device)
+        image = torch.repeat_interleave(counts)[roi]
+        weights = heads.box_coder.weights
+        boxes = decoded(deltas[roi, label], torch.cat(proposals)[roi], weights)
+        boxes = clipped(boxes, self._limits(sizes)[image])
+        keep = large(boxes, BOX_MIN_SIZE)
+        found = []
+        for number in range(len(proposals)):
+            kept = keep & (image == number)
+            candidates = boxes[kept], label[kept], scores[kept]
+            best = batched_nms(candidates[0], candidates[2], candidates[1], heads.nms_thresh)
+            best = best[: heads.detections_per_img]
+            found.append((candidates[0][best], candidates[1][best], candidates[2][best]))
+        return found
+
+
+def decoded(deltas: Tensor, boxes: Tensor, weights: Sequence[float]) -> Tensor:
+    """Boxes [..., 4] moved and stretched by deltas [..., 4]; `BoxCoder.decode_single`."""
+    dx, dy, dw, dh = (deltas[..., i] / weight for i, weight in enumerate(weights))
+    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+    x = dx * width + (boxes[..., 0] + 0.5 * width)
+    y = dy * height + (boxes[..., 1] + 0.5 * height)
+    half_w = 0.5 * (dw.clamp(max=MAX_LOG_SCALE).exp() * width)
+    half_h = 0.5 * (dh.clamp(max=MAX_LOG_SCALE).exp() * height)
+    return torch.stack((x - half_w, y - half_h, x + half_w, y + half_h), -1)
+
+
+def clipped(boxes: Tensor, limits: Tensor) -> Tensor:
+    """Boxes [..., 4] within 0 and limits; `clip_boxes_to_image`."""
+    return boxes.clamp(min=0).minimum(limits)
+
+
+def large(boxes: Tensor, least: float) -> Tensor:
+    """Whether both sides are that long; `remove_small_boxes`."""
+    return (boxes[..., 2:] - boxes[..., :2] >= least).all(-1)
+
+
+def joined(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
+    """Two convolutions of 1x1 of one input as one."""
+    both = nn.Conv2d(first.in_channels, first.out_channels + second.out_channels, 1)
+    both.weight = nn.Parameter(torch.cat((first.weight, second.weight)))
+    assert first.bias is not None and second.bias is not None
+    both.bias = nn.Parameter(torch.cat((first.bias, second.bias)))
+    return both

@@ -14,19 +14,20 @@ import torch
 from PIL import Image
 
 from pipeline import Config
+from pipeline.bench import standin
 from pipeline.detector import Detector, EngineFactory, Replica
 from pipeline.engine import Boxes, Engine
-from pipeline.model import Weights, resolve
+from pipeline.model import Weights, build
 from pipeline.schema import ROW
 from tests.conftest import SMALL
 from tests.engines import PixelEngine
-from tests.test_engine import image, reference
+from tests.matching import assert_same, picture, reference
 from tests.test_fetch import Silent
 
 
 @pytest.fixture(scope="module")
 def weights(cluster: None) -> ray.ObjectRef:
-    return ray.put(resolve(Config(input="i", output="o", weights="random:0", model=SMALL)))
+    return ray.put(standin.weights(SMALL))
 
 
 def detector(
@@ -73,26 +74,25 @@ def detect(stage: Detector, encoded: Sequence[bytes | None]) -> list[dict[str, A
 
 def test_boxes_are_torchvisions_whatever_else_is_in_the_run(weights: ray.ObjectRef) -> None:
     shapes = [(96, 128), (128, 96), (96, 128), (100, 100), (50, 200), (96, 128), (95, 127)]
-    pictures = [image(*shape, seed) for seed, shape in enumerate(shapes)]
-    encoded = [png(picture) for picture in pictures]
+    pictures = [picture(*shape, seed) for seed, shape in enumerate(shapes)]
+    encoded = [png(pixels) for pixels in pictures]
+    loaded = ray.get(weights)
+    model = build(loaded.state, loaded.options)
     stage = detector(weights, Engine, micro_batch=1)
     forward = detect(stage, encoded)
     backward = detect(stage, [b"broken", None, *encoded[::-1]])[2:][::-1]
-    for picture, row, again in zip(pictures, forward, backward, strict=True):
-        expected = reference(picture)
+    for pixels, row, again in zip(pictures, forward, backward, strict=True):
         boxes = np.array([[d[c] for c in ("xmin", "ymin", "xmax", "ymax")]
                           for d in row["detections"]], np.float32)  # fmt: skip
         scores = np.array([d["score"] for d in row["detections"]], np.float32)
-        np.testing.assert_array_equal(boxes, expected["boxes"].numpy())
-        np.testing.assert_array_equal(scores, expected["scores"].numpy())
-        assert [d["label_id"] for d in row["detections"]] == expected["labels"].tolist()
+        labels = np.array([d["label_id"] for d in row["detections"]])
+        assert_same(Boxes(boxes, labels, scores), reference(model, pixels))
         assert row["detections"] == again["detections"]
-        assert list(scores) == sorted(scores, reverse=True)
-        assert (row["height"], row["width"]) == picture.shape[:2]
+        assert (row["height"], row["width"]) == pixels.shape[:2]
 
 
 def test_boxes_are_in_the_upright_frame(weights: ray.ObjectRef) -> None:
-    upright = image(96, 128)
+    upright = picture(96, 128)
     exif = Image.Exif()
     exif[0x0112] = 6  # the file holds the picture turned by 90 degrees to the left
     turned = png(np.ascontiguousarray(np.rot90(upright)), exif=exif)
@@ -153,7 +153,7 @@ class Picky(PixelEngine):
     """An engine that fails on any batch with a dark image."""
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Boxes]:
-        if any(picture.mean() < 1 for picture in images):
+        if any(pixels.mean() < 1 for pixels in images):
             raise RuntimeError("cannot")
         return super().__call__(images)
 
@@ -173,14 +173,14 @@ class Watchful(PixelEngine):
         self.seen: list[set[tuple[int, int]]] = []
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Boxes]:
-        self.seen.append({self.padded_shape(*picture.shape[:2]) for picture in images})
+        self.seen.append({self.padded_shape(*pixels.shape[:2]) for pixels in images})
         return super().__call__(images)
 
 
 def test_micro_batches_hold_one_padded_shape(weights: ray.ObjectRef) -> None:
     stage = detector(weights, Watchful)
     generator = np.random.default_rng(0)
-    encoded = [png(image(*map(int, generator.integers(30, 130, 2)))) for _ in range(60)]
+    encoded = [png(picture(*map(int, generator.integers(30, 130, 2)))) for _ in range(60)]
     detect(stage, encoded)
     assert isinstance(stage.engine, Watchful)
     assert all(len(shapes) == 1 for shapes in stage.engine.seen)

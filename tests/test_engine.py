@@ -2,66 +2,152 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
+from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn_v2
 
-from pipeline import Config
+from pipeline import Config, model
+from pipeline.bench import standin
 from pipeline.engine import Engine
 from pipeline.model import Weights, resolve
 from tests.conftest import SMALL
+from tests.matching import assert_same, picture, reference
 
-SHAPES = [(96, 128), (128, 96), (100, 100), (97, 131), (64, 250), (40, 300), (200, 133)]
+# (height, width): of photographs, upright and not; of the sizes that torchvision rounds down to
+# one less than `min_size` (as 799 of 800); strips; single pixels
+SHAPES = [(96, 128), (128, 96), (100, 100), (97, 131), (64, 250), (200, 133), (133, 200),
+          (480, 640), (427, 640), (640, 480), (375, 500), (333, 500), (500, 375), (612, 612),
+          (128, 128), (127, 129), (255, 256), (256, 511), (129, 1000), (700, 90), (90, 700),
+          (57, 57), (33, 64), (1, 1), (2, 3), (7, 5), (1, 9), (201, 301), (202, 303),
+          (1201, 1208), (1239, 1300)]  # fmt: skip
+# in the network these are strips of up to 67 pixels, for which torchvision infers other scales
+STRIPS = [(20, 300), (40, 1000), (300, 12), (60, 260), (68, 256), (45, 256), (33, 256), (1000, 40)]
 
 
 @pytest.fixture(scope="module")
 def weights() -> Weights:
-    return resolve(Config(input="in", output="out", weights="random:0", model=SMALL))
+    return standin.weights(SMALL)
 
 
-def image(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+@pytest.fixture(scope="module")
+def engine(weights: Weights) -> Engine:
+    return Engine(weights, "cpu", 2)
 
 
-def reference(pixels: np.ndarray) -> dict[str, torch.Tensor]:
-    torch.manual_seed(0)
-    model = fasterrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, **SMALL).eval()
-    with torch.inference_mode():
-        tensor = torch.from_numpy(pixels).permute(2, 0, 1) / 255
-        found: dict[str, torch.Tensor] = model([tensor])[0]
-    return found
+@pytest.fixture(scope="module")
+def torchvisions(weights: Weights) -> FasterRCNN:
+    return model.build(weights.state, weights.options)
 
 
-@pytest.mark.parametrize("height,width", SHAPES)
-def test_boxes_are_torchvisions(weights: Weights, height: int, width: int) -> None:
-    pixels = image(height, width)
-    (ours,), theirs = Engine(weights, "cpu", 2)([pixels]), reference(pixels)
-    assert len(theirs["boxes"]) > 10
-    np.testing.assert_array_equal(ours.labels, theirs["labels"].numpy())
-    np.testing.assert_array_equal(ours.xyxy, theirs["boxes"].numpy())
-    np.testing.assert_array_equal(ours.scores, theirs["scores"].numpy())
+def with_options(weights: Weights, **options: Any) -> Weights:
+    return dataclasses.replace(weights, options=weights.options | options)
 
 
-def test_a_micro_batch_changes_nothing(weights: Weights) -> None:
-    engine = Engine(weights, "cpu", 2)
-    images = [image(96, 128, seed) for seed in range(3)]
-    for alone, together in zip(map(engine, ([i] for i in images)), engine(images), strict=True):
-        np.testing.assert_array_equal(alone[0].labels, together.labels)
-        # not bitwise: the size of a batch decides how its sums are split over threads, and
-        # untrained weights amplify the rounding
-        np.testing.assert_allclose(alone[0].xyxy, together.xyxy, atol=0.01)
-        np.testing.assert_allclose(alone[0].scores, together.scores, atol=1e-4)
+def check(weights: Weights, pixels: np.ndarray) -> int:
+    """Both find the same; returns how much."""
+    (ours,) = Engine(weights, "cpu", 2)([pixels])
+    theirs = reference(model.build(weights.state, weights.options), pixels)
+    assert_same(ours, theirs)
+    return len(ours.labels)
 
 
-@pytest.mark.parametrize("options", [{}, {"min_size": 333}, {"fixed_size": [300, 200]},
-                                     {"size_divisible": 64}])  # fmt: skip
-def test_padded_shape_is_torchvisions(options: dict[str, object]) -> None:
-    weights = resolve(Config(input="in", output="out", weights="random:0", model=options))
-    engine = Engine(weights, "cpu", 2)
+@pytest.mark.parametrize("height,width", [*SHAPES, *STRIPS])
+def test_boxes_are_torchvisions(
+    engine: Engine, torchvisions: FasterRCNN, height: int, width: int
+) -> None:
+    pixels = picture(height, width, seed=height)
+    (ours,), theirs = engine([pixels]), reference(torchvisions, pixels)
+    assert_same(ours, theirs)
+    assert len(ours.labels) > 10 or min(height, width) < 20
+
+
+def test_full_size(weights: Weights) -> None:
+    """torchvision's defaults: a side of 800, a thousand proposals."""
+    full = dataclasses.replace(weights, options={"num_classes": 91})
+    assert check(full, picture(427, 640)) > 10
+
+
+def test_no_detection_at_all(weights: Weights) -> None:
+    assert check(with_options(weights, box_score_thresh=0.9999), picture(96, 128)) == 0
+
+
+def test_thousands_of_candidates(weights: Weights) -> None:
+    """Above a thousand, torchvision suppresses class by class on a CPU."""
+    low = with_options(weights, box_score_thresh=0.0005, box_detections_per_img=3000,
+                       rpn_post_nms_top_n_test=1000)  # fmt: skip
+    assert check(low, picture(96, 128)) > 1000
+
+
+def test_few_proposals(weights: Weights) -> None:
+    few = with_options(weights, rpn_pre_nms_top_n_test=7, rpn_post_nms_top_n_test=3,
+                       box_detections_per_img=5)  # fmt: skip
+    assert 0 < check(few, picture(96, 128)) <= 5
+
+
+def test_no_proposal(weights: Weights) -> None:
+    assert check(with_options(weights, rpn_score_thresh=1.1), picture(96, 128)) == 0
+
+
+def test_ties(weights: Weights) -> None:
+    """Where all anchors, boxes and classes are equally good, order alone decides."""
+    state = {name: array.copy() for name, array in weights.state.items()}
+    for layer in ("rpn.head.cls_logits", "roi_heads.box_predictor.cls_score"):
+        state[f"{layer}.weight"][:] = 0
+        state[f"{layer}.bias"][:] = 0
+    state["roi_heads.box_predictor.cls_score.bias"][1:] = 4
+    tied = with_options(dataclasses.replace(weights, state=state), box_score_thresh=0.001)
+    (ours,) = Engine(tied, "cpu", 2)([picture(96, 128)])
+    theirs = reference(model.build(tied.state, tied.options), picture(96, 128))
+    assert len(ours.labels) == 100 and len(np.unique(ours.scores)) == 1
+    np.testing.assert_array_equal(ours.labels, theirs.labels)
+    np.testing.assert_allclose(ours.xyxy, theirs.xyxy, atol=0.01)
+
+
+def test_a_constant_image(engine: Engine, torchvisions: FasterRCNN) -> None:
+    pixels = np.full((96, 128, 3), 128, np.uint8)
+    (ours,) = engine([pixels])
+    assert_same(ours, reference(torchvisions, pixels))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"fixed_size": [160, 96], "rpn_nms_thresh": 0.3, "box_nms_thresh": 0.2},
+     {"size_divisible": 64, "image_mean": [0.1, 0.2, 0.3], "bbox_reg_weights": [5., 5., 2., 2.]}],
+)  # fmt: skip
+def test_options(weights: Weights, options: dict[str, Any]) -> None:
+    assert check(with_options(weights, **options), picture(150, 100)) > 10
+
+
+def test_a_micro_batch_changes_nothing(engine: Engine) -> None:
+    images = [picture(96, 128, seed) for seed in range(2)] + [picture(90, 122, 2)]
+    assert len({engine.padded_shape(*image.shape[:2]) for image in images}) == 1
+    for image, together in zip(images, engine(images), strict=True):
+        assert_same(engine([image])[0], together)
+
+
+def test_the_first_image_changes_nothing(engine: Engine, weights: Weights) -> None:
+    """torchvision keeps the scales that it infers from the first image."""
+    strip, pixels = picture(20, 300), picture(96, 128)
+    used = Engine(weights, "cpu", 2)
+    used([strip])
+    np.testing.assert_array_equal(used([pixels])[0].xyxy, engine([pixels])[0].xyxy)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"min_size": 333, "size_divisible": 64}, {"fixed_size": [300, 200]}]
+)
+def test_padded_shape_is_torchvisions(engine: Engine, options: dict[str, Any]) -> None:
+    transform = fasterrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, **options)
+    transform = transform.eval().transform
+    engine = copy.copy(engine)
+    engine.transform = transform
     generator = np.random.default_rng(0)
     shapes = [(int(h), int(w)) for h, w in generator.integers(1, 400, (40, 2))]
     # sides whose scaled length falls one short of min_size by rounding down
@@ -71,22 +157,35 @@ def test_padded_shape_is_torchvisions(options: dict[str, object]) -> None:
             ours = engine.padded_shape(height, width)
         except ValueError:
             with pytest.raises(RuntimeError):
-                engine.model.transform([torch.zeros(3, height, width)])
+                transform([torch.zeros(3, height, width)])
             continue
-        batch, _ = engine.model.transform([torch.zeros(3, height, width)])
+        batch, _ = transform([torch.zeros(3, height, width)])
         assert ours == tuple(batch.tensors.shape[-2:]), (height, width)
+        assert engine.resized_shape(height, width) == batch.image_sizes[0]
 
 
-def test_the_same_seed_is_the_same_network(weights: Weights) -> None:
-    again = resolve(Config(input="in", output="out", weights="random:0", model=SMALL))
-    other = resolve(Config(input="in", output="out", weights="random:1", model=SMALL))
-    assert again.sha256 == weights.sha256 != other.sha256
+def test_the_same_seed_is_the_same_network() -> None:
+    first, again, other = (
+        resolve(Config(input="in", output="out", weights=f"random:{seed}", model=SMALL)).sha256
+        for seed in (0, 0, 1)
+    )
+    assert first == again != other
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there(weights: Weights) -> None:
     with pytest.raises(RuntimeError, match="torch sees none: .*or pass --device cpu"):
         Engine(weights, "cuda", 1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_finds_the_same(weights: Weights, torchvisions: FasterRCNN) -> None:
+    """With TF32 off; with it, no further away than torchvision's own forward with it."""
+    cuda = Engine(weights, "cuda", 1)
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        for height, width in SHAPES:
+            pixels = picture(height, width, seed=height)
+            assert_same(cuda([pixels])[0], reference(torchvisions, pixels))
 
 
 def test_the_engine_needs_no_ray() -> None:

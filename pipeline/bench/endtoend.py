@@ -1,0 +1,94 @@
+"""The engine's images through a whole run of `jobs.detect`, on one replica."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import ray
+import torch
+
+from pipeline import cluster
+from pipeline.bench.plan import Plan
+from pipeline.bench.report import EndToEnd
+from pipeline.config import Config, RunError
+from pipeline.model import Weights
+from pipeline.runner import run
+
+
+def end_to_end(
+    weights: Weights, encoded: Sequence[bytes], plan: Plan, engine_rate: float
+) -> EndToEnd:
+    """Run it in a cluster of its own on this machine.
+
+    Args:
+        weights: of the network.
+        encoded: images, repeated until there are `plan.piped`.
+        plan: how much.
+        engine_rate: images a second of the engine by itself.
+
+    Raises:
+        RunError: an image failed.
+    """
+    if plan.device == "cuda":
+        torch.cuda.empty_cache()  # the replica is another process
+    with tempfile.TemporaryDirectory() as folder:
+        config = Config(
+            input=str(_images(Path(folder, "images"), encoded, plan.piped)),
+            output=str(Path(folder, "output")),
+            weights=_saved(weights, Path(folder, "weights.pth")),
+            model=weights.options,
+            device=plan.device,
+            replicas=1,
+            # on a CPU all cores that the row of the table had
+            cpus_per_replica=plan.threads - cluster.RESERVED_CPUS if plan.device == "cpu" else None,
+            micro_batch=plan.micro_batch,
+            rows_per_file=plan.rows_per_file,
+        )
+        ray.init("local", num_cpus=plan.threads, include_dashboard=False, log_to_driver=False,
+                 logging_level=logging.ERROR)  # fmt: skip
+        try:
+            summary = run(config)
+        finally:
+            ray.shutdown()
+        assert summary is not None
+        if summary.errors:
+            raise RunError(f"images failed in the run from end to end: {summary.errors}")
+        record = json.loads(Path(config.output, "_run", "run.json").read_text())
+        seconds = record["attempts"][-1]["seconds"]
+        rate = _steady_rate(Path(config.output, "detections", "status=ok"))
+    return EndToEnd(
+        images=summary.images,
+        seconds=seconds["wall"],
+        images_per_second=rate,
+        forward_images_per_second=summary.images / seconds["forward"],
+        efficiency=rate / engine_rate,
+    )
+
+
+def _images(folder: Path, encoded: Sequence[bytes], number: int) -> Path:
+    """A folder of so many JPEGs, links where they repeat."""
+    folder.mkdir()
+    for place in range(number):
+        path = folder / f"{place:06d}.jpg"
+        if place < len(encoded):
+            path.write_bytes(encoded[place])
+        else:
+            path.hardlink_to(folder / f"{place % len(encoded):06d}.jpg")
+    return folder
+
+
+def _saved(weights: Weights, path: Path) -> str:
+    torch.save({name: torch.tensor(array) for name, array in weights.state.items()}, path)
+    return str(path)
+
+
+def _steady_rate(folder: Path) -> float:
+    """Images a second between the times at which the first and the last file were written."""
+    files = sorted(folder.glob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    images: int = sum(pq.read_metadata(path).num_rows for path in files[1:])
+    return images / (files[-1].stat().st_mtime - files[0].stat().st_mtime)

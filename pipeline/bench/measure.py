@@ -1,0 +1,156 @@
+"""The measurement: a warm-up of every row, then round after round of each row's turn."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from pipeline.bench import device
+from pipeline.bench.cost import Cost
+from pipeline.bench.feed import Feed, in_order
+from pipeline.bench.matching import match
+from pipeline.bench.plan import Plan
+from pipeline.bench.report import Report, Result
+from pipeline.bench.rows import Forward, Reference, Row, rows
+from pipeline.engine import Boxes
+from pipeline.model import Weights
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Measured:
+    """A row that is warm, and what is known of it.
+
+    Attributes:
+        row: which.
+        forward: what it has built.
+        warm_up: seconds of building it and of a first pass over all its batches.
+        peak_memory: bytes of the GPU's memory that it took at most beside the other rows; None on
+            a CPU.
+        found: boxes of each image.
+        rates: images a second in each of its turns.
+    """
+
+    row: Row
+    forward: Forward
+    warm_up: float
+    peak_memory: int | None
+    found: list[Boxes]
+    rates: list[float] = field(default_factory=list)
+
+
+def measure(weights: Weights, encoded: Sequence[bytes], plan: Plan) -> Report:
+    """Measure all rows on the same images.
+
+    Args:
+        weights: of the network.
+        encoded: the images.
+        plan: how much.
+    """
+    if plan.device == "cpu":
+        torch.set_num_threads(plan.threads)
+    feed = Feed(encoded, plan.threads)
+    sizes = feed.sizes()
+    cost = Cost(weights.options)
+    shapes = [cost.padded_shape(*size) for size in sizes]
+    gflop = statistics.mean(cost.gflop(shape) for shape in shapes)
+    peaks = device.peaks(plan.device)
+    log.info("%d images of %d padded shapes, %.0f GFLOP each", len(sizes), len(set(shapes)), gflop)
+    reference = _reference(weights, feed, plan)
+    measured = [_warmed(row, feed, plan.device) for row in rows(weights, shapes, plan)]
+    _rotate(measured, feed, plan)
+    eager = measured[0].rates
+    return Report(
+        device=device.name(plan.device),
+        settings=device.settings(plan.device),
+        model_id=weights.model_id,
+        options=weights.options,
+        plan=plan,
+        sizes=sizes,
+        padded_shapes=len(set(shapes)),
+        gflop_per_image=gflop,
+        peak_tflops=peaks,
+        reference_detections=sum(len(boxes.labels) for boxes in reference),
+        rows=[_result(one, eager, reference, peaks, gflop) for one in measured],
+    )
+
+
+def _reference(weights: Weights, feed: Feed, plan: Plan) -> list[Boxes]:
+    forward = Reference(weights, plan.device)
+    return [forward(pixels)[0] for _, pixels in feed(in_order(plan.images, 1))]
+
+
+def _warmed(row: Row, feed: Feed, where: str) -> Measured:
+    gpu = where == "cuda"
+    before = torch.cuda.memory_allocated() if gpu else 0
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+    started = time.monotonic()
+    found: dict[int, Boxes] = {}
+    with row.setting():
+        forward = row.build()
+        for batch, pixels in feed(row.batches):
+            found.update(zip(batch, forward(pixels), strict=True))
+        device.synchronize(where)
+    seconds = time.monotonic() - started
+    log.info("%s is warm after %.1f s", row.name, seconds)
+    peak = torch.cuda.max_memory_allocated() - before if gpu else None
+    return Measured(row, forward, seconds, peak, [found[place] for place in sorted(found)])
+
+
+def _rotate(measured: list[Measured], feed: Feed, plan: Plan) -> None:
+    """Round after round, a turn of each row."""
+    for turn in range(plan.rounds):
+        for one in measured:
+            one.rates.append(_rate(one, feed, plan))
+            log.info("round %d of %d: %s, %.2f images/s", turn + 1, plan.rounds, one.row.name,
+                     one.rates[-1])  # fmt: skip
+
+
+def _rate(one: Measured, feed: Feed, plan: Plan) -> float:
+    """Images a second over whole passes; the decoding threads run ahead into the next pass."""
+    done = 0
+    started = time.monotonic()
+    batches = feed(itertools.cycle(one.row.batches))
+    with one.row.setting(), contextlib.closing(batches):
+        for batch, pixels in batches:
+            one.forward(pixels)
+            done += len(batch)
+            if done % plan.images == 0 and time.monotonic() - started >= plan.seconds:
+                break
+        device.synchronize(plan.device)
+        return done / (time.monotonic() - started)
+
+
+def _result(
+    one: Measured,
+    eager: list[float],
+    reference: list[Boxes],
+    peaks: dict[str, float],
+    gflop: float,
+) -> Result:
+    rate = statistics.median(one.rates)
+    same = match(one.found, reference)
+    ratios = np.divide(one.rates, eager)
+    return Result(
+        name=one.row.name,
+        images_per_second=rate,
+        rounds=one.rates,
+        ratio_to_eager=float(np.median(ratios)),
+        arithmetic=one.row.arithmetic,
+        share_of_floor=rate * gflop / 1000 / peaks[one.row.arithmetic],
+        matched=same.tight,
+        matched_loosely=same.loose,
+        counts_differ=same.counts_differ,
+        peak_memory=one.peak_memory,
+        warm_up_seconds=one.warm_up,
+    )
