@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench soak audit clean
+.PHONY: demo test lint bench bench-pipeline soak audit clean
 
 demo: .venv/installed
 	$(BIN)/python -m jobs.demo
@@ -16,6 +16,9 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 bench: .venv/installed
+	$(BIN)/python -m jobs.bench
+
+bench-pipeline: .venv/installed
 	$(BIN)/python -m benchmarks.pipeline
 
 soak: .venv/installed
