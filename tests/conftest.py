@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 import ray
 import s3fs
+import torch
 
+from pipeline.bench import standin
+from pipeline.model import Weights
 from tests import seaweed
 
 # the real network with little work to do, for two cores
@@ -49,6 +52,20 @@ def cluster(s3: Any) -> Iterator[None]:
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def calibrated() -> Weights:
+    """Weights of a trained network's magnitudes, which do not amplify rounding."""
+    return standin.weights(SMALL)
+
+
+@pytest.fixture(scope="session")
+def calibrated_file(calibrated: Weights, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A checkpoint of them."""
+    path = tmp_path_factory.mktemp("weights") / "calibrated.pth"
+    torch.save({name: torch.tensor(array) for name, array in calibrated.state.items()}, path)
+    return str(path)
 
 
 @pytest.fixture(scope="session")

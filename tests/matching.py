@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torchvision.models.detection import FasterRCNN
@@ -27,6 +29,17 @@ def reference(model: FasterRCNN, pixels: np.ndarray) -> Boxes:
     with torch.inference_mode():
         (found,) = model([torch.from_numpy(pixels).permute(2, 0, 1) / 255])
     return Boxes(found["boxes"].numpy(), found["labels"].numpy(), found["scores"].numpy())
+
+
+def boxes_of(row: dict[str, Any]) -> Boxes:
+    """The detections of an output row."""
+    found = row["detections"]
+    xyxy = [[d[name] for name in ("xmin", "ymin", "xmax", "ymax")] for d in found]
+    return Boxes(
+        np.array(xyxy, np.float32).reshape(-1, 4),
+        np.array([d["label_id"] for d in found], np.int64),
+        np.array([d["score"] for d in found], np.float32),
+    )
 
 
 def assert_same(ours: Boxes, theirs: Boxes) -> None:

@@ -14,20 +14,18 @@ import torch
 from PIL import Image
 
 from pipeline import Config
-from pipeline.bench import standin
 from pipeline.detector import Detector, EngineFactory, Replica
 from pipeline.engine import Boxes, Engine
 from pipeline.model import Weights, build
 from pipeline.schema import ROW
-from tests.conftest import SMALL
 from tests.engines import PixelEngine
-from tests.matching import assert_same, picture, reference
+from tests.matching import assert_same, boxes_of, picture, reference
 from tests.test_fetch import Silent
 
 
 @pytest.fixture(scope="module")
-def weights(cluster: None) -> ray.ObjectRef:
-    return ray.put(standin.weights(SMALL))
+def weights(cluster: None, calibrated: Weights) -> ray.ObjectRef:
+    return ray.put(calibrated)
 
 
 def detector(
@@ -82,11 +80,7 @@ def test_boxes_are_torchvisions_whatever_else_is_in_the_run(weights: ray.ObjectR
     forward = detect(stage, encoded)
     backward = detect(stage, [b"broken", None, *encoded[::-1]])[2:][::-1]
     for pixels, row, again in zip(pictures, forward, backward, strict=True):
-        boxes = np.array([[d[c] for c in ("xmin", "ymin", "xmax", "ymax")]
-                          for d in row["detections"]], np.float32)  # fmt: skip
-        scores = np.array([d["score"] for d in row["detections"]], np.float32)
-        labels = np.array([d["label_id"] for d in row["detections"]])
-        assert_same(Boxes(boxes, labels, scores), reference(model, pixels))
+        assert_same(boxes_of(row), reference(model, pixels))
         assert row["detections"] == again["detections"]
         assert (row["height"], row["width"]) == pixels.shape[:2]
 

@@ -14,7 +14,6 @@ import torch
 from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn_v2
 
 from pipeline import Config, model
-from pipeline.bench import standin
 from pipeline.engine import Engine
 from pipeline.model import Weights, resolve
 from tests.conftest import SMALL
@@ -32,8 +31,8 @@ STRIPS = [(20, 300), (40, 1000), (300, 12), (60, 260), (68, 256), (45, 256), (33
 
 
 @pytest.fixture(scope="module")
-def weights() -> Weights:
-    return standin.weights(SMALL)
+def weights(calibrated: Weights) -> Weights:
+    return calibrated
 
 
 @pytest.fixture(scope="module")

@@ -119,10 +119,14 @@ def test_the_same_numbers_as_pycocotools(
 
 
 def test_the_same_numbers_as_torchvisions_own_loop(
-    cluster: None, folder: Path, tmp_path: Path, photographs: dict[str, bytes]
+    cluster: None,
+    folder: Path,
+    tmp_path: Path,
+    photographs: dict[str, bytes],
+    calibrated_file: str,
 ) -> None:
     (tmp_path / "names.txt").write_text("\n".join(f"n{i}" for i in range(1, 91)))
-    config = Config(input=str(folder), output=str(tmp_path / "out"), weights="random:0",
+    config = Config(input=str(folder), output=str(tmp_path / "out"), weights=calibrated_file,
                     model=SMALL, categories=str(tmp_path / "names.txt"))  # fmt: skip
     run(config)
     weights = model.resolve(config)
@@ -146,7 +150,9 @@ def test_the_same_numbers_as_torchvisions_own_loop(
     output = open_output(str(tmp_path / "out"))
     known = load_truth(str(tmp_path / "gt.json"))
     ours = evaluate(known, match(output, known, classes.choose(output.categories)))
-    assert list(ours.metrics.values()) == [None if v == -1 else v for v in expected]
+    # sums are made in another order, which may move a score beyond its neighbour's
+    for value, other in zip(ours.metrics.values(), expected, strict=True):
+        assert value == (None if other == -1 else pytest.approx(other, abs=0.01))
     assert ours.metrics["AP"] and ours.metrics["AP"] > 0.1
 
 
