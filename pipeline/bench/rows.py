@@ -51,7 +51,7 @@ def rows(weights: Weights, shapes: Sequence[tuple[int, int]], plan: Plan) -> lis
         plan: says on what device, and in what batches.
     """
     gpu = plan.device == "cuda"
-    eagers, engines = ("tf32", "fp16") if gpu else ("fp32", "fp32")
+    arithmetic = "tf32" if gpu else "fp32"
     arrival = in_order(len(shapes), plan.batch)
     equal = bucketed(shapes, plan.batch)
 
@@ -59,15 +59,15 @@ def rows(weights: Weights, shapes: Sequence[tuple[int, int]], plan: Plan) -> lis
         return Eager(weights, plan.device)
 
     found = [
-        Row("eager", eagers, in_order(len(shapes), 1), eager),
-        Row("arrival", eagers, arrival, eager),
-        Row("bucketed", eagers, equal, eager),
+        Row("eager", arithmetic, in_order(len(shapes), 1), eager),
+        Row("arrival", arithmetic, arrival, eager),
+        Row("bucketed", arithmetic, equal, eager),
     ]
     if gpu:
         found.append(Row("autocast", "fp16", equal, lambda: Autocast(weights, plan.device)))
     batches = bucketed(shapes, plan.micro_batch)
     found.append(
-        Row("engine", engines, batches, lambda: Engine(weights, plan.device, plan.threads))
+        Row("engine", arithmetic, batches, lambda: Engine(weights, plan.device, plan.threads))
     )
     if gpu:
         found += [
