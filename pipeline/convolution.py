@@ -8,7 +8,7 @@ from torch import nn
 
 from pipeline.winograd import Winograd
 
-# below so many input channels the transforms cost more than the multiplications they save
+# the fewer the input channels, the more the transforms weigh beside the products
 WINOGRAD_CHANNELS = 128
 
 
@@ -54,6 +54,7 @@ class Convolution:
             residual: [N, K, H', W'], added to the result, before max(0, .).
         """
         if self.winograd:
+            assert residual is None, "only 1x1 convolutions have one"
             return self.winograd(x)
         y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
         if residual is not None:

@@ -132,7 +132,7 @@ def end(record: Record, sums: dict[str, float], seconds: float) -> None:
     """Note what this attempt did."""
     record.attempts[-1] |= {
         "ended": _now(),
-        "images": int(sums.get("written", 0)),
+        "images": int(sums["processed"]),
         "bytes_read": int(sums.get("bytes_read", 0)),
         "seconds": {
             "wall": round(seconds, 3),

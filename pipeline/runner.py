@@ -132,25 +132,27 @@ class Attempt:
         record.end(self.record, sums, time.monotonic() - started)
         lease.check()
         self._complete()
-        return summarize(self.record, self.config, int(sums.get("written", 0)), started)
+        return summarize(self.record, self.config, int(sums["processed"]), started)
 
     def _process_pending(
         self, make_engine: EngineFactory, lease: Lease, coordinator: Any
     ) -> dict[str, float]:
-        """Returns what the stages have reported, summed up."""
+        """Returns the sums of what the stages report, and the number of images `processed`."""
         chain = self._chain(make_engine, lease, Client(coordinator))
         pending = [index for index in self.manifest.slices if not self._sealed(index)]
         first = [self._finished(index) for index in pending[:1]]
         already = self.manifest.rows - sum(map(self.manifest.slice_rows, pending))
         already += sum(finished.rows - finished.missing for finished in first)
         reporter = Reporter(self.manifest.rows, already)
+        processed = 0
         with Watch(coordinator, self.config, self.placement, reporter) as watch:
             for index in pending:
                 finished = first.pop() if first else self._finished(index)
+                processed += finished.missing
                 self._process(chain, finished, watch)
                 lease.check()
                 self._seal(finished)
-        return dict(watch.state.sums)
+        return dict(watch.state.sums) | {"processed": processed}
 
     def _begin(self) -> float:
         """Find or make record and manifest; returns the seconds of listing."""

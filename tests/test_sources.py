@@ -22,10 +22,13 @@ def listed(tmp_path: Path, **options: Any) -> tuple[pa.Table, manifest.Manifest]
     found = manifest.write(config, fs, folder, "mark")
     assert manifest.load(fs, folder, "mark") == found
     assert manifest.load(fs, folder, "of another run") is None
-    assert manifest.count(config).rows == found.rows
+    counted = manifest.count(config)
+    assert (counted.rows, counted.known_bytes) == (found.rows, found.known_bytes)
     parts = range(-(-found.rows // manifest.PART_ROWS))
     read = [manifest.read_part(fs, folder, number) for number in parts]
-    return pa.concat_tables(read), found
+    table = pa.concat_tables(read)
+    assert found.known_bytes == sum(size or 0 for size in table["size_bytes"].to_pylist())
+    return table, found
 
 
 def uris(tmp_path: Path, **options: Any) -> list[str]:

@@ -174,7 +174,7 @@ def _remarks(report: Report) -> list[str]:
         f"fp32 {alone}, that have one of the same label, IoU > {TIGHT[0]:g} and a score within "
         f"{TIGHT[1]:g}; loosely: IoU > {LOOSE[0]:g} and within {LOOSE[1]:g}; counts differ: images "
         "with another number of detections. Floor: the products of the direct convolutions at the "
-        "peak of the row's arithmetic."
+        "peak of the row's arithmetic; Winograd's algorithm, on a CPU, needs fewer."
     ]
     if report.plan.device == "cpu":
         return [*found, "No autocast row: half precision is measured on a GPU only."]

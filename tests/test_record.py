@@ -1,0 +1,23 @@
+"""Whose output it is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pipeline import model, record
+from pipeline.config import Config, UsageError
+from tests.conftest import SMALL
+
+
+def test_an_output_with_other_file_names_is_refused() -> None:
+    """Its files would not be found, and their images would be done again."""
+    config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
+    weights = model.resolve(config)
+    known = record.new(config, weights)
+    record.check_same(known, config, weights)
+    content = dataclasses.asdict(known)
+    del content["layout"]  # as before there was a number for it
+    with pytest.raises(UsageError, match="/out was written by another version of this program"):
+        record.check_same(record.Record(**content), config, weights)
