@@ -152,7 +152,7 @@ class Attempt:
                 self._process(chain, finished, watch)
                 lease.check()
                 self._seal(finished)
-        return dict(watch.state.sums) | {"processed": processed}
+        return {**watch.state.sums, "processed": processed}
 
     def _begin(self) -> float:
         """Find or make record and manifest; returns the seconds of listing."""
