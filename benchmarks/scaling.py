@@ -1,8 +1,8 @@
-"""Replicas that sleep as a GPU would, 8 ms an image, on clusters of 1 to 8 nodes of this machine.
+"""Replicas that sleep as a GPU would, on clusters of 1 to 8 nodes of this machine.
 
-Usage: `python -m benchmarks.scaling [--replicas N ...] [--seconds S] [--jpegs] [--json FILE]`. The
-real run with logical GPUs; each cluster, with its driver, is a process group of its own.
-Efficiency is the rate over that of replicas which never wait.
+Usage: `python -m benchmarks.scaling [--replicas N ...] [--milliseconds MS] [--seconds S] [--jpegs]
+[--json FILE]`. The real run with logical GPUs; each cluster, with its driver, is a process group of
+its own. Efficiency is the rate over that of replicas which never wait.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks import processes
 from benchmarks.scale import measured
 
 NODES = {1: 1, 2: 1, 4: 2, 8: 4, 16: 4, 64: 8}
-COLUMNS = ("replicas", "nodes", "images", "seconds", "efficiency, whole call",
+COLUMNS = ("replicas", "nodes", "ms an image", "images", "seconds", "efficiency, whole call",
            "efficiency, first to last image", "efficiency, all at work", "images/s, all at work",
            "cores busy", "driver cores", "worker cores", "raylet and GCS cores",
            "replica MiB at most", "driver MiB at most", "object store MiB at most")  # fmt: skip
@@ -28,6 +28,7 @@ COLUMNS = ("replicas", "nodes", "images", "seconds", "efficiency, whole call",
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replicas", type=int, nargs="+", default=list(NODES))
+    parser.add_argument("--milliseconds", type=float, default=8.0, help="that an image takes")
     parser.add_argument("--seconds", type=float, default=30.0,
                         help="of work for each replica, once all have started")  # fmt: skip
     parser.add_argument("--jpegs", action="store_true", help="read small JPEGs with the real fetch")
@@ -38,12 +39,12 @@ def main() -> None:
     for replicas in given.replicas:
         # a process starts in about two seconds of one core, and the first ones work meanwhile
         seconds = given.seconds + 2.0 * replicas / (os.cpu_count() or 1)
-        images = max(200, round(replicas * seconds / 0.008))
+        images = max(200, round(1000 * replicas * seconds / given.milliseconds))
         nodes = NODES.get(replicas, min(8, replicas))
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
             results.append(
                 measured("benchmarks.scaling_driver", images, folder, replicas, nodes,
-                         "jpegs" if given.jpegs else "null")
+                         given.milliseconds, "jpegs" if given.jpegs else "null")
             )  # fmt: skip
             print(json.dumps(results[-1]), flush=True)
     if given.json:

@@ -1,4 +1,7 @@
-"""One cluster of `benchmarks.scaling`: `... IMAGES FOLDER REPLICAS NODES null|jpegs`."""
+"""One cluster of `benchmarks.scaling`.
+
+Usage: `... IMAGES FOLDER REPLICAS NODES MILLISECONDS null|jpegs`.
+"""
 
 from __future__ import annotations
 
@@ -65,6 +68,8 @@ def start(replicas: int, nodes: int, temporary: str) -> None:
     }
     # and with so many processes on few cores, being late does not mean being dead
     config |= {"worker_register_timeout_seconds": 300, "health_check_timeout_ms": 60_000}
+    # a node of so many GPUs has a CPU for each process; with fewer, Ray ends those that wait
+    config["num_workers_soft_limit"] = 2 * gpus + 4
     cluster = Cluster()
     for number in range(nodes):
         first: dict[str, Any] = (
@@ -109,7 +114,12 @@ def rates(batches: dict[str, list[tuple[float, int]]]) -> tuple[float, float]:
     return found[1], found[0]
 
 
-def main(images: int, folder: str, replicas: int, nodes: int, mode: str) -> dict[str, Any]:
+def main(
+    images: int, folder: str, replicas: int, nodes: int, milliseconds: float, mode: str
+) -> dict[str, Any]:
+    class SleepingReplica(stages.SleepingReplica):
+        seconds_per_image = milliseconds / 1000
+
     logging.basicConfig(level=logging.ERROR)
     if mode == "jpegs":
         source = f"{folder}/images"
@@ -122,7 +132,7 @@ def main(images: int, folder: str, replicas: int, nodes: int, mode: str) -> dict
     fetch, size = (
         (Fetch, JPEG_BYTES) if mode == "jpegs" else (stages.NullFetch, stages.OBJECT_BYTES)
     )
-    stages.install(fetch, stages.SleepingReplica, size)
+    stages.install(fetch, SleepingReplica, size)
     runner.model.resolve = lambda config: WEIGHTS
     config = Config(input=source, output=f"{folder}/out", weights="random:0", device="cuda",
                     replicas=replicas, cpus_per_replica=CPUS_PER_REPLICA)  # fmt: skip
@@ -134,7 +144,7 @@ def main(images: int, folder: str, replicas: int, nodes: int, mode: str) -> dict
     assert summary and summary.images == images and not summary.errors
     batches = finished(config.output)
     assert len(batches) == replicas, f"{len(batches)} of {replicas} replicas did anything"
-    ideal = replicas / stages.SleepingReplica.seconds_per_image
+    ideal = replicas / SleepingReplica.seconds_per_image
     span, together = rates(batches)
     cpu = {kind: s - before.get(kind, 0.0) for kind, s in sampler.cpu().items()}
     cores = {kind: s / seconds for kind, s in cpu.items()}
@@ -143,6 +153,7 @@ def main(images: int, folder: str, replicas: int, nodes: int, mode: str) -> dict
     result = {
         "replicas": replicas,
         "nodes": nodes,
+        "ms an image": milliseconds,
         "images": images,
         "seconds": round(seconds, 1),
         "efficiency, whole call": round(images / seconds / ideal, 3),
@@ -166,5 +177,6 @@ def main(images: int, folder: str, replicas: int, nodes: int, mode: str) -> dict
 
 
 if __name__ == "__main__":
-    images, folder, replicas, nodes, mode = sys.argv[1:]
-    print(json.dumps(main(int(images), folder, int(replicas), int(nodes), mode)))
+    images, folder, replicas, nodes, milliseconds, mode = sys.argv[1:]
+    result = main(int(images), folder, int(replicas), int(nodes), float(milliseconds), mode)
+    print(json.dumps(result))

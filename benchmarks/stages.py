@@ -93,7 +93,7 @@ class NullReplica:
 
 
 class SleepingReplica(NullReplica):
-    """Takes 8 ms an image, as a GPU would; says in `model_id` which actor was done when."""
+    """Sleeps as a GPU would compute; says in `model_id` which actor was done when."""
 
     seconds_per_image = 0.008
 
