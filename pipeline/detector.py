@@ -146,11 +146,12 @@ class Detector:
         waiting = deque([ready])
         while waiting:
             part = waiting.popleft()
+            ready_since = time.monotonic()
             try:
                 with self.forward_lock:
                     started = time.monotonic()
                     found = self.engine([pixels for _, pixels in part])
-                    self.client.add(seconds_forward=time.monotonic() - started)
+                    ended = time.monotonic()
             except torch.OutOfMemoryError as error:
                 torch.cuda.empty_cache()
                 if len(part) > 1:
@@ -170,6 +171,13 @@ class Detector:
             else:
                 for (outcome, _), boxes in zip(part, found, strict=True):
                     outcome.boxes = boxes
+                self.client.add(
+                    seconds_queue=started - ready_since,
+                    seconds_forward=ended - started,
+                    forwards=1,
+                    forwarded=len(part),
+                    detections=sum(len(boxes.labels) for boxes in found),
+                )
 
     def _table(self, rows: pa.Table, outcomes: list[Outcome]) -> pa.Table:
         errors = [outcome.error or (None, None, None) for outcome in outcomes]

@@ -42,6 +42,7 @@ class Lease:
     def __enter__(self) -> Lease:
         self.token = uuid.uuid4().hex
         self.renewals = 0
+        self.progress: dict[str, Any] = {}
         try:
             while not objects.create(self.fs, self.path, self._content()):
                 self._wait_for_end()
@@ -59,6 +60,10 @@ class Lease:
         if holder(self.fs, self.path) == self.token:
             objects.delete(self.fs, self.path)
 
+    def publish(self, progress: dict[str, Any]) -> None:
+        """Have the next renewal say how far the run is, for whoever reads the lease."""
+        self.progress = progress
+
     def check(self) -> None:
         """
         Raises:
@@ -74,6 +79,7 @@ class Lease:
             "pid": os.getpid(),
             "process": _process(os.getpid()),
             "renewals": self.renewals,
+            "progress": self.progress,
         }
         return json.dumps(owner).encode()
 
@@ -94,11 +100,11 @@ class Lease:
         Raises:
             UsageError: the owner is alive.
         """
-        seen = _read(self.fs, self.path)
+        seen = read(self.fs, self.path)
         if seen is None:
             return
         who = f"process {seen.get('pid')} on {seen.get('host')}"
-        if _is_gone(seen):
+        if is_gone(seen):
             log.info("taking over from %s, which has ended", who)
         else:
             log.info("another run (%s) held this output; waiting up to %.0f s for a sign of life",
@@ -106,7 +112,7 @@ class Lease:
             deadline = time.monotonic() + STALE_SECONDS
             while time.monotonic() < deadline:
                 time.sleep(1.0)
-                now = _read(self.fs, self.path)
+                now = read(self.fs, self.path)
                 if now is None:
                     return
                 if now != seen:
@@ -121,11 +127,11 @@ class Lease:
 
 def holder(fs: AbstractFileSystem, path: str) -> str | None:
     """The token of the run that holds a lease."""
-    owner = _read(fs, path)
+    owner = read(fs, path)
     return owner.get("token") if owner else None
 
 
-def _read(fs: AbstractFileSystem, path: str) -> dict[str, Any] | None:
+def read(fs: AbstractFileSystem, path: str) -> dict[str, Any] | None:
     try:
         owner = objects.get_json(fs, path)
     except ValueError:
@@ -151,7 +157,7 @@ def _process(pid: int) -> str | None:
         return None
 
 
-def _is_gone(owner: dict[str, Any]) -> bool:
+def is_gone(owner: dict[str, Any]) -> bool:
     """Whether the owner ran on this machine and has ended; False where that cannot be told."""
     process, ours = owner.get("process"), _process(os.getpid())
     if not process or not ours or process.split()[:2] != ours.split()[:2]:

@@ -6,9 +6,31 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 LINE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How far a run is.
+
+    Attributes:
+        done: number of images that are done, by earlier attempts too.
+        images: of the whole run.
+        images_per_second: of this attempt, from its start.
+    """
+
+    done: int
+    images: int
+    images_per_second: float
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At that rate; None while there is none."""
+        rate = self.images_per_second
+        return (self.images - self.done) / rate if rate else None
 
 
 class Reporter:
@@ -41,12 +63,19 @@ class Reporter:
 
     def line(self, sums: Mapping[str, float]) -> str:
         """For instance `1,200 of 9,000 images (13 %), 41.3 images/s, 3 min 9 s left, 2 errors`."""
+        pace = self.pace(sums)
+        seconds = pace.seconds_left
+        left = "starting" if seconds is None else f"{duration(seconds)} left"
+        errors = int(sums.get("errors", 0))
+        share = f"{pace.done:,} of {pace.images:,} images ({100 * pace.done // pace.images} %)"
+        rate = f"{pace.images_per_second:.1f} images/s"
+        return f"{share}, {rate}, {left}, {errors:,} error{'s'[: errors != 1]}"
+
+    def pace(self, sums: Mapping[str, float]) -> Pace:
+        """From the sums of this attempt."""
         done = min(self.finished + int(sums.get("images", 0)), self.images)
         rate = (done - self.finished) / (time.monotonic() - self.started)
-        left = duration((self.images - done) / rate) + " left" if rate else "starting"
-        errors = int(sums.get("errors", 0))
-        share = f"{done:,} of {self.images:,} images ({100 * done // self.images} %)"
-        return f"{share}, {rate:.1f} images/s, {left}, {errors:,} error{'s'[: errors != 1]}"
+        return Pace(done, self.images, rate)
 
 
 def duration(seconds: float) -> str:

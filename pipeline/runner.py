@@ -22,6 +22,7 @@ from pipeline.coordinator import coordinating
 from pipeline.detector import EngineFactory
 from pipeline.engine import Engine
 from pipeline.lease import Lease, LeaseLost
+from pipeline.metrics import Metrics
 from pipeline.progress import Reporter
 from pipeline.sink import Finished, Writer, by_file
 from pipeline.summary import Summary, preview, summarize
@@ -144,8 +145,9 @@ class Attempt:
         already = self.manifest.rows - sum(map(self.manifest.slice_rows, pending))
         already += sum(finished.rows - finished.missing for finished in first)
         reporter = Reporter(self.manifest.rows, already)
+        metrics = Metrics(self.record.run_id, self.placement.micro_batch, lease.publish)
         processed = 0
-        with Watch(coordinator, self.config, self.placement, reporter) as watch:
+        with Watch(coordinator, self.config, self.placement, reporter, metrics) as watch:
             for index in pending:
                 finished = first.pop() if first else self._finished(index)
                 processed += finished.missing

@@ -12,9 +12,10 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import fsspec.parquet
 import numpy as np
@@ -24,11 +25,13 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
 from pipeline import objects, storage
-from pipeline.client import Client
 from pipeline.config import RunError
 from pipeline.lease import LeaseLost, holder
 from pipeline.manifest import SLICE_ROWS
 from pipeline.schema import FLOATS, STATUSES
+
+if TYPE_CHECKING:  # it brings Ray, which readers of an output do without
+    from pipeline.client import Client
 
 log = logging.getLogger(__name__)
 READERS = 32
@@ -148,24 +151,41 @@ class Finished:
 
     def load(self) -> None:
         """Take in every file of the slice that is not known yet."""
+        for name, table in self._unknown():
+            self.add(name, table)
+
+    def look(self) -> None:
+        """Take in what the files hold at this moment, repeats and all; nothing is changed."""
+        for name, table in self._unknown():
+            self._take(name, table, self._fresh(table))
+
+    def _unknown(self) -> Iterator[tuple[str, pa.Table]]:
+        """The files that are not known yet, by the `SUMMARY` columns of their rows."""
         names = [n for n in self._listed() if n not in self.files and not self._superseded(n)]
         with ThreadPoolExecutor(READERS) as threads:
-            for name, table in zip(names, threads.map(self._read, names), strict=True):
-                self.add(name, table)
+            yield from zip(names, threads.map(self._read, names), strict=True)
 
     def add(self, name: str, table: pa.Table) -> None:
         """Take in a file by the `SUMMARY` columns of its rows; rows that are done elsewhere go."""
-        places = table["image_id"].to_numpy() - self.first_id
-        fresh = ~self.done[places]
-        fresh &= np.isin(np.arange(len(places)), np.unique(places, return_index=True)[1])
+        fresh = self._fresh(table)
         if not fresh.all():
             log.info("%s repeats %d rows; removing them", name, int((~fresh).sum()))
             new_name = self._without_repeats(name, fresh)
             if new_name is None:
                 return
             name = new_name
+        self._take(name, table, fresh)
+
+    def _fresh(self, table: pa.Table) -> np.ndarray:
+        """Which rows are neither done elsewhere nor repeats of others in the table."""
+        places = table["image_id"].to_numpy() - self.first_id
+        fresh: np.ndarray = ~self.done[places]
+        fresh &= np.isin(np.arange(len(places)), np.unique(places, return_index=True)[1])
+        return fresh
+
+    def _take(self, name: str, table: pa.Table, fresh: np.ndarray) -> None:
         table = table.filter(pa.array(fresh))
-        self.done[places[fresh]] = True
+        self.done[table["image_id"].to_numpy() - self.first_id] = True
         self.files.add(name)
         self.detections += pc.sum(table["num_detections"]).as_py() or 0
         self.errors.update(code for code in table["error_code"].to_pylist() if code)

@@ -16,6 +16,7 @@ import ray
 from pipeline.cluster import Placement
 from pipeline.config import Config, RunError
 from pipeline.coordinator import State
+from pipeline.metrics import Metrics
 from pipeline.progress import Reporter
 
 log = logging.getLogger(__name__)
@@ -37,12 +38,18 @@ class Watch:
     """
 
     def __init__(
-        self, coordinator: Any, config: Config, placement: Placement, reporter: Reporter
+        self,
+        coordinator: Any,
+        config: Config,
+        placement: Placement,
+        reporter: Reporter,
+        metrics: Metrics,
     ) -> None:
         self.coordinator = coordinator
         self.config = config
         self.placement = placement
         self.reporter = reporter
+        self.metrics = metrics
         self.state = State()
         self.reason: str | None = None
         self.lost = False
@@ -66,6 +73,7 @@ class Watch:
         self.ended.set()
         self.thread.join()
         self._see()
+        self.metrics.update(self.state, self.reporter.pace(self.state.sums))
         self.reporter.clear()
         for number, handler in self.previous.items():
             signal.signal(number, handler)
@@ -101,6 +109,7 @@ class Watch:
         while not self.ended.wait(LOOK_SECONDS):
             if self._see():
                 self.reporter.tell(self.state.sums)
+                self.metrics.update(self.state, self.reporter.pace(self.state.sums))
                 if self.executor and not (self.reason or self.lost):
                     self._judge()
             if self.signal is not None and self.stopping is None:

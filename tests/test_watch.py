@@ -16,6 +16,7 @@ from pipeline.client import Client
 from pipeline.cluster import Placement
 from pipeline.config import Config, RunError
 from pipeline.coordinator import coordinating
+from pipeline.metrics import Metrics
 from pipeline.progress import Reporter
 from pipeline.watch import Watch
 
@@ -44,7 +45,11 @@ def watching(coordinator: Any, **options: Any) -> Watch:
     short = {"stall_timeout": 0.5, "fetch_timeout": 0.1, "decode_timeout": 0.1} | options
     config = Config(input="i", output="o", **short)
     placement = Placement("cpu", 2, 0, 1, 0, 1, 1, 1, 64)
-    return Watch(coordinator, config, placement, Reporter(9000, 0))
+    return Watch(coordinator, config, placement, Reporter(9000, 0), uncounted())
+
+
+def uncounted() -> Metrics:
+    return Metrics("a-run", 1, lambda progress: None)
 
 
 def wait_for(happened: Callable[[], object]) -> None:
@@ -113,7 +118,8 @@ def test_too_many_errors(coordinator: Any) -> None:
 def test_a_retry_of_failures_may_fail_again(coordinator: Any) -> None:
     options: dict[str, Any] = {"input": "/o/detections/status=error", "output": "/o"}
     config = Config(**options, stall_timeout=700)
-    seen = Watch(coordinator, config, Placement("cpu", 1, 0, 1, 0, 1, 1, 1, 64), Reporter(1, 0))
+    placement = Placement("cpu", 1, 0, 1, 0, 1, 1, 1, 64)
+    seen = Watch(coordinator, config, placement, Reporter(1, 0), uncounted())
     seen.state.sums.update(images=2000, errors=2000)
     assert not seen._too_many_errors()
 

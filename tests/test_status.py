@@ -1,0 +1,89 @@
+"""What an output says of its run: while it goes on, after it was killed, and at its end."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import status
+from pipeline import Config, run
+from tests import tiles
+from tests.engines import PixelEngine
+from tests.outputs import files
+from tests.test_exactly_once import kill_tree, start
+
+IMAGES = 1200
+
+
+def told(capsys: pytest.CaptureFixture[str], output: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert status.main([output, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_run_and_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = tiles.write(tmp_path / "images", range(IMAGES))
+    output = str(tmp_path / "out")
+    process = start(images, output)
+    try:
+        deadline = time.monotonic() + 120
+        while len(list((tmp_path / "out").rglob("part-*.parquet"))) < 3:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        running = told(capsys, output)
+    finally:
+        kill_tree(process)
+    assert running["status"] == "running" and running["holder"]["pid"] == process.pid
+    assert 0 < running["written"] < running["images"] == IMAGES
+    assert running["progress"]["images"] > 0 and running["progress"]["images_per_second"] > 0
+
+    stopped = told(capsys, output)
+    assert stopped["status"] == "stopped" and stopped["progress"] is None
+    assert running["written"] <= stopped["written"] < IMAGES
+    assert stopped["slices"] == [
+        {"slice": 0, "stage": "begun", "images": IMAGES, "written": stopped["written"]}
+    ]
+    assert status.main([output]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{output} is stopped\nattempt     1, since 20")
+    assert "was killed" in said and "go on       with the command that began it" in said
+    before = files(output)
+    told(capsys, output)
+    assert files(output) == before
+
+
+def test_a_complete_output(
+    cluster: None, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "broken.jpg").write_bytes(b"<html>")
+    output = str(tmp_path / "out")
+    run(Config(input=str(folder), output=output, weights="random:0"), PixelEngine)
+    found = told(capsys, output)
+    assert (found["status"], found["images"], found["written"]) == ("complete", 9, 9)
+    assert found["errors"] == {"not_an_image": 1} and found["slices"][0]["stage"] == "sealed"
+    assert status.main([output]) == 0
+    said = capsys.readouterr().out
+    assert "errors      1 (not_an_image 1)" in said and "held by" not in said
+
+
+def test_a_listing_that_was_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = {"identity": {}, "retry_from": 0, "attempts": [{"started": "now"}]}
+    (tmp_path / "_run").mkdir()
+    (tmp_path / "_run" / "run.json").write_text(json.dumps(content))
+    assert status.main([str(tmp_path)]) == 0
+    assert "images      not yet listed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"identity": 1}'])
+def test_no_output(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None) -> None:
+    if content:
+        (tmp_path / "_run").mkdir()
+        (tmp_path / "_run" / "run.json").write_text(content)
+    assert status.main([str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("jobs.status: ") and str(tmp_path) in said and said.count("\n") == 1
