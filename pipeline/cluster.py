@@ -24,7 +24,7 @@ RESERVED_CPUS = FETCH_CPUS + WRITE_CPUS
 REPLICA_CPUS = 4
 # Heap of a replica with micro-batches of large photographs, which Ray counts only if it is told.
 # Less where no node has so much.
-REPLICA_MEMORY = 3 * 2**30
+REPLICA_MEMORY = 4 * 2**30
 GPU_REPLICAS_PER_FETCHER = 4
 CPU_REPLICAS_PER_FETCHER = 32
 

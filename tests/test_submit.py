@@ -58,10 +58,10 @@ class Head:
 
     def submit(self, *command: str, token: bool = True) -> subprocess.CompletedProcess[str]:
         """As a user does, in the project's folder; waits for the end of the job."""
-        line = [str(BIN / "ray"), "job", "submit", "--address", self.url, "--working-dir", ".", "--"]
+        line = [str(BIN / "ray"), "job", "submit", "--address", self.url, "--working-dir", "."]
         environment = self.environment | ({} if token else {"RAY_AUTH_TOKEN": "wrong" * 8})
         return subprocess.run(
-            [*line, *command], cwd=ROOT, env=environment, text=True, timeout=240,
+            [*line, "--", *command], cwd=ROOT, env=environment, text=True, timeout=240,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
