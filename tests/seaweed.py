@@ -19,6 +19,9 @@ import botocore.exceptions
 KEY, SECRET = "testkey", "testsecret"
 # a user without any right here
 NO_KEY, NO_SECRET = "nokey", "nosecret"
+# one who may read the first of these buckets, and read and write the second
+NARROW_KEY, NARROW_SECRET = "narrowkey", "narrowsecret"
+NARROW = ("narrow-input", "narrow-output")
 
 
 @contextlib.contextmanager
@@ -30,6 +33,15 @@ def serve(folder: Path) -> Iterator[Any]:
     """
     identities = [
         _identity("all", KEY, SECRET, ["Admin", "Read", "Write", "List", "Tagging"]),
+        _identity(
+            "narrow",
+            NARROW_KEY,
+            NARROW_SECRET,
+            [
+                *(f"{action}:{NARROW[0]}" for action in ("List", "Read")),
+                *(f"{action}:{NARROW[1]}" for action in ("List", "Read", "Write")),
+            ],
+        ),
         _identity("none", NO_KEY, NO_SECRET, ["Read:elsewhere"]),
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))

@@ -1,0 +1,97 @@
+"""What is shipped for clusters: configurations that Ray takes, pinned packages, narrow rights."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import s3fs
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.runtime_env import RuntimeEnv
+
+from tests import seaweed, tiles
+from tests.test_exactly_once import start
+
+ROOT = Path(__file__).parent.parent
+# Ray is what runs there already
+NOT_INSTALLED = {"ray"}
+
+
+def content(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    """Package -> version, of lines such as `torch==2.15.0`."""
+    found = dict(line.split("==") for line in lines)
+    return {name.lower(): version for name, version in found.items()}
+
+
+def constraints() -> dict[str, str]:
+    text = (ROOT / "constraints.txt").read_text()
+    return pins([line for line in text.splitlines() if "==" in line])
+
+
+def dependencies() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = (re.match(r"[\w-]+", line) for line in project["dependencies"])
+    return {name[0].lower() for name in names if name} - NOT_INSTALLED
+
+
+def test_ray_up_takes_the_cluster() -> None:
+    config = prepare_config(content("cluster.yaml"))
+    validate_config(config)
+    types = dict(config["available_node_types"])
+    assert types.pop("head")["resources"] == {"CPU": 0}
+    by_priority = sorted(types.values(), key=lambda kind: -kind["priority"])
+    markets = ["InstanceMarketOptions" in kind["node_config"] for kind in by_priority]
+    assert markets == [True, True, False]
+    assert len({kind["node_config"]["InstanceType"] for kind in by_priority[:2]}) == 2
+    assert all(kind["node_config"]["IamInstanceProfile"] for kind in types.values())
+    constrained = constraints()
+    assert f":{constrained['ray']}-py311" in config["docker"]["image"]
+
+
+def test_what_a_user_fills_in_stands_at_the_top() -> None:
+    lines = (ROOT / "cluster.yaml").read_text().splitlines()
+    marked = [number for number, line in enumerate(lines) if "FILL IN" in line]
+    end = lines.index("cluster_name: prelabel")
+    assert len(marked) == len(content("cluster.yaml")["metadata"]) and max(marked) < end
+
+
+def test_the_cluster_installs_what_is_tested() -> None:
+    (command,) = content("cluster.yaml")["setup_commands"]
+    installed = pins(command.removeprefix("pip install ").split())
+    assert installed.keys() == dependencies()
+    assert installed.items() <= constraints().items()
+
+
+@pytest.mark.parametrize("name", ["runtime_env.yaml", "runtime_env-cpu.yaml"])
+def test_runtime_environments_install_what_is_tested(name: str) -> None:
+    environment = RuntimeEnv(**content(name))
+    installed = pins([line.replace("+cpu", "") for line in environment["pip"]["packages"]])
+    assert installed.keys() == dependencies()
+    assert installed.items() <= constraints().items()
+
+
+def test_rights_to_read_the_input_and_write_the_output_are_enough(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of deploy/iam-policy.json, for the driver and all processes of its cluster."""
+    for bucket in seaweed.NARROW:
+        s3.create_bucket(Bucket=bucket)
+    source, target = seaweed.NARROW
+    images, output = tiles.upload(s3, source, range(20)), f"s3://{target}/labels"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed.NARROW_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed.NARROW_SECRET)
+    process = start(images, output)
+    said = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    with pytest.raises(PermissionError):
+        s3fs.S3FileSystem(skip_instance_cache=True).pipe_file(f"{source}/images/new.png", b"no")
+    monkeypatch.undo()
+    tiles.check_complete(output, 20)
