@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobs import cli
 from pipeline.config import Config, UsageError, from_yaml
@@ -17,7 +17,7 @@ MODEL_FLAGS = ("min_size", "box_score_thresh", "box_detections_per_img")
 
 
 def parser() -> cli.Parser:
-    """The flags. None has a default here: those stand in `pipeline.Config`."""
+    """The flags of the command."""
     parser = cli.Parser(
         "python -m jobs.detect",
         __doc__,
@@ -25,10 +25,23 @@ def parser() -> cli.Parser:
         "3 complete with more errors than --max-error-rate. S3 endpoint, region and credentials "
         "come from the usual AWS environment and profile.",
     )
+    add_flags(parser)
+    parser.add_argument("--dry-run", action="store_true", help="show what would run, and stop")
+    return parser
+
+
+def add_flags(parser: cli.Parser, output: bool = True) -> None:
+    """Those that say what a run does. None has a default here: they stand in `pipeline.Config`.
+
+    Args:
+        parser: receives them.
+        output: whether `--output` is one of them.
+    """
     add = parser.add_argument
     add("--input", metavar="URL", help="folder, prefix, glob, image, or table of URIs (Parquet, "
         "CSV, JSONL, text); path, s3:// or any fsspec URL")  # fmt: skip
-    add("--output", metavar="URL", help="folder or prefix for detections/ and _run/")
+    if output:
+        add("--output", metavar="URL", help="folder or prefix for detections/ and _run/")
     add("--config", metavar="FILE", help="YAML with any field of pipeline.Config; flags win")
     add("--weights", metavar="W", help="DEFAULT, COCO_V1, path or URL of a .pth/.pt/.safetensors "
         f"file, or random:SEED (default {Config.weights})")  # fmt: skip
@@ -62,8 +75,6 @@ def parser() -> cli.Parser:
         f"has moved for so many seconds (default {Config.stall_timeout:g})")  # fmt: skip
     add("--grace", type=float, metavar="S", help="seconds to finish what is in flight after "
         f"Ctrl-C or SIGTERM (default {Config.grace:g})")  # fmt: skip
-    add("--dry-run", action="store_true", help="show what would run, and stop")
-    return parser
 
 
 def parse(arguments: list[str]) -> tuple[Config, bool]:
@@ -74,6 +85,15 @@ def parse(arguments: list[str]) -> tuple[Config, bool]:
     """
     given = parser().given(arguments)
     dry_run = given.pop("dry_run", False)
+    return configured(given), dry_run
+
+
+def configured(given: dict[str, Any]) -> Config:
+    """The configuration of the flags that were given.
+
+    Raises:
+        UsageError: what no run could be.
+    """
     values = from_yaml(given.pop("config")) if "config" in given else {}
     model = values.get("model") or {}
     if not isinstance(model, dict):
@@ -83,7 +103,7 @@ def parse(arguments: list[str]) -> tuple[Config, bool]:
     for name in ("input", "output"):
         if name not in values:
             raise UsageError(f"--{name} is missing; see --help")
-    return Config(**values), dry_run
+    return Config(**values)
 
 
 def show(summary: Summary) -> None:

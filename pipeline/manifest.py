@@ -65,21 +65,34 @@ def load(fs: AbstractFileSystem, folder: str, fingerprint: str) -> Manifest | No
     return found if found and found.fingerprint == fingerprint else None
 
 
-def write(config: Config, fs: AbstractFileSystem, folder: str, fingerprint: str) -> Manifest:
+def write(
+    config: Config,
+    fs: AbstractFileSystem,
+    folder: str,
+    fingerprint: str,
+    source: Source | None = None,
+) -> Manifest:
     """List the input into the manifest's parts; what an interrupted listing left is replaced.
+
+    Args:
+        config: the run's.
+        fs: file system of the output.
+        folder: the path of `_run/` there.
+        fingerprint: of the run.
+        source: in the place of all that the input holds.
 
     Raises:
         UsageError: the input cannot be read, or holds no image.
     """
-    source = open_source(config)
+    source = source or open_source(config)
     counted = Counted()
     number = -1
-    for number, part in enumerate(_parts(_unique(source, config.limit, counted))):
+    for number, part in enumerate(_parts(unique(source, config.limit, counted))):
         buffer = io.BytesIO()
         pq.write_table(part, buffer, compression="zstd")
         objects.put(fs, part_path(folder, number), buffer.getvalue())
         counted.add(part)
-    _check_not_empty(config, source, counted)
+    check_not_empty(config, source, counted)
     for name in objects.names(fs, f"{folder}/manifest"):  # of a listing that found more
         if name > part_path("", number).rpartition("/")[2]:
             objects.delete(fs, f"{folder}/manifest/{name}")
@@ -93,9 +106,9 @@ def count(config: Config) -> Manifest:
     """What `write` would find, without writing anything."""
     source = open_source(config)
     counted = Counted()
-    for table in _unique(source, config.limit, counted):
+    for table in unique(source, config.limit, counted):
         counted.add(table)
-    _check_not_empty(config, source, counted)
+    check_not_empty(config, source, counted)
     return Manifest(counted.rows, counted.duplicates, [], known_bytes=counted.known_bytes)
 
 
@@ -157,7 +170,7 @@ class Counted:
         self.known_bytes += pc.sum(rows["size_bytes"]).as_py() or 0
 
 
-def _check_not_empty(config: Config, source: Source, counted: Counted) -> None:
+def check_not_empty(config: Config, source: Source, counted: Counted) -> None:
     if not counted.rows:
         where, wanted = storage.public(config.input), ", ".join(config.extensions)
         if source.is_table:
@@ -180,7 +193,7 @@ def _parts(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def _unique(source: Source, limit: int | None, counted: Counted) -> Iterator[pa.Table]:
+def unique(source: Source, limit: int | None, counted: Counted) -> Iterator[pa.Table]:
     """The source's rows without repeated URIs, at most `limit` of them."""
     repeats = _repeats(source) if source.may_repeat else np.empty(0, np.int64)
     first = kept = 0

@@ -21,7 +21,7 @@ SUMS = {
     "detections": "Boxes that were found",
     "reads": "Attempts at reading an image",
     "bytes_read": "Bytes of encoded images",
-    "forwards": "Micro-batches that went through the network",
+    "forwards": "Micro-batches that went through the network, but for the first of each replica",
     "written": "Rows in files of the output",
 }
 STAGES = ("fetch", "decode", "queue", "forward", "write")

@@ -134,6 +134,8 @@ def end(record: Record, sums: dict[str, float], seconds: float) -> None:
         "ended": _now(),
         "images": int(sums["processed"]),
         "bytes_read": int(sums.get("bytes_read", 0)),
+        "forwarded": int(sums.get("forwarded", 0)),
+        "micro_batches": int(sums.get("forwards", 0)),
         "seconds": {
             "wall": round(seconds, 3),
             **{
