@@ -25,9 +25,9 @@ from tests import outputs, tiles
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-IMAGES = 200
+IMAGES = 80
 CONFIG = """\
-rows_per_file: 8
+rows_per_file: 4
 weights: random:0
 model: {min_size: 64, max_size: 64, rpn_post_nms_top_n_test: 20}
 """
@@ -150,8 +150,6 @@ def test_a_job_that_is_stopped_and_submitted_again(
     assert verify.main([str(output)]) == 0
     found = outputs.rows(str(output))
     assert [row["image_id"] for row in found] == list(range(IMAGES))
-    again = head.submit(*command)
-    assert again.returncode == 0 and "is complete already" in again.stdout
 
 
 def test_exit_codes_become_states(head: Head, command: list[str]) -> None:
