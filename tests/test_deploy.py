@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
 
+from jobs import detect
+from pipeline import metrics
 from tests import seaweed, tiles
 from tests.test_exactly_once import start
 
@@ -95,3 +102,38 @@ def test_rights_to_read_the_input_and_write_the_output_are_enough(
         s3fs.S3FileSystem(skip_instance_cache=True).pipe_file(f"{source}/images/new.png", b"no")
     monkeypatch.undo()
     tiles.check_complete(output, 20)
+
+
+def test_the_dashboard_shows_metrics_that_there_are() -> None:
+    dashboard = json.loads((ROOT / "deploy" / "grafana.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    shown = set(re.findall(r"ray_prelabel_(\w+)", " ".join(queries)))
+    counters = {f"{name}_total" for name in (*metrics.SUMS, "errors", "stage_seconds")}
+    assert counters <= shown and shown - counters <= metrics.GAUGES.keys()
+
+
+def test_the_image_holds_what_is_tested_and_the_job_runs_it() -> None:
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    assert f"ARG RAY={constraints()['ray']}-py311-gpu" in dockerfile
+    job = content("deploy/rayjob.yaml")
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["rayVersion"] == constraints()["ray"]
+    assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+    program, *arguments = job["spec"]["entrypoint"].split("python -m jobs.detect")
+    assert not program and detect.parse(arguments[0].split())[0].output == "s3://bucket/labels"
+
+
+def test_what_the_image_installs_is_complete(tmp_path: Path) -> None:
+    """Files that are no code travel only if pyproject.toml names them."""
+    source = tmp_path / "source"
+    for name in ("pipeline", "jobs"):
+        shutil.copytree(ROOT / name, source / name)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+    command = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, source]
+    subprocess.run([sys.executable, *map(str, command)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    files = {str(path.relative_to(source)) for name in ("pipeline", "jobs")
+             for path in (source / name).rglob("*") if path.is_file()}  # fmt: skip
+    assert {name for name in files if "__pycache__" not in name} <= packed
