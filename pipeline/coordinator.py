@@ -130,6 +130,10 @@ class Coordinator:
         """Have no stage begin anything more."""
         self.stopping = True
 
+    def resume(self) -> None:
+        """The next execution may begin what the last one was told to leave."""
+        self.stopping = False
+
     def get(self) -> State:
         self.state.held = {stage: len(ledger.held) for stage, ledger in self.ledgers.items()}
         return self.state

@@ -151,7 +151,7 @@ class Attempt:
             for index in pending:
                 finished = first.pop() if first else self._finished(index)
                 processed += finished.missing
-                self._process(chain, finished, watch)
+                chain = self._process(chain, finished, watch)
                 lease.check()
                 self._seal(finished)
         return {**watch.state.sums, "processed": processed}
@@ -215,8 +215,12 @@ class Attempt:
         finished.load()
         return finished
 
-    def _process(self, chain: Chain, finished: Finished, watch: Watch) -> None:
-        """Execute the chain for what is missing, again if Ray lost a part of it."""
+    def _process(self, chain: Chain, finished: Finished, watch: Watch) -> Chain:
+        """Execute the chain for what is missing, again if Ray lost a part of it.
+
+        Returns:
+            The chain as it was last, placed on the cluster as it is now.
+        """
         while finished.missing:
             before = finished.missing
             broken: Exception | None = None
@@ -229,14 +233,17 @@ class Attempt:
             except ray.exceptions.RayError as error:
                 broken = error
             watch.check()
-            if watch.lost or (broken and finished.missing < before):
-                log.warning("parts of the cluster are gone; going on with what there is")
+            if watch.lost or watch.grown or (broken and finished.missing < before):
                 placement = cluster.place(self.config)
+                log.info("the cluster has %s; going on with %d replicas",
+                         "grown" if watch.grown else "lost parts", placement.replicas)  # fmt: skip
+                watch.placed(placement)
                 chain = dataclasses.replace(chain, placement=placement)
             elif broken:
                 raise broken
             elif finished.missing == before:
                 raise RunError(f"{before:,} images came to no end; nothing was written for them")
+        return chain
 
     def _seal(self, finished: Finished) -> None:
         """Make sure that the slice's files hold each id once, and note its counts."""

@@ -13,8 +13,9 @@ from typing import Any
 
 import ray
 
+from pipeline import cluster
 from pipeline.cluster import Placement
-from pipeline.config import Config, RunError
+from pipeline.config import Config, RunError, UsageError
 from pipeline.coordinator import State
 from pipeline.metrics import Metrics
 from pipeline.progress import Reporter
@@ -26,6 +27,9 @@ ANSWER_SECONDS = 10.0
 JUDGED_IMAGES = 1000
 # without any movement, until actors of dead nodes are given up
 LOST_SECONDS = 30.0
+# between looks for room on the cluster; and what using it must save, since all replicas start anew
+ROOM_SECONDS = 15.0
+SAVED_SECONDS = 60.0
 
 
 class Watch:
@@ -35,6 +39,7 @@ class Watch:
         state: of the run, as last seen.
         reason: why the run must end, in one line; None while it may go on.
         lost: the last execution was given up, for nodes are gone that its actors need.
+        grown: the last execution was ended, for the cluster has room for more replicas.
     """
 
     def __init__(
@@ -52,9 +57,10 @@ class Watch:
         self.metrics = metrics
         self.state = State()
         self.reason: str | None = None
-        self.lost = False
+        self.lost = self.grown = False
         self.executor: Any = None
-        self.moved = time.monotonic()
+        self.moved = self.looked = time.monotonic()
+        self.room = 0
         self.signal: int | None = None
         self.previous: dict[int, Any] = {}
         self.stopping: float | None = None
@@ -86,13 +92,21 @@ class Watch:
     @contextlib.contextmanager
     def over(self, executor: Any) -> Iterator[None]:
         """Watch an execution; it comes to an early end if it should not go on."""
-        self.lost = False
+        self.lost = self.grown = False
         self.moved = time.monotonic()
         self.executor = executor
         try:
             yield
         finally:
             self.executor = None
+
+    def placed(self, placement: Placement) -> None:
+        """The next execution has this placement."""
+        self.placement = placement
+        self.room = 0
+        if self.grown:
+            ray.get(self.coordinator.resume.remote())
+            self.stopping = None
 
     def check(self) -> None:
         """
@@ -110,7 +124,7 @@ class Watch:
             if self._see():
                 self.reporter.tell(self.state.sums)
                 self.metrics.update(self.state, self.reporter.pace(self.state.sums))
-                if self.executor and not (self.reason or self.lost):
+                if self.executor and not (self.reason or self.lost or self.grown):
                     self._judge()
             if self.signal is not None and self.stopping is None:
                 self.reporter.clear()
@@ -141,12 +155,33 @@ class Watch:
         elif quiet > LOST_SECONDS and _gone(self.state.nodes.values()):
             self.lost = True
             self._abandon()
+        elif self._has_room():
+            self.grown = True
+            self._stop()
         elif quiet > self.config.stall_timeout:
             self.reason = (
                 f"nothing has moved for {self.config.stall_timeout:g} s (stall_timeout): "
                 + self._standing()
             )
             self._abandon()
+
+    def _has_room(self) -> bool:
+        """Whether there is, and was when last looked for, room for so many more replicas that
+        starting all of them anew is worth it."""
+        if time.monotonic() - self.looked < ROOM_SECONDS or not self.state.ready["detect"]:
+            return False
+        self.looked = time.monotonic()
+        before = self.room
+        try:
+            self.room = cluster.place(self.config).replicas
+        except UsageError:  # a node has just gone
+            self.room = 0
+        left = self.reporter.pace(self.state.sums).seconds_left
+        lasting = min(before, self.room)
+        if left is None or lasting <= self.placement.replicas:
+            return False
+        saved = left * (1 - self.placement.replicas / lasting)
+        return saved > SAVED_SECONDS
 
     def _stop(self) -> None:
         self.stopping = time.monotonic()

@@ -173,6 +173,32 @@ def test_a_node_is_gone_for_good(
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
+def test_a_node_comes(proxy: Proxy, s3: Any, bucket: str, tmp_path: Path, engine_log: Path) -> None:
+    """A run takes it, once that is worth a new start; nothing is done twice for it."""
+    count = 10 * IMAGES
+    images = tiles.write(tmp_path / "images", range(count))
+    nodes = Nodes(1)
+    try:
+        output, began = f"s3://{bucket}/out", time.monotonic()
+        driver = Driver(nodes, images, output, tmp_path / "log")
+        driver.wait_until_at_work(output)
+        nodes.add()
+        assert driver.end() == 0, driver.said()
+        tiles.check_complete(output, count)
+        by_node = Counter(node for _, node, _ in seen(engine_log))
+        print(f"\n{count} images in {time.monotonic() - began:.0f} s, by node "
+              f"{sorted(by_node.values())}; {count * 0.05:.0f} s of forward")  # fmt: skip
+        assert len(by_node) == 2 and by_node.total() == count
+        assert (
+            "the cluster has grown; going on with 2 replicas"
+            in tmp_path.joinpath("log").read_text()
+        )
+    finally:
+        nodes.shutdown()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_a_node_drains(
     proxy: Proxy, s3: Any, bucket: str, tmp_path: Path, engine_log: Path
 ) -> None:

@@ -151,6 +151,33 @@ def test_a_signal_lets_what_is_in_flight_finish(coordinator: Any) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("replicas,images", [(2, 100), (4, 8999), (4, 100)])
+def test_a_cluster_that_grows(
+    coordinator: Any, monkeypatch: pytest.MonkeyPatch, replicas: int, images: int
+) -> None:
+    """The execution ends by itself, if more replicas would save more than their start takes."""
+    monkeypatch.setattr(watch, "ROOM_SECONDS", 0.1)
+    place = Placement("cpu", replicas, 0, 1, 0, 1, 1, 1, 64)
+    monkeypatch.setattr(watch.cluster, "place", lambda config: place)
+    ray.get(coordinator.ready.remote("detect", "actor"))
+    client = Client(coordinator, "detect")
+    client.add(images=images)
+    client.flush()
+    with watching(coordinator, stall_timeout=100, grace=100) as seen:
+        seen.reporter.started -= 10
+        with seen.over(Executor()):
+            if (replicas, images) == (4, 100):
+                wait_for(lambda: client.begin([1]) is None)
+                assert seen.grown
+                seen.check()
+            else:
+                time.sleep(1)
+                assert not seen.grown
+        if seen.grown:
+            seen.placed(place)
+            assert client.begin([1]) is not None and seen.stopping is None
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_nodes_that_are_gone(coordinator: Any, monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
     monkeypatch.setattr(watch, "LOST_SECONDS", 0.2)
