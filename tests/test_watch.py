@@ -36,6 +36,14 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT does what it does in a terminal; a shell that starts this with `&` has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def coordinator(cluster: None) -> Iterator[Any]:
     with coordinating() as actor:
         yield actor
@@ -134,6 +142,7 @@ def test_what_a_process_says_ends_the_run(coordinator: Any) -> None:
             seen.check()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_signal_lets_what_is_in_flight_finish(coordinator: Any) -> None:
     executor, client = Executor(), Client(coordinator, "fetch")
     started = time.monotonic()
