@@ -49,7 +49,9 @@ def no_rights(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def cluster(s3: Any) -> Iterator[None]:
     """One Ray cluster for all tests that run in this process; its workers reach the S3 server."""
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    # Ray ends idle processes beyond one a CPU, and each write task would start another
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+             _system_config={"num_workers_soft_limit": 8})  # fmt: skip
     yield
     ray.shutdown()
 
