@@ -26,6 +26,8 @@ def parser() -> cli.Parser:
         "come from the usual AWS environment and profile.",
     )
     add_flags(parser)
+    parser.add_argument("--refresh", action="store_true", help="list the input of an earlier run "
+                        "again, and process what is new or has changed, too")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show what would run, and stop")
     return parser
 
@@ -77,15 +79,15 @@ def add_flags(parser: cli.Parser, output: bool = True) -> None:
         f"Ctrl-C or SIGTERM (default {Config.grace:g})")  # fmt: skip
 
 
-def parse(arguments: list[str]) -> tuple[Config, bool]:
-    """The configuration (flag before YAML before default), and whether it is a dry run.
+def parse(arguments: list[str]) -> tuple[Config, dict[str, bool]]:
+    """The configuration (flag before YAML before default), and how `run` is to be called.
 
     Raises:
         UsageError: what no run could be.
     """
     given = parser().given(arguments)
-    dry_run = given.pop("dry_run", False)
-    return configured(given), dry_run
+    how = {name: given.pop(name, False) for name in ("dry_run", "refresh")}
+    return configured(given), how
 
 
 def configured(given: dict[str, Any]) -> Config:
@@ -133,10 +135,10 @@ def show(summary: Summary) -> None:
 
 def job(arguments: list[str]) -> int:
     """Run it; returns the exit code."""
-    config, dry_run = parse(arguments)
+    config, how = parse(arguments)
     from pipeline.runner import run
 
-    summary = run(config, dry_run=dry_run)
+    summary = run(config, dry_run=how["dry_run"], refresh=how["refresh"])
     if summary:
         show(summary)
     return summary.exit_code if summary else 0

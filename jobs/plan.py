@@ -61,6 +61,9 @@ def job(arguments: list[str]) -> int:
         weights = model.resolve(config)
         cluster.connect()
         placement = cluster.place(config)
+        if placement.waiting:  # what is not there cannot be tried
+            config = dataclasses.replace(config, replicas=placement.replicas - placement.waiting)
+            placement = cluster.place(config)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if len(nodes) > 1 and chosen is None:
             raise UsageError("give --scratch, a prefix that all nodes of the cluster can reach")

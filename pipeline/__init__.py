@@ -1,8 +1,14 @@
 """Boxes for every image in a bucket: `run(Config(input=..., output=...))`."""
 
+import os
 from typing import Any
 
 from pipeline.config import Config, RunError, UsageError
+
+# The replicas that wait for a GPU are what an autoscaler is asked for. What Ray Data asks for, too,
+# would hold the nodes of replicas that are done. It looks here when it is imported.
+for _resource in ("CPU", "GPU", "MEMORY", "OBJECT_STORE_MEMORY"):
+    os.environ.setdefault(f"RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_{_resource}_UTIL_THRESHOLD", "1e9")
 
 __all__ = ["Config", "RunError", "Summary", "UsageError", "run"]
 

@@ -6,13 +6,15 @@ import logging
 import math
 import signal
 import threading
+import time
 from dataclasses import dataclass
 
 import ray
 from ray._private.log import PlainRayHandler
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from pipeline import storage
-from pipeline.config import Config, UsageError
+from pipeline.config import Config, RunError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,9 @@ REPLICA_CPUS = 4
 REPLICA_MEMORY = 4 * 2**30
 GPU_REPLICAS_PER_FETCHER = 4
 CPU_REPLICAS_PER_FETCHER = 32
+# for the first GPU: the machine, its image, the packages
+GPU_SECONDS = 1800.0
+LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Placement:
         fetchers: number of fetch actors.
         micro_batch: images in one forward.
         rows_per_file: rows that wait for one file.
+        waiting: replicas for which the cluster has no GPU yet.
     """
 
     device: str
@@ -54,6 +60,7 @@ class Placement:
     fetchers: int
     micro_batch: int
     rows_per_file: int
+    waiting: int = 0
 
 
 def connect() -> None:
@@ -72,17 +79,59 @@ def connect() -> None:
             handler.setLevel(logging.CRITICAL)
 
 
+def await_gpu(config: Config) -> None:
+    """Have an autoscaler bring the GPUs of a run whose cluster has none, until the first is there.
+
+    Does nothing unless the run wants a given number of replicas on GPUs. What is asked for is gone
+    with this process, whatever ends it.
+
+    Raises:
+        RunError: none has come.
+    """
+    if config.device != "cuda" or not config.replicas or _gpus(_alive()):
+        return
+    log.info("the cluster has no GPU; waiting for an autoscaler to bring the first of %d",
+             math.ceil(config.replicas * config.gpus_per_replica))  # fmt: skip
+    share = {"GPU": config.gpus_per_replica}
+    asked = [placement_group([share]) for _ in range(config.replicas)]
+    deadline = time.monotonic() + GPU_SECONDS
+    try:
+        while not _gpus(_alive()):
+            if time.monotonic() > deadline:
+                raise RunError(
+                    f"no GPU has come to the cluster in {GPU_SECONDS / 60:.0f} minutes; `ray "
+                    "status` on its head says what its autoscaler does"
+                )
+            time.sleep(LOOK_SECONDS)
+    finally:
+        for group in asked:
+            remove_placement_group(group)
+
+
+def _alive() -> list[dict[str, float]]:
+    """The resources of each node."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _gpus(nodes: list[dict[str, float]]) -> float:
+    return sum(node.get("GPU", 0) for node in nodes)
+
+
 def place(config: Config) -> Placement:
     """The placement of a run on the connected cluster.
+
+    Replicas on GPUs are as many as the run wants, also where there are fewer GPUs: those that find
+    no room wait for it, which is what an autoscaler goes by, and start as GPUs come.
 
     Raises:
         UsageError: no GPU where one is wanted, or no room for a single replica.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = sum(node.get("GPU", 0) for node in nodes)
+    nodes = _alive()
+    gpus = _gpus(nodes)
     device = config.device if config.device != "auto" else ("cuda" if gpus else "cpu")
     if device == "cuda" and not gpus:
-        raise UsageError("the cluster has no GPU; pass --device cpu to run without")
+        raise UsageError("the cluster has no GPU; pass --device cpu to run without, or --device "
+                         "cuda and --replicas to have an autoscaler bring some")  # fmt: skip
     share = config.gpus_per_replica if device == "cuda" else 0.0
     cpus = config.cpus_per_replica or _default_cpus(nodes, share)
     hosts = [node for node in nodes if node.get("GPU", 0) >= share]
@@ -93,9 +142,11 @@ def place(config: Config) -> Placement:
         raise UsageError(_too_small(nodes, cpus, share))
     replicas = min(config.replicas or fit, fit)
     if config.replicas and config.replicas > fit:
-        log.warning("the cluster has room for %d of %d replicas", fit, config.replicas)
+        # only GPUs keep a waiting replica from the CPUs that fetching and writing need
+        waits = share and fit == sum(int(node.get("GPU", 0) / share + 1e-6) for node in nodes)
+        replicas = config.replicas if waits else fit
     per_fetcher = GPU_REPLICAS_PER_FETCHER if share else CPU_REPLICAS_PER_FETCHER
-    room = sum(node.get("CPU", 0) for node in nodes) - replicas * cpus - WRITE_CPUS
+    room = sum(node.get("CPU", 0) for node in nodes) - min(replicas, fit) * cpus - WRITE_CPUS
     return Placement(
         device=device,
         replicas=replicas,
@@ -106,6 +157,7 @@ def place(config: Config) -> Placement:
         fetchers=max(1, min(math.ceil(replicas / per_fetcher), int(room / FETCH_CPUS))),
         micro_batch=config.micro_batch or (8 if share else 1),
         rows_per_file=config.rows_per_file or (4096 if share else 64),
+        waiting=max(0, replicas - fit),
     )
 
 

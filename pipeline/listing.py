@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -12,11 +13,14 @@ from fsspec.utils import glob_translate
 
 from pipeline import objects, storage
 
-Entry = tuple[str, int | None]
+# path, bytes, what differs where the content does
+Entry = tuple[str, int | None, int | None]
+# where file systems say that
+VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime")
 
 
 def list_files(fs: AbstractFileSystem, path: str, extensions: tuple[str, ...]) -> Iterator[Entry]:
-    """(path, size in bytes) of the files with one of the extensions, in the store's order.
+    """The files with one of the extensions, in the store's order.
 
     A path with `*`, `?` or `[` is a glob (`**` crosses folders), unless it exists as it stands.
     Names that begin with `_` or `.` are files like any other.
@@ -31,10 +35,10 @@ def list_files(fs: AbstractFileSystem, path: str, extensions: tuple[str, ...]) -
         entries = (entry for entry in _walk(fs, folder) if matches(entry[0]))
     else:
         entries = (entry for entry in _walk(fs, path))
-    for name, size in entries:
-        _, dot, extension = storage.public(name).rpartition("/")[2].rpartition(".")
+    for entry in entries:
+        _, dot, extension = storage.public(entry[0]).rpartition("/")[2].rpartition(".")
         if dot and extension.lower() in extensions:
-            yield name, size
+            yield entry
 
 
 def _walk(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
@@ -47,7 +51,7 @@ def _walk(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
 
 def _walk_local(path: str) -> Iterator[Entry]:
     if os.path.isfile(path):
-        yield path, os.path.getsize(path)
+        yield _local(path)
         return
     os.stat(path)  # os.walk passes over a folder that is not there
     seen = set()
@@ -61,9 +65,14 @@ def _walk_local(path: str) -> Iterator[Entry]:
         for name in sorted(files):
             file = f"{folder.rstrip('/')}/{name}"
             try:
-                yield file, os.stat(file).st_size
+                yield _local(file)
             except FileNotFoundError:  # a dangling link: reading it will say so in its row
-                yield file, None
+                yield file, None, None
+
+
+def _local(path: str) -> Entry:
+    status = os.stat(path)
+    return path, status.st_size, status.st_mtime_ns
 
 
 def _raise(error: OSError) -> None:
@@ -76,12 +85,12 @@ def _walk_s3(fs: Any, path: str) -> Iterator[Entry]:
     if key and not key.endswith("/"):
         for entry in _s3_page(fs, Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", ()):
             if entry["Key"] == key:
-                yield f"{bucket}/{key}", entry["Size"]
+                yield f"{bucket}/{key}", entry["Size"], _version(entry)
     request = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key else ""}
     while True:
         page = _s3_page(fs, **request)
         for entry in page.get("Contents", ()):
-            yield f"{bucket}/{entry['Key']}", entry["Size"]
+            yield f"{bucket}/{entry['Key']}", entry["Size"], _version(entry)
         if not page.get("IsTruncated"):
             return
         request["ContinuationToken"] = page["NextContinuationToken"]
@@ -95,8 +104,18 @@ def _s3_page(fs: Any, **request: Any) -> dict[str, Any]:
 def _walk_any(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
     # on the web everything is a file; the slash tells an index page
     if not path.endswith("/") and fs.isfile(path):
-        yield path, fs.info(path).get("size")
+        info = fs.info(path)
+        yield path, info.get("size"), _version(info)
         return
     for _, _, files in fs.walk(path, detail=True, on_error="raise"):
         for _, info in sorted(files.items()):
-            yield info["name"], info.get("size")
+            yield info["name"], info.get("size"), _version(info)
+
+
+def _version(info: dict[str, Any]) -> int | None:
+    """63 bits of a digest, which a manifest holds better than the text that stores give."""
+    for name in VERSIONS:
+        if info.get(name):
+            digest = hashlib.blake2b(str(info[name]).encode(), digest_size=8).digest()
+            return int.from_bytes(digest) >> 1
+    return None

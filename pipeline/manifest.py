@@ -11,8 +11,9 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +42,8 @@ class Manifest:
         columns: names of the carried columns.
         fingerprint: of the run that it belongs to.
         known_bytes: sum of the images' encoded sizes, of those that are known.
+        refreshed: when the input was listed again, and how many images were new, had changed, or
+            were gone.
     """
 
     rows: int
@@ -48,6 +51,7 @@ class Manifest:
     columns: list[str]
     fingerprint: str = ""
     known_bytes: int = 0
+    refreshed: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def slices(self) -> range:
@@ -86,20 +90,38 @@ def write(
     """
     source = source or open_source(config)
     counted = Counted()
-    number = -1
-    for number, part in enumerate(_parts(unique(source, config.limit, counted))):
-        buffer = io.BytesIO()
-        pq.write_table(part, buffer, compression="zstd")
-        objects.put(fs, part_path(folder, number), buffer.getvalue())
-        counted.add(part)
-    check_not_empty(config, source, counted)
-    for name in objects.names(fs, f"{folder}/manifest"):  # of a listing that found more
-        if name > part_path("", number).rpartition("/")[2]:
-            objects.delete(fs, f"{folder}/manifest/{name}")
+    written = write_parts(fs, folder, unique(source, config.limit, counted), 0)
+    check_not_empty(config, source, written)
     columns = [name for name in source.schema.names if name not in (*LISTED.names, *LOCATION)]
-    manifest = Manifest(counted.rows, counted.duplicates, columns, fingerprint, counted.known_bytes)
-    objects.put(fs, f"{folder}/manifest.json", json.dumps(asdict(manifest)).encode())
+    manifest = Manifest(written.rows, counted.duplicates, columns, fingerprint, written.known_bytes)
+    save(manifest, fs, folder)
     return manifest
+
+
+def write_parts(
+    fs: AbstractFileSystem, folder: str, tables: Iterator[pa.Table], number: int
+) -> Counted:
+    """Write rows, without their ids, as the parts from a number on; there are no others after."""
+    counted = Counted()
+    for part in _parts(tables):
+        write_part(fs, folder, number, part)
+        counted.add(part)
+        number += 1
+    for name in objects.names(fs, f"{folder}/manifest"):  # of a listing that found more
+        if name >= part_path("", number).rpartition("/")[2]:
+            objects.delete(fs, f"{folder}/manifest/{name}")
+    return counted
+
+
+def write_part(fs: AbstractFileSystem, folder: str, number: int, part: pa.Table) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(part, buffer, compression="zstd")
+    objects.put(fs, part_path(folder, number), buffer.getvalue())
+
+
+def save(manifest: Manifest, fs: AbstractFileSystem, folder: str) -> None:
+    """From now on there is this manifest."""
+    objects.put(fs, f"{folder}/manifest.json", json.dumps(asdict(manifest)).encode())
 
 
 def count(config: Config) -> Manifest:
@@ -214,6 +236,13 @@ def unique(source: Source, limit: int | None, counted: Counted) -> Iterator[pa.T
             return
 
 
+def digests(uris: pa.ChunkedArray) -> np.ndarray:
+    """[2, rows] uint64: 128-bit digests, by which URIs are told apart without being kept."""
+    texts = uris.to_pylist()
+    joined = b"".join(hashlib.blake2b(uri.encode(), digest_size=16).digest() for uri in texts)
+    return np.frombuffer(joined, "<u8").reshape(-1, 2).T
+
+
 def _repeats(source: Source) -> np.ndarray:
     """Sorted row numbers of every occurrence of a URI after its first.
 
@@ -225,13 +254,11 @@ def _repeats(source: Source) -> np.ndarray:
         files = [stack.enter_context(open(f"{folder}/{i}", "w+b")) for i in range(HASH_BUCKETS)]
         first = 0
         for table in source.read():
-            uris = table["image_uri"].to_pylist()
-            digests = b"".join(hashlib.blake2b(u.encode(), digest_size=16).digest() for u in uris)
-            records = np.empty(len(uris), record)
-            records["high"], records["low"] = np.frombuffer(digests, "<u8").reshape(-1, 2).T
-            records["row"] = np.arange(first, first + len(uris))
-            first += len(uris)
-            records = records[np.array([bool(uri) for uri in uris], bool)]
+            records = np.empty(table.num_rows, record)
+            records["high"], records["low"] = digests(table["image_uri"])
+            records["row"] = np.arange(first, first + table.num_rows)
+            first += table.num_rows
+            records = records[pc.not_equal(table["image_uri"], "").to_numpy()]
             bucket = records["high"] % HASH_BUCKETS
             for number in np.unique(bucket):
                 files[number].write(records[bucket == number].tobytes())

@@ -12,15 +12,15 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from fsspec import AbstractFileSystem
 
-from pipeline import cluster, manifest, model, objects, record, schema, storage
+from pipeline import cluster, manifest, model, objects, record, refreshing, schema, storage
 from pipeline.chain import Chain
 from pipeline.client import Client
 from pipeline.config import Config, RunError, UsageError, fingerprint
 from pipeline.coordinator import coordinating
 from pipeline.detector import EngineFactory
 from pipeline.engine import Engine
+from pipeline.layout import Output
 from pipeline.lease import Lease, LeaseLost
 from pipeline.metrics import Metrics
 from pipeline.progress import Reporter
@@ -33,28 +33,11 @@ log = logging.getLogger(__name__)
 RAYS_ADVICE = "Failed to apply UDF transform"
 
 
-@dataclass
-class Output:
-    """The places below an output URL."""
-
-    url: str
-    fs: AbstractFileSystem
-    root: str
-
-    @property
-    def run(self) -> str:
-        return f"{self.root}/_run"
-
-    @property
-    def success(self) -> str:
-        return f"{self.root}/_SUCCESS"
-
-    def slice_record(self, index: int) -> str:
-        return f"{self.run}/slices/{index:05d}.json"
-
-
 def run(
-    config: Config, make_engine: EngineFactory = Engine, dry_run: bool = False
+    config: Config,
+    make_engine: EngineFactory = Engine,
+    dry_run: bool = False,
+    refresh: bool = False,
 ) -> Summary | None:
     """Run, resume, or retry the failures of a detection run; nothing if it is complete.
 
@@ -62,6 +45,7 @@ def run(
         config: what to do.
         make_engine: builds the engine of each replica.
         dry_run: stop after the preview, nothing written; returns None.
+        refresh: list the input again first, and process what is new or has changed, too.
 
     Raises:
         UsageError: it cannot be done as asked.
@@ -71,16 +55,19 @@ def run(
     weights = model.resolve(config)
     output = Output(config.output, *storage.filesystem(config.output))
     known = _existing(output, config, weights)
-    if known and not known.retry_from and objects.get(output.fs, output.success) is not None:
-        if not config.retries_failures:
-            log.info("%s is complete already; nothing to do", config.output)
-            return summarize(known, config, 0, started)
-        if not (known.counts or {}).get("errors"):
-            log.info("no image of %s has failed; nothing to retry", config.output)
-            return summarize(known, config, 0, started)
-    elif config.retries_failures and not (known and known.retry_from):
-        raise UsageError(f"{config.output} is not complete; finish that run before a retry")
+    if not config.retries_failures and known and not refresh:  # one that was interrupted goes on
+        refresh = objects.get(output.fs, output.refreshing) is not None
+    if refresh:
+        refreshing.check(config)
+        if known:
+            _refresh(config, output, fingerprint(known.identity), dry_run)
+            if dry_run:
+                return None
+    if finished := _finished(config, output, known):
+        return summarize(finished, config, 0, started)
     cluster.connect()
+    if not dry_run:
+        cluster.await_gpu(config)
     placement = cluster.place(config)
     if dry_run:
         found = known and manifest.load(output.fs, output.run, fingerprint(known.identity))
@@ -92,6 +79,36 @@ def run(
     except (ray.exceptions.RayError, OSError, LeaseLost) as error:
         log.debug("traceback", exc_info=True)
         raise RunError(f"the run to {config.output} broke off: {_reason(error)}") from error
+
+
+def _finished(config: Config, output: Output, known: record.Record | None) -> record.Record | None:
+    """The record, if the output is as the run would leave it, which is then said."""
+    if known and not known.retry_from and objects.get(output.fs, output.success) is not None:
+        if not config.retries_failures:
+            log.info("%s is complete already; nothing to do", config.output)
+            return known
+        if not (known.counts or {}).get("errors"):
+            log.info("no image of %s has failed; nothing to retry", config.output)
+            return known
+    elif config.retries_failures and not (known and known.retry_from):
+        raise UsageError(f"{config.output} is not complete; finish that run before a retry")
+    return None
+
+
+def _refresh(config: Config, output: Output, mark: str, dry_run: bool) -> None:
+    """Bring the manifest of an earlier attempt up to date, if there is one."""
+    found = manifest.load(output.fs, output.run, mark)
+    if not found:
+        return
+    if dry_run:
+        refreshing.refresh(config, output, found, dry_run=True)
+        return
+    try:
+        with Lease(output.fs, f"{output.run}/lease.json", config.output):
+            refreshing.refresh(config, output, found)
+    except (OSError, LeaseLost) as error:
+        text = storage.explain(error)
+        raise RunError(f"bringing {config.output} up to date broke off: {text}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -207,7 +224,7 @@ class Attempt:
     def _finished(self, index: int) -> Finished:
         finished = Finished(
             self.output.fs,
-            f"{self.output.root}/detections",
+            self.output.detections,
             index,
             self.manifest.slice_rows(index),
             self.record.retry_from,
@@ -234,6 +251,7 @@ class Attempt:
                 broken = error
             watch.check()
             if watch.lost or watch.grown or (broken and finished.missing < before):
+                cluster.await_gpu(self.config)
                 placement = cluster.place(self.config)
                 log.info("the cluster has %s; going on with %d replicas",
                          "grown" if watch.grown else "lost parts", placement.replicas)  # fmt: skip

@@ -170,7 +170,7 @@ class Finished:
         fresh = self._fresh(table)
         if not fresh.all():
             log.info("%s repeats %d rows; removing them", name, int((~fresh).sum()))
-            new_name = self._without_repeats(name, fresh)
+            new_name = self._filtered(name, fresh)
             if new_name is None:
                 return
             name = new_name
@@ -189,6 +189,15 @@ class Finished:
         self.files.add(name)
         self.detections += pc.sum(table["num_detections"]).as_py() or 0
         self.errors.update(code for code in table["error_code"].to_pylist() if code)
+
+    def forget(self, ids: np.ndarray) -> None:
+        """Take the rows of these images out of the slice's files."""
+        names = self._listed()
+        with ThreadPoolExecutor(READERS) as threads:
+            for name, table in zip(names, threads.map(self._read, names), strict=True):
+                keep = ~np.isin(table["image_id"].to_numpy(), ids)
+                if not keep.all():
+                    self._filtered(name, keep)
 
     def remove_superseded(self) -> None:
         """Delete the error rows that a retry has redone."""
@@ -221,12 +230,13 @@ class Finished:
                 f"and run the same command to redo its images"
             ) from error
 
-    def _without_repeats(self, name: str, fresh: np.ndarray) -> str | None:
+    def _filtered(self, name: str, keep: np.ndarray) -> str | None:
+        """Put a file with some of a file's rows in its place; returns its name, if any are left."""
         new_name = None
-        if fresh.any():
+        if keep.any():
             data = objects.retrying(lambda: self.fs.cat_file(f"{self.folder}/{name}"))
             rows = pq.read_table(pa.BufferReader(data), partitioning=None)
-            rows = rows.filter(pa.array(fresh))
+            rows = rows.filter(pa.array(keep))
             status = name.partition("/")[0].removeprefix("status=")
             attempt, first_id = map(int, name.split("-")[2:4])
             new_name = file_name(status, self.index, attempt, first_id)

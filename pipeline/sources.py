@@ -9,6 +9,7 @@ import hashlib
 import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +23,9 @@ from pipeline.schema import ROW
 
 URI_COLUMNS = ("image_uri", "uri", "url", "path", "file_name")
 
-LISTED = pa.schema([pa.field("image_uri", pa.string(), nullable=False), ("size_bytes", pa.int64())])
+# `object_version` differs where the object's content does, as far as its store tells
+LISTED = pa.schema([pa.field("image_uri", pa.string(), nullable=False), ("size_bytes", pa.int64()),
+                    ("object_version", pa.int64())])  # fmt: skip
 # where the bytes of an embedded image stand
 EMBEDDED = pa.schema([("source_uri", pa.string()), ("row_group", pa.int32()), ("row", pa.int32())])
 
@@ -64,19 +67,14 @@ def open_source(config: Config) -> Source:
 
 
 def _listing(config: Config, fs: AbstractFileSystem, path: str) -> Iterator[pa.Table]:
-    uris: list[str] = []
-    sizes: list[int | None] = []
+    entries = list_files(fs, path, config.extensions)
     try:
-        for name, size in list_files(fs, path, config.extensions):
-            uris.append(storage.url_of(fs, name))
-            sizes.append(size)
-            if len(uris) == tables.BATCH_ROWS:
-                yield pa.table([uris, sizes], schema=LISTED)
-                uris, sizes = [], []
+        while found := list(islice(entries, tables.BATCH_ROWS)):
+            names, sizes, versions = zip(*found, strict=True)
+            uris = [storage.url_of(fs, name) for name in names]
+            yield pa.table([uris, sizes, versions], schema=LISTED)
     except Exception as error:  # each file system has its own
         raise storage.unusable("read", config.input, error) from error
-    if uris:
-        yield pa.table([uris, sizes], schema=LISTED)
 
 
 # ------------------------------------------------------------------------------- tables
@@ -98,8 +96,8 @@ def _table(config: Config, fs: AbstractFileSystem, path: str) -> Source:
             folder = posixpath.dirname(storage.public(storage.url_of(fs, name)))
             for batch in tables.batches(fs, name, table_schema):
                 uris = [_absolute(uri, folder) for uri in batch[uri_column].to_pylist()]
-                sizes = pa.nulls(len(uris), pa.int64())
-                yield pa.table([uris, sizes, *map(batch.column, config.carry)], schema=schema)
+                unknown = [pa.nulls(len(uris), pa.int64())] * 2
+                yield pa.table([uris, *unknown, *map(batch.column, config.carry)], schema=schema)
 
     return Source(schema, read, may_repeat=True)
 
@@ -219,10 +217,10 @@ def _located(group: tuple[int, int, pa.Table], url: str, schema: pa.Schema) -> p
     # no name inside the file is sure to be unique; the row's number is
     columns = [
         [f"{url}#{first + row}" for row in range(rows)],
-        pa.nulls(rows, pa.int64()),
+        *[pa.nulls(rows, pa.int64())] * 2,
         [url] * rows,
         pa.array([index] * rows, pa.int32()),
         pa.array(range(rows), pa.int32()),
-        *(carried[name] for name in schema.names[5:]),
+        *(carried[name] for name in schema.names[6:]),
     ]
     return pa.table(columns, schema=schema)

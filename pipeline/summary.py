@@ -72,4 +72,9 @@ def preview(config: Config, weights: Weights, placement: Placement, found: Manif
     log.info("weights   %s, sha256 %s%s", weights.model_id, weights.sha256[:12], untrained)
     log.info("replicas  %d on %s, each %s%g CPUs; micro-batches of %d", placement.replicas,
              placement.device, share, placement.cpus, placement.micro_batch)  # fmt: skip
+    if placement.waiting:
+        log.info("          %d of them wait for GPUs to come", placement.waiting)
+    elif config.replicas and config.replicas > placement.replicas:
+        log.warning("          the cluster has no room for the %d that were asked for",
+                    config.replicas)  # fmt: skip
     log.info("output    %s", config.output)

@@ -43,7 +43,7 @@ def find(config: Config, fs: AbstractFileSystem, path: str) -> list[str]:
     """
     extensions = ("parquet",) if config.bytes_column else (*EXTENSIONS, "gz")
     try:
-        files = [name for name, _ in list_files(fs, path, extensions) if kind_of(name)]
+        files = [name for name, *_ in list_files(fs, path, extensions) if kind_of(name)]
     except Exception as error:  # each file system has its own
         raise storage.unusable("read", config.input, error) from error
     if not files:

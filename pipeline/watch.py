@@ -7,11 +7,12 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
 import ray
+from ray._private.state import actors
 
 from pipeline import cluster
 from pipeline.cluster import Placement
@@ -152,7 +153,7 @@ class Watch:
         elif self._too_many_errors():
             self.reason = self._errors()
             self._stop()
-        elif quiet > LOST_SECONDS and _gone(self.state.nodes.values()):
+        elif quiet > LOST_SECONDS and _lost(self.state.nodes):
             self.lost = True
             self._abandon()
         elif self._has_room():
@@ -226,7 +227,11 @@ class Watch:
         return "fetch has no work, and waits for a place to run"
 
 
-def _gone(nodes: Iterable[str]) -> bool:
-    """Whether a node is among these that is no longer alive."""
+def _lost(nodes: Mapping[str, str]) -> bool:
+    """Whether an actor waits for another node, since its own is gone.
+
+    Actors that have done their part are ended; what becomes of their nodes then is no loss.
+    """
     alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-    return not alive.issuperset(nodes)
+    moved = (actor for actor, node in nodes.items() if actor and node not in alive)
+    return any(actors(actor).get("State") != "DEAD" for actor in moved)

@@ -46,6 +46,13 @@ def tree(roots: Iterable[int]) -> dict[int, str]:
     return found
 
 
+def kill(root: int) -> None:
+    """End a process and all below it, at once."""
+    for pid in tree([root]):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def processes(stage: str, among: dict[int, str]) -> list[int]:
     """Those that Ray Data uses for a stage at this moment."""
     return sorted(pid for pid, title in among.items() if re.match(rf"ray::.*{stage}", title))
@@ -103,14 +110,14 @@ class Nodes:
 class Driver:
     """`tests.kill_target` as a process; what it says goes to a file."""
 
-    def __init__(self, nodes: Nodes, input: str, output: str, log: Path, *flags: str) -> None:
+    def __init__(self, cluster: Any, input: str, output: str, log: Path, *flags: str) -> None:
         self.log = log
         with log.open("ab") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.kill_target", input, output, *flags],
                 stdout=file,
                 stderr=file,
-                env=os.environ | {"RAY_ADDRESS": nodes.address},
+                env=os.environ | {"RAY_ADDRESS": cluster.address},
                 start_new_session=True,
             )
 

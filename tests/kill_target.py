@@ -1,6 +1,7 @@
 """`jobs.detect` at no cost, for tests to kill: `python -m tests.kill_target IN OUT [FLAG ...]`
 
-With ENGINE_LOG, a folder, in the environment, its engine is the slower `LoggedEngine`.
+With ENGINE_LOG, a folder, in the environment, its engine is the slower `LoggedEngine`, to which
+ENGINE_SLOW, the number of a tile, can be given.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from tests.engines import LoggedEngine, SlowEngine
 if __name__ == "__main__":
     engine: Any = SlowEngine
     if "ENGINE_LOG" in os.environ:
-        engine = functools.partial(LoggedEngine, folder=os.environ["ENGINE_LOG"], seconds=0.05)
+        slow = int(os.environ.get("ENGINE_SLOW", -1))
+        engine = functools.partial(
+            LoggedEngine, folder=os.environ["ENGINE_LOG"], seconds=0.05, slow=slow
+        )
     runner.run = functools.partial(runner.run, make_engine=engine)
     if "RAY_ADDRESS" not in os.environ:
         ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)

@@ -10,8 +10,8 @@ import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from pipeline import Config, UsageError
-from pipeline.cluster import RESERVED_CPUS, Placement, place
+from pipeline import Config, RunError, UsageError, cluster
+from pipeline.cluster import RESERVED_CPUS, Placement, await_gpu, place
 
 
 def placed(
@@ -23,7 +23,8 @@ def placed(
     placement = place(Config(input="i", output="o", **options))
     total = sum(node.get("CPU", 0) for node in nodes)
     # whatever is chosen, fetching and writing find room beside the replicas
-    used = placement.replicas * placement.cpus + placement.fetchers * 0.25 + 0.25
+    here = placement.replicas - placement.waiting
+    used = here * placement.cpus + placement.fetchers * 0.25 + 0.25
     assert used <= total and RESERVED_CPUS == 0.5
     return placement
 
@@ -63,6 +64,49 @@ def test_no_more_replicas_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert placed(monkeypatch, [{"CPU": 8}], replicas=50).replicas == 2
     assert placed(monkeypatch, [{"CPU": 8}], replicas=1).replicas == 1
     assert placed(monkeypatch, [{"CPU": 8}], replicas=5, cpus_per_replica=1).replicas == 5
+
+
+@pytest.mark.parametrize(
+    "nodes,options,replicas,waiting",
+    [
+        ([{"CPU": 8, "GPU": 1}], {}, 5, 4),
+        ([{"CPU": 0}, {"CPU": 8, "GPU": 2}], {"gpus_per_replica": 0.5}, 5, 1),
+        ([{"CPU": 8, "GPU": 1}], {"device": "cpu"}, 2, 0),
+        # what is short here are CPUs, which a waiting replica would take from fetching and writing
+        ([{"CPU": 8, "GPU": 4}], {"cpus_per_replica": 2}, 3, 0),
+        ([{"CPU": 8, "GPU": 4}], {"cpus_per_replica": 1.75}, 5, 1),
+    ],
+)
+def test_more_replicas_than_there_are_gpus(
+    monkeypatch: pytest.MonkeyPatch,
+    nodes: list[dict[str, float]],
+    options: dict[str, Any],
+    replicas: int,
+    waiting: int,
+) -> None:
+    placement = placed(monkeypatch, nodes, replicas=5, **options)
+    assert (placement.replicas, placement.waiting) == (replicas, waiting)
+
+
+def test_no_gpu_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked of the autoscaler is taken back."""
+    asked: list[object] = []
+    taken: list[object] = []
+
+    def group(bundles: object) -> object:
+        asked.append(bundles)
+        return bundles
+
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4}}])
+    monkeypatch.setattr(cluster, "GPU_SECONDS", 0.2)
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(cluster, "placement_group", group)
+    monkeypatch.setattr(cluster, "remove_placement_group", taken.append)
+    for options in ({"device": "cuda"}, {"device": "auto", "replicas": 3}):  # wait for none
+        await_gpu(Config(input="i", output="o", **options))
+    with pytest.raises(RunError, match="no GPU has come to the cluster"):
+        await_gpu(Config(input="i", output="o", device="cuda", replicas=3, gpus_per_replica=0.5))
+    assert asked == taken == [[{"GPU": 0.5}]] * 3
 
 
 def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -50,10 +51,8 @@ def descendants(pid: int) -> list[int]:
 
 def kill_tree(process: subprocess.Popen[str]) -> None:
     for pid in descendants(process.pid):
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
     process.communicate()
 
 
@@ -75,12 +74,14 @@ def kill_and_resume(s3: Any, bucket: str, photograph: bytes, kills: int, seed: i
     for _ in range(kills):
         process = start(f"s3://{bucket}/images/", output)
         before, deadline = committed(output), time.monotonic() + 120
-        while committed(output) == before and process.poll() is None:
-            assert time.monotonic() < deadline, "the run did not begin to write"
-            time.sleep(0.1)
-        time.sleep(random_moment.uniform(0, 2))
-        at_work += process.poll() is None
-        kill_tree(process)
+        try:
+            while committed(output) == before and process.poll() is None:
+                assert time.monotonic() < deadline, "the run did not begin to write"
+                time.sleep(0.1)
+            time.sleep(random_moment.uniform(0, 2))
+            at_work += process.poll() is None
+        finally:
+            kill_tree(process)
     process = start(f"s3://{bucket}/images/", output)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -88,8 +89,8 @@ def kill_and_resume(s3: Any, bucket: str, photograph: bytes, kills: int, seed: i
     return at_work
 
 
-def test_two_kills(s3: Any, bucket: str, photographs: dict[str, bytes]) -> None:
-    assert kill_and_resume(s3, bucket, photographs["rocket.jpg"], kills=2, seed=0)
+def test_a_kill(s3: Any, bucket: str, photographs: dict[str, bytes]) -> None:
+    assert kill_and_resume(s3, bucket, photographs["rocket.jpg"], kills=1, seed=0)
 
 
 @pytest.mark.soak

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from jobs import verify
 from tests import outputs, tiles
+from tests.chaos import kill
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -90,8 +90,8 @@ def head() -> Iterator[Head]:
             wait_until_ready(found, process)
             yield found
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            kill(process.pid)
+            process.wait()
 
 
 def wait_until_ready(head: Head, process: subprocess.Popen[str]) -> None:

@@ -190,8 +190,12 @@ def test_a_cluster_that_grows(
 @pytest.mark.parametrize("lost", [False, True])
 def test_nodes_that_are_gone(coordinator: Any, monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
     monkeypatch.setattr(watch, "LOST_SECONDS", 0.2)
-    node = "gone" if lost else ray.get_runtime_context().get_node_id()
-    coordinator.join.remote(None, "detect", "actor", node)
+    worker: Any = ray.remote(num_cpus=0)(Executor).remote()
+    actor = worker._actor_id.hex()
+    ray.get(worker.shutdown.remote(True))
+    coordinator.join.remote(None, "detect", actor, "gone")
+    if not lost:  # its work was done
+        ray.kill(worker)
     executor = Executor()
     with watching(coordinator, stall_timeout=100) as seen, seen.over(executor):
         if lost:
