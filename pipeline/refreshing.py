@@ -1,4 +1,4 @@
-"""An input listed again: what is new, what has changed, and what is gone since its manifest.
+"""An input listed again, and its manifest brought up to date.
 
 New images get the ids after the last one. Changed ones keep theirs and lose their rows. So both are
 simply missing to the run that follows. What is gone keeps its row.
@@ -13,10 +13,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,46 +22,13 @@ import pyarrow.parquet as pq
 
 from pipeline import manifest, objects, storage
 from pipeline.config import Config, UsageError
+from pipeline.difference import UNKNOWN, Difference, compare, known_part
 from pipeline.layout import Output
-from pipeline.manifest import HASH_BUCKETS, PART_ROWS, SLICE_ROWS, Counted, Manifest
+from pipeline.manifest import PART_ROWS, SLICE_ROWS, Manifest
 from pipeline.sink import Finished
-from pipeline.sources import LISTED, open_source
 
 log = logging.getLogger(__name__)
 EXAMPLES = 3
-UNKNOWN = -1
-# digest of a URI, its place among the known or the listed images, and what tells a change
-SEEN = np.dtype([("high", "<u8"), ("low", "<u8"), ("place", "<i8"),
-                 ("size", "<i8"), ("version", "<i8")])  # fmt: skip
-CHANGED = np.dtype([("image_id", "<i8"), ("size", "<i8"), ("version", "<i8")])
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Between a manifest and its input. The arrays lie in files, not in memory.
-
-    Attributes:
-        listed: file of the rows that the input holds now, in its order.
-        schema: of the manifest's parts.
-        duplicates: rows of the input whose URI had come before.
-        new: [rows listed] bool.
-        gone: [rows of the manifest] bool.
-        changed: of `CHANGED` in order of id, with sizes and versions as they are now.
-    """
-
-    listed: Path
-    schema: pa.Schema
-    duplicates: int
-    new: np.ndarray
-    gone: np.ndarray
-    changed: np.ndarray
-
-    def counts(self) -> dict[str, int]:
-        return {
-            "new": int(np.count_nonzero(self.new)),
-            "changed": len(self.changed),
-            "gone": int(np.count_nonzero(self.gone)),
-        }
 
 
 def check(config: Config) -> None:
@@ -84,7 +48,7 @@ def check(config: Config) -> None:
 def refresh(config: Config, output: Output, known: Manifest, dry_run: bool = False) -> None:
     """List the input of a run again, and make what is new or has changed missing in its output.
 
-    Needs space for files in TMPDIR, some 150 bytes an image.
+    Needs space for files in TMPDIR: 80 bytes an image, and the listing itself.
 
     Args:
         config: of the run.
@@ -108,105 +72,10 @@ def refresh(config: Config, output: Output, known: Manifest, dry_run: bool = Fal
             _apply(output, known, difference)
 
 
-def compare(config: Config, output: Output, known: Manifest, folder: Path) -> Difference:
-    """List the input into a file, and join it with the manifest by the URIs' digests.
-
-    An image has changed if its size or its version has, as far as both are known. Digests are
-    spread evenly over files and joined a file at a time, so memory holds a 64th of them.
-    """
-    source, counted = open_source(config), Counted()
-    schema = _with_versions(manifest.read_part(output.fs, output.run, 0)).drop_columns("image_id")
-    for now, before in zip(source.schema, schema.schema, strict=True):
-        if now.type != before.type:
-            raise UsageError(f"column {now.name!r} of the input holds {now.type} now and held "
-                             f"{before.type}; choose another output")  # fmt: skip
-    listed = folder / "listed.arrow"
-    with ExitStack() as stack:
-        before, now = (
-            [stack.enter_context(open(folder / f"{name}-{i}", "w+b")) for i in range(HASH_BUCKETS)]
-            for name in ("before", "now")
-        )
-        options = pa.ipc.IpcWriteOptions(compression="zstd")
-        with pa.ipc.new_stream(str(listed), source.schema, options=options) as file:
-            for table in manifest.unique(source, None, counted):
-                _spread(table, counted.rows, now)
-                file.write_table(table)
-                counted.add(table)
-        manifest.check_not_empty(config, source, counted)
-        for number in range(-(-known.rows // PART_ROWS)):
-            _spread(_part(output, known, number), number * PART_ROWS, before)
-        new = np.memmap(folder / "new", bool, "w+", shape=counted.rows)
-        gone = np.memmap(folder / "gone", bool, "w+", shape=known.rows)
-        with open(folder / "changed", "wb") as changes:
-            for old, fresh in zip(before, now, strict=True):
-                changes.write(_join(_read(old), _read(fresh), new, gone).tobytes())
-    changed = np.empty(0, CHANGED)
-    if (folder / "changed").stat().st_size:
-        changed = np.memmap(folder / "changed", CHANGED, "r+")
-        changed.sort(order="image_id")
-    return Difference(listed, source.schema, counted.duplicates, new, gone, changed)
-
-
-def _part(output: Output, known: Manifest, number: int) -> pa.Table:
-    """A part as the manifest knows it; one that an interrupted refresh wrote may be longer."""
-    table = _with_versions(manifest.read_part(output.fs, output.run, number))
-    return table.slice(0, known.rows - number * PART_ROWS)
-
-
-def _with_versions(part: pa.Table) -> pa.Table:
-    """The part, to which earlier releases gave no versions."""
-    if "object_version" in part.column_names:
-        return part
-    place = part.column_names.index("size_bytes") + 1
-    field = LISTED.field("object_version")
-    return part.add_column(place, field, pa.nulls(part.num_rows, field.type))
-
-
-def _spread(table: pa.Table, first: int, buckets: list[Any]) -> None:
-    """Rows to files by the digests of their URIs; a row without one is like no other."""
-    seen = np.zeros(table.num_rows, SEEN)
-    seen["high"], seen["low"] = manifest.digests(table["image_uri"])
-    seen["place"] = np.arange(first, first + table.num_rows)
-    for name, column in (("size", "size_bytes"), ("version", "object_version")):
-        seen[name] = pc.fill_null(table[column], UNKNOWN).to_numpy()
-    seen = seen[pc.not_equal(table["image_uri"], "").to_numpy()]
-    bucket = seen["high"] % HASH_BUCKETS
-    for number in np.unique(bucket):
-        buckets[number].write(seen[bucket == number].tobytes())
-
-
-def _read(file: Any) -> np.ndarray:
-    file.seek(0)
-    return np.frombuffer(file.read(), SEEN)
-
-
-def _join(before: np.ndarray, now: np.ndarray, new: np.ndarray, gone: np.ndarray) -> np.ndarray:
-    """Mark what only one side has; returns what both have and has changed."""
-    both = np.concatenate((before, now))
-    is_now = np.arange(len(both)) >= len(before)
-    order = np.lexsort((is_now, both["low"], both["high"]))
-    both, is_now = both[order], is_now[order]
-    same = (both["high"][1:] == both["high"][:-1]) & (both["low"][1:] == both["low"][:-1])
-    paired = np.zeros(len(both), bool)
-    paired[1:] |= same
-    paired[:-1] |= same
-    new[both["place"][~paired & is_now]] = True
-    gone[both["place"][~paired & ~is_now]] = True
-    old, fresh = both[paired & ~is_now], both[paired & is_now]
-    differs = np.zeros(len(old), bool)
-    for name in ("size", "version"):
-        known = (old[name] != UNKNOWN) & (fresh[name] != UNKNOWN)
-        differs |= known & (old[name] != fresh[name])
-    changed = np.empty(np.count_nonzero(differs), CHANGED)
-    changed["image_id"] = old["place"][differs]
-    changed["size"], changed["version"] = fresh["size"][differs], fresh["version"][differs]
-    return changed
-
-
 def _examples(output: Output, known: Manifest, gone: np.ndarray) -> Iterator[tuple[int, str]]:
     for image_id in np.flatnonzero(gone)[:EXAMPLES].tolist():
         number, place = divmod(image_id, PART_ROWS)
-        yield image_id, _part(output, known, number)["image_uri"][place].as_py()
+        yield image_id, known_part(output, known, number)["image_uri"][place].as_py()
 
 
 def _apply(output: Output, known: Manifest, difference: Difference) -> None:
@@ -248,7 +117,7 @@ def _write_parts(output: Output, known: Manifest, difference: Difference) -> int
     grown = 0
     parts = set((difference.changed["image_id"] // PART_ROWS).tolist())
     for number in sorted(parts):
-        before = _part(output, known, number)
+        before = known_part(output, known, number)
         part = _updated(before, difference.changed)
         grown += _bytes(part) - _bytes(before)
         manifest.write_part(output.fs, output.run, number, part.drop_columns("image_id"))
@@ -257,7 +126,9 @@ def _write_parts(output: Output, known: Manifest, difference: Difference) -> int
         def tables() -> Iterator[pa.Table]:
             nonlocal grown
             if in_last:
-                yield _part(output, known, last).drop_columns("image_id").cast(difference.schema)
+                yield (
+                    known_part(output, known, last).drop_columns("image_id").cast(difference.schema)
+                )
             first = 0
             for batch in pa.ipc.open_stream(str(difference.listed)):
                 mask = pa.array(difference.new[first : first + batch.num_rows])
@@ -298,7 +169,7 @@ def _write_gone(output: Output, known: Manifest, gone: np.ndarray) -> None:
     schema = pa.schema([("image_id", pa.int64()), ("image_uri", pa.string())])
     with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
         for number in np.unique(np.flatnonzero(gone) // PART_ROWS).tolist():
-            part = _part(output, known, number)
+            part = known_part(output, known, number)
             mask = gone[number * PART_ROWS :][: part.num_rows]
             writer.write_table(part.filter(pa.array(mask)).select(schema.names).cast(schema))
     objects.put(output.fs, path, buffer.getvalue())

@@ -103,6 +103,11 @@ class Nodes:
         raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
         return processes(STAGES[stage], tree(raylets))
 
+    def table(self) -> list[dict[str, Any]]:
+        """What `ray.nodes()` gives on it, of nodes that are alive."""
+        table: list[dict[str, Any]] = self.cluster.global_state.node_table()
+        return [node for node in table if node["Alive"]]
+
     def shutdown(self) -> None:
         self.cluster.shutdown()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -15,6 +16,7 @@ import pytest
 from tests import outputs, tiles
 from tests.chaos import Driver, Nodes, Siege
 from tests.faulty import Proxy
+from tests.test_metrics import scraped
 
 IMAGES = 480
 KILLS = 20
@@ -193,6 +195,38 @@ def test_a_node_comes(proxy: Proxy, s3: Any, bucket: str, tmp_path: Path, engine
             "the cluster has grown; going on with 2 replicas"
             in tmp_path.joinpath("log").read_text()
         )
+    finally:
+        nodes.shutdown()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_three_nodes(proxy: Proxy, s3: Any, bucket: str, tmp_path: Path, engine_log: Path) -> None:
+    """Of two GPUs each, for a run that wants eight: a fourth one comes, and one is killed."""
+    count = 10 * IMAGES
+    images = tiles.write(tmp_path / "images", range(count))
+    nodes = Nodes(3, gpus=2)
+    try:
+        output = f"s3://{bucket}/out"
+        driver = Driver(nodes, images, output, tmp_path / "log", "--replicas", "8")
+        driver.wait_until_at_work(output, more_than=count // 8 // 32)
+        nodes.add()
+        driver.wait_until_at_work(output, more_than=count // 2 // 32)
+        assert driver.running, driver.said()
+        nodes.kill(nodes.workers[0])
+        told: dict[tuple[str, str], float] = {}
+        while driver.running:
+            with contextlib.suppress(OSError):  # the killed node's port
+                told |= {key[::2]: value for key, value in scraped(nodes.table()).items()}
+            time.sleep(2)
+        assert driver.end() == 0, driver.said()
+        tiles.check_complete(output, count)
+        by_node = Counter(node for _, node, _ in seen(engine_log))
+        print(f"\n{count} images, each once; {by_node.total()} forwards, by node "
+              f"{sorted(by_node.values())}")  # fmt: skip
+        print("\n".join(f"{' '.join(key)} {value:g}" for key, value in sorted(told.items())))
+        print(driver.said())
+        assert len(by_node) == 4 and "images_total" in {name for name, _ in told}
     finally:
         nodes.shutdown()
 

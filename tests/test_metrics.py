@@ -20,10 +20,10 @@ from pipeline.progress import Pace
 from tests.engines import PixelEngine
 
 
-def scraped() -> dict[tuple[str, str, str], float]:
-    """(name, run, stage or code) -> value, of ours on this cluster's metrics ports."""
+def scraped(nodes: list[dict[str, Any]]) -> dict[tuple[str, str, str], float]:
+    """(name, run, stage or code) -> value, of ours on the metrics ports of a cluster's nodes."""
     found = {}
-    for node in ray.nodes():
+    for node in nodes:
         url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
         with urllib.request.urlopen(url) as answer:
             for family in text_string_to_metric_families(answer.read().decode()):
@@ -43,7 +43,7 @@ def test_what_prometheus_sees(cluster: None, folder: Path, tmp_path: Path) -> No
     assert summary
     run_id = json.loads((output / "_run" / "run.json").read_text())["run_id"]
     deadline = time.monotonic() + 60
-    while ("images_total", run_id, "") not in (found := scraped()):
+    while ("images_total", run_id, "") not in (found := scraped(ray.nodes())):
         assert time.monotonic() < deadline, sorted(found)
         time.sleep(1)
     one = {(name, tag): value for (name, run, tag), value in found.items() if run == run_id}

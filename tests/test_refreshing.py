@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import verify
-from pipeline import Config, UsageError, manifest, refreshing, sink, storage
+from pipeline import Config, UsageError, difference, manifest, refreshing, sink, storage
 from pipeline.layout import Output
 from pipeline.runner import run
 from pipeline.summary import Summary
@@ -126,7 +126,7 @@ def test_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Whatever happens to a folder, its manifest keeps its ids and comes to hold all of it."""
-    for module in (manifest, refreshing):
+    for module in (manifest, difference, refreshing):
         monkeypatch.setattr(module, "PART_ROWS", 4)
     for module in (manifest, refreshing, sink):
         monkeypatch.setattr(module, "SLICE_ROWS", 8)
@@ -197,7 +197,7 @@ def test_an_output_of_an_earlier_release(tmp_path: Path) -> None:
     (images / "a.jpg").write_bytes(b"2")
     (images / "b.jpg").write_bytes(b"22")
     (images / "c.jpg").write_bytes(b"3")
-    found = refreshing.compare(config, output, known, tmp_path)
+    found = difference.compare(config, output, known, tmp_path)
     assert found.counts() == {"new": 1, "changed": 1, "gone": 0}
     refreshing.refresh(config, output, known)
     assert pq.read_table(path)["size_bytes"].to_pylist() == [1, 2, 1]
