@@ -25,6 +25,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
+@pytest.mark.soak
 def test_from_none_to_fewer_than_the_run_asks_for(tmp_path: Path) -> None:
     """It begins with the first GPU; a third one never comes."""
     images, output = tiles.write(tmp_path / "images", range(IMAGES)), str(tmp_path / "out")

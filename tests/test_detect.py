@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -84,7 +85,7 @@ def test_a_mistake_is_one_line_and_code_2(
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command runs `PixelEngine`."""
-    monkeypatch.setattr(runner.run, "__defaults__", (PixelEngine, False))
+    monkeypatch.setattr(runner, "run", functools.partial(runner.run, make_engine=PixelEngine))
 
 
 def test_the_output_of_another_run(

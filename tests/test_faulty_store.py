@@ -137,9 +137,9 @@ def test_nothing_but_trickles(store: Proxy, s3: Any, bucket: str) -> None:
     tiles.check_complete(output, 64, dict.fromkeys(range(20), "timeout"))
 
 
-@pytest.mark.parametrize(
-    "seconds", [8, pytest.param(60, marks=[pytest.mark.soak, pytest.mark.timeout(500)])]
-)
+@pytest.mark.soak
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize("seconds", [8, 60])
 def test_the_store_is_down(store: Proxy, s3: Any, bucket: str, seconds: int) -> None:
     tiles.upload(s3, bucket, range(IMAGES))
 
