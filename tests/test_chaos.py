@@ -209,11 +209,13 @@ def test_three_nodes(proxy: Proxy, s3: Any, bucket: str, tmp_path: Path, engine_
     try:
         output = f"s3://{bucket}/out"
         driver = Driver(nodes, images, output, tmp_path / "log", "--replicas", "8")
-        driver.wait_until_at_work(output, more_than=count // 8 // 32)
+        driver.wait_until_at_work(output)
+        first = nodes.workers[0]
         nodes.add()
-        driver.wait_until_at_work(output, more_than=count // 2 // 32)
+        while driver.running and len(seen(engine_log)) < count // 2:
+            time.sleep(0.5)
         assert driver.running, driver.said()
-        nodes.kill(nodes.workers[0])
+        nodes.kill(first)
         told: dict[tuple[str, str], float] = {}
         while driver.running:
             with contextlib.suppress(OSError):  # the killed node's port
