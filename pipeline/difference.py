@@ -1,14 +1,12 @@
 """What an input holds now, beside what its manifest says that it held.
 
-Neither is ever wholly in memory: both are spread over files by digests of their URIs.
+Neither is ever wholly in memory.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +14,14 @@ import pyarrow.compute as pc
 
 from pipeline import manifest
 from pipeline.config import Config, UsageError
+from pipeline.digests import Digested, repeats
 from pipeline.layout import Output
-from pipeline.manifest import HASH_BUCKETS, PART_ROWS, Counted, Manifest
-from pipeline.sources import LISTED, open_source
+from pipeline.manifest import PART_ROWS, Counted, Manifest
+from pipeline.sources import open_source
 
 UNKNOWN = -1
-# digest of a URI, its place among the known or the listed images, and what tells a change
-SEEN = np.dtype([("high", "<u8"), ("low", "<u8"), ("place", "<i8"),
-                 ("size", "<i8"), ("version", "<i8")])  # fmt: skip
+# place of an image among the known or the listed ones, and what tells a change
+VALUES = ("place", "size", "version")
 CHANGED = np.dtype([("image_id", "<i8"), ("size", "<i8"), ("version", "<i8")])
 
 
@@ -56,37 +54,32 @@ class Difference:
 
 
 def compare(config: Config, output: Output, known: Manifest, folder: Path) -> Difference:
-    """List the input into a file, and join it with the manifest by the URIs' digests.
+    """List the input into a file, and join it with the manifest by URI.
 
-    An image has changed if its size or its version has, as far as both are known. Digests are
-    spread evenly over files and joined a file at a time, so memory holds a 64th of them.
+    An image has changed if its size or its version has, as far as both are known.
     """
     source, counted = open_source(config), Counted()
-    schema = _with_versions(manifest.read_part(output.fs, output.run, 0)).drop_columns("image_id")
-    for now, before in zip(source.schema, schema.schema, strict=True):
+    schema = manifest.read_part(output.fs, output.run, 0).drop_columns("image_id").schema
+    for now, before in zip(source.schema, schema, strict=True):
         if now.type != before.type:
             raise UsageError(f"column {now.name!r} of the input holds {now.type} now and held "
                              f"{before.type}; choose another output")  # fmt: skip
     listed = folder / "listed.arrow"
-    with ExitStack() as stack:
-        before, now = (
-            [stack.enter_context(open(folder / f"{name}-{i}", "w+b")) for i in range(HASH_BUCKETS)]
-            for name in ("before", "now")
-        )
+    with Digested(*VALUES) as before, Digested(*VALUES) as now:
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         with pa.ipc.new_stream(str(listed), source.schema, options=options) as file:
             for table in manifest.unique(source, None, counted):
-                _spread(table, counted.rows, now)
+                _add(now, table, counted.rows)
                 file.write_table(table)
                 counted.add(table)
         manifest.check_not_empty(config, source, counted)
         for number in range(-(-known.rows // PART_ROWS)):
-            _spread(known_part(output, known, number), number * PART_ROWS, before)
+            _add(before, known_part(output, known, number), number * PART_ROWS)
         new = np.memmap(folder / "new", bool, "w+", shape=counted.rows)
         gone = np.memmap(folder / "gone", bool, "w+", shape=known.rows)
         with open(folder / "changed", "wb") as changes:
             for old, fresh in zip(before, now, strict=True):
-                changes.write(_join(_read(old), _read(fresh), new, gone).tobytes())
+                changes.write(_join(old, fresh, new, gone).tobytes())
     changed = np.empty(0, CHANGED)
     if (folder / "changed").stat().st_size:
         changed = np.memmap(folder / "changed", CHANGED, "r+")
@@ -96,35 +89,14 @@ def compare(config: Config, output: Output, known: Manifest, folder: Path) -> Di
 
 def known_part(output: Output, known: Manifest, number: int) -> pa.Table:
     """A part as the manifest knows it; one that an interrupted refresh wrote may be longer."""
-    table = _with_versions(manifest.read_part(output.fs, output.run, number))
+    table = manifest.read_part(output.fs, output.run, number)
     return table.slice(0, known.rows - number * PART_ROWS)
 
 
-def _with_versions(part: pa.Table) -> pa.Table:
-    """The part, to which earlier releases gave no versions."""
-    if "object_version" in part.column_names:
-        return part
-    place = part.column_names.index("size_bytes") + 1
-    field = LISTED.field("object_version")
-    return part.add_column(place, field, pa.nulls(part.num_rows, field.type))
-
-
-def _spread(table: pa.Table, first: int, buckets: list[Any]) -> None:
-    """Rows to files by the digests of their URIs; a row without one is like no other."""
-    seen = np.zeros(table.num_rows, SEEN)
-    seen["high"], seen["low"] = manifest.digests(table["image_uri"])
-    seen["place"] = np.arange(first, first + table.num_rows)
-    for name, column in (("size", "size_bytes"), ("version", "object_version")):
-        seen[name] = pc.fill_null(table[column], UNKNOWN).to_numpy()
-    seen = seen[pc.not_equal(table["image_uri"], "").to_numpy()]
-    bucket = seen["high"] % HASH_BUCKETS
-    for number in np.unique(bucket):
-        buckets[number].write(seen[bucket == number].tobytes())
-
-
-def _read(file: Any) -> np.ndarray:
-    file.seek(0)
-    return np.frombuffer(file.read(), SEEN)
+def _add(rows: Digested, table: pa.Table, first: int) -> None:
+    columns = (table[name] for name in ("size_bytes", "object_version"))
+    told = (pc.fill_null(column, UNKNOWN).to_numpy() for column in columns)
+    rows.add(table["image_uri"], np.arange(first, first + table.num_rows), *told)
 
 
 def _join(before: np.ndarray, now: np.ndarray, new: np.ndarray, gone: np.ndarray) -> np.ndarray:
@@ -133,10 +105,8 @@ def _join(before: np.ndarray, now: np.ndarray, new: np.ndarray, gone: np.ndarray
     is_now = np.arange(len(both)) >= len(before)
     order = np.lexsort((is_now, both["low"], both["high"]))
     both, is_now = both[order], is_now[order]
-    same = (both["high"][1:] == both["high"][:-1]) & (both["low"][1:] == both["low"][:-1])
-    paired = np.zeros(len(both), bool)
-    paired[1:] |= same
-    paired[:-1] |= same
+    paired = repeats(both)
+    paired[:-1] |= paired[1:]
     new[both["place"][~paired & is_now]] = True
     gone[both["place"][~paired & ~is_now]] = True
     old, fresh = both[paired & ~is_now], both[paired & is_now]

@@ -73,8 +73,7 @@ class Fetch:
 
     def _part(self, number: int) -> pa.Table:
         fs, folder = storage.filesystem(self.run_folder)
-        table = manifest.read_part(fs, folder, number)
-        return table.select([name for name in table.column_names if name != "object_version"])
+        return manifest.read_part(fs, folder, number).drop_columns("object_version")
 
     def _fetch(self, start: int, rows: int) -> Iterator[pa.Table]:
         number, offset = divmod(start, manifest.PART_ROWS)

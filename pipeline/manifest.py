@@ -5,12 +5,9 @@ Ids are dense and parts are of one size, so the place of an image follows from i
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -23,12 +20,12 @@ from fsspec import AbstractFileSystem
 
 from pipeline import objects, storage
 from pipeline.config import Config, UsageError
+from pipeline.digests import Digested, repeats
 from pipeline.sources import LISTED, Source, open_source
 
 PART_ROWS = 65_536
 # one Ray Data execution: bounds what the driver keeps per block and the map of finished ids
 SLICE_ROWS = 152 * PART_ROWS
-HASH_BUCKETS = 64
 LOCATION = ("source_uri", "row_group", "row")
 
 
@@ -146,6 +143,10 @@ def read_part(fs: AbstractFileSystem, folder: str, number: int) -> pa.Table:
         return pq.read_table(pa.BufferReader(data), partitioning=None).combine_chunks()
 
     table = objects.retrying(read)
+    if "object_version" not in table.column_names:  # of an earlier release
+        version = LISTED.field("object_version")
+        place = LISTED.get_field_index("object_version")
+        table = table.add_column(place, version, pa.nulls(table.num_rows, version.type))
     first = number * PART_ROWS
     ids = pa.array(np.arange(first, first + table.num_rows), pa.int64())
     return table.add_column(0, pa.field("image_id", pa.int64(), nullable=False), ids)
@@ -217,14 +218,14 @@ def _parts(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 def unique(source: Source, limit: int | None, counted: Counted) -> Iterator[pa.Table]:
     """The source's rows without repeated URIs, at most `limit` of them."""
-    repeats = _repeats(source) if source.may_repeat else np.empty(0, np.int64)
+    repeated = _repeats(source) if source.may_repeat else np.empty(0, np.int64)
     first = kept = 0
     for table in source.read():
         last = first + table.num_rows
-        low, high = np.searchsorted(repeats, [first, last])
+        low, high = np.searchsorted(repeated, [first, last])
         if high > low:
             keep = np.ones(table.num_rows, bool)
-            keep[repeats[low:high] - first] = False
+            keep[repeated[low:high] - first] = False
             table = table.filter(pa.array(keep))
         first = last
         if limit is not None:
@@ -236,38 +237,15 @@ def unique(source: Source, limit: int | None, counted: Counted) -> Iterator[pa.T
             return
 
 
-def digests(uris: pa.ChunkedArray) -> np.ndarray:
-    """[2, rows] uint64: 128-bit digests, by which URIs are told apart without being kept."""
-    texts = uris.to_pylist()
-    joined = b"".join(hashlib.blake2b(uri.encode(), digest_size=16).digest() for uri in texts)
-    return np.frombuffer(joined, "<u8").reshape(-1, 2).T
-
-
 def _repeats(source: Source) -> np.ndarray:
-    """Sorted row numbers of every occurrence of a URI after its first.
-
-    128-bit digests are spread evenly over files, then sorted a file at a time, so memory holds a
-    64th of them.
-    """
-    record = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<i8")])
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        files = [stack.enter_context(open(f"{folder}/{i}", "w+b")) for i in range(HASH_BUCKETS)]
-        first = 0
+    """Sorted row numbers of every occurrence of a URI after its first."""
+    found, first = [], 0
+    with Digested("row") as rows:
         for table in source.read():
-            records = np.empty(table.num_rows, record)
-            records["high"], records["low"] = digests(table["image_uri"])
-            records["row"] = np.arange(first, first + table.num_rows)
-            first += table.num_rows
-            records = records[pc.not_equal(table["image_uri"], "").to_numpy()]
-            bucket = records["high"] % HASH_BUCKETS
-            for number in np.unique(bucket):
-                files[number].write(records[bucket == number].tobytes())
-        found = []
-        for file in files:
-            file.seek(0)
-            records = np.sort(np.frombuffer(file.read(), record))
-            same = (records["high"][1:] == records["high"][:-1]) & (
-                records["low"][1:] == records["low"][:-1]
-            )
-            found.append(records["row"][1:][same])
-        return np.sort(np.concatenate(found))
+            last = first + table.num_rows
+            rows.add(table["image_uri"], np.arange(first, last))
+            first = last
+        for records in rows:
+            records = np.sort(records)
+            found.append(records["row"][repeats(records)])
+    return np.sort(np.concatenate(found))
