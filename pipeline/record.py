@@ -16,6 +16,7 @@ from fsspec import AbstractFileSystem
 from pipeline import objects, storage
 from pipeline.cluster import Placement
 from pipeline.config import Config, UsageError
+from pipeline.layout import Output
 from pipeline.model import ARCHITECTURE, Weights, option
 from pipeline.schema import SCHEMA_VERSION
 
@@ -79,6 +80,21 @@ def load(fs: AbstractFileSystem, folder: str) -> Record | None:
     # the first that is asked of a store: one that is not there should not be waited for long
     content = objects.get_json(fs, f"{folder}/run.json", attempts=4)
     return Record(**content) if content else None
+
+
+def existing(output: Output, config: Config, weights: Weights) -> Record | None:
+    """The record of the output's run, if it has begun.
+
+    Raises:
+        UsageError: it cannot be read, or is another run's.
+    """
+    try:
+        known = load(output.fs, output.run)
+    except (OSError, ValueError, TypeError) as error:
+        raise storage.unusable("read", f"{config.output}/_run/run.json", error) from error
+    if known:
+        check_same(known, config, weights)
+    return known
 
 
 def save(record: Record, fs: AbstractFileSystem, folder: str) -> None:

@@ -21,9 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import manifest, objects, storage
-from pipeline.config import Config, UsageError
+from pipeline.config import Config, RunError, UsageError
 from pipeline.difference import UNKNOWN, Difference, compare, known_part
 from pipeline.layout import Output
+from pipeline.lease import Lease, LeaseLost
 from pipeline.manifest import PART_ROWS, SLICE_ROWS, Manifest
 from pipeline.sink import Finished
 
@@ -45,20 +46,38 @@ def check(config: Config) -> None:
                          "on the new files, into an output of their own")  # fmt: skip
 
 
-def refresh(config: Config, output: Output, known: Manifest, dry_run: bool = False) -> None:
+def refresh(config: Config, output: Output, mark: str, dry_run: bool = False) -> None:
     """List the input of a run again, and make what is new or has changed missing in its output.
 
-    Needs space for files in TMPDIR: 80 bytes an image, and the listing itself.
+    Does nothing where the run has not come to listing. Needs space for files in TMPDIR: 80 bytes an
+    image, and the listing itself.
 
     Args:
         config: of the run.
-        output: of it, whose lease is held.
-        known: its manifest.
+        output: of it.
+        mark: its fingerprint.
         dry_run: only say what there is to do.
 
     Raises:
-        UsageError: the input cannot be read, holds no image, or its columns are others now.
+        UsageError: the input cannot be read, holds no image, or its columns are others now; or
+            another run is writing to the output.
+        RunError: it broke off; the same call continues it.
     """
+    known = manifest.load(output.fs, output.run, mark)
+    if not known:
+        return
+    if dry_run:
+        _refresh(config, output, known, dry_run)
+        return
+    try:
+        with Lease(output.fs, f"{output.run}/lease.json", output.url):
+            _refresh(config, output, known, dry_run)
+    except (OSError, LeaseLost) as error:
+        text = storage.explain(error)
+        raise RunError(f"bringing {output.url} up to date broke off: {text}") from error
+
+
+def _refresh(config: Config, output: Output, known: Manifest, dry_run: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         difference = compare(config, output, known, Path(folder))
         counts = difference.counts()

@@ -107,9 +107,9 @@ def test_a_table(tmp_path: Path) -> None:
     write(("0.png", "x"), ("1.png", "y"), ("", "nothing"))
     config = Config(input=str(table), output=str(tmp_path / "out"), carry=("tag",), **RUN)
     output = Output(config.output, *storage.filesystem(config.output))
-    known = manifest.write(config, output.fs, output.run, "mark")
+    manifest.write(config, output.fs, output.run, "mark")
     write(("2.png", "new"), ("", "nothing"), ("1.png", "other"), ("2.png", "new"))
-    refreshing.refresh(config, output, known)
+    refreshing.refresh(config, output, "mark")
     part = manifest.read_part(output.fs, output.run, 0)
     names = [Path(uri).name for uri in part["image_uri"].to_pylist()]
     assert names == ["0.png", "1.png", "", "2.png"]
@@ -120,7 +120,7 @@ def test_a_table(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match="column 'tag' of the input holds int64 now and held string"
     ):
-        refreshing.refresh(config, output, known)
+        refreshing.refresh(config, output, "mark")
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -150,7 +150,7 @@ def test_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -
         for path in chance.sample(sorted(images.iterdir()), chance.randrange(3)):
             path.unlink()
         write(200)  # never empty
-        refreshing.refresh(config, output, known)
+        refreshing.refresh(config, output, "mark")
         known = manifest.load(output.fs, output.run, "mark") or pytest.fail("it is gone")
         after = listed(output, known)
         assert [uri for uri, *_ in after[: len(before)]] == [uri for uri, *_ in before]
@@ -199,5 +199,5 @@ def test_an_output_of_an_earlier_release(tmp_path: Path) -> None:
     (images / "c.jpg").write_bytes(b"3")
     found = difference.compare(config, output, known, tmp_path)
     assert found.counts() == {"new": 1, "changed": 1, "gone": 0}
-    refreshing.refresh(config, output, known)
+    refreshing.refresh(config, output, "mark")
     assert pq.read_table(path)["size_bytes"].to_pylist() == [1, 2, 1]
