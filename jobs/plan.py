@@ -49,8 +49,6 @@ def job(arguments: list[str]) -> int:
     size, chosen = given.pop("sample", None), given.pop("scratch", None)
     if size is not None and size < 1:
         raise UsageError(f"--sample must be at least 1, not {size}")
-    import ray
-
     from pipeline import cluster, forecast, model, plan
     from pipeline.sample import draw
     from pipeline.trial import attempt
@@ -64,7 +62,7 @@ def job(arguments: list[str]) -> int:
         if placement.waiting:  # what is not there cannot be tried
             config = dataclasses.replace(config, replicas=placement.replicas - placement.waiting)
             placement = cluster.place(config)
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = cluster.alive()
         if len(nodes) > 1 and chosen is None:
             raise UsageError("give --scratch, a prefix that all nodes of the cluster can reach")
         sample = draw(config, size or IMAGES[placement.device])

@@ -88,7 +88,7 @@ def await_gpu(config: Config) -> None:
     Raises:
         RunError: none has come.
     """
-    if config.device != "cuda" or not config.replicas or _gpus(_alive()):
+    if config.device != "cuda" or not config.replicas or _gpus(alive()):
         return
     log.info("the cluster has no GPU; waiting for an autoscaler to bring the first of %d",
              math.ceil(config.replicas * config.gpus_per_replica))  # fmt: skip
@@ -96,7 +96,7 @@ def await_gpu(config: Config) -> None:
     asked = [placement_group([share]) for _ in range(config.replicas)]
     deadline = time.monotonic() + GPU_SECONDS
     try:
-        while not _gpus(_alive()):
+        while not _gpus(alive()):
             if time.monotonic() > deadline:
                 raise RunError(
                     f"no GPU has come to the cluster in {GPU_SECONDS / 60:.0f} minutes; `ray "
@@ -108,8 +108,8 @@ def await_gpu(config: Config) -> None:
             remove_placement_group(group)
 
 
-def _alive() -> list[dict[str, float]]:
-    """The resources of each node."""
+def alive() -> list[dict[str, float]]:
+    """The resources of each node of the cluster."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
@@ -126,12 +126,15 @@ def place(config: Config) -> Placement:
     Raises:
         UsageError: no GPU where one is wanted, or no room for a single replica.
     """
-    nodes = _alive()
+    nodes = alive()
     gpus = _gpus(nodes)
     device = config.device if config.device != "auto" else ("cuda" if gpus else "cpu")
     if device == "cuda" and not gpus:
         raise UsageError("the cluster has no GPU; pass --device cpu to run without, or --device "
                          "cuda and --replicas to have an autoscaler bring some")  # fmt: skip
+    if not gpus and not any(node.get("CPU") for node in nodes):
+        raise UsageError("no node of the cluster takes work; pass --device cuda and --replicas to "
+                         "have an autoscaler bring GPUs")  # fmt: skip
     share = config.gpus_per_replica if device == "cuda" else 0.0
     cpus = config.cpus_per_replica or _default_cpus(nodes, share)
     hosts = [node for node in nodes if node.get("GPU", 0) >= share]
@@ -140,11 +143,10 @@ def place(config: Config) -> Placement:
     fit = _fitting(nodes, cpus, share, memory)
     if fit < 1:
         raise UsageError(_too_small(nodes, cpus, share))
-    replicas = min(config.replicas or fit, fit)
-    if config.replicas and config.replicas > fit:
-        # only GPUs keep a waiting replica from the CPUs that fetching and writing need
-        waits = share and fit == sum(int(node.get("GPU", 0) / share + 1e-6) for node in nodes)
-        replicas = config.replicas if waits else fit
+    slots = sum(int(node.get("GPU", 0) / share + 1e-6) for node in nodes) if share else 0
+    wanted = config.replicas or fit
+    # where CPUs are short, a waiting replica would take those that fetching and writing need
+    replicas = wanted if fit == slots else min(wanted, fit)
     per_fetcher = GPU_REPLICAS_PER_FETCHER if share else CPU_REPLICAS_PER_FETCHER
     room = sum(node.get("CPU", 0) for node in nodes) - min(replicas, fit) * cpus - WRITE_CPUS
     return Placement(

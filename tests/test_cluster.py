@@ -128,6 +128,9 @@ def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         ([{"CPU": 8}], {"device": "cuda"}, "has no GPU"),
         ([{"CPU": 8, "GPU": 1}], {"gpus_per_replica": 2}, "and 2 GPUs on one node"),
         ([{"CPU": 0.5}], {}, "too small to ever start"),
+        ([{"CPU": 0}], {}, "no node of the cluster takes work; pass --device cuda"),
+        ([{}], {"replicas": 3}, "no node of the cluster takes work; pass --device cuda"),
+        ([{"CPU": 0}], {"device": "cuda"}, "has no GPU"),
     ],
 )
 def test_too_small(
