@@ -79,15 +79,16 @@ def add_flags(parser: cli.Parser, output: bool = True) -> None:
         f"Ctrl-C or SIGTERM (default {Config.grace:g})")  # fmt: skip
 
 
-def parse(arguments: list[str]) -> tuple[Config, dict[str, bool]]:
-    """The configuration (flag before YAML before default), and how `run` is to be called.
+def parse(arguments: list[str]) -> tuple[Config, bool, bool]:
+    """The configuration (flag before YAML before default), whether it is a dry run, and whether the
+    input is to be listed again.
 
     Raises:
         UsageError: what no run could be.
     """
     given = parser().given(arguments)
-    how = {name: given.pop(name, False) for name in ("dry_run", "refresh")}
-    return configured(given), how
+    dry_run, refresh = given.pop("dry_run", False), given.pop("refresh", False)
+    return configured(given), dry_run, refresh
 
 
 def configured(given: dict[str, Any]) -> Config:
@@ -135,10 +136,10 @@ def show(summary: Summary) -> None:
 
 def job(arguments: list[str]) -> int:
     """Run it; returns the exit code."""
-    config, how = parse(arguments)
+    config, dry_run, refresh = parse(arguments)
     from pipeline.runner import run
 
-    summary = run(config, dry_run=how["dry_run"], refresh=how["refresh"])
+    summary = run(config, dry_run=dry_run, refresh=refresh)
     if summary:
         show(summary)
     return summary.exit_code if summary else 0

@@ -25,8 +25,8 @@ def test_flags_before_yaml_before_defaults(tmp_path: Path) -> None:
         "model: {min_size: 400, box_nms_thresh: 0.4}\nfetch_concurrency: 8\n"
     )
     flags = ["--config", str(path), "--limit", "7", "--min-size", "300", "--score-threshold", "0.3"]
-    config, how = detect.parse([*flags, "--extensions", "jpg", "png"])
-    assert not any(how.values()) and config == Config(
+    config, dry_run, refresh = detect.parse([*flags, "--extensions", "jpg", "png"])
+    assert not dry_run and not refresh and config == Config(
         input="a", output="b", replicas=3, limit=7, fetch_concurrency=8, extensions=("jpg", "png"),
         model={"min_size": 300, "box_nms_thresh": 0.4, "box_score_thresh": 0.3},
     )  # fmt: skip
