@@ -5,10 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +15,8 @@ from ray.autoscaler._private.fake_multi_node.node_provider import (
     FAKE_HEAD_NODE_TYPE,
 )
 
-from tests.chaos import kill, tree
+from tests.chaos import tree
+from tests.heads import head
 from tests.seaweed import free_port
 
 # that a configuration must have
@@ -92,23 +89,6 @@ def autoscaled(folder: Path, most: int, idle_seconds: float = 600) -> Iterator[A
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     }
     environment.pop("RAY_ADDRESS", None)
-    # Ray's sockets want a short path, and its usual one would be joined by every `ray.init()`
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as temporary:
-        with open(folder / "head.log", "wb") as log:
-            head = subprocess.Popen(
-                [Path(sys.executable).parent / "ray", "start", "--head", "--block",
-                 f"--port={port}", "--num-cpus=0", "--include-dashboard=false",
-                 "--disable-usage-stats", f"--ray-client-server-port={free_port()}",
-                 f"--dashboard-agent-listen-port={free_port()}",
-                 f"--autoscaling-config={file}", f"--temp-dir={temporary}"],
-                env=environment, stdout=log, stderr=log,
-            )  # fmt: skip
-        try:
-            deadline = time.monotonic() + 120
-            while "block forever" not in (folder / "head.log").read_text():
-                assert head.poll() is None and time.monotonic() < deadline
-                time.sleep(0.1)
-            yield Autoscaled(address, head.pid)
-        finally:
-            kill(head.pid)
-            head.wait()
+    flags = ("--num-cpus=0", "--include-dashboard=false", f"--autoscaling-config={file}")
+    with head(environment, port, *flags) as pid:
+        yield Autoscaled(address, pid)

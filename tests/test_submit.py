@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -20,8 +18,8 @@ import pytest
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from jobs import verify
-from tests import outputs, tiles
-from tests.chaos import kill
+from tests import heads, outputs, tiles
+from tests.seaweed import free_port
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -31,13 +29,6 @@ rows_per_file: 4
 weights: random:0
 model: {min_size: 64, max_size: 64, rpn_post_nms_top_n_test: 20}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -75,26 +66,15 @@ def head() -> Iterator[Head]:
         "PATH": f"{BIN}:{os.environ['PATH']}",
     }
     environment.pop("RAY_ADDRESS", None)
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as temporary:
-        ports = {"port": free_port(), "dashboard-port": port,
-                 "ray-client-server-port": free_port(),
-                 "dashboard-agent-listen-port": free_port()}  # fmt: skip
-        process = subprocess.Popen(
-            [BIN / "ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1",
-             "--dashboard-host=127.0.0.1", "--num-cpus=2", "--disable-usage-stats",
-             f"--temp-dir={temporary}", *(f"--{name}={value}" for name, value in ports.items())],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        try:
-            found = Head(f"http://127.0.0.1:{port}", token, environment)
-            wait_until_ready(found, process)
-            yield found
-        finally:
-            kill(process.pid)
-            process.wait()
+    flags = ("--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1",
+             f"--dashboard-port={port}", "--num-cpus=2")  # fmt: skip
+    with heads.head(environment, free_port(), *flags):
+        found = Head(f"http://127.0.0.1:{port}", token, environment)
+        wait_until_ready(found)
+        yield found
 
 
-def wait_until_ready(head: Head, process: subprocess.Popen[str]) -> None:
+def wait_until_ready(head: Head) -> None:
     deadline = time.monotonic() + 120
     while True:
         request = urllib.request.Request(
@@ -103,7 +83,6 @@ def wait_until_ready(head: Head, process: subprocess.Popen[str]) -> None:
         with contextlib.suppress(OSError), urllib.request.urlopen(request) as answer:
             if answer.status == 200:
                 return
-        assert process.poll() is None and process.stdout, "the head did not start"
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
