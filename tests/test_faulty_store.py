@@ -137,9 +137,9 @@ def test_nothing_but_trickles(store: Proxy, s3: Any, bucket: str) -> None:
     tiles.check_complete(output, 64, dict.fromkeys(range(20), "timeout"))
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(500)
-@pytest.mark.parametrize("seconds", [8, 60])
+@pytest.mark.parametrize(
+    "seconds", [8, pytest.param(60, marks=[pytest.mark.soak, pytest.mark.timeout(500)])]
+)
 def test_the_store_is_down(store: Proxy, s3: Any, bucket: str, seconds: int) -> None:
     tiles.upload(s3, bucket, range(IMAGES))
 
@@ -195,8 +195,9 @@ def break_off(store: Proxy, bucket: str, fault: Fault, reason: str, **options: A
     assert {path for path in before if path.startswith("detections/")} <= set(after)
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("status", [400, 403], ids=["as-s3", "as-others"])
+@pytest.mark.parametrize(
+    "status", [400, pytest.param(403, marks=pytest.mark.soak)], ids=["as-s3", "as-others"]
+)
 def test_credentials_expire(store: Proxy, s3: Any, bucket: str, status: int) -> None:
     tiles.upload(s3, bucket, range(IMAGES))
     expired = Fault("ExpiredToken", method=".*", status=status)

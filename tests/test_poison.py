@@ -115,7 +115,6 @@ def test_no_replica_can_start(
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.soak
 def test_a_lost_device_costs_no_image(cluster: None, tmp_path: Path) -> None:
     """Every later call in that process fails as well, so its replica starts anew."""
     output = go(tmp_path, poisoned(tmp_path, [70], engines.lose_device, OnceBroken))

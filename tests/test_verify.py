@@ -263,7 +263,6 @@ def test_without_rights(
     assert "no permission" in capsys.readouterr().err
 
 
-@pytest.mark.soak
 def test_a_retried_run_that_carries_columns(
     cluster: None, folder: Path, tmp_path: Path, photographs: dict[str, bytes]
 ) -> None:

@@ -187,14 +187,20 @@ def test_a_cluster_that_grows(
             assert client.begin([1]) is not None and seen.stopping is None
 
 
-@pytest.mark.parametrize("lost", [False, True])
-def test_nodes_that_are_gone(coordinator: Any, monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+@pytest.mark.parametrize(
+    "gone,ended,lost", [(False, False, False), (True, True, False), (True, False, True)]
+)
+def test_nodes_that_are_gone(
+    coordinator: Any, monkeypatch: pytest.MonkeyPatch, gone: bool, ended: bool, lost: bool
+) -> None:
+    """Are a loss to actors that have not done their work."""
     monkeypatch.setattr(watch, "LOST_SECONDS", 0.2)
     worker: Any = ray.remote(num_cpus=0)(Executor).remote()
     actor = worker._actor_id.hex()
     ray.get(worker.shutdown.remote(True))
-    coordinator.join.remote(None, "detect", actor, "gone")
-    if not lost:  # its work was done
+    node = "gone" if gone else ray.get_runtime_context().get_node_id()
+    coordinator.join.remote(None, "detect", actor, node)
+    if ended:
         ray.kill(worker)
     executor = Executor()
     with watching(coordinator, stall_timeout=100) as seen, seen.over(executor):
