@@ -127,14 +127,7 @@ def place(config: Config) -> Placement:
         UsageError: no GPU where one is wanted, or no room for a single replica.
     """
     nodes = alive()
-    gpus = _gpus(nodes)
-    device = config.device if config.device != "auto" else ("cuda" if gpus else "cpu")
-    if device == "cuda" and not gpus:
-        raise UsageError("the cluster has no GPU; pass --device cpu to run without, or --device "
-                         "cuda and --replicas to have an autoscaler bring some")  # fmt: skip
-    if not gpus and not any(node.get("CPU") for node in nodes):
-        raise UsageError("no node of the cluster takes work; pass --device cuda and --replicas to "
-                         "have an autoscaler bring GPUs")  # fmt: skip
+    device = _device(config, nodes)
     share = config.gpus_per_replica if device == "cuda" else 0.0
     cpus = config.cpus_per_replica or _default_cpus(nodes, share)
     hosts = [node for node in nodes if node.get("GPU", 0) >= share]
@@ -161,6 +154,18 @@ def place(config: Config) -> Placement:
         rows_per_file=config.rows_per_file or (4096 if share else 64),
         waiting=max(0, replicas - fit),
     )
+
+
+def _device(config: Config, nodes: list[dict[str, float]]) -> str:
+    gpus = _gpus(nodes)
+    device = config.device if config.device != "auto" else ("cuda" if gpus else "cpu")
+    if device == "cuda" and not gpus:
+        raise UsageError("the cluster has no GPU; pass --device cpu to run without, or --device "
+                         "cuda and --replicas to have an autoscaler bring some")  # fmt: skip
+    if not gpus and not any(node.get("CPU") for node in nodes):
+        raise UsageError("no node of the cluster takes work; pass --device cuda and --replicas to "
+                         "have an autoscaler bring GPUs")  # fmt: skip
+    return device
 
 
 def _default_cpus(nodes: list[dict[str, float]], share: float) -> float:

@@ -54,13 +54,12 @@ def run(
     if complete := _complete(config, output, known):
         return summarize(complete, config, 0, started)
     cluster.connect()
-    if not dry_run:
-        cluster.await_gpu(config)
-    placement = cluster.place(config)
     if dry_run:
         found = known and manifest.load(output.fs, output.run, fingerprint(known.identity))
-        preview(config, weights, placement, found or manifest.count(config))
+        preview(config, weights, cluster.place(config), found or manifest.count(config))
         return None
+    cluster.await_gpu(config)
+    placement = cluster.place(config)
     try:
         with Lease(output.fs, f"{output.run}/lease.json", config.output) as lease:
             return Attempt(config, weights, output, placement).run(make_engine, lease, started)
