@@ -53,6 +53,8 @@ def serve(folder: Path) -> Iterator[Any]:
         *(f"-{name}.port={number}" for name, number in ports.items()),
         "-admin.ui=false", "-webdav=false", "-master.telemetry=false",
         "-volume.preStopSeconds=0", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        # each bucket takes a volume; by default there are as many as gigabytes are free on the disk
+        "-master.volumeSizeLimitMB=1024", "-volume.max=1000",
     ]  # fmt: skip
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
