@@ -37,7 +37,7 @@ PHOTOGRAPHS = ("rocket.jpg", "retina.jpg", "hubble_deep_field.jpg")
 class NullEngine:
     """Finds nothing, at once."""
 
-    def __init__(self, weights: Weights, device: str, threads: int) -> None: ...
+    def __init__(self, weights: Weights, device: str, threads: int, precision: str) -> None: ...
 
     def padded_shape(self, height: int, width: int) -> tuple[int, int]:
         return (0, 0)

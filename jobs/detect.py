@@ -68,6 +68,8 @@ def add_flags(parser: cli.Parser, output: bool = True) -> None:
     add("--cpus-per-replica", type=float, metavar="X", help="default: about 4")
     add("--micro-batch", type=int, metavar="N", help="images in one forward (default 8 on a GPU, "
         "1 on a CPU)")  # fmt: skip
+    add("--precision", metavar="P", help="of the network: fp32, or fp16, whose boxes are a little "
+        f"off (default {Config.precision})")  # fmt: skip
     add("--max-pixels", type=int, metavar="N",
         help=f"larger images become error rows (default {Config.max_pixels})")  # fmt: skip
     add("--max-error-rate", type=float, metavar="X", help="stop if a larger fraction of the "

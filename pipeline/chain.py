@@ -121,6 +121,8 @@ class Chain:
             batch_size=placement.rows_per_file,
             batch_format="pyarrow",
             num_cpus=cluster.WRITE_CPUS,
+            # each task at once has a process of its own, which takes longer to start than to write
+            compute=ray.data.TaskPoolStrategy(size=placement.replicas + 1),
         )
 
     def _range_rows(self, finished: Finished) -> int:

@@ -89,6 +89,8 @@ class Config:
         gpus_per_replica: GPU share of a replica.
         cpus_per_replica: CPU cores of a replica, for decoding (and, without GPU, the network).
         micro_batch: images of equal padded shape in one forward; default 8 on a GPU, 1 on a CPU.
+        precision: `fp32`, which on a GPU is what torch makes of it (TF32 in convolutions), or
+            `fp16`.
         trust_uris: a table may name whatever this machine can read: its own files where the table
             is elsewhere, any protocol, link-local addresses. Only for tables of your own.
         fetch_concurrency: reads in flight in one fetch actor.
@@ -123,6 +125,7 @@ class Config:
     gpus_per_replica: float = 1.0
     cpus_per_replica: float | None = None
     micro_batch: int | None = None
+    precision: str = "fp32"
     trust_uris: bool = False
     fetch_concurrency: int = 64
     fetch_attempts: int = 5
@@ -177,6 +180,8 @@ class Config:
             raise UsageError(f"trust_uris must be true or false, not {self.trust_uris!r}")
         if self.device not in ("auto", "cuda", "cpu"):
             raise UsageError(f"device must be auto, cuda or cpu, not {self.device!r}")
+        if self.precision not in ("fp32", "fp16"):
+            raise UsageError(f"precision must be fp32 or fp16, not {self.precision!r}")
         if self.uri_column and self.bytes_column:
             raise UsageError("give uri_column or bytes_column, not both")
         if not self.extensions:
@@ -193,7 +198,8 @@ class Config:
         Limits (`max_pixels`, `max_object_bytes`, time-outs) are not among them: they decide
         whether an image fails, never what the row of one that did not fail says.
         """
-        names = ("input", "limit", "extensions", "uri_column", "bytes_column", "carry", "model")
+        names = ("input", "limit", "extensions", "uri_column", "bytes_column", "carry", "model",
+                 "precision")  # fmt: skip
         fields = {name: getattr(self, name) for name in names}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 

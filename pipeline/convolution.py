@@ -16,13 +16,14 @@ class Convolution:
     """A convolution, the batch normalisation behind it, and max(0, .) behind that.
 
     The normalisation is folded into weight and bias in float64. On a CPU, 3x3 convolutions of
-    stride 1 are computed by Winograd's algorithm.
+    stride 1 in float32 are computed by Winograd's algorithm.
 
     Args:
         convolution: with its weights, in eval mode.
         norm: what follows it, if anything.
         relu: whether max(0, .) follows, after `residual` if one is added.
         device: where it shall run.
+        dtype: what it computes with.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Convolution:
         norm: nn.BatchNorm2d | None,
         relu: bool,
         device: torch.device,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         weight, bias = folded(convolution, norm)
         self.stride, self.padding = convolution.stride, convolution.padding
@@ -38,16 +40,17 @@ class Convolution:
         self.winograd = None
         if (
             device.type == "cpu"
+            and dtype == torch.float32
             and weight.shape[1] >= WINOGRAD_CHANNELS
             and (convolution.kernel_size, self.stride, self.padding) == ((3, 3), (1, 1), (1, 1))
         ):
             self.winograd = Winograd(weight, bias, relu)
         else:
-            self.weight = weight.float().to(device, memory_format=torch.channels_last)
-            self.bias = bias.float().to(device)
+            self.weight = weight.to(dtype).to(device, memory_format=torch.channels_last)
+            self.bias = bias.to(dtype).to(device)
 
     def __call__(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-        """[N, C, H, W] to [N, K, H', W'], both float32 and channels_last.
+        """[N, C, H, W] to [N, K, H', W'], both of its dtype and channels_last.
 
         Args:
             x: the input.

@@ -37,8 +37,8 @@ class Engine(Protocol):
     def __call__(self, images: Sequence[np.ndarray]) -> list[Boxes]: ...
 
 
-# builds the engine of a replica from the weights, "cuda" or "cpu", and a number of threads
-EngineFactory = Callable[[Weights, str, int], Engine]
+# builds the engine of a replica from the weights, "cuda" or "cpu", a number of threads, a precision
+EngineFactory = Callable[[Weights, str, int, str], Engine]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Detector:
         self.categories = loaded.categories
         self.model_id = loaded.model_id
         self.client = client
-        self.engine = make_engine(loaded, replica.device, replica.threads)
+        self.engine = make_engine(loaded, replica.device, replica.threads, replica.config.precision)
         self.micro_batch = replica.micro_batch
         self.forward_lock = threading.Lock()
         self.warm = False

@@ -16,15 +16,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
-from torchvision.ops import batched_nms
 
+from pipeline import nms
 from pipeline.convolution import Convolution
 from pipeline.model import Weights, build
-from pipeline.roi_align import multiscale_roi_align
+from pipeline.roi_align import multiscale_roi_align, uploaded
 
 # torchvision's, which it does not let one set
 RPN_MIN_SIZE, BOX_MIN_SIZE = 1e-3, 1e-2
 MAX_LOG_SCALE = math.log(1000 / 16)
+# of an image's boxes of sufficient score, those that a GPU has room for
+CANDIDATES = 2048
+# what convolutions and the first layers of the box head compute with
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 # Environment of a process that holds an engine on a CPU. glibc reads it when the process starts;
 # without it each feature map is taken from the system and given back, page by page.
 ALLOCATOR = {
@@ -55,19 +59,35 @@ class Engine:
     torchvision pads a batch to its largest image, which moves boxes a little. In a batch of one
     padded shape each image gets what it gets alone; `padded_shape` tells which images may share
     one.
+
+    Args:
+        weights: of the network, with its keywords.
+        device: "cuda" or "cpu".
+        threads: that the CPU may use for it.
+        precision: of `DTYPES`. Sizes, coordinates, scores and the layers that predict them are
+            float32 in any case.
+
+    Raises:
+        RuntimeError: there is no GPU.
     """
 
-    def __init__(self, weights: Weights, device: str, threads: int) -> None:
+    def __init__(
+        self, weights: Weights, device: str, threads: int, precision: str = "fp32"
+    ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(
                 "Ray gave this replica a GPU, but torch sees none: install torch with CUDA and a "
                 "driver on the GPU nodes, or pass --device cpu"
             )
-        self.device = torch.device(device)
+        self.device, self.dtype = torch.device(device), DTYPES[precision]
+        # a GPU gets the whole forward before it has begun; a CPU has nothing to wait for
+        self.at_once = device == "cuda"
         if device == "cpu":
             torch.set_num_threads(threads)
         model = build(weights.state, weights.options)
         self.transform, self.rpn, self.roi_heads = model.transform, model.rpn, model.roi_heads
+        self.mean = torch.tensor(self.transform.image_mean, device=device)[:, None, None]
+        self.std = torch.tensor(self.transform.image_std, device=device)[:, None, None]
         body, fpn = model.backbone.body, model.backbone.fpn
         self.stem = self._convolution(body.conv1, body.bn1, relu=True)
         self.stages = [
@@ -77,7 +97,8 @@ class Engine:
         self.layer_blocks = [self._convolution(*block) for block in fpn.layer_blocks]
         head = model.rpn.head
         self.rpn_convs = [self._convolution(block[0], relu=True) for block in head.conv]
-        self.rpn_predictor = self._convolution(joined(head.cls_logits, head.bbox_pred))
+        predictor = joined(head.cls_logits, head.bbox_pred)
+        self.rpn_predictor = Convolution(predictor, None, False, self.device, torch.float32)
         self.cell_anchors = [a.to(device) for a in model.rpn.anchor_generator.cell_anchors]
         *convs, _, self.fc, _ = model.roi_heads.box_head
         self.box_convs = [self._convolution(conv, norm, relu=True) for conv, norm, _ in convs]
@@ -86,11 +107,12 @@ class Engine:
         by_place = self.fc.weight.detach().unflatten(1, (-1, *side)).permute(0, 2, 3, 1)
         self.fc.weight = nn.Parameter(by_place.flatten(1).contiguous())
         self.roi_heads.to(device)
+        self.fc.to(self.dtype)
 
     def _convolution(
         self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None, relu: bool = False
     ) -> Convolution:
-        return Convolution(conv, norm, relu, self.device)
+        return Convolution(conv, norm, relu, self.device, self.dtype)
 
     def _block(self, block: Bottleneck) -> list[Convolution]:
         """A bottleneck's three convolutions, and a fourth one where the input changes its shape."""
@@ -113,18 +135,12 @@ class Engine:
         """
         batch, sizes = self._transform(images)
         maps = self._pyramid(self._body(batch))
-        proposals = self._proposals(maps, batch.shape[2:], sizes)
-        heights = [height for height, _ in sizes]
-        pooled = multiscale_roi_align(maps[:-1], proposals, heights, self.roi_heads.box_roi_pool)
-        logits, deltas = self._box_head(pooled)
-        found = self._detections(logits, deltas, proposals, sizes)
+        found, settled = self._detect(maps, batch.shape[2:], sizes, self.at_once)
+        if not settled:
+            found, _ = self._detect(maps, batch.shape[2:], sizes, at_once=False)
         return [
-            Boxes(
-                xyxy=(boxes * self._scale_back(image, size)).cpu().numpy(),
-                labels=labels.cpu().numpy(),
-                scores=scores.cpu().numpy(),
-            )
-            for (boxes, labels, scores), image, size in zip(found, images, sizes, strict=True)
+            _boxes(values, image, size)
+            for values, image, size in zip(found.cpu().numpy(), images, sizes, strict=True)
         ]
 
     # ------------------------------------------------------------------------- transform
@@ -158,26 +174,22 @@ class Engine:
 
     def _transform(self, images: Sequence[np.ndarray]) -> tuple[Tensor, list[tuple[int, int]]]:
         """Batch [N, 3, H, W], channels_last, and each image's (height, width) in it."""
-        mean = torch.tensor(self.transform.image_mean, device=self.device)[:, None, None]
-        std = torch.tensor(self.transform.image_std, device=self.device)[:, None, None]
         height, width = self.padded_shape(*images[0].shape[:2])
-        batch = torch.zeros((len(images), height, width, 3), device=self.device)
+        batch = torch.zeros((len(images), height, width, 3), dtype=self.dtype, device=self.device)
         sizes = []
         for image, padded in zip(images, batch.permute(0, 3, 1, 2), strict=True):
-            pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)
+            pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
+            if self.device.type == "cuda":
+                pixels = pixels.pin_memory()
+            pixels = pixels.to(self.device, non_blocking=True)
             size = self.resized_shape(*image.shape[:2])
             # in place: of 48 megapixels each copy takes 576 MB
-            normalized = pixels.permute(2, 0, 1).float().div_(255).sub_(mean).div_(std)
+            normalized = pixels.permute(2, 0, 1).float().div_(255).sub_(self.mean).div_(self.std)
             padded[:, : size[0], : size[1]] = F.interpolate(
                 normalized[None], size=size, mode="bilinear", align_corners=False
             )[0]
             sizes.append(size)
         return batch.permute(0, 3, 1, 2), sizes
-
-    def _scale_back(self, image: np.ndarray, size: tuple[int, int]) -> Tensor:
-        """[4] float32, what boxes are multiplied by to be in the image's own pixels."""
-        original = torch.tensor(image.shape[1::-1] * 2, dtype=torch.float32, device=self.device)
-        return original / torch.tensor(size[::-1] * 2, dtype=torch.float32, device=self.device)
 
     # ---------------------------------------------------------------------- feature maps
 
@@ -206,23 +218,61 @@ class Engine:
 
     # ------------------------------------------------------------------------- proposals
 
+    def _detect(
+        self,
+        maps: list[Tensor],
+        padded: Sequence[int],
+        sizes: list[tuple[int, int]],
+        at_once: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Feature maps to what `_detections` gives.
+
+        If `at_once`, every shape is known before any value is, and the device is not waited for.
+        """
+        limits = uploaded([size[::-1] * 2 for size in sizes], self.device).float()
+        proposals, there, settled = self._proposals(maps, padded, limits, at_once)
+        n, p = there.shape
+        if at_once:
+            rows = torch.arange(n * p, device=self.device)
+        else:
+            rows = there.flatten().nonzero()[:, 0]
+        rois, heights = proposals.flatten(0, 1)[rows], [height for height, _ in sizes]
+        pooler = self.roi_heads.box_roi_pool
+        pooled = multiscale_roi_align(maps[:-1], rois, rows // p, heights, pooler)
+        logits, deltas = (
+            x.new_zeros(n * p, *x.shape[1:]).index_copy_(0, rows, x).unflatten(0, (n, p))
+            for x in self._box_head(pooled)
+        )
+        found, fitted = self._detections(logits, deltas, proposals, there, limits, at_once)
+        return found, settled & fitted
+
     def _proposals(
-        self, maps: list[Tensor], padded: Sequence[int], sizes: list[tuple[int, int]]
-    ) -> list[Tensor]:
-        """[P, 4] float32 for each image, in the network's pixels, highest objectness first."""
-        found = [self._best_anchors(level, x, padded) for level, x in enumerate(maps)]
-        boxes = clipped(torch.cat([boxes for boxes, _ in found], 1), self._limits(sizes)[:, None])
-        scores = torch.cat([scores for _, scores in found], 1).sigmoid()
-        counts = torch.tensor([scores.shape[1] for _, scores in found], device=self.device)
-        levels = torch.repeat_interleave(counts)
-        keep = large(boxes, RPN_MIN_SIZE) & (scores >= self.rpn.score_thresh)
-        proposals = []
-        for image in range(len(sizes)):
-            kept = keep[image]
-            candidates = boxes[image][kept]
-            best = batched_nms(candidates, scores[image][kept], levels[kept], self.rpn.nms_thresh)
-            proposals.append(candidates[best[: self.rpn.post_nms_top_n()]])
-        return proposals
+        self, maps: list[Tensor], padded: Sequence[int], limits: Tensor, at_once: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes [N, P, 4] in the network's pixels, highest objectness first.
+
+        Args:
+            maps: finest first.
+            padded: (height, width) of the network's input.
+            limits: [N, 4], the largest x and y in each image.
+            at_once: see `_detect`.
+
+        Returns:
+            The boxes; [N, P] bool, whether there is one; [] bool, whether they are torchvision's.
+        """
+        levels = [self._best_anchors(level, x, padded) for level, x in enumerate(maps)]
+        most = max(scores.shape[1] for _, scores in levels)
+        # a level of fewer anchors is filled up with boxes of no size
+        boxes = torch.stack([F.pad(x, (0, 0, 0, most - x.shape[1])) for x, _ in levels], 1)
+        scores = torch.stack([F.pad(x, (0, most - x.shape[1])) for _, x in levels], 1).sigmoid()
+        boxes = clipped(boxes, limits[:, None, None])
+        good = large(boxes, RPN_MIN_SIZE) & (scores >= self.rpn.score_thresh)
+        level = torch.arange(len(maps), device=self.device)[:, None].expand_as(scores)
+        limit = min(self.rpn.post_nms_top_n(), len(maps) * most)
+        best = nms.best_at_once if at_once else nms.best
+        index, there, settled = best(boxes, scores, level, good, self.rpn.nms_thresh, limit)
+        image = torch.arange(len(boxes), device=self.device)[:, None]
+        return boxes.flatten(1, 2)[image, index], there, settled
 
     def _best_anchors(self, level: int, x: Tensor, padded: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Boxes [N, K, 4] and logits [N, K] of a map's K anchors of highest objectness.
@@ -232,7 +282,7 @@ class Engine:
         cell = self.cell_anchors[level]
         for conv in self.rpn_convs:
             x = conv(x)
-        predicted = self.rpn_predictor(x).permute(0, 2, 3, 1)
+        predicted = self.rpn_predictor(x.float()).permute(0, 2, 3, 1)
         n, height, width, _ = predicted.shape
         objectness = predicted[..., : len(cell)].reshape(n, -1)
         deltas = predicted[..., len(cell) :].reshape(n, -1, 4)
@@ -247,46 +297,73 @@ class Engine:
         best = deltas.gather(1, index[..., None].expand(-1, -1, 4))
         return decoded(best, anchors, self.rpn.box_coder.weights), scores
 
-    def _limits(self, sizes: list[tuple[int, int]]) -> Tensor:
-        """[N, 4], the largest x and y in each image."""
-        limits = [[width, height] * 2 for height, width in sizes]
-        return torch.tensor(limits, dtype=torch.float32, device=self.device)
-
     # ------------------------------------------------------------------------ detections
 
     def _box_head(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[P, 256, 7, 7] to class logits [P, classes] and deltas [P, classes, 4]."""
         for conv in self.box_convs:
             x = conv(x)
-        x = F.relu(self.fc(x.permute(0, 2, 3, 1).flatten(1)))
+        x = F.relu(self.fc(x.permute(0, 2, 3, 1).flatten(1))).float()
         predictor = self.roi_heads.box_predictor
         return predictor.cls_score(x), predictor.bbox_pred(x).unflatten(1, (-1, 4))
 
     def _detections(
-        self, logits: Tensor, deltas: Tensor, proposals: list[Tensor], sizes: list[tuple[int, int]]
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Boxes [D, 4] in the network's pixels, labels [D] and scores [D] of each image.
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        proposals: Tensor,
+        there: Tensor,
+        limits: Tensor,
+        at_once: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Detections [N, D, 7], highest score first.
 
         Only boxes of a sufficient score are decoded: hundreds of 91 thousand.
+
+        Args:
+            logits, deltas: [N, P, classes] and [N, P, classes, 4].
+            proposals, there: of `_proposals`.
+            limits: [N, 4], the largest x and y in each image.
+            at_once: see `_detect`.
+
+        Returns:
+            Boxes in the network's pixels, label, score, and 1, or 0 where there is none; and []
+            bool, whether they are torchvision's.
         """
-        heads = self.roi_heads
-        scores = logits.softmax(-1)[:, 1:]
-        roi, label = torch.where(scores > heads.score_thresh)
-        scores, label = scores[roi, label], label + 1
-        counts = torch.tensor([len(boxes) for boxes in proposals], device=self.device)
-        image = torch.repeat_interleave(counts)[roi]
-        weights = heads.box_coder.weights
-        boxes = decoded(deltas[roi, label], torch.cat(proposals)[roi], weights)
-        boxes = clipped(boxes, self._limits(sizes)[image])
-        keep = large(boxes, BOX_MIN_SIZE)
-        found = []
-        for number in range(len(proposals)):
-            kept = keep & (image == number)
-            candidates = boxes[kept], label[kept], scores[kept]
-            best = batched_nms(candidates[0], candidates[2], candidates[1], heads.nms_thresh)
-            best = best[: heads.detections_per_img]
-            found.append((candidates[0][best], candidates[1][best], candidates[2][best]))
-        return found
+        heads, labels = self.roi_heads, logits.shape[-1] - 1
+        scores = logits.softmax(-1)[..., 1:]
+        good = ((scores > heads.score_thresh) & there[..., None]).flatten(1)
+        count = good.sum(1).max()
+        room = min(CANDIDATES, good.shape[1]) if at_once else int(count)
+        # in the order of torchvision, which decides between equal scores
+        _, index = scores.flatten(1).where(good, -1).topk(room, sorted=False)
+        index, _ = index.sort()
+        image = torch.arange(len(index), device=self.device)[:, None]
+        roi, label = index // labels, index % labels + 1
+        scores, good = scores.flatten(1)[image, index], good[image, index]
+        boxes = decoded(deltas[image, roi, label], proposals[image, roi], heads.box_coder.weights)
+        boxes = clipped(boxes, limits[:, None])
+        good &= large(boxes, BOX_MIN_SIZE)
+        best = nms.best_at_once if at_once else nms.best
+        index, found, settled = best(
+            boxes[:, None], scores[:, None], label[:, None], good[:, None],
+            heads.nms_thresh, min(heads.detections_per_img, room),
+        )  # fmt: skip
+        values = torch.cat((boxes, label[..., None], scores[..., None]), -1)[image, index]
+        return torch.cat((values, found[..., None]), -1), settled & (count <= room)
+
+
+def _boxes(values: np.ndarray, image: np.ndarray, size: tuple[int, int]) -> Boxes:
+    """What `_detections` gives for an image, in the image's own pixels."""
+    xyxy, label, score, found = np.split(values, (4, 5, 6), axis=1)
+    there = found[:, 0] > 0
+    original = np.array(image.shape[1::-1] * 2, np.float32)
+    scale = original / np.array(size[::-1] * 2, np.float32)
+    return Boxes(
+        xyxy=xyxy[there] * scale,
+        labels=label[there, 0].astype(np.int64),
+        scores=score[there, 0],
+    )
 
 
 def decoded(deltas: Tensor, boxes: Tensor, weights: Sequence[float]) -> Tensor:

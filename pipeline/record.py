@@ -163,7 +163,7 @@ def end(record: Record, sums: dict[str, float], seconds: float) -> None:
     }
 
 
-def detector(weights: Weights) -> dict[str, Any]:
+def detector(weights: Weights, precision: str) -> dict[str, Any]:
     """The `detector` key in the footer of each output file."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -172,6 +172,7 @@ def detector(weights: Weights) -> dict[str, Any]:
         "weights_sha256": weights.sha256,
         "trained": weights.trained,
         "options": weights.options,
+        "precision": precision,
         "score_threshold": option(weights, "box_score_thresh"),
         "nms_iou": option(weights, "box_nms_thresh"),
         "boxes": "xyxy, float pixels of the upright image (EXIF orientation applied)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,11 @@ from torchvision.ops import MultiScaleRoIAlign
 
 
 def multiscale_roi_align(
-    maps: list[Tensor], boxes: list[Tensor], heights: list[int], pooler: MultiScaleRoIAlign
+    maps: list[Tensor],
+    boxes: Tensor,
+    image: Tensor,
+    heights: list[int],
+    pooler: MultiScaleRoIAlign,
 ) -> Tensor:
     """torchvision's `MultiScaleRoIAlign` (He et al. 2017; levels by Lin et al. 2017).
 
@@ -21,24 +26,28 @@ def multiscale_roi_align(
 
     Args:
         maps: each [N, C, H, W], finest first.
-        boxes: of each image [P, 4], xyxy in pixels of the network's input.
+        boxes: [P, 4] float32, xyxy in pixels of the network's input.
+        image: [P] int64, which image a box is of.
         heights: of each image in the network's input, without its padding.
         pooler: has output size, sampling ratio and canonical scale and level.
 
     Returns:
-        [sum of P, C, h, w], channels_last, the images' boxes one after the other.
+        [P, C, h, w], channels_last.
     """
-    every = torch.cat(boxes)
-    counts = torch.tensor([len(found) for found in boxes], device=every.device)
-    image = torch.repeat_interleave(counts)
-    scales = [[inferred_scale(x, height) for x in maps] for height in heights]
-    k_min = every.new_tensor([-math.log2(row[0]) for row in scales])[image]
-    k_max = every.new_tensor([-math.log2(row[-1]) for row in scales])[image]
-    side = ((every[:, 2] - every[:, 0]) * (every[:, 3] - every[:, 1])).sqrt()
+    scales = uploaded(
+        [[inferred_scale(x, height) for x in maps] for height in heights], boxes.device
+    )
+    levels = -scales[image].log2()
+    k_min, k_max = levels[:, 0], levels[:, -1]
+    side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
     level = (pooler.canonical_level + torch.log2(side / pooler.canonical_scale) + 1e-6).floor()
     level = (level.clamp(k_min, k_max) - k_min).long()
-    scale = every.new_tensor(scales)[image, level]
-    return roi_align(maps, every * scale[:, None], image, level, pooler)
+    return roi_align(maps, boxes * scales[image, level][:, None], image, level, pooler)
+
+
+def uploaded(values: Any, device: torch.device) -> Tensor:
+    """Numbers that the host knows, on a device that it does not wait for."""
+    return torch.tensor(values).to(device, non_blocking=True)
 
 
 def inferred_scale(x: Tensor, height: int) -> float:
@@ -65,11 +74,11 @@ def roi_align(
     """
     (rows, columns), ratio = pooler.output_size, pooler.sampling_ratio
     table = torch.cat([x.permute(0, 2, 3, 1).flatten(0, 2) for x in maps])
-    height, width = (
-        torch.tensor([x.shape[axis] for x in maps], device=boxes.device)[level] for axis in (2, 3)
-    )
-    pixels = torch.tensor([x.shape[0] * x.shape[2] * x.shape[3] for x in maps])
-    first = (pixels.cumsum(0) - pixels).to(boxes.device)[level] + image * height * width
+    places = [[*x.shape[2:], x.shape[0] * x.shape[2] * x.shape[3]] for x in maps]
+    height, width, pixels = uploaded(places, boxes.device).T
+    first = (pixels.cumsum(0) - pixels)[level]
+    height, width = height[level], width[level]
+    first = first + image * height * width
     y, y_weight = samples(boxes[:, 1], boxes[:, 3], height, rows, ratio)
     x, x_weight = samples(boxes[:, 0], boxes[:, 2], width, columns, ratio)
     y = first[:, None, None] + y * width[:, None, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from pipeline.bench import standin
 from pipeline.model import Weights
 from tests import seaweed
 
+# Every Ray cluster of a test is started with this. Ray ends idle processes beyond one a CPU, and
+# to start another for each task takes longer than most tasks here.
+os.environ |= {"RAY_num_workers_soft_limit": "8", "RAY_DATA_USAGE_DISABLED": "1"}
 # the real network with little work to do, for two cores
 SMALL = {"min_size": 128, "max_size": 256, "rpn_post_nms_top_n_test": 50}
 
@@ -49,9 +53,7 @@ def no_rights(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def cluster(s3: Any) -> Iterator[None]:
     """One Ray cluster for all tests that run in this process; its workers reach the S3 server."""
-    # Ray ends idle processes beyond one a CPU, and each write task would start another
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False,
-             _system_config={"num_workers_soft_limit": 8})  # fmt: skip
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

@@ -20,7 +20,7 @@ from pipeline.model import Weights
 class PixelEngine:
     """One box an image, a function of its pixels alone; none for a dark image."""
 
-    def __init__(self, weights: Weights, device: str, threads: int) -> None:
+    def __init__(self, weights: Weights, device: str, threads: int, precision: str) -> None:
         self.device = device
 
     def padded_shape(self, height: int, width: int) -> tuple[int, int]:

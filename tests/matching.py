@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from torchvision.models.detection import FasterRCNN
+from torchvision.ops import boxes as torchvision_boxes
 
 from pipeline.bench.matching import match
 from pipeline.engine import Boxes
@@ -29,6 +33,15 @@ def reference(model: FasterRCNN, pixels: np.ndarray) -> Boxes:
     with torch.inference_mode():
         (found,) = model([torch.from_numpy(pixels).permute(2, 0, 1) / 255])
     return Boxes(found["boxes"].numpy(), found["labels"].numpy(), found["scores"].numpy())
+
+
+@contextlib.contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """torchvision tells groups apart as it does on a GPU, which rounds otherwise than on a CPU."""
+    with mock.patch.object(
+        torchvision_boxes, "batched_nms", torchvision_boxes._batched_nms_coordinate_trick
+    ):
+        yield
 
 
 def boxes_of(row: dict[str, Any]) -> Boxes:

@@ -63,4 +63,5 @@ def test_yaml(tmp_path: Path) -> None:
 def test_limits_are_no_part_of_the_identity() -> None:
     one, other = (Config(input="a", output="b", max_pixels=n) for n in (10, 20))
     assert one.identity() == other.identity()
-    assert one.identity() != Config(input="a", output="b", limit=3).identity()
+    for change in ({"limit": 3}, {"precision": "fp16"}):
+        assert one.identity() != Config(input="a", output="b", **change).identity()

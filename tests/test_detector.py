@@ -121,7 +121,7 @@ def test_an_image_too_thin_for_the_network(weights: ray.ObjectRef) -> None:
 class Small(PixelEngine):
     """An engine with memory for two images, and for none of over 60 rows."""
 
-    def __init__(self, weights: Weights, device: str, threads: int) -> None:
+    def __init__(self, weights: Weights, device: str, threads: int, precision: str) -> None:
         self.sizes: list[int] = []
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Boxes]:
@@ -163,7 +163,7 @@ def test_one_image_fails_alone(weights: ray.ObjectRef) -> None:
 class Watchful(PixelEngine):
     """An engine that notes the padded shapes of each batch."""
 
-    def __init__(self, weights: Weights, device: str, threads: int) -> None:
+    def __init__(self, weights: Weights, device: str, threads: int, precision: str) -> None:
         self.seen: list[set[tuple[int, int]]] = []
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Boxes]:

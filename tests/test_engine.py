@@ -14,10 +14,11 @@ import torch
 from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn_v2
 
 from pipeline import Config, model
+from pipeline.bench.matching import match
 from pipeline.engine import Engine
 from pipeline.model import Weights, resolve
 from tests.conftest import SMALL
-from tests.matching import assert_same, picture, reference
+from tests.matching import as_on_a_gpu, assert_same, picture, reference
 
 # (height, width): of photographs, upright and not; of the sizes that torchvision rounds down to
 # one less than `min_size` (as 799 of 800); strips; single pixels
@@ -49,11 +50,21 @@ def with_options(weights: Weights, **options: Any) -> Weights:
     return dataclasses.replace(weights, options=weights.options | options)
 
 
-def check(weights: Weights, pixels: np.ndarray) -> int:
+def at_once(engine: Engine) -> Engine:
+    """The engine with the steps that a GPU takes behind the feature maps."""
+    other = copy.copy(engine)
+    other.at_once = True
+    return other
+
+
+def check(weights: Weights, pixels: np.ndarray, gpus_steps: bool = True) -> int:
     """Both find the same; returns how much."""
-    (ours,) = Engine(weights, "cpu", 2)([pixels])
-    theirs = reference(model.build(weights.state, weights.options), pixels)
-    assert_same(ours, theirs)
+    engine, network = Engine(weights, "cpu", 2), model.build(weights.state, weights.options)
+    (ours,) = engine([pixels])
+    assert_same(ours, reference(network, pixels))
+    if gpus_steps:
+        with as_on_a_gpu():
+            assert_same(at_once(engine)([pixels])[0], reference(network, pixels))
     return len(ours.labels)
 
 
@@ -67,10 +78,19 @@ def test_boxes_are_torchvisions(
     assert len(ours.labels) > 10 or min(height, width) < 20
 
 
+@pytest.mark.parametrize("height,width", [*SHAPES[::4], *STRIPS[::4]])
+def test_boxes_of_a_gpus_steps(
+    engine: Engine, torchvisions: FasterRCNN, height: int, width: int
+) -> None:
+    pixels = picture(height, width, seed=height)
+    with as_on_a_gpu():
+        assert_same(at_once(engine)([pixels])[0], reference(torchvisions, pixels))
+
+
 def test_full_size(weights: Weights) -> None:
     """torchvision's defaults: a side of 800, a thousand proposals."""
     full = dataclasses.replace(weights, options={"num_classes": 91})
-    assert check(full, picture(427, 640)) > 10
+    assert check(full, picture(427, 640), gpus_steps=False) > 10
 
 
 def test_no_detection_at_all(weights: Weights) -> None:
@@ -81,7 +101,7 @@ def test_thousands_of_candidates(weights: Weights) -> None:
     """Above a thousand, torchvision suppresses class by class on a CPU."""
     low = with_options(weights, box_score_thresh=0.0005, box_detections_per_img=3000,
                        rpn_post_nms_top_n_test=1000)  # fmt: skip
-    assert check(low, picture(96, 128)) > 1000
+    assert check(low, picture(96, 128), gpus_steps=False) > 1000
 
 
 def test_few_proposals(weights: Weights) -> None:
@@ -102,11 +122,13 @@ def test_ties(weights: Weights) -> None:
         state[f"{layer}.bias"][:] = 0
     state["roi_heads.box_predictor.cls_score.bias"][1:] = 4
     tied = with_options(dataclasses.replace(weights, state=state), box_score_thresh=0.001)
-    (ours,) = Engine(tied, "cpu", 2)([picture(96, 128)])
     theirs = reference(model.build(tied.state, tied.options), picture(96, 128))
-    assert len(ours.labels) == 100 and len(np.unique(ours.scores)) == 1
-    np.testing.assert_array_equal(ours.labels, theirs.labels)
-    np.testing.assert_allclose(ours.xyxy, theirs.xyxy, atol=0.01)
+    engine = Engine(tied, "cpu", 2)
+    for way in (engine, at_once(engine)):
+        (ours,) = way([picture(96, 128)])
+        assert len(ours.labels) == 100 and len(np.unique(ours.scores)) == 1
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
+        np.testing.assert_allclose(ours.xyxy, theirs.xyxy, atol=0.01)
 
 
 def test_a_constant_image(engine: Engine, torchvisions: FasterRCNN) -> None:
@@ -127,8 +149,45 @@ def test_options(weights: Weights, options: dict[str, Any]) -> None:
 def test_a_micro_batch_changes_nothing(engine: Engine) -> None:
     images = [picture(96, 128, seed) for seed in range(2)] + [picture(90, 122, 2)]
     assert len({engine.padded_shape(*image.shape[:2]) for image in images}) == 1
-    for image, together in zip(images, engine(images), strict=True):
-        assert_same(engine([image])[0], together)
+    for way in (engine, at_once(engine)):
+        for image, together in zip(images, way(images), strict=True):
+            assert_same(way([image])[0], together)
+
+
+def test_a_gpu_is_not_waited_for(weights: Weights) -> None:
+    """torch's meta device refuses whatever asks for a value, and a shape that depends on one."""
+    engine = Engine(weights, "meta", 1)
+    images = [picture(96, 128, seed) for seed in range(3)]
+    batch, sizes = engine._transform(images)
+    maps = engine._pyramid(engine._body(batch))
+    found, settled = engine._detect(maps, batch.shape[2:], sizes, at_once=True)
+    assert (found.shape, settled.shape) == ((3, 100, 7), ())
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        engine._detect(maps, batch.shape[2:], sizes, at_once=False)
+
+
+def test_what_has_no_room_is_done_again(
+    engine: Engine, torchvisions: FasterRCNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many candidates, and chains of overlapping boxes that are too long."""
+    pixels, detect = picture(96, 128), Engine._detect
+    ways = []
+
+    def noted(*args: Any, **keywords: Any) -> Any:
+        found, settled = detect(*args, **keywords)
+        ways.append(bool(settled))
+        return found, settled
+
+    monkeypatch.setattr(Engine, "_detect", noted)
+    at_once(engine)([pixels])
+    assert ways == [True]
+    for limit in ("engine.CANDIDATES", "nms.ROUNDS"):
+        ways.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(f"pipeline.{limit}", 1)
+            (ours,) = at_once(engine)([pixels])
+        assert ways == [False, True]
+        assert_same(ours, reference(torchvisions, pixels))
 
 
 def test_the_first_image_changes_nothing(engine: Engine, weights: Weights) -> None:
@@ -161,6 +220,17 @@ def test_padded_shape_is_torchvisions(engine: Engine, options: dict[str, Any]) -
         batch, _ = transform([torch.zeros(3, height, width)])
         assert ours == tuple(batch.tensors.shape[-2:]), (height, width)
         assert engine.resized_shape(height, width) == batch.image_sizes[0]
+
+
+def test_half_precision(engine: Engine, weights: Weights) -> None:
+    """A little off: what it costs is measured by `benchmarks.precision`."""
+    half = Engine(weights, "cpu", 2, "fp16")
+    images = [picture(96, 128, seed) for seed in range(2)]
+    found, expected = half(images), engine(images)
+    assert match(found, expected).loose > 0.85
+    for ours, theirs in zip(found, expected, strict=True):
+        assert not np.array_equal(ours.scores[:10], theirs.scores[:10])
+        assert ours.xyxy.dtype == ours.scores.dtype == np.float32
 
 
 def test_the_same_seed_is_the_same_network() -> None:

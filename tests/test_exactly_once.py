@@ -16,7 +16,7 @@ import pytest
 
 from tests.outputs import committed, files, rows, tables
 
-IMAGES = 600
+IMAGES = 240
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -64,9 +64,11 @@ def check_exactly_once(output: str, images: int, failed: int) -> None:
     assert "_SUCCESS" in files(output)
 
 
-def kill_and_resume(s3: Any, bucket: str, photograph: bytes, kills: int, seed: int) -> int:
+def kill_and_resume(
+    s3: Any, bucket: str, photograph: bytes, kills: int, seed: int, images: int
+) -> int:
     """Runs with kills until one gets through; returns how many kills hit a run at work."""
-    for number in range(IMAGES):
+    for number in range(images):
         body = photograph if number % 40 else b"broken"
         s3.put_object(Bucket=bucket, Key=f"images/{number:04d}.jpg", Body=body)
     output, random_moment = f"s3://{bucket}/labels", random.Random(seed)
@@ -85,16 +87,17 @@ def kill_and_resume(s3: Any, bucket: str, photograph: bytes, kills: int, seed: i
     process = start(f"s3://{bucket}/images/", output)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    check_exactly_once(output, IMAGES, IMAGES // 40)
+    check_exactly_once(output, images, images // 40)
     return at_work
 
 
 def test_a_kill(s3: Any, bucket: str, photographs: dict[str, bytes]) -> None:
-    assert kill_and_resume(s3, bucket, photographs["rocket.jpg"], kills=1, seed=0)
+    assert kill_and_resume(s3, bucket, photographs["rocket.jpg"], 1, 0, IMAGES)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(1, 8))
 def test_five_kills(s3: Any, bucket: str, photographs: dict[str, bytes], seed: int) -> None:
-    hit = kill_and_resume(s3, bucket, photographs["rocket.jpg"], kills=5, seed=seed)
-    print(f"\n{hit} kills at work of 5; {IMAGES} ids in the output, each once")
+    images = 600
+    hit = kill_and_resume(s3, bucket, photographs["rocket.jpg"], 5, seed, images)
+    print(f"\n{hit} kills at work of 5; {images} ids in the output, each once")

@@ -34,7 +34,9 @@ def test_multiscale_roi_align(
     maps = [torch.randn(len(sizes), 6, height // s, width // s) for s in (4, 8, 16, 32)]
     boxes = [random_boxes(200 + n, *size) for n, size in enumerate(sizes)]
     pooler = MultiScaleRoIAlign(["0", "1", "2", "3"], output, ratio)
-    ours = multiscale_roi_align(maps, boxes, [h for h, _ in sizes], pooler)
+    image = torch.arange(len(sizes)).repeat_interleave(torch.tensor([len(b) for b in boxes]))
+    heights = [height for height, _ in sizes]
+    ours = multiscale_roi_align(maps, torch.cat(boxes), image, heights, pooler)
     expected = [
         MultiScaleRoIAlign(["0", "1", "2", "3"], output, ratio)(
             OrderedDict((str(level), x[n : n + 1]) for level, x in enumerate(maps)), [found], [size]
@@ -47,4 +49,5 @@ def test_multiscale_roi_align(
 def test_no_boxes() -> None:
     maps = [torch.randn(1, 6, 64 // s, 64 // s) for s in (1, 2, 4, 8)]
     pooler = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
-    assert multiscale_roi_align(maps, [torch.empty(0, 4)], [256], pooler).shape == (0, 6, 7, 7)
+    none, nobody = torch.empty(0, 4), torch.empty(0, dtype=torch.int64)
+    assert multiscale_roi_align(maps, none, nobody, [256], pooler).shape == (0, 6, 7, 7)

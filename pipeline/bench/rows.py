@@ -70,6 +70,10 @@ def rows(weights: Weights, shapes: Sequence[tuple[int, int]], plan: Plan) -> lis
         Row("engine", arithmetic, batches, lambda: Engine(weights, plan.device, plan.threads))
     )
     if gpu:
+        found.append(
+            Row("engine fp16", "fp16", batches,
+                lambda: Engine(weights, plan.device, plan.threads, "fp16"))
+        )  # fmt: skip
         found += [
             dataclasses.replace(row, name=f"{row.name}{TF32_OFF}", tf32=False,
                                 arithmetic=row.arithmetic.replace("tf32", "fp32"))

@@ -1,0 +1,129 @@
+"""How far each precision moves boxes, beside what torchvision's own default on a GPU does.
+
+`python -m benchmarks.precision --weights W --images DIR --annotations COCO_JSON`
+
+On a CPU, TF32 is emulated: the operands of convolutions are rounded to 10 bits of mantissa, which
+is what a GPU's tensor cores do to them, and the sums are float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from pipeline import Config
+from pipeline.bench.matching import iou, match
+from pipeline.bench.rows import Reference
+from pipeline.decode import decode, read_header
+from pipeline.engine import Boxes, Engine
+from pipeline.model import resolve
+
+
+def tf32(x: torch.Tensor) -> torch.Tensor:
+    """Rounded to 10 bits of mantissa, halves to even."""
+    bits = x.contiguous().view(torch.int32)
+    return ((bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
+
+
+@contextlib.contextmanager
+def emulated() -> Iterator[None]:
+    """torch's convolutions round their operands."""
+    conv2d = torch.nn.functional.conv2d
+
+    def rounded(x: torch.Tensor, weight: torch.Tensor, *rest: Any) -> torch.Tensor:
+        return conv2d(tf32(x), tf32(weight), *rest)
+
+    with mock.patch("torch.nn.functional.conv2d", rounded):
+        yield
+
+
+def moved(found: Sequence[Boxes], reference: Sequence[Boxes]) -> dict[str, float]:
+    """What became of the reference's detections."""
+    same = match(found, reference)
+    scores, corners = [], []
+    for ours, theirs in zip(found, reference, strict=True):
+        if not len(ours.labels) or not len(theirs.labels):
+            continue
+        near = iou(theirs.xyxy, ours.xyxy) * (theirs.labels[:, None] == ours.labels)
+        best = near.argmax(1)
+        paired = near.max(1) > 0.9
+        scores += np.abs(theirs.scores - ours.scores[best])[paired].tolist()
+        corners += np.abs(theirs.xyxy - ours.xyxy[best]).max(1)[paired].tolist()
+    return {
+        "tight": same.tight, "loose": same.loose,
+        "score": float(np.mean(scores)), "pixels": float(np.mean(corners)),
+    }  # fmt: skip
+
+
+def average_precision(found: Sequence[Boxes], ids: Sequence[int], truth: COCO) -> dict[str, float]:
+    """COCO's AP and AP50."""
+    rows = [
+        {"image_id": image, "category_id": int(label), "score": float(score),
+         "bbox": [float(x0), float(y0), float(x1 - x0), float(y1 - y0)]}
+        for image, boxes in zip(ids, found, strict=True)
+        for (x0, y0, x1, y1), label, score in zip(
+            boxes.xyxy, boxes.labels, boxes.scores, strict=True)
+    ]  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
+        evaluation.params.imgIds = list(ids)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {"AP": float(evaluation.stats[0]), "AP50": float(evaluation.stats[1])}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--categories", required=True)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--annotations", required=True)
+    parser.add_argument(
+        "--model", type=json.loads, default={}, help="JSON of the network's keywords"
+    )
+    given = parser.parse_args()
+    config = Config(input=str(given.images), output="none", weights=given.weights,
+                    categories=given.categories, model=given.model)  # fmt: skip
+    weights = resolve(config)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    threads = torch.get_num_threads()
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(given.annotations)
+    ids = sorted(truth.getImgIds())
+    pixels = [
+        decode(read_header((given.images / entry["file_name"]).read_bytes(), config.max_pixels))
+        for entry in truth.loadImgs(ids)
+    ]
+    ways: dict[str, tuple[Callable[[Sequence[np.ndarray]], list[Boxes]], Any]] = {
+        "fp32": (Reference(weights, device), contextlib.nullcontext),
+        "TF32": (Reference(weights, device), emulated),
+        "engine fp32": (Engine(weights, device, threads), contextlib.nullcontext),
+        "engine fp16": (Engine(weights, device, threads, "fp16"), contextlib.nullcontext),
+    }
+    reference: list[Boxes] | None = None
+    print(f"{'':12} {'tight':>7} {'loose':>7} {'score':>9} {'pixels':>9} {'AP':>7} {'AP50':>7}")
+    for name, (forward, setting) in ways.items():
+        with setting():
+            found = [forward([image])[0] for image in pixels]
+        reference = reference or found
+        figures = moved(found, reference) | average_precision(found, ids, truth)
+        print(
+            f"{name:12} {figures['tight']:7.2%} {figures['loose']:7.2%} {figures['score']:9.2e} "
+            f"{figures['pixels']:9.2e} {figures['AP']:7.4f} {figures['AP50']:7.4f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
