@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -29,6 +30,9 @@ MAX_BLOCKS = 2000
 BLOCK_BYTES = 64 * 2**20
 # actors of a stage that fail to start one after the other, until the run does
 INIT_DEATHS = 3
+
+# advice that Ray Data gives a run of fewer files than may be written at once
+warnings.filterwarnings("ignore", "The maximum number of concurrent tasks", module=r"ray\.data")
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,7 @@ def test_the_command_from_outside(folder: Path, tmp_path: Path, s3: Any) -> None
     assert "images      8" in done.stdout and "errors      0" in done.stdout
     for words in ("input ", "weights ", "UNTRAINED", "replicas ", "output "):
         assert words in done.stderr
+    assert "Warning" not in done.stderr
     (look,) = [line for line in done.stdout.splitlines() if line.startswith("look at it")]
     look = look.removeprefix("look at it").strip().replace("python", sys.executable, 1)
     page = tmp_path / "report.html"
