@@ -109,7 +109,7 @@ def main() -> None:
     ways: dict[str, tuple[Callable[[Sequence[np.ndarray]], list[Boxes]], Any]] = {
         "fp32": (Reference(weights, device), contextlib.nullcontext),
         "TF32": (Reference(weights, device), emulated),
-        "engine fp32": (Engine(weights, device, threads), contextlib.nullcontext),
+        "engine fp32": (Engine(weights, device, threads, "fp32"), contextlib.nullcontext),
         "engine fp16": (Engine(weights, device, threads, "fp16"), contextlib.nullcontext),
     }
     reference: list[Boxes] | None = None

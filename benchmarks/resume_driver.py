@@ -31,7 +31,7 @@ def write_killed(config: Config) -> int:
     record.begin(known, config, Placement("cpu", 1, 0.0, 1.5, 0, 2, 1, 1, ROWS_PER_FILE))
     listed = manifest.write(config, fs, f"{root}/_run", fingerprint(known.identity))
     record.save(known, fs, f"{root}/_run")
-    written = schema.with_carried(pa.schema([]), record.detector(weights, config.precision))
+    written = schema.with_carried(pa.schema([]), record.detector(weights))
     detections = schema.detections(stages.made_up(stages.DISTINCT), stages.CATEGORIES)
     done = 0
     while done + ROWS_PER_FILE <= listed.rows * 9 // 10:

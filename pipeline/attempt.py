@@ -96,7 +96,7 @@ class Attempt:
     def _chain(self, make_engine: EngineFactory, lease: Lease, client: Client) -> Chain:
         first = manifest.read_part(self.output.fs, self.output.run, 0).schema
         carried = pa.schema([first.field(name) for name in self.manifest.columns])
-        written = schema.with_carried(carried, record.detector(self.weights, self.config.precision))
+        written = schema.with_carried(carried, record.detector(self.weights))
         # in a retry, too, the input decides which URIs may be read
         config = dataclasses.replace(self.config, input=self.record.identity["input"])
         writer = Writer(

@@ -71,9 +71,7 @@ class Engine:
         RuntimeError: there is no GPU.
     """
 
-    def __init__(
-        self, weights: Weights, device: str, threads: int, precision: str = "fp32"
-    ) -> None:
+    def __init__(self, weights: Weights, device: str, threads: int, precision: str) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(
                 "Ray gave this replica a GPU, but torch sees none: install torch with CUDA and a "

@@ -116,7 +116,8 @@ def check_same(record: Record, config: Config, weights: Weights) -> None:
     if config.retries_failures:
         now["input"] = record.identity["input"]  # the images are a part of the run's own
     for name, value in now.items():
-        before = record.identity.get(name)
+        # what an older version did not know was as it is by default
+        before = record.identity.get(name, getattr(Config, name, None))
         if before != value:
             if name == "categories":
                 value, before = f"{len(value)} names", f"{len(before or ())} names, not the same"
@@ -163,7 +164,7 @@ def end(record: Record, sums: dict[str, float], seconds: float) -> None:
     }
 
 
-def detector(weights: Weights, precision: str) -> dict[str, Any]:
+def detector(weights: Weights) -> dict[str, Any]:
     """The `detector` key in the footer of each output file."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -172,7 +173,6 @@ def detector(weights: Weights, precision: str) -> dict[str, Any]:
         "weights_sha256": weights.sha256,
         "trained": weights.trained,
         "options": weights.options,
-        "precision": precision,
         "score_threshold": option(weights, "box_score_thresh"),
         "nms_iou": option(weights, "box_nms_thresh"),
         "boxes": "xyxy, float pixels of the upright image (EXIF orientation applied)",

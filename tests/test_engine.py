@@ -38,7 +38,7 @@ def weights(calibrated: Weights) -> Weights:
 
 @pytest.fixture(scope="module")
 def engine(weights: Weights) -> Engine:
-    return Engine(weights, "cpu", 2)
+    return Engine(weights, "cpu", 2, "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def at_once(engine: Engine) -> Engine:
 
 def check(weights: Weights, pixels: np.ndarray, gpus_steps: bool = True) -> int:
     """Both find the same; returns how much."""
-    engine, network = Engine(weights, "cpu", 2), model.build(weights.state, weights.options)
+    engine, network = Engine(weights, "cpu", 2, "fp32"), model.build(weights.state, weights.options)
     (ours,) = engine([pixels])
     assert_same(ours, reference(network, pixels))
     if gpus_steps:
@@ -123,7 +123,7 @@ def test_ties(weights: Weights) -> None:
     state["roi_heads.box_predictor.cls_score.bias"][1:] = 4
     tied = with_options(dataclasses.replace(weights, state=state), box_score_thresh=0.001)
     theirs = reference(model.build(tied.state, tied.options), picture(96, 128))
-    engine = Engine(tied, "cpu", 2)
+    engine = Engine(tied, "cpu", 2, "fp32")
     for way in (engine, at_once(engine)):
         (ours,) = way([picture(96, 128)])
         assert len(ours.labels) == 100 and len(np.unique(ours.scores)) == 1
@@ -156,7 +156,7 @@ def test_a_micro_batch_changes_nothing(engine: Engine) -> None:
 
 def test_a_gpu_is_not_waited_for(weights: Weights) -> None:
     """torch's meta device refuses whatever asks for a value, and a shape that depends on one."""
-    engine = Engine(weights, "meta", 1)
+    engine = Engine(weights, "meta", 1, "fp32")
     images = [picture(96, 128, seed) for seed in range(3)]
     batch, sizes = engine._transform(images)
     maps = engine._pyramid(engine._body(batch))
@@ -193,7 +193,7 @@ def test_what_has_no_room_is_done_again(
 def test_the_first_image_changes_nothing(engine: Engine, weights: Weights) -> None:
     """torchvision keeps the scales that it infers from the first image."""
     strip, pixels = picture(20, 300), picture(96, 128)
-    used = Engine(weights, "cpu", 2)
+    used = Engine(weights, "cpu", 2, "fp32")
     used([strip])
     np.testing.assert_array_equal(used([pixels])[0].xyxy, engine([pixels])[0].xyxy)
 
@@ -244,13 +244,13 @@ def test_the_same_seed_is_the_same_network() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there(weights: Weights) -> None:
     with pytest.raises(RuntimeError, match="torch sees none: .*or pass --device cpu"):
-        Engine(weights, "cuda", 1)
+        Engine(weights, "cuda", 1, "fp32")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_finds_the_same(weights: Weights, torchvisions: FasterRCNN) -> None:
     """With TF32 off; with it, no further away than torchvision's own forward with it."""
-    cuda = Engine(weights, "cuda", 1)
+    cuda = Engine(weights, "cuda", 1, "fp32")
     with torch.backends.cudnn.flags(allow_tf32=False):
         for height, width in SHAPES:
             pixels = picture(height, width, seed=height)

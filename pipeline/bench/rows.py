@@ -66,14 +66,13 @@ def rows(weights: Weights, shapes: Sequence[tuple[int, int]], plan: Plan) -> lis
     if gpu:
         found.append(Row("autocast", "fp16", equal, lambda: Autocast(weights, plan.device)))
     batches = bucketed(shapes, plan.micro_batch)
-    found.append(
-        Row("engine", arithmetic, batches, lambda: Engine(weights, plan.device, plan.threads))
-    )
+
+    def engine(precision: str) -> Forward:
+        return Engine(weights, plan.device, plan.threads, precision)
+
+    found.append(Row("engine", arithmetic, batches, lambda: engine("fp32")))
     if gpu:
-        found.append(
-            Row("engine fp16", "fp16", batches,
-                lambda: Engine(weights, plan.device, plan.threads, "fp16"))
-        )  # fmt: skip
+        found.append(Row("engine fp16", "fp16", batches, lambda: engine("fp16")))
         found += [
             dataclasses.replace(row, name=f"{row.name}{TF32_OFF}", tf32=False,
                                 arithmetic=row.arithmetic.replace("tf32", "fp32"))
