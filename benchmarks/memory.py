@@ -27,7 +27,7 @@ from PIL import Image
 
 from benchmarks import processes
 from pipeline import Config
-from pipeline.detector import EngineFactory
+from pipeline.contract import EngineFactory
 from pipeline.engine import Engine
 from pipeline.runner import run
 from tests import seaweed

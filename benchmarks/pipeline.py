@@ -27,8 +27,7 @@ import ray.data
 import skimage
 
 from pipeline import Config, run
-from pipeline.engine import Boxes
-from pipeline.model import Weights
+from pipeline.contract import Boxes, Weights
 from tests import seaweed
 
 PHOTOGRAPHS = ("rocket.jpg", "retina.jpg", "hubble_deep_field.jpg")

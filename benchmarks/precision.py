@@ -25,8 +25,9 @@ from pycocotools.cocoeval import COCOeval
 from pipeline import Config
 from pipeline.bench.matching import iou, match
 from pipeline.bench.rows import Reference
+from pipeline.contract import Boxes
 from pipeline.decode import decode, read_header
-from pipeline.engine import Boxes, Engine
+from pipeline.engine import Engine
 from pipeline.model import resolve
 
 

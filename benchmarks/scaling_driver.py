@@ -28,8 +28,8 @@ from benchmarks import processes, stages
 from benchmarks.scale_driver import write_input
 from pipeline import Config, runner
 from pipeline.cluster import REPLICA_MEMORY
+from pipeline.contract import Weights
 from pipeline.fetch import Fetch
-from pipeline.model import Weights
 
 STORE_BYTES = 200 * 2**20
 CPUS_PER_REPLICA = 0.25

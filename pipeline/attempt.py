@@ -17,8 +17,8 @@ from pipeline import cluster, manifest, model, objects, record, schema
 from pipeline.chain import Chain
 from pipeline.client import Client
 from pipeline.config import Config, RunError, fingerprint
+from pipeline.contract import EngineFactory
 from pipeline.coordinator import coordinating
-from pipeline.detector import EngineFactory
 from pipeline.layout import Output
 from pipeline.lease import Lease
 from pipeline.metrics import Metrics

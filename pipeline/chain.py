@@ -16,7 +16,8 @@ import ray.data
 from pipeline import cluster
 from pipeline.client import Client
 from pipeline.config import Config
-from pipeline.detector import Detector, EngineFactory, Replica
+from pipeline.contract import EngineFactory
+from pipeline.detector import Detector, Replica
 from pipeline.engine import ALLOCATOR
 from pipeline.fetch import Fetch
 from pipeline.sink import Finished, Writer

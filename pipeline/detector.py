@@ -6,39 +6,24 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-import torch
 
 from pipeline import storage
 from pipeline.client import Client
 from pipeline.config import Config
+from pipeline.contract import DeviceLost, EngineFactory, ShortOfMemory, Weights
 from pipeline.decode import DecodeError
-from pipeline.engine import Boxes
 from pipeline.ledger import Verdict
 from pipeline.loader import Loader, Outcome
-from pipeline.model import Weights
 from pipeline.schema import ROW, detections
 
 log = logging.getLogger(__name__)
-
-
-class Engine(Protocol):
-    """What turns pixels into boxes; see `pipeline.engine.Engine`."""
-
-    def padded_shape(self, height: int, width: int) -> tuple[int, int]: ...
-
-    def __call__(self, images: Sequence[np.ndarray]) -> list[Boxes]: ...
-
-
-# builds the engine of a replica from the weights, "cuda" or "cpu", a number of threads, a precision
-EngineFactory = Callable[[Weights, str, int, str], Engine]
 
 
 @dataclass(frozen=True)
@@ -75,7 +60,8 @@ class Detector:
         self.client = client
         self.engine = make_engine(loaded, replica.device, replica.threads, replica.config.precision)
         self.micro_batch = replica.micro_batch
-        self.forward_lock = threading.Lock()
+        self.forwards = threading.Semaphore(self.engine.in_flight)
+        self.forward_ended = 0.0
         self.warm = False
         self.alone_lock = threading.Lock()
         shape = self.engine.padded_shape
@@ -149,19 +135,21 @@ class Detector:
             part = waiting.popleft()
             ready_since = time.monotonic()
             try:
-                with self.forward_lock:
-                    started = time.monotonic()
+                with self.forwards:
+                    called = time.monotonic()
                     found = self.engine([pixels for _, pixels in part])
                     ended = time.monotonic()
-            except torch.OutOfMemoryError as error:
-                torch.cuda.empty_cache()
+                # before that, the one ahead of it was computed
+                started = min(ended, max(called, self.forward_ended))
+                self.forward_ended = ended
+            except ShortOfMemory as error:
                 if len(part) > 1:
                     self.micro_batch = max(1, len(part) // 2)
                     log.warning("GPU memory is short: micro-batch is now %d", self.micro_batch)
                     waiting.extend([part[: self.micro_batch], part[self.micro_batch :]])
                 else:
                     part[0][0].error = ("forward", "out_of_memory", storage.explain(error))
-            except torch.AcceleratorError as error:  # the device is lost to this process
+            except DeviceLost as error:
                 last = part[0][0].image_id if len(part) == 1 else None
                 self.client.die(storage.explain(error), last)
             except Exception as error:  # one image must not take its neighbours along

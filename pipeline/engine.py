@@ -8,8 +8,8 @@ left out; names and arithmetic are torchvision's.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
 from pipeline import nms
+from pipeline.contract import Boxes, DeviceLost, ShortOfMemory, Weights
 from pipeline.convolution import Convolution
-from pipeline.model import Weights, build
+from pipeline.model import build
 from pipeline.roi_align import multiscale_roi_align, uploaded
 
 # torchvision's, which it does not let one set
@@ -36,21 +37,6 @@ ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
 }
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """The detections of one image, highest score first.
-
-    Attributes:
-        xyxy: [N, 4] float32, pixels of the image as given.
-        labels: [N] int64, the network's class ids; 0, the background, does not occur.
-        scores: [N] float32 in (0, 1].
-    """
-
-    xyxy: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray
 
 
 class Engine:
@@ -78,8 +64,11 @@ class Engine:
                 "driver on the GPU nodes, or pass --device cpu"
             )
         self.device, self.dtype = torch.device(device), DTYPES[precision]
-        # a GPU gets the whole forward before it has begun; a CPU has nothing to wait for
+        # a GPU gets the whole forward before it has begun, and the next one while it computes; a
+        # CPU has nothing to wait for
         self.at_once = device == "cuda"
+        self.in_flight = 2 if device == "cuda" else 1
+        self.launching = threading.Lock()
         if device == "cpu":
             torch.set_num_threads(threads)
         model = build(weights.state, weights.options)
@@ -121,25 +110,45 @@ class Engine:
         ]
         return parts if block.downsample is None else [*parts, self._convolution(*block.downsample)]
 
-    @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray]) -> list[Boxes]:
-        """Detect objects in images of one padded shape.
+        """Detect objects in images of one padded shape. Thread-safe.
 
         Args:
             images: each [height, width, 3] RGB uint8.
 
         Raises:
-            torch.OutOfMemoryError: the micro-batch does not fit the GPU.
+            ShortOfMemory: the micro-batch does not fit the GPU.
+            DeviceLost: the GPU has failed.
         """
-        batch, sizes = self._transform(images)
-        maps = self._pyramid(self._body(batch))
-        found, settled = self._detect(maps, batch.shape[2:], sizes, self.at_once)
-        if not settled:
-            found, _ = self._detect(maps, batch.shape[2:], sizes, at_once=False)
-        return [
+        try:
+            found, settled = self._forward(images, self.at_once)
+            if not settled:
+                found, _ = self._forward(images, at_once=False)
+            return found
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise ShortOfMemory(str(error)) from error
+        except torch.AcceleratorError as error:
+            raise DeviceLost(str(error)) from error
+
+    @torch.inference_mode()
+    def _forward(self, images: Sequence[np.ndarray], at_once: bool) -> tuple[list[Boxes], bool]:
+        """Detections of each image, and whether they are torchvision's; see `_detect`."""
+        with self.launching:
+            batch, sizes = self._transform(images)
+            maps = self._pyramid(self._body(batch))
+            found, settled = self._detect(maps, batch.shape[2:], sizes, at_once)
+            found, settled = (x.to("cpu", non_blocking=True) for x in (found, settled))
+            if self.device.type == "cuda":
+                copied = torch.cuda.Event(blocking=True)
+                copied.record()
+        if self.device.type == "cuda":
+            copied.synchronize()
+        boxes = [
             _boxes(values, image, size)
-            for values, image, size in zip(found.cpu().numpy(), images, sizes, strict=True)
+            for values, image, size in zip(found.numpy(), images, sizes, strict=True)
         ]
+        return boxes, bool(settled)
 
     # ------------------------------------------------------------------------- transform
 

@@ -7,8 +7,8 @@ from collections import Counter
 from pipeline import plan, storage
 from pipeline.bench.cost import Cost
 from pipeline.config import Config
+from pipeline.contract import Weights
 from pipeline.manifest import SLICE_ROWS, Counted
-from pipeline.model import Weights
 from pipeline.plan import Machine, Prices
 from pipeline.progress import duration
 from pipeline.trial import Trial, described

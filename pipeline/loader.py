@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from pipeline.client import Client
 from pipeline.config import Config
+from pipeline.contract import Boxes
 from pipeline.decode import DecodeError, Header, decode, read_header
-from pipeline.engine import Boxes
 from pipeline.ledger import Verdict
 
 T = TypeVar("T")

@@ -10,7 +10,6 @@ import json
 import os
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,32 +22,12 @@ from torchvision.models.detection import (
 
 from pipeline import objects, storage
 from pipeline.config import Config, UsageError
+from pipeline.contract import Weights
 
 ARCHITECTURE = "fasterrcnn_resnet50_fpn_v2"
 CLASSIFIER = "roi_heads.box_predictor.cls_score.weight"
 # what the builder takes for training or downloading; inference from a state dict needs none of it
 BUILDER_ONLY = ("weights_backbone", "trainable_backbone_layers", "num_classes", "progress")
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Weights that fit the network, and what they are called.
-
-    Attributes:
-        model_id: architecture and origin, as it stands in every output row.
-        sha256: of the file; of all tensors for `random:SEED`.
-        trained: False for `random:SEED`.
-        categories: label id to name, without 0, the background; empty where nobody gave names.
-        state: state dict of the network, as NumPy arrays so that processes of a node can share it.
-        options: keywords for `build`.
-    """
-
-    model_id: str
-    sha256: str
-    trained: bool
-    categories: dict[int, str]
-    state: dict[str, np.ndarray]
-    options: dict[str, Any]
 
 
 def resolve(config: Config) -> Weights:

@@ -16,8 +16,9 @@ from fsspec import AbstractFileSystem
 from pipeline import objects, storage
 from pipeline.cluster import Placement
 from pipeline.config import Config, UsageError
+from pipeline.contract import Weights
 from pipeline.layout import Output
-from pipeline.model import ARCHITECTURE, Weights, option
+from pipeline.model import ARCHITECTURE, option
 from pipeline.schema import SCHEMA_VERSION
 
 LAYOUT = 2

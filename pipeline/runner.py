@@ -10,7 +10,7 @@ import ray
 from pipeline import cluster, manifest, model, objects, record, refreshing, storage
 from pipeline.attempt import Attempt
 from pipeline.config import Config, RunError, UsageError, fingerprint
-from pipeline.detector import EngineFactory
+from pipeline.contract import EngineFactory
 from pipeline.engine import Engine
 from pipeline.layout import Output
 from pipeline.lease import Lease, LeaseLost

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pipeline import storage
 from pipeline.cluster import Placement
 from pipeline.config import Config
+from pipeline.contract import Weights
 from pipeline.manifest import Manifest
-from pipeline.model import Weights
 from pipeline.record import Record
 
 log = logging.getLogger(__name__)

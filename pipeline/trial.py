@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import cluster, manifest, model, record, storage
+from pipeline import cluster, manifest, record, storage
 from pipeline.config import Config, RunError, fingerprint
-from pipeline.detector import EngineFactory
+from pipeline.contract import EngineFactory, Weights
 from pipeline.engine import Engine
 from pipeline.labels.output import open_output
 from pipeline.runner import run
@@ -47,7 +47,7 @@ class Trial:
 
 def attempt(
     config: Config,
-    weights: model.Weights,
+    weights: Weights,
     placement: cluster.Placement,
     sample: Sample,
     make_engine: EngineFactory = Engine,

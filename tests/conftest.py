@@ -14,7 +14,7 @@ import s3fs
 import torch
 
 from pipeline.bench import standin
-from pipeline.model import Weights
+from pipeline.contract import Weights
 from tests import seaweed
 
 # Every Ray cluster of a test is started with this. Ray ends idle processes beyond one a CPU, and

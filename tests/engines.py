@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 
-from pipeline.engine import Boxes
-from pipeline.model import Weights
+from pipeline.contract import Boxes, DeviceLost, Weights
 
 
 class PixelEngine:
     """One box an image, a function of its pixels alone; none for a dark image."""
+
+    in_flight = 1
 
     def __init__(self, weights: Weights, device: str, threads: int, precision: str) -> None:
         self.device = device
@@ -128,7 +128,7 @@ def hang() -> None:
 
 
 def lose_device() -> None:
-    raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+    raise DeviceLost("CUDA error: device-side assert triggered")
 
 
 class OnceBroken(PoisonedEngine):
@@ -143,7 +143,7 @@ class OnceBroken(PoisonedEngine):
             self.marked = set()
         try:
             return super().__call__(images)
-        except torch.AcceleratorError:
+        except DeviceLost:
             self.broken = True
             raise
 

@@ -13,7 +13,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.ops import boxes as torchvision_boxes
 
 from pipeline.bench.matching import match
-from pipeline.engine import Boxes
+from pipeline.contract import Boxes
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

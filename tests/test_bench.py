@@ -22,7 +22,7 @@ from pipeline.bench.cost import Cost
 from pipeline.bench.feed import Feed, bucketed, in_order
 from pipeline.bench.matching import match
 from pipeline.bench.plan import PLANS, Plan
-from pipeline.engine import Boxes
+from pipeline.contract import Boxes
 from pipeline.model import build
 
 SMALL = {"min_size": 64, "max_size": 128, "rpn_post_nms_top_n_test": 40}

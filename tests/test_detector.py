@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import ray
-import torch
 from PIL import Image
 
 from pipeline import Config
-from pipeline.detector import Detector, EngineFactory, Replica
-from pipeline.engine import Boxes, Engine
-from pipeline.model import Weights, build
+from pipeline.contract import Boxes, EngineFactory, ShortOfMemory, Weights
+from pipeline.detector import Detector, Replica
+from pipeline.engine import Engine
+from pipeline.model import build
 from pipeline.schema import ROW
 from tests.engines import PixelEngine
 from tests.matching import assert_same, boxes_of, picture, reference
@@ -127,7 +131,7 @@ class Small(PixelEngine):
     def __call__(self, images: Sequence[np.ndarray]) -> list[Boxes]:
         self.sizes.append(len(images))
         if len(images) > 2 or images[0].shape[0] > 60:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise ShortOfMemory("CUDA out of memory")
         return super().__call__(images)
 
 
@@ -179,3 +183,39 @@ def test_micro_batches_hold_one_padded_shape(weights: ray.ObjectRef) -> None:
     assert isinstance(stage.engine, Watchful)
     assert all(len(shapes) == 1 for shapes in stage.engine.seen)
     assert 15 <= len(stage.engine.seen) < 40
+
+
+class Crowded(PixelEngine):
+    """An engine that notes how many calls it has at most at once."""
+
+    def __init__(self, weights: Weights, device: str, threads: int, precision: str) -> None:
+        self.calls = self.most = 0
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[Boxes]:
+        self.calls += 1
+        self.most = max(self.most, self.calls)
+        time.sleep(0.05)
+        self.calls -= 1
+        return super().__call__(images)
+
+
+class Double(Crowded):
+    in_flight = 2
+
+
+@pytest.mark.parametrize("engine", [Crowded, Double])
+def test_forwards_at_once(weights: ray.ObjectRef, engine: type[Crowded]) -> None:
+    """As many as the engine gains from, of two calls of the replica that Ray makes at once."""
+    stage = detector(weights, engine, micro_batch=1)
+    images = [png(np.full((40, 40, 3), 200, np.uint8))] * 8
+    with ThreadPoolExecutor(3) as threads:
+        calls = list(threads.map(lambda rows: detect(stage, rows), [images] * 3))
+    assert [[row["num_detections"] for row in found] for found in calls] == [[1] * 8] * 3
+    assert isinstance(stage.engine, Crowded)
+    assert stage.engine.most == engine.in_flight
+
+
+def test_a_replica_starts_without_torch() -> None:
+    """It takes seconds to be imported, which only a real engine needs."""
+    code = "import sys, pipeline.detector; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn_v2
 
 from pipeline import Config, model
 from pipeline.bench.matching import match
+from pipeline.contract import DeviceLost, ShortOfMemory, Weights
 from pipeline.engine import Engine
-from pipeline.model import Weights, resolve
+from pipeline.model import resolve
 from tests.conftest import SMALL
 from tests.matching import as_on_a_gpu, assert_same, picture, reference
 
@@ -164,6 +166,36 @@ def test_a_gpu_is_not_waited_for(weights: Weights) -> None:
     assert (found.shape, settled.shape) == ((3, 100, 7), ())
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
         engine._detect(maps, batch.shape[2:], sizes, at_once=False)
+
+
+def test_micro_batches_at_once(engine: Engine) -> None:
+    images = [picture(96, 128, seed) for seed in range(8)]
+    for way in (engine, at_once(engine)):
+        alone = [way([image])[0] for image in images]
+        with ThreadPoolExecutor(2) as threads:
+            together = threads.map(way, [[image] for image in images])
+            for (ours,), theirs in zip(together, alone, strict=True):
+                np.testing.assert_array_equal(ours.xyxy, theirs.xyxy)
+
+
+@pytest.mark.parametrize(
+    "torchs,ours",
+    [(torch.OutOfMemoryError, ShortOfMemory), (torch.AcceleratorError, DeviceLost)],
+)
+def test_what_a_device_fails_with(
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    torchs: type[Exception],
+    ours: type[Exception],
+) -> None:
+    def fails(*args: Any) -> None:
+        raise torchs("CUDA says so")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "_body", fails)
+        with pytest.raises(ours, match="CUDA says so"):
+            engine([picture(96, 128)])
+    assert engine([picture(96, 128)])
 
 
 def test_what_has_no_room_is_done_again(

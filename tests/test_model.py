@@ -20,7 +20,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from pipeline import Config, UsageError
 from pipeline.config import MODEL_OPTIONS
-from pipeline.model import Weights, build, resolve
+from pipeline.contract import Weights
+from pipeline.model import build, resolve
 
 
 def weights_of(path: object, **options: Any) -> Weights:

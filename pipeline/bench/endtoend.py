@@ -16,7 +16,7 @@ from pipeline import cluster
 from pipeline.bench.plan import Plan
 from pipeline.bench.report import EndToEnd
 from pipeline.config import Config, RunError
-from pipeline.model import Weights
+from pipeline.contract import Weights
 from pipeline.runner import run
 
 

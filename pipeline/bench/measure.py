@@ -20,8 +20,7 @@ from pipeline.bench.matching import match
 from pipeline.bench.plan import Plan
 from pipeline.bench.report import Report, Result
 from pipeline.bench.rows import Forward, Reference, Row, rows
-from pipeline.engine import Boxes
-from pipeline.model import Weights
+from pipeline.contract import Boxes, Weights
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,9 @@ import torch
 from pipeline.bench import device
 from pipeline.bench.feed import Batch, bucketed, in_order
 from pipeline.bench.plan import Plan
-from pipeline.engine import Boxes, Engine
-from pipeline.model import Weights, build
+from pipeline.contract import Boxes, Weights
+from pipeline.engine import Engine
+from pipeline.model import build
 
 Forward = Callable[[Sequence[np.ndarray]], list[Boxes]]
 TF32_OFF = ", TF32 off"
