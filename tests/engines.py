@@ -148,6 +148,15 @@ class OnceBroken(PoisonedEngine):
             raise
 
 
+class Unending(PixelEngine):
+    """An engine in a process that does not come to its end when it exits."""
+
+    def __init__(self, *of_replica: Any) -> None:
+        super().__init__(*of_replica)
+        libc = ctypes.CDLL(None)
+        getattr(libc, "__cxa_atexit")(libc.pause, None, None)
+
+
 class Unbuildable(PixelEngine):
     """An engine whose every start fails."""
 

@@ -22,7 +22,7 @@ from pipeline import Config, RunError, UsageError, chain, run, runner, sink
 from pipeline.runner import Summary
 from tests import chaos
 from tests.conftest import SMALL
-from tests.engines import PixelEngine
+from tests.engines import PixelEngine, Unending
 from tests.matching import assert_same, boxes_of, reference
 from tests.outputs import by_name, files, rows, tables
 
@@ -289,7 +289,7 @@ def test_the_record_explains_the_run_and_no_actor_outlives_it(
     cluster: None, folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "list.txt").write_text("\n".join([*map(str, folder.iterdir())] * 2))
-    summary = go(input=str(tmp_path / "list.txt"), output=str(tmp_path / "out"))
+    summary = go(Unending, input=str(tmp_path / "list.txt"), output=str(tmp_path / "out"))
     content = record(tmp_path / "out")
     (attempt,) = content["attempts"]
     assert summary.duplicates == content["counts"]["duplicates"] == len(list(folder.iterdir()))
