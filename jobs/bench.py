@@ -13,6 +13,7 @@ from typing import Any
 from jobs import cli
 from pipeline import storage
 from pipeline.config import Config, UsageError
+from pipeline.contract import ALLOCATOR
 
 MODEL_FLAGS = ("min_size", "max_size")
 LEAST_SIDE = 32
@@ -90,8 +91,6 @@ def job(arguments: list[str]) -> int:
 
 def as_a_replica() -> None:
     """Start this command anew, in the environment of a replica on a CPU, unless it has that."""
-    from pipeline.engine import ALLOCATOR
-
     if not os.environ.keys() >= ALLOCATOR.keys():
         command = [sys.executable, "-m", "jobs.bench", *sys.argv[1:]]
         os.execve(sys.executable, command, os.environ | ALLOCATOR)
@@ -104,4 +103,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     as_a_replica()
-    sys.exit(main())
+    cli.leave(main())

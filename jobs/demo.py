@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import skimage
 
-from jobs import detect, report
+from jobs import cli, detect, report
 from pipeline import model
 from pipeline.config import Config, UsageError
 
@@ -72,4 +72,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

@@ -16,9 +16,8 @@ import ray.data
 from pipeline import cluster
 from pipeline.client import Client
 from pipeline.config import Config
-from pipeline.contract import EngineFactory
+from pipeline.contract import ALLOCATOR, EngineFactory
 from pipeline.detector import Detector, Replica
-from pipeline.engine import ALLOCATOR
 from pipeline.fetch import Fetch
 from pipeline.sink import Finished, Writer
 from pipeline.watch import Watch

@@ -8,6 +8,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+# Environment of a process that holds an engine on a CPU. glibc reads it when the process starts;
+# without it each feature map is taken from the system and given back, page by page.
+ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+}
+
 
 @dataclass(frozen=True)
 class Weights:

@@ -30,13 +30,6 @@ MAX_LOG_SCALE = math.log(1000 / 16)
 CANDIDATES = 2048
 # what convolutions and the first layers of the box head compute with
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
-# Environment of a process that holds an engine on a CPU. glibc reads it when the process starts;
-# without it each feature map is taken from the system and given back, page by page.
-ALLOCATOR = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
-}
 
 
 class Engine:

@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from jobs import detect
+from jobs import cli, detect
 from pipeline import runner
 from tests.engines import LoggedEngine, SlowEngine
 
@@ -29,4 +29,4 @@ if __name__ == "__main__":
         ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     flags = ["--input", sys.argv[1], "--output", sys.argv[2], "--micro-batch", "4",
              "--config", os.path.join(os.path.dirname(__file__), "kill_target.yaml")]  # fmt: skip
-    sys.exit(detect.main([*flags, *sys.argv[3:]]))
+    cli.leave(detect.main([*flags, *sys.argv[3:]]))
