@@ -12,6 +12,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import kubernetes_validate
 import pytest
 import s3fs
 import yaml
@@ -26,6 +28,52 @@ from tests.test_exactly_once import start
 ROOT = Path(__file__).parent.parent
 # Ray is what runs there already
 NOT_INSTALLED = {"ray"}
+
+
+def fields(required: str, /, **properties: Any) -> dict[str, Any]:
+    """A JSON schema of an object that has no others."""
+    return {"type": "object", "required": required.split(), "properties": properties,
+            "additionalProperties": False}  # fmt: skip
+
+
+COUNT = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+TEXT = {"type": "string"}
+# What KubeRay's RayJob (ray.io/v1, 1.5.1) says of the fields that are used here; no others may be.
+# Of pods Kubernetes has schemas itself.
+PODS = {
+    "rayStartParams": {"type": "object", "additionalProperties": TEXT},
+    "template": {"type": "object"},
+}
+RAY_JOB = fields(
+    "apiVersion kind metadata spec",
+    apiVersion={"const": "ray.io/v1"},
+    kind={"const": "RayJob"},
+    metadata=fields("name", name=TEXT),
+    spec=fields(
+        "entrypoint rayClusterSpec",
+        entrypoint=TEXT,
+        backoffLimit=COUNT,
+        shutdownAfterJobFinishes={"type": "boolean"},
+        ttlSecondsAfterFinished=COUNT,
+        rayClusterSpec=fields(
+            "headGroupSpec",
+            rayVersion=TEXT,
+            authOptions=fields("", mode={"enum": ["disabled", "token"]}),
+            headGroupSpec=fields("rayStartParams template", **PODS),
+            workerGroupSpecs={
+                "type": "array",
+                "items": fields(
+                    "groupName minReplicas maxReplicas rayStartParams template",
+                    groupName=TEXT,
+                    replicas=COUNT,
+                    minReplicas=COUNT,
+                    maxReplicas=COUNT,
+                    **PODS,
+                ),
+            },
+        ),
+    ),
+)
 
 
 def content(name: str) -> Any:
@@ -121,6 +169,38 @@ def test_the_image_holds_what_is_tested_and_the_job_runs_it() -> None:
     assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
     program, *arguments = job["spec"]["entrypoint"].split("python -m jobs.detect")
     assert not program and detect.parse(arguments[0].split())[0].output == "s3://bucket/labels"
+
+
+def check_job(text: str) -> None:
+    """
+    Raises:
+        jsonschema.ValidationError: Kubernetes would not take it.
+    """
+    job = yaml.safe_load(text)
+    jsonschema.validate(job, RAY_JOB)
+    cluster = job["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        template = {"apiVersion": "v1", "kind": "PodTemplate", "template": group["template"]}
+        kubernetes_validate.validate(template, "1.37", strict=True)
+
+
+def test_kubernetes_takes_the_job() -> None:
+    check_job((ROOT / "deploy" / "rayjob.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    "right,wrong",
+    [("backoffLimit", "backOffLimit"), ('num-cpus: "0"', "num-cpus: 0"),
+     ("mode: token", "mode: on"), ("minReplicas: 4", "minReplicas: -1"),
+     ("- groupName: gpu", "- name: gpu"),
+     ("containers:", "container:"), ("image: prelabel", "images: prelabel"),
+     ("memory: 16Gi", "memory: [16]"), ("serviceAccountName", "serviceAccounts")],
+)  # fmt: skip
+def test_kubernetes_would_not_take_a_slip(right: str, wrong: str) -> None:
+    text = (ROOT / "deploy" / "rayjob.yaml").read_text()
+    assert right in text
+    with pytest.raises(jsonschema.ValidationError):
+        check_job(text.replace(right, wrong))
 
 
 def test_what_the_image_installs_is_complete(tmp_path: Path) -> None:
