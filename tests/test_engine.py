@@ -169,7 +169,7 @@ def test_a_gpu_is_not_waited_for(weights: Weights) -> None:
 
 
 def test_micro_batches_at_once(engine: Engine) -> None:
-    images = [picture(96, 128, seed) for seed in range(8)]
+    images = [picture(96, 128, seed) for seed in range(4)]
     for way in (engine, at_once(engine)):
         alone = [way([image])[0] for image in images]
         with ThreadPoolExecutor(2) as threads:
