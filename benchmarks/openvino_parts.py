@@ -1,6 +1,6 @@
 """The two heavy parts of the forward on a CPU: torchvision's own, OpenVINO's of it, and ours.
 
-`pip install openvino`, then `python -m benchmarks.openvino_parts`, with the environment of a replica:
+`pip install openvino`, then `python -m benchmarks.openvino_parts`, in a replica's environment:
 MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483647. Stand-in
 weights, a photograph of 640x480 (800x1088 in the network), 1,000 proposals; all in float32.
 """
