@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -50,10 +51,13 @@ def leave(code: int) -> NoReturn:
     What Python would tidy up takes two seconds, and Ray can wait for itself for ever meanwhile
     (see `pipeline.client`).
     """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     if ray := sys.modules.get("ray"):
         ray.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError):  # whoever read it has seen enough
+            stream.flush()
     os._exit(code)
 
 

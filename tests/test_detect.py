@@ -132,3 +132,15 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         detect.main(["--help"])
     assert stop.value.code == 0
     assert "--input URL" in capsys.readouterr().out
+
+
+def test_the_exit_code_whatever_comes_after() -> None:
+    """What Python would do at its end is left out, and nobody may be there to read."""
+    code = "import atexit, os; from jobs import cli; atexit.register(os._exit, 1); print('done')"
+    end, reader_gone = os.pipe()
+    os.close(end)
+    command = [sys.executable, "-c", f"{code}; cli.leave(3)"]
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, stdout=reader_gone, stderr=subprocess.PIPE, env=buffered)
+    os.close(reader_gone)
+    assert (done.returncode, done.stderr) == (3, b"")
