@@ -60,6 +60,14 @@ def seen(folder: Path) -> list[tuple[float, str, int]]:
     return sorted((float(time), node, int(number)) for time, node, number in lines)
 
 
+def wait_until_seen(driver: Driver, folder: Path, images: int) -> None:
+    """Return when engines were given so many images, or the run has ended."""
+    deadline = time.monotonic() + 200
+    while driver.running and len(seen(folder)) < images:
+        assert time.monotonic() < deadline, driver.said()
+        time.sleep(0.1)
+
+
 def last_on(node_id: str, folder: Path) -> float:
     """When a node's engines were last given an image."""
     return max((moment for moment, node, _ in seen(folder) if node == node_id), default=0.0)
@@ -100,7 +108,7 @@ def test_a_replica_and_a_node_die(
     tiles.upload(s3, bucket, range(IMAGES))
     output = f"s3://{bucket}/out"
     driver = Driver(nodes, f"s3://{bucket}/images/", output, tmp_path / "log")
-    driver.wait_until_at_work(output)
+    wait_until_seen(driver, engine_log, 40)
     assert driver.running, driver.said()
     os.kill(nodes.processes("replica")[0], signal.SIGKILL)
     time.sleep(1)
@@ -291,10 +299,7 @@ def test_a_signal_to_the_driver(
     tiles.upload(s3, bucket, range(images))
     input, output, log = f"s3://{bucket}/images/", f"s3://{bucket}/out", tmp_path / "log"
     driver = Driver(nodes, input, output, log, "--grace", "60")
-    deadline = time.monotonic() + 200
-    while driver.running and len(seen(engine_log)) < 40:
-        assert time.monotonic() < deadline, driver.said()
-        time.sleep(0.1)
+    wait_until_seen(driver, engine_log, 40)
     driver.process.send_signal(number)
     assert driver.end() == code, driver.said()
     said = driver.said()
