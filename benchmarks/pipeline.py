@@ -36,6 +36,8 @@ PHOTOGRAPHS = ("rocket.jpg", "retina.jpg", "hubble_deep_field.jpg")
 class NullEngine:
     """Finds nothing, at once."""
 
+    in_flight = 1
+
     def __init__(self, weights: Weights, device: str, threads: int, precision: str) -> None: ...
 
     def padded_shape(self, height: int, width: int) -> tuple[int, int]:

@@ -1,9 +1,13 @@
 """Boxes for every image in a bucket: `run(Config(input=..., output=...))`."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config, RunError, UsageError
+
+if TYPE_CHECKING:
+    from pipeline.runner import run
+    from pipeline.summary import Summary
 
 # The replicas that wait for a GPU are what an autoscaler is asked for. What Ray Data asks for, too,
 # would hold the nodes of replicas that are done. It looks here when it is imported.

@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from pipeline import cluster, manifest, model, objects, record, schema
+from pipeline import cluster, manifest, objects, record, schema
 from pipeline.chain import Chain
 from pipeline.client import Client
 from pipeline.config import Config, RunError, fingerprint
-from pipeline.contract import EngineFactory
+from pipeline.contract import EngineFactory, Weights
 from pipeline.coordinator import coordinating
 from pipeline.layout import Output
 from pipeline.lease import Lease
@@ -35,7 +35,7 @@ class Attempt:
     """One attempt at a run, under its lease."""
 
     config: Config
-    weights: model.Weights
+    weights: Weights
     output: Output
     placement: cluster.Placement
 
