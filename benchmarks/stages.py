@@ -149,8 +149,9 @@ def install(fetch: type, replica: type, object_bytes: int) -> None:
 
     Blocks shrink as the objects do, so that a run has as many of them as with real photographs.
     """
-    from pipeline import chain  # which imports torch
+    from pipeline import attempt, chain  # which import torch
 
+    attempt.sizes.mean_bytes = lambda *_: object_bytes  # type: ignore[assignment]
     chain.BLOCK_BYTES //= PHOTOGRAPH_BYTES // object_bytes
     chain.Fetch = fetch  # type: ignore[misc,assignment]
     chain.Detector = replica  # type: ignore[misc,assignment]

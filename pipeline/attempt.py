@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from pipeline import cluster, manifest, objects, record, schema
+from pipeline import cluster, manifest, objects, record, schema, sizes
 from pipeline.chain import Chain
 from pipeline.client import Client
 from pipeline.config import Config, RunError, fingerprint
@@ -110,7 +110,7 @@ class Attempt:
             writer=writer,
             run_id=self.record.run_id,
             client=client,
-            image_bytes=self.manifest.known_bytes / self.manifest.rows,
+            image_bytes=sizes.mean_bytes(config, self.output, self.manifest),
         )
 
     def _sealed(self, index: int) -> bool:

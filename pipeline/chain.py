@@ -23,7 +23,7 @@ from pipeline.sink import Finished, Writer
 from pipeline.watch import Watch
 
 # images read, and handed to a replica, together
-MAX_RANGE_ROWS = 128
+MAX_RANGE_ROWS = 256
 MIN_RANGE_ROWS = 8
 # the driver keeps something for every block of an execution
 MAX_BLOCKS = 2000
@@ -47,7 +47,7 @@ class Chain:
         writer: the last stage.
         run_id: for the rows.
         client: of the coordinator that all stages report to.
-        image_bytes: mean encoded size of an image, 0 if it is not known.
+        image_bytes: mean encoded size of an image.
     """
 
     config: Config
@@ -57,7 +57,7 @@ class Chain:
     writer: Writer
     run_id: str
     client: Client
-    image_bytes: float = 0.0
+    image_bytes: float
 
     def execute(self, finished: Finished, watch: Watch) -> Iterator[pa.Table]:
         """Process the images of a slice that are not finished; yields the writer's summaries.
@@ -135,8 +135,7 @@ class Chain:
         A replica holds a few ranges at once, and a batch of several blocks is copied together.
         """
         wanted = finished.missing // (8 * self.placement.replicas)
-        if self.image_bytes:
-            wanted = min(wanted, int(BLOCK_BYTES / self.image_bytes))
+        wanted = min(wanted, int(BLOCK_BYTES / self.image_bytes))
         return max(MIN_RANGE_ROWS, min(MAX_RANGE_ROWS, 1 << max(0, wanted.bit_length() - 1)))
 
 

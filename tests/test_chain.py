@@ -15,12 +15,12 @@ from pipeline.sink import Finished
 @pytest.mark.parametrize(
     "missing,replicas,image_bytes,rows",
     [
-        (10_000_000, 8, 0, 128),  # sizes unknown
-        (10_000_000, 8, 150_000, 128),
-        (10_000_000, 8, 4_000_000, 16),  # of 12 megapixels: a batch stays within a block
+        (10_000_000, 8, 150_000, 256),
+        (10_000_000, 8, 400_000, 128),  # a range stays within a block
+        (10_000_000, 8, 4_000_000, 16),  # of 12 megapixels
         (10_000_000, 8, 500_000_000, 8),
-        (3000, 8, 150_000, 32),  # few images: several batches for each replica
-        (10, 8, 0, 8),
+        (3000, 8, 150_000, 32),  # few images: several ranges for each replica
+        (10, 8, 150_000, 8),
     ],
 )
 def test_rows_of_a_range(missing: int, replicas: int, image_bytes: float, rows: int) -> None:
