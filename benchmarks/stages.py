@@ -151,7 +151,7 @@ def install(fetch: type, replica: type, object_bytes: int) -> None:
     """
     from pipeline import attempt, chain  # which import torch
 
-    attempt.sizes.mean_bytes = lambda *_: object_bytes  # type: ignore[assignment]
+    attempt.sizes.mean_bytes = lambda *_: object_bytes
     chain.BLOCK_BYTES //= PHOTOGRAPH_BYTES // object_bytes
     chain.Fetch = fetch  # type: ignore[misc,assignment]
     chain.Detector = replica  # type: ignore[misc,assignment]

@@ -66,4 +66,4 @@ def _embedded_size(row: dict[str, Any], column: str) -> float:
     columns = [group.column(index) for index in range(group.num_columns)]
     sizes = [c.total_uncompressed_size for c in columns
              if c.path_in_schema in (column, f"{column}.bytes")]  # fmt: skip
-    return float(sum(sizes)) / group.num_rows
+    return float(sum(sizes) / group.num_rows)

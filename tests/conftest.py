@@ -13,6 +13,7 @@ import ray
 import s3fs
 import torch
 
+from pipeline import Config, model, run
 from pipeline.bench import standin
 from pipeline.contract import Weights
 from tests import seaweed
@@ -58,6 +59,23 @@ def cluster(s3: Any) -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def random_weights_once() -> Iterator[None]:
+    """Weights of one seed and one network are made once: it takes a tenth of a small run."""
+    made: dict[str, dict[str, torch.Tensor]] = {}
+    make = model._random_state
+
+    def remembered(config: Config) -> dict[str, torch.Tensor]:
+        key = repr((config.weights, sorted(config.model.items())))
+        if key not in made:
+            made[key] = make(config)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "_random_state", remembered)
+        yield
+
+
 @pytest.fixture(scope="session")
 def calibrated() -> Weights:
     """Weights of a trained network's magnitudes, which do not amplify rounding."""
@@ -70,6 +88,26 @@ def calibrated_file(calibrated: Weights, tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("weights") / "calibrated.pth"
     torch.save({name: torch.tensor(array) for name, array in calibrated.state.items()}, path)
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def detected(
+    cluster: None,
+    photographs: dict[str, bytes],
+    calibrated_file: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Config:
+    """A run of the real network over the photographs that came to its end; not to be changed."""
+    folder = tmp_path_factory.mktemp("detected")
+    (folder / "images").mkdir()
+    for name, data in photographs.items():
+        (folder / "images" / name).write_bytes(data)
+    (folder / "names.txt").write_text("\n".join(f"n{i}" for i in range(1, 91)))
+    config = Config(input=f"{folder}/images", output=f"{folder}/out", weights=calibrated_file,
+                    model=SMALL, categories=f"{folder}/names.txt")  # fmt: skip
+    summary = run(config)
+    assert summary and summary.errors == {}
+    return config
 
 
 @pytest.fixture(scope="session")

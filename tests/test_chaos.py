@@ -279,10 +279,9 @@ def test_a_node_drains(
         nodes.shutdown()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
-    "number,code",
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.soak)],
-    ids=["SIGTERM", "SIGINT"],
+    "number,code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
 )
 def test_a_signal_to_the_driver(
     nodes: Nodes,

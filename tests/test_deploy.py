@@ -15,15 +15,12 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
-import s3fs
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
 
 from jobs import detect
 from pipeline import metrics
-from tests import seaweed, tiles
-from tests.test_exactly_once import start
 
 ROOT = Path(__file__).parent.parent
 # Ray is what runs there already
@@ -131,25 +128,6 @@ def test_runtime_environments_install_what_is_tested(name: str) -> None:
     installed = pins([line.replace("+cpu", "") for line in environment["pip"]["packages"]])
     assert installed.keys() == dependencies()
     assert installed.items() <= constraints().items()
-
-
-def test_rights_to_read_the_input_and_write_the_output_are_enough(
-    s3: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Those of deploy/iam-policy.json, for the driver and all processes of its cluster."""
-    for bucket in seaweed.NARROW:
-        s3.create_bucket(Bucket=bucket)
-    source, target = seaweed.NARROW
-    images, output = tiles.upload(s3, source, range(20)), f"s3://{target}/labels"
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed.NARROW_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed.NARROW_SECRET)
-    process = start(images, output)
-    said = process.communicate(timeout=200)
-    assert process.returncode == 0, said
-    with pytest.raises(PermissionError):
-        s3fs.S3FileSystem(skip_instance_cache=True).pipe_file(f"{source}/images/new.png", b"no")
-    monkeypatch.undo()
-    tiles.check_complete(output, 20)
 
 
 def test_the_dashboard_shows_metrics_that_there_are() -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import s3fs
 import torch
 
 from jobs import detect
 from pipeline import Config, runner
+from tests import seaweed
 from tests.conftest import SMALL
 from tests.engines import PixelEngine
+from tests.outputs import rows
 
 
 def test_flags_before_yaml_before_defaults(tmp_path: Path) -> None:
@@ -109,11 +112,26 @@ def test_too_many_errors(
     assert detect.main([*flags, "--max-error-rate", "1"]) == 0
 
 
-def test_the_command_from_outside(folder: Path, tmp_path: Path, s3: Any) -> None:
+def test_the_command_from_outside(
+    photographs: dict[str, bytes], tmp_path: Path, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a cluster of its own, all of whose processes have the rights of deploy/iam-policy.json:
+    to read the input, and to write the output.
+    """
+    for bucket in seaweed.NARROW:
+        s3.create_bucket(Bucket=bucket)
+    source, target = seaweed.NARROW
+    for name, data in photographs.items():
+        s3.put_object(Bucket=source, Key=f"images/{name}", Body=data)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed.NARROW_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed.NARROW_SECRET)
+    with pytest.raises(PermissionError):
+        s3fs.S3FileSystem(skip_instance_cache=True).pipe_file(f"{source}/images/new.png", b"no")
+
     (tmp_path / "run.yaml").write_text(f"model: {SMALL}\nweights: random:0\n")
-    flags = {"--input": folder, "--output": tmp_path / "out", "--config": tmp_path / "run.yaml"}
-    arguments = [str(word) for flag in flags.items() for word in flag]
-    command = [sys.executable, "-m", "jobs.detect", *arguments]
+    output = f"s3://{target}/labels"
+    command = [sys.executable, "-m", "jobs.detect", "--config", str(tmp_path / "run.yaml"),
+               "--input", f"s3://{source}/images/", "--output", output]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=200)
     assert done.returncode == 0, done.stderr
     assert "images      8" in done.stdout and "errors      0" in done.stdout
@@ -125,6 +143,7 @@ def test_the_command_from_outside(folder: Path, tmp_path: Path, s3: Any) -> None
     page = tmp_path / "report.html"
     shown = subprocess.run(look.replace("report.html", str(page)), shell=True)
     assert shown.returncode == 0 and "rocket.jpg" in page.read_text()
+    assert len(rows(output)) == len(photographs)
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ from pipeline.labels.match import match
 from pipeline.labels.output import open_output
 from pipeline.labels.truth import load_truth
 from tests import synthetic
-from tests.conftest import SMALL
+from tests.engines import PixelEngine
 from tests.outputs import rows
 
 
@@ -119,17 +119,9 @@ def test_the_same_numbers_as_pycocotools(
 
 
 def test_the_same_numbers_as_torchvisions_own_loop(
-    cluster: None,
-    folder: Path,
-    tmp_path: Path,
-    photographs: dict[str, bytes],
-    calibrated_file: str,
+    detected: Config, tmp_path: Path, photographs: dict[str, bytes]
 ) -> None:
-    (tmp_path / "names.txt").write_text("\n".join(f"n{i}" for i in range(1, 91)))
-    config = Config(input=str(folder), output=str(tmp_path / "out"), weights=calibrated_file,
-                    model=SMALL, categories=str(tmp_path / "names.txt"))  # fmt: skip
-    run(config)
-    weights = model.resolve(config)
+    weights = model.resolve(detected)
     network = model.build(weights.state, weights.options)
     ids = {name: label for label, name in weights.categories.items()}
     by_torchvision = []
@@ -147,7 +139,7 @@ def test_the_same_numbers_as_torchvisions_own_loop(
         by_torchvision.append({"image_id": number, "image_uri": name, "detections": boxes})
     truth = instances(tmp_path / "gt.json", by_torchvision, ids)
     expected = reference(truth, results(by_torchvision, ids))
-    output = open_output(str(tmp_path / "out"))
+    output = open_output(detected.output)
     known = load_truth(str(tmp_path / "gt.json"))
     ours = evaluate(known, match(output, known, classes.choose(output.categories)))
     # sums are made in another order, which may move a score beyond its neighbour's
@@ -258,8 +250,8 @@ def test_image_key(cluster: None, folder: Path, tmp_path: Path) -> None:
     ids = [None, *(float(n) for n in range(501, 508))]
     table = pa.table({"uri": [str(folder / n) for n in names], "coco_id": ids})
     pq.write_table(table, tmp_path / "list.parquet")
-    run(Config(input=str(tmp_path / "list.parquet"), output=str(tmp_path / "out"), model=SMALL,
-               weights="random:0", carry=("coco_id",)))  # fmt: skip
+    run(Config(input=str(tmp_path / "list.parquet"), output=str(tmp_path / "out"),
+               weights="random:0", carry=("coco_id",)), PixelEngine)  # fmt: skip
     truth = {
         "images": [{"id": 500 + n, "file_name": f"{n}.x"} for n in range(8)],
         "categories": [{"id": 1, "name": "person"}],

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs import status
 from tests.outputs import committed, files, rows, tables
 
-IMAGES = 240
+IMAGES = 800
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -65,9 +68,19 @@ def check_exactly_once(output: str, images: int, failed: int) -> None:
 
 
 def kill_and_resume(
-    s3: Any, bucket: str, photograph: bytes, kills: int, seed: int, images: int
+    s3: Any,
+    bucket: str,
+    photograph: bytes,
+    kills: int,
+    seed: int,
+    images: int,
+    look: Callable[[int | None], None] = lambda pid: None,
 ) -> int:
-    """Runs with kills until one gets through; returns how many kills hit a run at work."""
+    """Runs with kills until one gets through; returns how many kills hit a run at work.
+
+    Args:
+        look: called with the process id of each run at work, and with None after its death.
+    """
     for number in range(images):
         body = photograph if number % 40 else b"broken"
         s3.put_object(Bucket=bucket, Key=f"images/{number:04d}.jpg", Body=body)
@@ -80,10 +93,12 @@ def kill_and_resume(
             while committed(output) == before and process.poll() is None:
                 assert time.monotonic() < deadline, "the run did not begin to write"
                 time.sleep(0.1)
+            look(process.pid)
             time.sleep(random_moment.uniform(0, 2))
             at_work += process.poll() is None
         finally:
             kill_tree(process)
+        look(None)
     process = start(f"s3://{bucket}/images/", output)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -91,8 +106,43 @@ def kill_and_resume(
     return at_work
 
 
-def test_a_kill(s3: Any, bucket: str, photographs: dict[str, bytes]) -> None:
-    assert kill_and_resume(s3, bucket, photographs["rocket.jpg"], 1, 0, IMAGES)
+def test_a_kill(
+    s3: Any, bucket: str, photographs: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what `jobs.status` says of the run at work, and of what is left of it."""
+    output = f"s3://{bucket}/labels"
+    running: dict[str, Any] = {}
+
+    def told() -> dict[str, Any]:
+        capsys.readouterr()
+        assert status.main([output, "--json"]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    def look(pid: int | None) -> None:
+        if pid:
+            deadline = time.monotonic() + 60
+            while not (running.get("progress") or {}).get("images"):
+                assert time.monotonic() < deadline
+                running.update(told())
+            assert (running["status"], running["holder"]["pid"]) == ("running", pid)
+            assert 0 < running["written"] < running["images"] == IMAGES
+            assert running["progress"]["images_per_second"] > 0
+            return
+        stopped = told()
+        assert stopped["status"] == "stopped" and stopped["progress"] is None
+        assert running["written"] <= stopped["written"] < IMAGES
+        assert stopped["slices"] == [
+            {"slice": 0, "stage": "begun", "images": IMAGES, "written": stopped["written"]}
+        ]
+        before = files(output)
+        assert status.main([output]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith(f"{output} is stopped\nattempt     1, since 20")
+        assert "was killed" in said and "go on       with the command that began it" in said
+        assert files(output) == before
+
+    assert kill_and_resume(s3, bucket, photographs["rocket.jpg"], 1, 0, IMAGES, look)
 
 
 @pytest.mark.soak

@@ -1,9 +1,8 @@
-"""What an output says of its run: while it goes on, after it was killed, and at its end."""
+"""What an output says of its run; while it goes on and after it was killed, `test_exactly_once`."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,7 @@ import pytest
 
 from jobs import status
 from pipeline import Config, run
-from tests import tiles
 from tests.engines import PixelEngine
-from tests.outputs import files
-from tests.test_exactly_once import kill_tree, start
-
-IMAGES = 1200
 
 
 def told(capsys: pytest.CaptureFixture[str], output: str) -> dict[str, Any]:
@@ -24,37 +18,6 @@ def told(capsys: pytest.CaptureFixture[str], output: str) -> dict[str, Any]:
     assert status.main([output, "--json"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
-
-
-def test_a_run_and_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    images = tiles.write(tmp_path / "images", range(IMAGES))
-    output = str(tmp_path / "out")
-    process = start(images, output)
-    try:
-        deadline = time.monotonic() + 120
-        while len(list((tmp_path / "out").rglob("part-*.parquet"))) < 3:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
-        running = told(capsys, output)
-    finally:
-        kill_tree(process)
-    assert running["status"] == "running" and running["holder"]["pid"] == process.pid
-    assert 0 < running["written"] < running["images"] == IMAGES
-    assert running["progress"]["images"] > 0 and running["progress"]["images_per_second"] > 0
-
-    stopped = told(capsys, output)
-    assert stopped["status"] == "stopped" and stopped["progress"] is None
-    assert running["written"] <= stopped["written"] < IMAGES
-    assert stopped["slices"] == [
-        {"slice": 0, "stage": "begun", "images": IMAGES, "written": stopped["written"]}
-    ]
-    assert status.main([output]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith(f"{output} is stopped\nattempt     1, since 20")
-    assert "was killed" in said and "go on       with the command that began it" in said
-    before = files(output)
-    told(capsys, output)
-    assert files(output) == before
 
 
 def test_a_complete_output(

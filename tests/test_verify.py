@@ -19,7 +19,6 @@ from pipeline import Config, run
 from pipeline.labels.progress import progress
 from pipeline.labels.verify import verify
 from tests import synthetic
-from tests.conftest import SMALL
 from tests.engines import PixelEngine
 from tests.outputs import files
 from tests.synthetic import replaced, rewrite
@@ -243,12 +242,16 @@ def test_each_breach_is_counted(output: Path) -> None:
     assert verify(str(output)).checks["once"].breaches == 7
 
 
-def test_an_output_of_the_real_network_on_s3(
+def test_an_output_of_the_real_network(detected: Config) -> None:
+    assert job.main([detected.output]) == 0
+
+
+def test_an_output_on_s3(
     s3: Any, bucket: str, cluster: None, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "broken.jpg").write_bytes(b"")
     output = f"s3://{bucket}/out"
-    run(Config(input=str(folder), output=output, weights="random:0", model=SMALL, rows_per_file=3))
+    run(Config(input=str(folder), output=output, weights="random:0", rows_per_file=3), PixelEngine)
     assert job.main([output]) == 0
     lost = next(name for name in files(output) if "status=ok" in name)
     s3.delete_object(Bucket=bucket, Key=f"out/{lost}")
