@@ -1,7 +1,7 @@
 """Peak memory of each kind of process on photographs of 12 and 48 megapixels.
 
 Usage: `python -m benchmarks.memory [--small N] [--large N] [--store-gb X] [--gpus N] [--network]
-[--s3] [--json FILE]`. The real run, its memory settings as it chooses them, and a stand-in for the
+[--s3] [--table] [--json FILE]`. The real run, its memory settings as it chooses them, and a stand-in for the
 network that looks at every pixel.
 """
 
@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=0, help="logical GPUs, a replica on each")
     parser.add_argument("--network", action="store_true", help="with the real network, untrained")
     parser.add_argument("--s3", action="store_true", help="through an S3 server on this machine")
+    parser.add_argument("--table", action="store_true", help="named by a list, without their sizes")
     parser.add_argument("--json", help="write the figures there, too")
     given = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
@@ -133,6 +134,11 @@ def main() -> None:
         if given.s3:
             (folder / "s3").mkdir()
             source = upload(stack.enter_context(seaweed.serve(folder / "s3")), folder / "images")
+        if given.table:
+            names = sorted(path.name for path in (folder / "images").iterdir())
+            uris = [f"{source.rstrip('/')}/{name}\n" for name in names]
+            source = str(folder / "list.txt")
+            Path(source).write_text("".join(uris))
         start(given.store_gb, given.gpus)
         config = Config(input=source, output=f"{folder}/out", weights="random:0",
                         device="cuda" if given.gpus else "cpu")  # fmt: skip

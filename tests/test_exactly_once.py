@@ -19,7 +19,7 @@ import pytest
 from jobs import status
 from tests.outputs import committed, files, rows, tables
 
-IMAGES = 800
+IMAGES = 1200
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
