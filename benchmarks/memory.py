@@ -1,8 +1,8 @@
 """Peak memory of each kind of process on photographs of 12 and 48 megapixels.
 
 Usage: `python -m benchmarks.memory [--small N] [--large N] [--store-gb X] [--gpus N] [--network]
-[--s3] [--table] [--json FILE]`. The real run, its memory settings as it chooses them, and a stand-in for the
-network that looks at every pixel.
+[--s3] [--table] [--json FILE]`. The real run, its memory settings as it chooses them, and a
+stand-in for the network that looks at every pixel.
 """
 
 from __future__ import annotations
