@@ -22,9 +22,12 @@ SECONDS = 5.0
 
 
 def mean_bytes(config: Config, output: Output, known: Manifest) -> float:
-    """Mean encoded size of an image: of all that were listed, or else of a sample.
+    """Mean bytes of an encoded image: of all that were listed, or else of a sample.
 
     Images of the sample that cannot be had are left out: what is wrong with them, their rows say.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the manifest cannot be read.
     """
     if known.known_bytes:
         return known.known_bytes / known.rows

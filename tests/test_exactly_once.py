@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -18,6 +17,7 @@ import pytest
 
 from jobs import status
 from tests.outputs import committed, files, rows, tables
+from tests.test_status import told
 
 IMAGES = 1200
 
@@ -113,23 +113,17 @@ def test_a_kill(
     output = f"s3://{bucket}/labels"
     running: dict[str, Any] = {}
 
-    def told() -> dict[str, Any]:
-        capsys.readouterr()
-        assert status.main([output, "--json"]) == 0
-        found: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return found
-
     def look(pid: int | None) -> None:
         if pid:
             deadline = time.monotonic() + 60
             while not (running.get("progress") or {}).get("images"):
                 assert time.monotonic() < deadline
-                running.update(told())
+                running.update(told(capsys, output))
             assert (running["status"], running["holder"]["pid"]) == ("running", pid)
             assert 0 < running["written"] < running["images"] == IMAGES
             assert running["progress"]["images_per_second"] > 0
             return
-        stopped = told()
+        stopped = told(capsys, output)
         assert stopped["status"] == "stopped" and stopped["progress"] is None
         assert running["written"] <= stopped["written"] < IMAGES
         assert stopped["slices"] == [

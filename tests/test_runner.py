@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import logging
 import os
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -20,11 +23,12 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
 
 from pipeline import Config, RunError, UsageError, chain, run, runner, sink
 from pipeline.runner import Summary
-from tests import chaos
+from tests import chaos, tiles
 from tests.conftest import SMALL
-from tests.engines import PixelEngine, Unending
+from tests.engines import LoggedEngine, PixelEngine, Unending
 from tests.matching import assert_same, boxes_of, reference
 from tests.outputs import by_name, files, rows, tables
+from tests.test_chaos import seen
 
 
 def go(engine: Any = PixelEngine, **options: Any) -> Summary:
@@ -120,6 +124,40 @@ class Absent(PixelEngine):
 
     def __init__(self, *_: Any) -> None:
         raise RuntimeError("no such device here")
+
+
+def test_sigterm_commits_what_an_engine_has_seen(cluster: None, tmp_path: Path) -> None:
+    """And the same run does the rest, and no more; with whole processes, `test_chaos`."""
+    images, log, output = 240, tmp_path / "log", tmp_path / "out"
+    log.mkdir()
+    engine = functools.partial(LoggedEngine, folder=str(log), seconds=0.05)
+    options: dict[str, Any] = {
+        "input": tiles.write(tmp_path / "images", range(images)), "output": str(output),
+        "rows_per_file": 32, "micro_batch": 4, "grace": 60.0,
+    }  # fmt: skip
+
+    def terminate() -> None:
+        deadline = time.monotonic() + 100
+        while len(seen(log)) < 40 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def terminated(*_: Any) -> None:
+        raise SystemExit(143)
+
+    before = signal.signal(signal.SIGTERM, terminated)
+    try:
+        threading.Thread(target=terminate).start()
+        with pytest.raises(SystemExit):
+            go(engine, **options)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    kept = tiles.check_partial(str(output))
+    assert kept == {tile for _, _, tile in seen(log)} and 40 <= len(kept) < images
+    assert not (output / "_run/lease.json").exists()
+    assert go(engine, **options).processed == images - len(kept)
+    tiles.check_complete(str(output), images)
+    assert len(seen(log)) == images
 
 
 def test_a_failed_run_continues(

@@ -1,4 +1,4 @@
-"""What an output says of its run; while it goes on and after it was killed, `test_exactly_once`."""
+"""What an output says of its run; of one at work and of one killed, see `test_exactly_once`."""
 
 from __future__ import annotations
 
