@@ -57,19 +57,34 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
         output, truth = str(folder / "out"), str(folder / "truth.json")
-        write = "import sys; from pathlib import Path; from tests import synthetic; "
+        write = "import sys; from pathlib import Path; from tests.support import synthetic; "
         write += "synthetic.write(Path(sys.argv[1]), int(sys.argv[2]))"
         run("-c", write, output, str(given.images))
         run("-c", TRUTH, output, truth)
         commands = {
             "verify": ["jobs.verify", output],
             "evaluate (half annotated)": ["jobs.evaluate", output, "--annotations", truth],
-            "select, 1,000": ["jobs.select", output, "--budget", "1000", "--to",
-                              str(folder / "list.csv")],
+            "select, 1,000": [
+                "jobs.select",
+                output,
+                "--budget",
+                "1000",
+                "--to",
+                str(folder / "list.csv"),
+            ],
             "report": ["jobs.report", output, "--to", str(folder / "report.html")],
-            **{f"export {kind}": ["jobs.export", output, "--format", kind, "--to",
-                                  str(folder / kind)] for kind in FORMATS},
-        }  # fmt: skip
+            **{
+                f"export {kind}": [
+                    "jobs.export",
+                    output,
+                    "--format",
+                    kind,
+                    "--to",
+                    str(folder / kind),
+                ]
+                for kind in FORMATS
+            },
+        }
         print(f"{given.images:,} images, {os.cpu_count()} cores, Python {sys.version.split()[0]}")
         print("| job | seconds | peak MiB |\n| --- | --- | --- |")
         for job, command in commands.items():

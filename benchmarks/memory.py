@@ -27,14 +27,20 @@ from PIL import Image
 
 from benchmarks import processes
 from pipeline import Config
-from pipeline.contract import EngineFactory
-from pipeline.engine import Engine
-from pipeline.runner import run
-from tests import seaweed
-from tests.engines import PixelEngine
+from pipeline.driver.runner import run
+from pipeline.network.contract import EngineFactory
+from pipeline.network.engine import Engine
+from tests.support import seaweed
+from tests.support.engines import PixelEngine
 
-PHOTOGRAPHS = ("rocket.jpg", "retina.jpg", "hubble_deep_field.jpg", "coffee.png", "chelsea.png",
-               "astronaut.png")  # fmt: skip
+PHOTOGRAPHS = (
+    "rocket.jpg",
+    "retina.jpg",
+    "hubble_deep_field.jpg",
+    "coffee.png",
+    "chelsea.png",
+    "astronaut.png",
+)
 SIZES = {"small": (4000, 3000), "large": (8000, 6000)}
 # of the standard deviation and quality that give files of 4 and 15 MB
 NOISE, QUALITY = 10.0, 90
@@ -89,8 +95,14 @@ def start(store_gb: float | None, gpus: int) -> None:
     """A cluster of this machine alone, as a run would start it but for what is given."""
     store = int(store_gb * GIB) if store_gb else None
     cpus = (os.cpu_count() or 1) * max(1, 4 * gpus) if gpus else None
-    ray.init("local", num_cpus=cpus, num_gpus=gpus or None, object_store_memory=store,
-             log_to_driver=False, logging_level=logging.ERROR)  # fmt: skip
+    ray.init(
+        "local",
+        num_cpus=cpus,
+        num_gpus=gpus or None,
+        object_store_memory=store,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
 
 
 def measure(config: Config, engine: EngineFactory) -> dict[str, Any]:
@@ -140,13 +152,19 @@ def main() -> None:
             source = str(folder / "list.txt")
             Path(source).write_text("".join(uris))
         start(given.store_gb, given.gpus)
-        config = Config(input=source, output=f"{folder}/out", weights="random:0",
-                        device="cuda" if given.gpus else "cpu")  # fmt: skip
+        config = Config(
+            input=source,
+            output=f"{folder}/out",
+            weights="random:0",
+            device="cuda" if given.gpus else "cpu",
+        )
         result = measure(config, Engine if given.network else PixelEngine)
         ray.shutdown()
-    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, Ray {ray.__version__}; "
-          f"{given.small} photographs of 12 megapixels and {given.large} of 48, "
-          f"{min(sizes) / 1e6:.1f} to {max(sizes) / 1e6:.1f} MB")  # fmt: skip
+    print(
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, Ray {ray.__version__}; "
+        f"{given.small} photographs of 12 megapixels and {given.large} of 48, "
+        f"{min(sizes) / 1e6:.1f} to {max(sizes) / 1e6:.1f} MB"
+    )
     memory = result.pop("memory")
     print("\n".join(f"- {name}: {value}" for name, value in result.items()))
     print(processes.table([{"process": kind} | row for kind, row in memory.items()]))

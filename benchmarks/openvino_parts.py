@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 
 from pipeline.bench import standin
-from pipeline.engine import Engine
-from pipeline.model import build
+from pipeline.network.build import build
+from pipeline.network.engine import Engine
 
 Part = Callable[[Tensor], object]
 INPUTS = {"feature maps and RPN head": (1, 3, 800, 1088), "box head": (1000, 256, 7, 7)}

@@ -27,8 +27,8 @@ import ray.data
 import skimage
 
 from pipeline import Config, run
-from pipeline.contract import Boxes, Weights
-from tests import seaweed
+from pipeline.network.contract import Boxes, Weights
+from tests.support import seaweed
 
 PHOTOGRAPHS = ("rocket.jpg", "retina.jpg", "hubble_deep_field.jpg")
 
@@ -63,8 +63,12 @@ def fill(s3: Any, bucket: str, images: int) -> None:
 
 
 def ours(bucket: str, output: str) -> None:
-    config = Config(input=f"s3://{bucket}/images/", output=f"s3://{bucket}/{output}",
-                    weights="random:0", rows_per_file=4096)  # fmt: skip
+    config = Config(
+        input=f"s3://{bucket}/images/",
+        output=f"s3://{bucket}/{output}",
+        weights="random:0",
+        rows_per_file=4096,
+    )
     run(config, NullEngine)
 
 
@@ -95,9 +99,11 @@ def main() -> None:
         ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False)
         fill(s3, "bench", options.images)
         fs = pyarrow.fs.S3FileSystem(
-            access_key=seaweed.KEY, secret_key=seaweed.SECRET, scheme="http",
+            access_key=seaweed.KEY,
+            secret_key=seaweed.SECRET,
+            scheme="http",
             endpoint_override=os.environ["AWS_ENDPOINT_URL"].removeprefix("http://"),
-        )  # fmt: skip
+        )
         rates: dict[str, list[float]] = {"read_images": [], "ours": []}
         for turn in range(options.rounds):
             rates["read_images"].append(
@@ -111,14 +117,18 @@ def main() -> None:
                 rows = pq.read_table(where, filesystem=fs, partitioning=None).num_rows
                 assert rows == options.images, (name, rows)
         ray.shutdown()
-    print(f"{platform.processor() or platform.machine()}, {cores} cores, Python "
-          f"{platform.python_version()}, Ray {ray.__version__}, {options.images} JPEGs, S3 server "
-          f"on the same cores")  # fmt: skip
+    print(
+        f"{platform.processor() or platform.machine()}, {cores} cores, Python "
+        f"{platform.python_version()}, Ray {ray.__version__}, {options.images} JPEGs, S3 server "
+        f"on the same cores"
+    )
     print("| path | images/s (median) | min to max | images/s a core |\n| --- | --- | --- | --- |")
     for name, found in rates.items():
         median = statistics.median(found)
-        print(f"| {name} | {median:.1f} | {min(found):.1f} to {max(found):.1f} | "
-              f"{median / cores:.1f} |")  # fmt: skip
+        print(
+            f"| {name} | {median:.1f} | {min(found):.1f} to {max(found):.1f} | "
+            f"{median / cores:.1f} |"
+        )
     ratios = [b / a for a, b in zip(rates["read_images"], rates["ours"], strict=True)]
     print(f"ratio ours/read_images, round by round: {', '.join(f'{r:.2f}' for r in ratios)}")
 

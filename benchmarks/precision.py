@@ -25,10 +25,10 @@ from pycocotools.cocoeval import COCOeval
 from pipeline import Config
 from pipeline.bench.matching import iou, match
 from pipeline.bench.rows import Reference
-from pipeline.contract import Boxes
-from pipeline.decode import decode, read_header
-from pipeline.engine import Engine
-from pipeline.model import resolve
+from pipeline.images.decode import decode, read_header
+from pipeline.network.contract import Boxes
+from pipeline.network.engine import Engine
+from pipeline.network.weights import resolve
 
 
 def tf32(x: torch.Tensor) -> torch.Tensor:
@@ -62,20 +62,27 @@ def moved(found: Sequence[Boxes], reference: Sequence[Boxes]) -> dict[str, float
         scores += np.abs(theirs.scores - ours.scores[best])[paired].tolist()
         corners += np.abs(theirs.xyxy - ours.xyxy[best]).max(1)[paired].tolist()
     return {
-        "tight": same.tight, "loose": same.loose,
-        "score": float(np.mean(scores)), "pixels": float(np.mean(corners)),
-    }  # fmt: skip
+        "tight": same.tight,
+        "loose": same.loose,
+        "score": float(np.mean(scores)),
+        "pixels": float(np.mean(corners)),
+    }
 
 
 def average_precision(found: Sequence[Boxes], ids: Sequence[int], truth: COCO) -> dict[str, float]:
     """COCO's AP and AP50."""
     rows = [
-        {"image_id": image, "category_id": int(label), "score": float(score),
-         "bbox": [float(x0), float(y0), float(x1 - x0), float(y1 - y0)]}
+        {
+            "image_id": image,
+            "category_id": int(label),
+            "score": float(score),
+            "bbox": [float(x0), float(y0), float(x1 - x0), float(y1 - y0)],
+        }
         for image, boxes in zip(ids, found, strict=True)
         for (x0, y0, x1, y1), label, score in zip(
-            boxes.xyxy, boxes.labels, boxes.scores, strict=True)
-    ]  # fmt: skip
+            boxes.xyxy, boxes.labels, boxes.scores, strict=True
+        )
+    ]
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
         evaluation.params.imgIds = list(ids)
@@ -95,8 +102,13 @@ def main() -> None:
         "--model", type=json.loads, default={}, help="JSON of the network's keywords"
     )
     given = parser.parse_args()
-    config = Config(input=str(given.images), output="none", weights=given.weights,
-                    categories=given.categories, model=given.model)  # fmt: skip
+    config = Config(
+        input=str(given.images),
+        output="none",
+        weights=given.weights,
+        categories=given.categories,
+        model=given.model,
+    )
     weights = resolve(config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     threads = torch.get_num_threads()

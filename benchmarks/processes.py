@@ -168,6 +168,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Rows of one set of keys as a Markdown table."""
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
     for row in rows:
-        lines.append("| " + " | ".join(f"{value:,}" if isinstance(value, int) else f"{value}"
-                                       for value in row.values()) + " |")  # fmt: skip
+        lines.append(
+            "| "
+            + " | ".join(
+                f"{value:,}" if isinstance(value, int) else f"{value}" for value in row.values()
+            )
+            + " |"
+        )
     return "\n".join(lines)

@@ -20,11 +20,11 @@ import numpy as np
 from benchmarks.readers import Found, stem
 from benchmarks.readers.table import READERS
 from pipeline.labels import boxes
-from pipeline.labels.export import export
-from pipeline.labels.naming import input_folder, relative_name
+from pipeline.labels.export.exporter import export
+from pipeline.labels.export.naming import input_folder, relative_name
+from pipeline.labels.export.parts import FORMATS
+from pipeline.labels.export.target import Options
 from pipeline.labels.output import open_output
-from pipeline.labels.parts import FORMATS
-from pipeline.labels.target import Options
 
 ROOT = Path(__file__).parents[1]
 
@@ -108,8 +108,16 @@ def main() -> int:
             folder = f"{scratch}/{name}"
             confidence = options.confidence and name in ("yolo", "voc", "cvat")
             prefix = "http://localhost/" if name == "labelstudio" else None
-            export(options.output, Options(format=name, to=folder, with_images=True,
-                                           image_prefix=prefix, confidence=confidence))  # fmt: skip
+            export(
+                options.output,
+                Options(
+                    format=name,
+                    to=folder,
+                    with_images=True,
+                    image_prefix=prefix,
+                    confidence=confidence,
+                ),
+            )
             for reader, (kind, package, _) in READERS.items():
                 if kind != name:
                     continue
@@ -117,8 +125,11 @@ def main() -> int:
                 if isinstance(result, str):
                     missing.append(f"{reader}: {result}")
                     continue
-                print(f"| {reader.rpartition('_')[0]} | {package} {result['version']} "
-                      f"| {row(expected, result['boxes'])} |", flush=True)  # fmt: skip
+                print(
+                    f"| {reader.rpartition('_')[0]} | {package} {result['version']} "
+                    f"| {row(expected, result['boxes'])} |",
+                    flush=True,
+                )
     for line in missing:
         print(f"not read: {line}")
     return 1 if missing else 0

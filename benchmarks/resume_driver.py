@@ -17,22 +17,30 @@ import ray
 
 from benchmarks import processes, stages
 from benchmarks.scale_driver import ROWS_PER_FILE, config_of, write_input
-from pipeline import Config, manifest, model, objects, record, runner, schema, sink, storage
-from pipeline.chain import Chain
-from pipeline.cluster import Placement
+from pipeline import Config
+from pipeline.cluster.placement import Placement
 from pipeline.config import fingerprint
+from pipeline.driver import record, runner
+from pipeline.inputs import enumeration
+from pipeline.network import weights
+from pipeline.outputs import manifest, schema
+from pipeline.outputs.files import FileName, encode
+from pipeline.outputs.finished import Finished
+from pipeline.stages.chain import Chain
+from pipeline.stages.rows import detections_column
+from pipeline.store import objects, urls
 
 
 def write_killed(config: Config) -> int:
     """What a run leaves that is killed after nine tenths of its files; returns their images."""
-    fs, root = storage.filesystem(config.output)
-    weights = model.resolve(config)
+    fs, root = urls.filesystem(config.output)
+    weights = weights.resolve(config)
     known = record.new(config, weights)
     record.begin(known, config, Placement("cpu", 1, 0.0, 1.5, 0, 2, 1, 1, ROWS_PER_FILE))
-    listed = manifest.write(config, fs, f"{root}/_run", fingerprint(known.identity))
+    listed = enumeration.write(config, fs, f"{root}/_run", fingerprint(known.identity))
     record.save(known, fs, f"{root}/_run")
     written = schema.with_carried(pa.schema([]), record.detector(weights))
-    detections = schema.detections(stages.made_up(stages.DISTINCT), stages.CATEGORIES)
+    detections = detections_column(stages.made_up(stages.DISTINCT), stages.CATEGORIES)
     done = 0
     while done + ROWS_PER_FILE <= listed.rows * 9 // 10:
         number, offset = divmod(done, manifest.PART_ROWS)
@@ -40,8 +48,8 @@ def write_killed(config: Config) -> int:
             part = pq.ParquetFile(manifest.part_path(f"{root}/_run", number)).read()
         rows = _fetched(part["image_uri"].slice(offset, ROWS_PER_FILE), done)
         finished = stages.finished_rows(rows, detections)
-        name = sink.file_name("ok", done // manifest.SLICE_ROWS, known.attempt, done)
-        objects.put(fs, f"{root}/detections/{name}", sink.encode(finished, written))
+        name = FileName("ok", done // manifest.SLICE_ROWS, known.attempt, done)
+        objects.put(fs, f"{root}/detections/{name}", encode(finished, written))
         done += rows.num_rows
     return done
 
@@ -86,7 +94,7 @@ def main(rows: int, folder: str) -> dict[str, Any]:
     stages.install(stages.MarkingFetch, stages.NullReplica, stages.OBJECT_BYTES)
     moments = Moments()
     moments.watch(runner.cluster, "connect")
-    moments.watch(sink.Finished, "load")
+    moments.watch(Finished, "load")
     moments.watch(Chain, "execute")
     started = time.time()
     summary = runner.run(config, stages.no_engine)

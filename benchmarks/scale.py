@@ -32,8 +32,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=COUNTS)
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--slice-parts", type=int, metavar="N",
-                        help="so many parts of the manifest a slice")  # fmt: skip
+    parser.add_argument(
+        "--slice-parts", type=int, metavar="N", help="so many parts of the manifest a slice"
+    )
     parser.add_argument("--folder", help="where to put inputs and outputs (default: temporary)")
     parser.add_argument("--json", help="write the figures there, too")
     given = parser.parse_args()

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 import ray
 
 from benchmarks import processes, stages
-from pipeline import Config, manifest, sink
-from pipeline.chain import Chain
-from pipeline.runner import run
+from pipeline import Config
+from pipeline.driver.runner import run
+from pipeline.outputs import finished, manifest
+from pipeline.stages.chain import Chain
 
 ROWS_PER_FILE = 4096
 
@@ -57,8 +58,12 @@ class Execution:
 
 
 def config_of(folder: str) -> Config:
-    return Config(input=f"{folder}/input.parquet", output=f"{folder}/out", weights="random:0",
-                  rows_per_file=ROWS_PER_FILE)  # fmt: skip
+    return Config(
+        input=f"{folder}/input.parquet",
+        output=f"{folder}/out",
+        weights="random:0",
+        rows_per_file=ROWS_PER_FILE,
+    )
 
 
 def sizes(paths: Iterator[Path]) -> list[int]:
@@ -67,7 +72,7 @@ def sizes(paths: Iterator[Path]) -> list[int]:
 
 def main(rows: int, folder: str, slice_parts: int = 0) -> dict[str, Any]:
     if slice_parts:
-        manifest.SLICE_ROWS = sink.SLICE_ROWS = slice_parts * manifest.PART_ROWS
+        manifest.SLICE_ROWS = finished.SLICE_ROWS = slice_parts * manifest.PART_ROWS
     logging.basicConfig(level=logging.WARNING)
     write_input(f"{folder}/input.parquet", rows)
     ray.init("local", num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False)

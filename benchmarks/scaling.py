@@ -19,18 +19,36 @@ from benchmarks import processes
 from benchmarks.scale import measured
 
 NODES = {1: 1, 2: 1, 4: 2, 8: 4, 16: 4, 64: 8}
-COLUMNS = ("replicas", "nodes", "ms an image", "images", "seconds", "efficiency, whole call",
-           "efficiency, first to last image", "efficiency, all at work", "images/s, all at work",
-           "cores busy", "driver cores", "worker cores", "raylet and GCS cores",
-           "replica MiB at most", "driver MiB at most", "object store MiB at most")  # fmt: skip
+COLUMNS = (
+    "replicas",
+    "nodes",
+    "ms an image",
+    "images",
+    "seconds",
+    "efficiency, whole call",
+    "efficiency, first to last image",
+    "efficiency, all at work",
+    "images/s, all at work",
+    "cores busy",
+    "driver cores",
+    "worker cores",
+    "raylet and GCS cores",
+    "replica MiB at most",
+    "driver MiB at most",
+    "object store MiB at most",
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replicas", type=int, nargs="+", default=list(NODES))
     parser.add_argument("--milliseconds", type=float, default=8.0, help="that an image takes")
-    parser.add_argument("--seconds", type=float, default=30.0,
-                        help="of work for each replica, once all have started")  # fmt: skip
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=30.0,
+        help="of work for each replica, once all have started",
+    )
     parser.add_argument("--jpegs", action="store_true", help="read small JPEGs with the real fetch")
     parser.add_argument("--folder", help="where to put inputs and outputs (default: temporary)")
     parser.add_argument("--json", help="write the figures there, too")
@@ -43,9 +61,16 @@ def main() -> None:
         nodes = NODES.get(replicas, min(8, replicas))
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
             results.append(
-                measured("benchmarks.scaling_driver", images, folder, replicas, nodes,
-                         given.milliseconds, "jpegs" if given.jpegs else "null")
-            )  # fmt: skip
+                measured(
+                    "benchmarks.scaling_driver",
+                    images,
+                    folder,
+                    replicas,
+                    nodes,
+                    given.milliseconds,
+                    "jpegs" if given.jpegs else "null",
+                )
+            )
             print(json.dumps(results[-1]), flush=True)
     if given.json:
         Path(given.json).write_text(json.dumps(results, indent=2))

@@ -26,10 +26,11 @@ from ray.cluster_utils import Cluster
 
 from benchmarks import processes, stages
 from benchmarks.scale_driver import write_input
-from pipeline import Config, runner
-from pipeline.cluster import REPLICA_MEMORY
-from pipeline.contract import Weights
-from pipeline.fetch import Fetch
+from pipeline import Config
+from pipeline.cluster.placement import REPLICA_MEMORY
+from pipeline.driver import runner
+from pipeline.network.contract import Weights
+from pipeline.stages.fetch import Fetch
 
 STORE_BYTES = 200 * 2**20
 CPUS_PER_REPLICA = 0.25
@@ -102,11 +103,10 @@ def rates(batches: dict[str, list[tuple[float, int]]]) -> tuple[float, float]:
     All are at work from the moment at which the last one has done its first batch, to that at
     which the first one does its last; NaN if that is less than a second.
     """
-    spans = [(
-        max(found[0][0] for found in batches.values()), min(f[-1][0] for f in batches.values())
-    ), (
-        min(found[0][0] for found in batches.values()), max(f[-1][0] for f in batches.values())
-    )]  # fmt: skip
+    spans = [
+        (max(found[0][0] for found in batches.values()), min(f[-1][0] for f in batches.values())),
+        (min(found[0][0] for found in batches.values()), max(f[-1][0] for f in batches.values())),
+    ]
     found = []
     for begin, end in spans:
         images = sum(n for rows in batches.values() for at, n in rows if begin < at <= end)
@@ -134,8 +134,14 @@ def main(
     )
     stages.install(fetch, SleepingReplica, size)
     runner.model.resolve = lambda config: WEIGHTS
-    config = Config(input=source, output=f"{folder}/out", weights="random:0", device="cuda",
-                    replicas=replicas, cpus_per_replica=CPUS_PER_REPLICA)  # fmt: skip
+    config = Config(
+        input=source,
+        output=f"{folder}/out",
+        weights="random:0",
+        device="cuda",
+        replicas=replicas,
+        cpus_per_replica=CPUS_PER_REPLICA,
+    )
     before = processes.cpu_by_kind()
     started = time.monotonic()
     with processes.Sampler(1.0) as sampler:

@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import schema
-from pipeline.client import Client
-from pipeline.download import Fetched
-from pipeline.fetch import Fetch
+from pipeline.cluster.client import Client
+from pipeline.outputs import schema
+from pipeline.stages.download import Fetched
+from pipeline.stages.fetch import Fetch
+from pipeline.stages.rows import detections_column
 
 BOXES = 10
 PHOTOGRAPH_BYTES = 256_000
@@ -74,7 +75,7 @@ class NullReplica:
         self.client = next(a for a in arguments if isinstance(a, Client))
         self.client.join()
         self.forward_lock = threading.Lock()
-        self.detections = schema.detections(made_up(DISTINCT), CATEGORIES)
+        self.detections = detections_column(made_up(DISTINCT), CATEGORIES)
         self.client.ready()
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
@@ -149,7 +150,8 @@ def install(fetch: type, replica: type, object_bytes: int) -> None:
 
     Blocks shrink as the objects do, so that a run has as many of them as with real photographs.
     """
-    from pipeline import attempt, chain  # which import torch
+    from pipeline.driver import attempt
+    from pipeline.stages import chain  # which import torch
 
     attempt.sizes.mean_bytes = lambda *_: object_bytes
     chain.BLOCK_BYTES //= PHOTOGRAPH_BYTES // object_bytes

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs import cli
-from pipeline import storage
-from pipeline.config import Config, UsageError
-from pipeline.contract import ALLOCATOR
+from pipeline.config import Config
+from pipeline.errors import UsageError
+from pipeline.network.contract import ALLOCATOR
+from pipeline.store import failures, objects
 
 MODEL_FLAGS = ("min_size", "max_size")
 LEAST_SIDE = 32
@@ -29,8 +30,12 @@ def parser() -> cli.Parser:
     add = parser.add_argument
     add("--quick", action="store_true", help="fewer images and, on a CPU, smaller ones: minutes")
     add("--json", metavar="FILE", help="also write the figures there")
-    add("--weights", metavar="W", help="as for jobs.detect (default: stand-in weights, untrained "
-        "but with a trained network's magnitudes)")  # fmt: skip
+    add(
+        "--weights",
+        metavar="W",
+        help="as for jobs.detect (default: stand-in weights, untrained "
+        "but with a trained network's magnitudes)",
+    )
     add("--min-size", type=int, metavar="PIXELS", help="short side of the image in the network")
     add("--max-size", type=int, metavar="PIXELS", help="its long side at most")
     add("--no-pipeline", action="store_true", help="leave out the run from end to end")
@@ -50,8 +55,10 @@ def check(given: dict[str, Any]) -> None:
     if not path.parent.is_dir() or ("json" in given and path.is_dir()):
         raise UsageError(f"cannot write --json {path}: no such folder, or a folder itself")
     if "no_pipeline" not in given and not importlib.util.find_spec("ray"):
-        raise UsageError("Ray is not installed, which the run from end to end needs; pass "
-                         "--no-pipeline to leave it out")  # fmt: skip
+        raise UsageError(
+            "Ray is not installed, which the run from end to end needs; pass --no-pipeline to "
+            "leave it out"
+        )
 
 
 def job(arguments: list[str]) -> int:
@@ -60,32 +67,32 @@ def job(arguments: list[str]) -> int:
     check(given)
     import torch
 
-    from pipeline import model
     from pipeline.bench import mix, standin
+    from pipeline.bench.extent import EXTENTS
     from pipeline.bench.measure import measure
-    from pipeline.bench.plan import PLANS
     from pipeline.bench.report import markdown
+    from pipeline.network.weights import resolve
 
-    plan = PLANS["cuda" if torch.cuda.is_available() else "cpu", "quick" in given]
-    options = {**plan.model, **{name: given[name] for name in MODEL_FLAGS if name in given}}
+    extent = EXTENTS["cuda" if torch.cuda.is_available() else "cpu", "quick" in given]
+    options = {**extent.model, **{name: given[name] for name in MODEL_FLAGS if name in given}}
     if "weights" in given:
         config = Config(input=".", output=".", weights=given["weights"], model=options)
-        weights = model.resolve(config)
+        weights = resolve(config, objects.read)
     else:
         weights = standin.weights(options)
-    encoded = mix.encoded(plan.images)
-    report = measure(weights, encoded, plan)
+    encoded = mix.encoded(extent.images)
+    report = measure(weights, encoded, extent)
     if "no_pipeline" not in given:
         from pipeline.bench.endtoend import end_to_end
 
         rate = report.row("engine").images_per_second
-        report = dataclasses.replace(report, pipeline=end_to_end(weights, encoded, plan, rate))
+        report = dataclasses.replace(report, pipeline=end_to_end(weights, encoded, extent, rate))
     print(markdown(report))
     if "json" in given:
         try:
             Path(given["json"]).write_text(json.dumps(report.data(), indent=2) + "\n")
         except OSError as error:
-            raise storage.unusable("write", given["json"], error) from error
+            raise failures.unusable("write", given["json"], error) from error
     return 0
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
-from pipeline import storage
-from pipeline.config import RunError, UsageError, nearest
+from pipeline import words
+from pipeline.errors import RunError, UsageError, nearest
 
 
 class Parser(argparse.ArgumentParser):
@@ -86,7 +86,7 @@ def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None
     try:
         return job(sys.argv[1:] if arguments is None else arguments)
     except UsageError as error:
-        print(f"{name}: {storage.printable(error, 2000)}", file=sys.stderr)
+        print(f"{name}: {words.printable(error, 2000)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted; {kept}", file=sys.stderr)
@@ -96,7 +96,7 @@ def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None
         return 143
     except Exception as error:
         logging.getLogger("jobs").debug("traceback", exc_info=True)
-        text = storage.printable(" ".join(str(error).split()), 1000)
+        text = words.printable(" ".join(str(error).split()), 1000)
         kind = "" if isinstance(error, RunError) else f"{type(error).__name__}: "
         print(f"{name}: {kind}{text}; {kept}", file=sys.stderr)
         return 1

@@ -10,8 +10,10 @@ import pyarrow.dataset as ds
 import skimage
 
 from jobs import cli, detect, report
-from pipeline import model
-from pipeline.config import Config, UsageError
+from pipeline.config import Config
+from pipeline.errors import UsageError
+from pipeline.network import weights
+from pipeline.store import objects
 
 FOLDER = Path("demo")
 
@@ -19,8 +21,16 @@ FOLDER = Path("demo")
 def copy_photographs() -> Path:
     """The photographs among scikit-image's pictures, in a folder of their own."""
     source = Path(skimage.__file__).parent / "data"
-    names = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png",
-             "motorcycle_left.png", "motorcycle_right.png", "rocket.jpg")  # fmt: skip
+    names = (
+        "astronaut.png",
+        "camera.png",
+        "chelsea.png",
+        "coffee.png",
+        "coins.png",
+        "motorcycle_left.png",
+        "motorcycle_right.png",
+        "rocket.jpg",
+    )
     images = FOLDER / "images"
     images.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -28,10 +38,10 @@ def copy_photographs() -> Path:
     return images
 
 
-def weights() -> str:
+def usable_weights() -> str:
     """COCO_V1, or where it cannot be had, untrained weights: said plainly, and only in a demo."""
     try:
-        model.resolve(Config(input=".", output="."))
+        weights.resolve(Config(input=".", output="."), objects.read)
         return "COCO_V1"
     except UsageError as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -58,7 +68,7 @@ def show(output: Path) -> None:
 
 
 def main() -> int:
-    chosen = weights()
+    chosen = usable_weights()
     output = FOLDER / f"labels-{chosen.replace(':', '-')}"
     flags = ["--input", str(copy_photographs()), "--output", str(output), "--weights", chosen]
     print(f"demo: python -m jobs.detect {' '.join(flags)}", file=sys.stderr)

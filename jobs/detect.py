@@ -7,10 +7,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from jobs import cli
-from pipeline.config import Config, UsageError, from_yaml
+from pipeline.config import Config, from_yaml
+from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
-    from pipeline.runner import Summary
+    from pipeline.driver.runner import Summary
 
 # flags of keywords under `model:`
 MODEL_FLAGS = ("min_size", "box_score_thresh", "box_detections_per_img")
@@ -26,8 +27,11 @@ def parser() -> cli.Parser:
         "come from the usual AWS environment and profile.",
     )
     add_flags(parser)
-    parser.add_argument("--refresh", action="store_true", help="list the input of an earlier run "
-                        "again, and process what is new or has changed, too")  # fmt: skip
+    parser.add_argument(
+        "--refresh",
+        action="store_true",
+        help="list the input of an earlier run again, and process what is new or has changed, too",
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would run, and stop")
     return parser
 
@@ -40,45 +44,102 @@ def add_flags(parser: cli.Parser, output: bool = True) -> None:
         output: whether `--output` is one of them.
     """
     add = parser.add_argument
-    add("--input", metavar="URL", help="folder, prefix, glob, image, or table of URIs (Parquet, "
-        "CSV, JSONL, text); path, s3:// or any fsspec URL")  # fmt: skip
+    add(
+        "--input",
+        metavar="URL",
+        help="folder, prefix, glob, image, or table of URIs (Parquet, "
+        "CSV, JSONL, text); path, s3:// or any fsspec URL",
+    )
     if output:
         add("--output", metavar="URL", help="folder or prefix for detections/ and _run/")
     add("--config", metavar="FILE", help="YAML with any field of pipeline.Config; flags win")
-    add("--weights", metavar="W", help="DEFAULT, COCO_V1, path or URL of a .pth/.pt/.safetensors "
-        f"file, or random:SEED (default {Config.weights})")  # fmt: skip
+    add(
+        "--weights",
+        metavar="W",
+        help="DEFAULT, COCO_V1, path or URL of a .pth/.pt/.safetensors "
+        f"file, or random:SEED (default {Config.weights})",
+    )
     add("--categories", metavar="FILE", help="class names: text, one a line, or COCO JSON")
-    add("--score-threshold", dest="box_score_thresh", type=float, metavar="P",
-        help="keep detections above this score (default 0.05)")  # fmt: skip
-    add("--max-detections", dest="box_detections_per_img", type=int, metavar="N",
-        help="keep at most so many detections an image (default 100)")  # fmt: skip
-    add("--min-size", type=int, metavar="PIXELS",
-        help="short side of the image in the network (default 800)")  # fmt: skip
-    add("--extensions", nargs="+", metavar="EXT",
-        help=f"file name endings to list (default {' '.join(Config.extensions)})")  # fmt: skip
+    add(
+        "--score-threshold",
+        dest="box_score_thresh",
+        type=float,
+        metavar="P",
+        help="keep detections above this score (default 0.05)",
+    )
+    add(
+        "--max-detections",
+        dest="box_detections_per_img",
+        type=int,
+        metavar="N",
+        help="keep at most so many detections an image (default 100)",
+    )
+    add(
+        "--min-size",
+        type=int,
+        metavar="PIXELS",
+        help="short side of the image in the network (default 800)",
+    )
+    add(
+        "--extensions",
+        nargs="+",
+        metavar="EXT",
+        help=f"file name endings to list (default {' '.join(Config.extensions)})",
+    )
     add("--limit", type=int, metavar="N", help="process at most N images")
     add("--uri-column", metavar="NAME", help="column of the input table that holds the URIs")
     add("--bytes-column", metavar="NAME", help="column of a Parquet input with the image bytes")
     add("--carry", nargs="+", metavar="NAME", help="columns of the input table to carry through")
-    add("--trust-uris", action="store_true", help="a table may name local files, any protocol and "
-        "link-local addresses wherever it stands itself; only for tables of your own")  # fmt: skip
+    add(
+        "--trust-uris",
+        action="store_true",
+        help="a table may name local files, any protocol and "
+        "link-local addresses wherever it stands itself; only for tables of your own",
+    )
     add("--device", metavar="D", help=f"auto, cuda or cpu (default {Config.device})")
     add("--replicas", type=int, metavar="N", help="models at once (default: what fits)")
     add("--gpus-per-replica", type=float, metavar="X", help="may be a fraction (default 1)")
     add("--cpus-per-replica", type=float, metavar="X", help="default: about 4")
-    add("--micro-batch", type=int, metavar="N", help="images in one forward (default 8 on a GPU, "
-        "1 on a CPU)")  # fmt: skip
-    add("--precision", metavar="P", help="of the network: fp32, or fp16, whose boxes are a little "
-        f"off (default {Config.precision})")  # fmt: skip
-    add("--max-pixels", type=int, metavar="N",
-        help=f"larger images become error rows (default {Config.max_pixels})")  # fmt: skip
-    add("--max-error-rate", type=float, metavar="X", help="stop if a larger fraction of the "
+    add(
+        "--micro-batch",
+        type=int,
+        metavar="N",
+        help="images in one forward (default 8 on a GPU, 1 on a CPU)",
+    )
+    add(
+        "--precision",
+        metavar="P",
+        help="of the network: fp32, or fp16, whose boxes are a little "
+        f"off (default {Config.precision})",
+    )
+    add(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help=f"larger images become error rows (default {Config.max_pixels})",
+    )
+    add(
+        "--max-error-rate",
+        type=float,
+        metavar="X",
+        help="stop if a larger fraction of the "
         "images failed, judged after the first 1,000; exit 3 if the end finds it so "
-        f"(default {Config.max_error_rate})")  # fmt: skip
-    add("--stall-timeout", type=float, metavar="S", help="end the run and say why when nothing "
-        f"has moved for so many seconds (default {Config.stall_timeout:g})")  # fmt: skip
-    add("--grace", type=float, metavar="S", help="seconds to finish what is in flight after "
-        f"Ctrl-C or SIGTERM (default {Config.grace:g})")  # fmt: skip
+        f"(default {Config.max_error_rate})",
+    )
+    add(
+        "--stall-timeout",
+        type=float,
+        metavar="S",
+        help="end the run and say why when nothing "
+        f"has moved for so many seconds (default {Config.stall_timeout:g})",
+    )
+    add(
+        "--grace",
+        type=float,
+        metavar="S",
+        help="seconds to finish what is in flight after "
+        f"Ctrl-C or SIGTERM (default {Config.grace:g})",
+    )
 
 
 def parse(arguments: list[str]) -> tuple[Config, bool, bool]:
@@ -139,7 +200,7 @@ def show(summary: Summary) -> None:
 def job(arguments: list[str]) -> int:
     """Run it; returns the exit code."""
     config, dry_run, refresh = parse(arguments)
-    from pipeline.runner import run
+    from pipeline.driver.runner import run
 
     summary = run(config, dry_run=dry_run, refresh=refresh)
     if summary:

@@ -11,13 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs import cli
-from pipeline import objects, storage
-from pipeline.config import UsageError, checked_url
+from pipeline import words
+from pipeline.config import checked_url
+from pipeline.errors import UsageError
 from pipeline.labels import classes
 from pipeline.labels.evaluate import METRICS, Evaluation, evaluate
 from pipeline.labels.match import EXAMPLES, Matched, match
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.truth import load_truth
+from pipeline.store import failures, objects, urls
 
 WIDEST = 40
 SHOWN = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
@@ -34,12 +36,23 @@ def parser() -> cli.Parser:
     add = parser.add_argument
     add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")
     add("--annotations", metavar="FILE", help="COCO instances JSON; path or URL")
-    add("--image-key", metavar="NAME", help="column of OUTPUT with the image id or file name of "
-        "the annotations (default: the end of image_uri is the file name)")  # fmt: skip
-    add("--classes", metavar="FILE", help="YAML that keeps and renames classes: a list of names, "
-        "or `name: new name` lines")  # fmt: skip
-    add("--present-only", action="store_true", help="leave out annotated images of which OUTPUT "
-        "has no row; otherwise nothing was found there")  # fmt: skip
+    add(
+        "--image-key",
+        metavar="NAME",
+        help="column of OUTPUT with the image id or file name of "
+        "the annotations (default: the end of image_uri is the file name)",
+    )
+    add(
+        "--classes",
+        metavar="FILE",
+        help="YAML that keeps and renames classes: a list of names, or `name: new name` lines",
+    )
+    add(
+        "--present-only",
+        action="store_true",
+        help="leave out annotated images of which OUTPUT "
+        "has no row; otherwise nothing was found there",
+    )
     add("--to", metavar="DIR", help="also write metrics.json, metrics.txt and categories.parquet")
     return parser
 
@@ -54,7 +67,7 @@ def text(found: Evaluation, remarks: list[str]) -> str:
         cells = [f"{entry['ground_truth']:,}", f"{entry['detections']:,}"]
         cells += [number(entry[name]) for name in SHOWN]
         lines.append(
-            f"{storage.printable(entry['name'], WIDEST):{width}} "
+            f"{words.printable(entry['name'], WIDEST):{width}} "
             + " ".join(f"{cell:>9}" for cell in cells)
         )
     lines += ["", f"{found.images:,} annotated images evaluated with {found.backend}"]
@@ -72,8 +85,7 @@ def notes(output: Output, matched: Matched, present_only: bool) -> list[str]:
         lines.append(f"{len(matched.failed):,} of them failed in the run: nothing found there")
     if matched.absent:
         names = ", ".join(
-            storage.printable(truth.names[p] or truth.ids[p], 100)
-            for p in matched.absent[:EXAMPLES]
+            words.printable(truth.names[p] or truth.ids[p], 100) for p in matched.absent[:EXAMPLES]
         )
         then = "left out" if present_only else "nothing found there"
         lines.append(
@@ -83,7 +95,7 @@ def notes(output: Output, matched: Matched, present_only: bool) -> list[str]:
         names = ", ".join(uri.rpartition("/")[2] for uri in matched.without_truth_examples)
         lines.append(f"{matched.without_truth:,} images of the run have no annotations: {names}")
     for name, count in sorted(matched.left_out.items()):
-        quoted = repr(storage.printable(name, 100))
+        quoted = repr(words.printable(name, 100))
         lines.append(f"{count:,} detections of {quoted}, no category of the annotations, left out")
     if truth.strays:
         lines.append(f"{truth.strays:,} annotations of images or categories not in the file")
@@ -107,7 +119,7 @@ def record(output: Output, matched: Matched, found: Evaluation) -> dict[str, obj
         "run_id": output.record["run_id"],
         "weights": {k: output.record["weights"][k] for k in ("model_id", "sha256", "trained")},
         "score_threshold": output.detector["score_threshold"],
-        "annotations": storage.public(truth.url),
+        "annotations": urls.public(truth.url),
         **dataclasses.asdict(found),
         "whole_names": matched.whole_names,
         "failed": len(matched.failed),
@@ -152,12 +164,12 @@ def write(url: str, shown: str, content: dict[str, object], found: Evaluation) -
         "metrics.txt": f"{shown}\n".encode(),
         "metrics.json": json.dumps(content, indent=2, ensure_ascii=False).encode(),
     }
-    fs, folder = storage.filesystem(checked_url("to", url))
+    fs, folder = urls.filesystem(checked_url("to", url))
     try:
         for name, data in files.items():
             objects.put(fs, f"{folder}/{name}", data)
     except OSError as error:
-        raise storage.unusable("write", url, error) from error
+        raise failures.unusable("write", url, error) from error
 
 
 def main(arguments: list[str] | None = None) -> int:

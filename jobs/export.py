@@ -6,11 +6,11 @@ import sys
 from typing import Any
 
 from jobs import cli
-from pipeline.config import UsageError
+from pipeline.errors import UsageError
 from pipeline.labels.classes import parse_assignments
-from pipeline.labels.export import export
-from pipeline.labels.parts import FORMATS
-from pipeline.labels.target import Options
+from pipeline.labels.export.exporter import export
+from pipeline.labels.export.parts import FORMATS
+from pipeline.labels.export.target import Options
 
 # counts that an export may have besides images and boxes, for a person
 LEFT_OUT = {
@@ -35,24 +35,53 @@ def parser() -> cli.Parser:
     add("output", metavar="OUTPUT", help="of jobs.detect, finished; path or URL")
     add("--format", metavar="F", help=", ".join(FORMATS))
     add("--to", metavar="DIR", help="empty or new folder; path, s3:// or any fsspec URL")
-    add("--score-threshold", type=float, metavar="P",
-        help="keep boxes of at least this score (default: all that the run kept)")  # fmt: skip
-    add("--category", nargs="+", action="extend", metavar="NAME=SCORE",
-        help="a threshold of its own for a class")  # fmt: skip
-    add("--classes", metavar="FILE", help="YAML: a list of the classes to keep, or `name: new "
-        "name` lines")  # fmt: skip
-    add("--tasks-per-file", type=int, metavar="N",
-        help="split into folders 0001, 0002 ... of N images")  # fmt: skip
+    add(
+        "--score-threshold",
+        type=float,
+        metavar="P",
+        help="keep boxes of at least this score (default: all that the run kept)",
+    )
+    add(
+        "--category",
+        nargs="+",
+        action="extend",
+        metavar="NAME=SCORE",
+        help="a threshold of its own for a class",
+    )
+    add(
+        "--classes",
+        metavar="FILE",
+        help="YAML: a list of the classes to keep, or `name: new name` lines",
+    )
+    add(
+        "--tasks-per-file",
+        type=int,
+        metavar="N",
+        help="split into folders 0001, 0002 ... of N images",
+    )
     add("--by-directory", action="store_true", help="a folder for each directory of the images")
-    add("--images", metavar="FILE", help="only the images in this table of URIs (Parquet, CSV, "
-        "JSONL, text)")  # fmt: skip
+    add(
+        "--images",
+        metavar="FILE",
+        help="only the images in this table of URIs (Parquet, CSV, JSONL, text)",
+    )
     add("--with-images", action="store_true", help="copy the images too, bytes unchanged")
-    add("--image-prefix", metavar="PREFIX", help="image = PREFIX + name (labelstudio, cvat, coco, "
-        "fiftyone, huggingface)")  # fmt: skip
-    add("--confidence", action="store_true", help="write scores also to yolo (a sixth column), "
-        "voc and cvat (which have no usual place for them)")  # fmt: skip
-    add("--annotations", metavar="FILE", help="coco: results.json gets the ids of this instances "
-        "JSON")  # fmt: skip
+    add(
+        "--image-prefix",
+        metavar="PREFIX",
+        help="image = PREFIX + name (labelstudio, cvat, coco, fiftyone, huggingface)",
+    )
+    add(
+        "--confidence",
+        action="store_true",
+        help="write scores also to yolo (a sixth column), "
+        "voc and cvat (which have no usual place for them)",
+    )
+    add(
+        "--annotations",
+        metavar="FILE",
+        help="coco: results.json gets the ids of this instances JSON",
+    )
     return parser
 
 
@@ -61,8 +90,10 @@ def show(record: dict[str, Any], options: Options) -> None:
     to, split = options.to, options.tasks_per_file or options.by_directory
     counts = record["counts"]
     left = [f"{counts[key]:,} {words}" for key, words in LEFT_OUT.items() if counts.get(key)]
-    print(f"{counts['images']:,} images, {counts['boxes']:,} boxes to {to} as {record['format']}; "
-          f"left out: {', '.join(left) or 'nothing'}")  # fmt: skip
+    print(
+        f"{counts['images']:,} images, {counts['boxes']:,} boxes to {to} as {record['format']}; "
+        f"left out: {', '.join(left) or 'nothing'}"
+    )
     print(FORMATS[record["format"]].how.format(to=f"{to}/FOLDER" if split else to))
 
 
@@ -79,8 +110,11 @@ def job(arguments: list[str]) -> int:
     show(record, options)
     unreadable = record["counts"].get("images_unreadable", 0)
     if unreadable:
-        print(f"jobs.export: {unreadable:,} images could not be read and are left out; the rest "
-              "is complete", file=sys.stderr)  # fmt: skip
+        print(
+            f"jobs.export: {unreadable:,} images could not be read and are left out; the rest "
+            "is complete",
+            file=sys.stderr,
+        )
     return 1 if unreadable else 0
 
 

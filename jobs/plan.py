@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import tempfile
 from collections.abc import Iterator
 
 from jobs import cli, detect
-from pipeline.config import UsageError, checked_url
-
-IMAGES = {"cuda": 400, "cpu": 40}
+from pipeline.config import checked_url
+from pipeline.errors import UsageError
 
 
 def parser() -> cli.Parser:
@@ -23,12 +21,19 @@ def parser() -> cli.Parser:
     )
     detect.add_flags(parser, output=False)
     add = parser.add_argument
-    add("--sample", type=int, metavar="N", help="images to try (default "
-        f"{IMAGES['cuda']} on GPUs, {IMAGES['cpu']} on CPUs)")  # fmt: skip
-    add("--prices", metavar="FILE", help="YAML table of machines, their prices and those of "
-        "requests (default: pipeline/prices.yaml)")  # fmt: skip
-    add("--scratch", metavar="URL", help="new folder or prefix for the trial's rows, which stay "
-        "there, and which all nodes can reach (on one machine: a temporary folder)")  # fmt: skip
+    add("--sample", type=int, metavar="N", help="images to try (default 400 on GPUs, 40 on CPUs)")
+    add(
+        "--prices",
+        metavar="FILE",
+        help="YAML table of machines, their prices and those of "
+        "requests (default: pipeline/forecast/prices.yaml)",
+    )
+    add(
+        "--scratch",
+        metavar="URL",
+        help="new folder or prefix for the trial's rows, which stay "
+        "there, and which all nodes can reach (on one machine: a temporary folder)",
+    )
     return parser
 
 
@@ -48,30 +53,13 @@ def job(arguments: list[str]) -> int:
     size, chosen = given.pop("sample", None), given.pop("scratch", None)
     if size is not None and size < 1:
         raise UsageError(f"--sample must be at least 1, not {size}")
-    from pipeline import cluster, forecast, model, plan
-    from pipeline.sample import draw
-    from pipeline.trial import attempt
+    from pipeline.forecast.planning import plan
+    from pipeline.forecast.prices import PRICES, read_prices
 
-    prices = plan.prices(given.pop("prices", plan.PRICES))
+    prices = read_prices(given.pop("prices", PRICES))
     with scratch(chosen) as folder:
         config = detect.configured(given | {"output": folder})
-        weights = model.resolve(config)
-        cluster.connect()
-        placement = cluster.place(config)
-        if placement.waiting:  # what is not there cannot be tried
-            config = dataclasses.replace(config, replicas=placement.replicas - placement.waiting)
-            placement = cluster.place(config)
-        nodes = cluster.alive()
-        if len(nodes) > 1 and chosen is None:
-            raise UsageError("give --scratch, a prefix that all nodes of the cluster can reach")
-        sample = draw(config, size or IMAGES[placement.device])
-        # the errors of a few images end no trial
-        tried = dataclasses.replace(config, limit=None, max_error_rate=1.0)
-        trial = attempt(tried, weights, placement, sample)
-        machine = next((machine for machine in prices.machines
-                        if any(f"accelerator_type:{machine.gpu}" in node for node in nodes)
-                        and placement.gpus), None)  # fmt: skip
-        print(forecast.text(config, weights, sample.counted, trial, prices, machine))
+        print(plan(config, prices, size, shared=chosen is not None))
     return 0
 
 

@@ -6,10 +6,12 @@ import os
 import sys
 
 from jobs import cli
-from pipeline import objects, storage
-from pipeline.config import UsageError, checked_url
+from pipeline import words
+from pipeline.config import checked_url
+from pipeline.errors import UsageError
 from pipeline.labels.output import open_output
 from pipeline.labels.report import page, text
+from pipeline.store import failures, objects, urls
 
 
 def parser() -> cli.Parser:
@@ -21,9 +23,13 @@ def parser() -> cli.Parser:
     add = parser.add_argument
     add("output", metavar="OUTPUT", help="of jobs.detect: path, s3:// or any fsspec URL")
     add("--to", metavar="FILE", help="HTML file to write, path or URL; an existing one is replaced")
-    add("--score-threshold", dest="score_threshold", type=float, metavar="P",
-        help="boxes of at least this score are shown at first (default "
-        f"{page.SCORE_THRESHOLD})")  # fmt: skip
+    add(
+        "--score-threshold",
+        dest="score_threshold",
+        type=float,
+        metavar="P",
+        help=f"boxes of at least this score are shown at first (default {page.SCORE_THRESHOLD})",
+    )
     add("--pictures", type=int, metavar="N", help=f"in each gallery (default {page.PICTURES})")
     return parser
 
@@ -35,17 +41,17 @@ def job(arguments: list[str]) -> int:
         raise UsageError("--to is missing; see --help")
     named = given.pop("to")
     target = checked_url("--to", named)
-    fs, path = storage.filesystem(target)
-    if named.endswith("/") or (storage.is_local(fs) and os.path.isdir(path)):
+    fs, path = urls.filesystem(target)
+    if named.endswith("/") or (urls.is_local(fs) and os.path.isdir(path)):
         raise UsageError(f"--to {target} is a folder; give the name of a file, as report.html")
     report = page.build(open_output(given.pop("output")), **given)
     data = report.html.encode(errors="replace")
     try:
         objects.put(fs, path, data)
     except OSError as error:
-        raise storage.unusable("write", target, error) from error
-    unread = f"; {text.count(report.unread, 'image')} could not be read" if report.unread else ""
-    pictures = text.count(report.pictures, "picture")
+        raise failures.unusable("write", target, error) from error
+    unread = f"; {words.count(report.unread, 'image')} could not be read" if report.unread else ""
+    pictures = words.count(report.pictures, "picture")
     print(f"report  {target}: {text.size(len(data))}, {pictures}{unread}")
     return 0
 

@@ -12,12 +12,13 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from jobs import cli
-from pipeline import objects, storage
-from pipeline.config import UsageError, checked_url
+from pipeline.config import checked_url
+from pipeline.errors import UsageError
 from pipeline.labels import classes
 from pipeline.labels.output import open_output
 from pipeline.labels.select import DIVERSITY, THRESHOLD, select
 from pipeline.labels.value import DEFAULT_WEIGHTS
+from pipeline.store import failures, objects, urls
 
 
 def parser() -> cli.Parser:
@@ -34,14 +35,30 @@ def parser() -> cli.Parser:
     add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")
     add("--budget", type=int, metavar="N", help="how many images")
     add("--to", metavar="FILE", help="list to be written: .parquet, .csv, .jsonl or .txt (URIs)")
-    add("--score-threshold", type=float, metavar="P",
-        help=f"detections from this score on are taken as right (default {THRESHOLD})")  # fmt: skip
-    add("--diversity", type=float, metavar="X", help="0: by value alone; 1: an image like one "
-        f"chosen before has no value (default {DIVERSITY})")  # fmt: skip
-    add("--weight", nargs="+", metavar="NAME=X", help=f"of the parts of the value (default "
-        f"{weights})")  # fmt: skip
-    add("--classes", metavar="FILE", help="YAML that keeps and renames classes; others count for "
-        "nothing")  # fmt: skip
+    add(
+        "--score-threshold",
+        type=float,
+        metavar="P",
+        help=f"detections from this score on are taken as right (default {THRESHOLD})",
+    )
+    add(
+        "--diversity",
+        type=float,
+        metavar="X",
+        help="0: by value alone; 1: an image like one "
+        f"chosen before has no value (default {DIVERSITY})",
+    )
+    add(
+        "--weight",
+        nargs="+",
+        metavar="NAME=X",
+        help=f"of the parts of the value (default {weights})",
+    )
+    add(
+        "--classes",
+        metavar="FILE",
+        help="YAML that keeps and renames classes; others count for nothing",
+    )
     return parser
 
 
@@ -97,11 +114,11 @@ def job(arguments: list[str]) -> int:
     }
     weights = classes.parse_assignments(given.get("weight", []), "--weight NAME=X")
     found = select(output, chosen, given["budget"], weights=weights, **options)
-    fs, path = storage.filesystem(target)
+    fs, path = urls.filesystem(target)
     try:
         objects.put(fs, path, WRITERS[kind](found.rows))
     except OSError as error:
-        raise storage.unusable("write", target, error) from error
+        raise failures.unusable("write", target, error) from error
     short = "" if len(found.rows) == given["budget"] else " (there are no more)"
     print(f"{len(found.rows):,} of {found.images:,} images{short}, best first: {given['to']}")
     return 0

@@ -8,8 +8,8 @@ from collections import Counter
 from typing import Any
 
 from jobs import cli
-from pipeline.progress import duration
-from pipeline.status import Status, look
+from pipeline.outputs.status import Status, look
+from pipeline.words import duration
 
 SHOWN_SLICES = 20
 
@@ -45,11 +45,15 @@ def data(status: Status) -> dict[str, Any]:
         "holder": {name: owner.get(name) for name in ("host", "pid")} if status.alive else None,
         "progress": owner.get("progress") if status.alive else None,
         "slices": [
-            {"slice": part.index, "stage": part.stage, "images": part.images,
-             "written": part.written}
+            {
+                "slice": part.index,
+                "stage": part.stage,
+                "images": part.images,
+                "written": part.written,
+            }
             for part in status.slices or ()
         ],
-    }  # fmt: skip
+    }
 
 
 def show(status: Status) -> None:
@@ -72,14 +76,18 @@ def show(status: Status) -> None:
 
 def _show_images(status: Status) -> None:
     share = 100 * status.written // max(1, status.images)
-    print(f"written     {status.written:,} of {status.images:,} images ({share} %), "
-          f"{status.images - status.written:,} left")  # fmt: skip
+    print(
+        f"written     {status.written:,} of {status.images:,} images ({share} %), "
+        f"{status.images - status.written:,} left"
+    )
     progress = (status.owner or {}).get("progress") if status.alive else None
     if progress:
         left = progress["seconds_left"]
-        print(f"done        {progress['images']:,}, of which some wait for their file; "
-              f"{progress['images_per_second']:g} images/s"
-              + ("" if left is None else f", {duration(left)} left"))  # fmt: skip
+        print(
+            f"done        {progress['images']:,}, of which some wait for their file; "
+            f"{progress['images_per_second']:g} images/s"
+            + ("" if left is None else f", {duration(left)} left")
+        )
     codes = ", ".join(f"{code} {count:,}" for code, count in status.errors.most_common())
     print(f"errors      {status.errors.total():,}" + (f" ({codes})" if codes else ""))
     slices = status.slices or []

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
+from pipeline.errors import UsageError, nearest
+
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif")
+
+# where none is given, by device
+MICRO_BATCH = {"cuda": 8, "cpu": 1}
+ROWS_PER_FILE = {"cuda": 4096, "cpu": 64}
 
 # The keywords of torchvision's `fasterrcnn_resnet50_fpn_v2` and of its `FasterRCNN` that a text
 # file can express, with their types. Keywords that take a module (an anchor generator, a RoI
@@ -49,20 +54,6 @@ MODEL_OPTIONS: dict[str, type | tuple[type, ...]] = {
     "box_positive_fraction": float,
     "bbox_reg_weights": (list, tuple),
 }
-
-
-class UsageError(ValueError):
-    """What was asked for cannot be done; the message says what to change. Exit code 2."""
-
-
-class RunError(RuntimeError):
-    """The run could not be finished; what is committed is kept. Exit code 1."""
-
-
-def nearest(name: str, valid: Collection[str]) -> str:
-    """`name` as an "unknown" complaint that ends in the nearest valid name, if any is near."""
-    close = difflib.get_close_matches(name, valid, n=1)
-    return f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,14 +145,28 @@ class Config:
         _check_model_options(self.model)
 
     def _check_values(self) -> None:
-        at_least_one = ("limit", "replicas", "micro_batch", "fetch_concurrency", "fetch_attempts",
-                        "max_object_bytes", "max_pixels", "rows_per_file")  # fmt: skip
+        at_least_one = (
+            "limit",
+            "replicas",
+            "micro_batch",
+            "fetch_concurrency",
+            "fetch_attempts",
+            "max_object_bytes",
+            "max_pixels",
+            "rows_per_file",
+        )
         for name in at_least_one:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise UsageError(f"{name} must be a whole number above 0, not {value!r}")
-        above_zero = ("gpus_per_replica", "cpus_per_replica", "fetch_timeout", "decode_timeout",
-                      "stall_timeout", "grace")  # fmt: skip
+        above_zero = (
+            "gpus_per_replica",
+            "cpus_per_replica",
+            "fetch_timeout",
+            "decode_timeout",
+            "stall_timeout",
+            "grace",
+        )
         for name in above_zero:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int | float) or value <= 0):
@@ -198,8 +203,16 @@ class Config:
         Limits (`max_pixels`, `max_object_bytes`, time-outs) are not among them: they decide
         whether an image fails, never what the row of one that did not fail says.
         """
-        names = ("input", "limit", "extensions", "uri_column", "bytes_column", "carry", "model",
-                 "precision")  # fmt: skip
+        names = (
+            "input",
+            "limit",
+            "extensions",
+            "uri_column",
+            "bytes_column",
+            "carry",
+            "model",
+            "precision",
+        )
         fields = {name: getattr(self, name) for name in names}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 

@@ -13,16 +13,16 @@ import ray
 import s3fs
 import torch
 
-from pipeline import Config, model, run
+from pipeline import Config, run
 from pipeline.bench import standin
-from pipeline.contract import Weights
-from tests import seaweed
+from pipeline.network import weights
+from pipeline.network.contract import Weights
+from tests.support import seaweed
+from tests.support.runs import SMALL
 
 # Every Ray cluster of a test is started with this. Ray ends idle processes beyond one a CPU, and
 # to start another for each task takes longer than most tasks here.
 os.environ |= {"RAY_num_workers_soft_limit": "8", "RAY_DATA_USAGE_DISABLED": "1"}
-# the real network with little work to do, for two cores
-SMALL = {"min_size": 128, "max_size": 256, "rpn_post_nms_top_n_test": 50}
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def cluster(s3: Any) -> Iterator[None]:
 def random_weights_once() -> Iterator[None]:
     """Weights of one seed and one network are made once: it takes a tenth of a small run."""
     made: dict[str, dict[str, torch.Tensor]] = {}
-    make = model._random_state
+    make = weights._random_state
 
     def remembered(config: Config) -> dict[str, torch.Tensor]:
         key = repr((config.weights, sorted(config.model.items())))
@@ -103,8 +103,13 @@ def detected(
     for name, data in photographs.items():
         (folder / "images" / name).write_bytes(data)
     (folder / "names.txt").write_text("\n".join(f"n{i}" for i in range(1, 91)))
-    config = Config(input=f"{folder}/images", output=f"{folder}/out", weights=calibrated_file,
-                    model=SMALL, categories=f"{folder}/names.txt")  # fmt: skip
+    config = Config(
+        input=f"{folder}/images",
+        output=f"{folder}/out",
+        weights=calibrated_file,
+        model=SMALL,
+        categories=f"{folder}/names.txt",
+    )
     summary = run(config)
     assert summary and summary.errors == {}
     return config
@@ -116,8 +121,16 @@ def photographs() -> dict[str, bytes]:
     import skimage
 
     folder = Path(skimage.__file__).parent / "data"
-    names = ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png",
-             "hubble_deep_field.jpg", "moon.png", "rocket.jpg")  # fmt: skip
+    names = (
+        "astronaut.png",
+        "brick.png",
+        "camera.png",
+        "chelsea.png",
+        "coffee.png",
+        "hubble_deep_field.jpg",
+        "moon.png",
+        "rocket.jpg",
+    )
     return {name: (folder / name).read_bytes() for name in names}
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Config, UsageError, from_yaml
+from pipeline.config import Config, from_yaml
+from pipeline.errors import UsageError
 
 
 @pytest.mark.parametrize(

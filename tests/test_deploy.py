@@ -20,7 +20,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
 
 from jobs import detect
-from pipeline import metrics
+from pipeline.driver import metrics
 
 ROOT = Path(__file__).parent.parent
 # Ray is what runs there already
@@ -29,8 +29,12 @@ NOT_INSTALLED = {"ray"}
 
 def fields(required: str, /, **properties: Any) -> dict[str, Any]:
     """A JSON schema of an object that has no others."""
-    return {"type": "object", "required": required.split(), "properties": properties,
-            "additionalProperties": False}  # fmt: skip
+    return {
+        "type": "object",
+        "required": required.split(),
+        "properties": properties,
+        "additionalProperties": False,
+    }
 
 
 COUNT = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
@@ -168,12 +172,18 @@ def test_kubernetes_takes_the_job() -> None:
 
 @pytest.mark.parametrize(
     "right,wrong",
-    [("backoffLimit", "backOffLimit"), ('num-cpus: "0"', "num-cpus: 0"),
-     ("mode: token", "mode: on"), ("minReplicas: 4", "minReplicas: -1"),
-     ("- groupName: gpu", "- name: gpu"),
-     ("containers:", "container:"), ("image: prelabel", "images: prelabel"),
-     ("memory: 16Gi", "memory: [16]"), ("serviceAccountName", "serviceAccounts")],
-)  # fmt: skip
+    [
+        ("backoffLimit", "backOffLimit"),
+        ('num-cpus: "0"', "num-cpus: 0"),
+        ("mode: token", "mode: on"),
+        ("minReplicas: 4", "minReplicas: -1"),
+        ("- groupName: gpu", "- name: gpu"),
+        ("containers:", "container:"),
+        ("image: prelabel", "images: prelabel"),
+        ("memory: 16Gi", "memory: [16]"),
+        ("serviceAccountName", "serviceAccounts"),
+    ],
+)
 def test_kubernetes_would_not_take_a_slip(right: str, wrong: str) -> None:
     text = (ROOT / "deploy" / "rayjob.yaml").read_text()
     assert right in text
@@ -192,6 +202,10 @@ def test_what_the_image_installs_is_complete(tmp_path: Path) -> None:
     subprocess.run([sys.executable, *map(str, command)], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
-    files = {str(path.relative_to(source)) for name in ("pipeline", "jobs")
-             for path in (source / name).rglob("*") if path.is_file()}  # fmt: skip
+    files = {
+        str(path.relative_to(source))
+        for name in ("pipeline", "jobs")
+        for path in (source / name).rglob("*")
+        if path.is_file()
+    }
     assert {name for name in files if "__pycache__" not in name} <= packed

@@ -82,8 +82,12 @@ def yolo_ultralytics(folder: str) -> Found:
         height, width = entry["shape"]
         rows = found[stem(os.path.relpath(entry["im_file"], data["train"]))] = []
         for (label,), (x, y, w, h) in zip(entry["cls"], entry["bboxes"].tolist(), strict=True):
-            corners = [(x - w / 2) * width, (y - h / 2) * height,
-                       (x + w / 2) * width, (y + h / 2) * height]  # fmt: skip
+            corners = [
+                (x - w / 2) * width,
+                (y - h / 2) * height,
+                (x + w / 2) * width,
+                (y + h / 2) * height,
+            ]
             rows.append([data["names"][int(label)], *corners, None])
     return found
 

@@ -91,8 +91,19 @@ def panlabel(kind: str, source: str) -> Callable[[str], Found]:
         program = str(Path(sys.executable).with_name("panlabel"))
         with tempfile.TemporaryDirectory() as scratch:
             result = f"{scratch}/ir.json"
-            command = [program, "convert", "--from", kind, "--to", "ir-json", "--allow-lossy",
-                       "--input", f"{folder}/{source}", "--output", result]  # fmt: skip
+            command = [
+                program,
+                "convert",
+                "--from",
+                kind,
+                "--to",
+                "ir-json",
+                "--allow-lossy",
+                "--input",
+                f"{folder}/{source}",
+                "--output",
+                result,
+            ]
             if kind == "yolo":
                 command += ["--split", "train"]
             subprocess.run(command, check=True, capture_output=True)
@@ -117,8 +128,9 @@ def huggingface_datasets(folder: str) -> Found:
     from datasets import Image, load_dataset
 
     with tempfile.TemporaryDirectory() as scratch:
-        rows = load_dataset("parquet", data_files=f"{folder}/data/*.parquet", split="train",
-                            cache_dir=scratch)  # fmt: skip
+        rows = load_dataset(
+            "parquet", data_files=f"{folder}/data/*.parquet", split="train", cache_dir=scratch
+        )
         assert isinstance(rows.features["image"], Image)
         labels = rows.features["objects"]["category"].feature
         called = names(folder)

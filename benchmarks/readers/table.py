@@ -28,7 +28,9 @@ READERS: dict[str, tuple[str, str, Callable[[str], Found]]] = {
     "voc_fiftyone": ("voc", "fiftyone", heavy.fiftyone("voc")),
     "labelstudio_sdk": ("labelstudio", "label-studio-sdk", heavy.labelstudio_sdk),
     "labelstudio_panlabel": (
-        "labelstudio", "panlabel", light.panlabel("label-studio", "tasks.json")
+        "labelstudio",
+        "panlabel",
+        light.panlabel("label-studio", "tasks.json"),
     ),
     "cvat_labelformat": ("cvat", "labelformat", light.cvat_labelformat),
     "cvat_panlabel": ("cvat", "panlabel", light.panlabel("cvat", "annotations.xml")),
@@ -36,4 +38,4 @@ READERS: dict[str, tuple[str, str, Callable[[str], Found]]] = {
     "cvat_fiftyone": ("cvat", "fiftyone", heavy.fiftyone("cvat")),
     "fiftyone_fiftyone": ("fiftyone", "fiftyone", heavy.fiftyone("fiftyone")),
     "huggingface_datasets": ("huggingface", "datasets", light.huggingface_datasets),
-}  # fmt: skip
+}

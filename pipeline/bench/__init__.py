@@ -1,1 +1,1 @@
-"""The engine beside what a torchvision user would write. Only `endtoend` needs Ray."""
+"""The engine measured, beside what a user of torchvision would write."""

@@ -12,45 +12,51 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
-from pipeline import cluster
-from pipeline.bench.plan import Plan
+from pipeline.bench.extent import Extent
 from pipeline.bench.report import EndToEnd
-from pipeline.config import Config, RunError
-from pipeline.contract import Weights
-from pipeline.runner import run
+from pipeline.cluster.placement import RESERVED_CPUS
+from pipeline.config import Config
+from pipeline.driver.runner import run
+from pipeline.errors import RunError
+from pipeline.network.contract import Weights
 
 
 def end_to_end(
-    weights: Weights, encoded: Sequence[bytes], plan: Plan, engine_rate: float
+    weights: Weights, encoded: Sequence[bytes], extent: Extent, engine_rate: float
 ) -> EndToEnd:
     """Run it in a cluster of its own on this machine.
 
     Args:
         weights: of the network.
-        encoded: images, repeated until there are `plan.piped`.
-        plan: how much.
+        encoded: images, repeated until there are `extent.piped`.
+        extent: how much.
         engine_rate: images a second of the engine by itself.
 
     Raises:
         RunError: an image failed.
     """
-    if plan.device == "cuda":
+    if extent.device == "cuda":
         torch.cuda.empty_cache()  # the replica is another process
     with tempfile.TemporaryDirectory() as folder:
         config = Config(
-            input=str(_images(Path(folder, "images"), encoded, plan.piped)),
+            input=str(_images(Path(folder, "images"), encoded, extent.piped)),
             output=str(Path(folder, "output")),
             weights=_saved(weights, Path(folder, "weights.pth")),
             model=weights.options,
-            device=plan.device,
+            device=extent.device,
             replicas=1,
             # on a CPU all cores that the row of the table had
-            cpus_per_replica=plan.threads - cluster.RESERVED_CPUS if plan.device == "cpu" else None,
-            micro_batch=plan.micro_batch,
-            rows_per_file=plan.rows_per_file,
+            cpus_per_replica=extent.threads - RESERVED_CPUS if extent.device == "cpu" else None,
+            micro_batch=extent.micro_batch,
+            rows_per_file=extent.rows_per_file,
         )
-        ray.init("local", num_cpus=plan.threads, include_dashboard=False, log_to_driver=False,
-                 logging_level=logging.ERROR)  # fmt: skip
+        ray.init(
+            "local",
+            num_cpus=extent.threads,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
         try:
             summary = run(config)
         finally:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from pipeline.config import Config
-from pipeline.decode import decode, read_header
+from pipeline.images.decode import decode, read_header
 
 BATCHES_AHEAD = 4
 Batch = list[int]

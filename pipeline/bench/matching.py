@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.contract import Boxes
+from pipeline.network.contract import Boxes
 
 # (least IoU, largest difference of scores), both exclusive
 TIGHT, LOOSE = (0.99, 1e-3), (0.9, 0.05)

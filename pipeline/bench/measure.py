@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from pipeline.bench import device
-from pipeline.bench.cost import Cost
+from pipeline.bench.extent import Extent
 from pipeline.bench.feed import Feed, in_order
 from pipeline.bench.matching import match
-from pipeline.bench.plan import Plan
 from pipeline.bench.report import Report, Result
 from pipeline.bench.rows import Forward, Reference, Row, rows
-from pipeline.contract import Boxes, Weights
+from pipeline.network.contract import Boxes, Weights
+from pipeline.network.cost import Cost
 
 log = logging.getLogger(__name__)
 
@@ -47,33 +47,33 @@ class Measured:
     rates: list[float] = field(default_factory=list)
 
 
-def measure(weights: Weights, encoded: Sequence[bytes], plan: Plan) -> Report:
+def measure(weights: Weights, encoded: Sequence[bytes], extent: Extent) -> Report:
     """Measure all rows on the same images.
 
     Args:
         weights: of the network.
         encoded: the images.
-        plan: how much.
+        extent: how much.
     """
-    if plan.device == "cpu":
-        torch.set_num_threads(plan.threads)
-    feed = Feed(encoded, plan.threads)
+    if extent.device == "cpu":
+        torch.set_num_threads(extent.threads)
+    feed = Feed(encoded, extent.threads)
     sizes = feed.sizes()
     cost = Cost(weights.options)
     shapes = [cost.padded_shape(*size) for size in sizes]
     gflop = statistics.mean(cost.gflop(shape) for shape in shapes)
-    peaks = device.peaks(plan.device)
+    peaks = device.peaks(extent.device)
     log.info("%d images of %d padded shapes, %.0f GFLOP each", len(sizes), len(set(shapes)), gflop)
-    reference = _reference(weights, feed, plan)
-    measured = [_warmed(row, feed, plan.device) for row in rows(weights, shapes, plan)]
-    _rotate(measured, feed, plan)
+    reference = _reference(weights, feed, extent)
+    measured = [_warmed(row, feed, extent.device) for row in rows(weights, shapes, extent)]
+    _rotate(measured, feed, extent)
     eager = measured[0].rates
     return Report(
-        device=device.name(plan.device),
-        settings=device.settings(plan.device),
+        device=device.name(extent.device),
+        settings=device.settings(extent.device),
         model_id=weights.model_id,
         options=weights.options,
-        plan=plan,
+        extent=extent,
         sizes=sizes,
         padded_shapes=len(set(shapes)),
         gflop_per_image=gflop,
@@ -83,9 +83,9 @@ def measure(weights: Weights, encoded: Sequence[bytes], plan: Plan) -> Report:
     )
 
 
-def _reference(weights: Weights, feed: Feed, plan: Plan) -> list[Boxes]:
-    forward = Reference(weights, plan.device)
-    return [forward(pixels)[0] for _, pixels in feed(in_order(plan.images, 1))]
+def _reference(weights: Weights, feed: Feed, extent: Extent) -> list[Boxes]:
+    forward = Reference(weights, extent.device)
+    return [forward(pixels)[0] for _, pixels in feed(in_order(extent.images, 1))]
 
 
 def _warmed(row: Row, feed: Feed, where: str) -> Measured:
@@ -106,16 +106,21 @@ def _warmed(row: Row, feed: Feed, where: str) -> Measured:
     return Measured(row, forward, seconds, peak, [found[place] for place in sorted(found)])
 
 
-def _rotate(measured: list[Measured], feed: Feed, plan: Plan) -> None:
+def _rotate(measured: list[Measured], feed: Feed, extent: Extent) -> None:
     """Round after round, a turn of each row."""
-    for turn in range(plan.rounds):
+    for turn in range(extent.rounds):
         for one in measured:
-            one.rates.append(_rate(one, feed, plan))
-            log.info("round %d of %d: %s, %.2f images/s", turn + 1, plan.rounds, one.row.name,
-                     one.rates[-1])  # fmt: skip
+            one.rates.append(_rate(one, feed, extent))
+            log.info(
+                "round %d of %d: %s, %.2f images/s",
+                turn + 1,
+                extent.rounds,
+                one.row.name,
+                one.rates[-1],
+            )
 
 
-def _rate(one: Measured, feed: Feed, plan: Plan) -> float:
+def _rate(one: Measured, feed: Feed, extent: Extent) -> float:
     """Images a second over whole passes; the decoding threads run ahead into the next pass."""
     done = 0
     started = time.monotonic()
@@ -124,9 +129,9 @@ def _rate(one: Measured, feed: Feed, plan: Plan) -> float:
         for batch, pixels in batches:
             one.forward(pixels)
             done += len(batch)
-            if done % plan.images == 0 and time.monotonic() - started >= plan.seconds:
+            if done % extent.images == 0 and time.monotonic() - started >= extent.seconds:
                 break
-        device.synchronize(plan.device)
+        device.synchronize(extent.device)
         return done / (time.monotonic() - started)
 
 

@@ -12,8 +12,8 @@ import PIL
 import torch
 import torchvision
 
+from pipeline.bench.extent import Extent
 from pipeline.bench.matching import LOOSE, TIGHT
-from pipeline.bench.plan import Plan
 
 
 def _versions() -> dict[str, str]:
@@ -84,7 +84,7 @@ class Report:
         settings: of torch.
         model_id: of the weights.
         options: of the network.
-        plan: how much was measured.
+        extent: how much was measured.
         sizes: (height, width) of each image.
         padded_shapes: number of different ones in the network.
         gflop_per_image: mean, each image padded by itself.
@@ -99,7 +99,7 @@ class Report:
     settings: str
     model_id: str
     options: dict[str, Any]
-    plan: Plan
+    extent: Extent
     sizes: list[tuple[int, int]]
     padded_shapes: int
     gflop_per_image: float
@@ -123,52 +123,68 @@ def markdown(report: Report) -> str:
 
 
 def _conditions(report: Report) -> str:
-    plan, gpu = report.plan, report.plan.device == "cuda"
+    extent, gpu = report.extent, report.extent.device == "cuda"
     sizes = Counter(f"{width}x{height}" for height, width in report.sizes).most_common()
     peaks = ", ".join(f"{name} {peak:.3g}" for name, peak in report.peak_tflops.items())
     options = ", ".join(f"{name} {value}" for name, value in report.options.items())
-    turns = f"{plan.rounds} turns" + (f" of at least {plan.seconds:g} s" if plan.seconds else "")
-    return "\n".join([
-        f"- device: {report.device}",
-        f"- {report.settings}",
-        "- versions: " + ", ".join(f"{name} {text}" for name, text in report.versions.items()),
-        f"- weights: {report.model_id}; {options}",
-        f"- images: {plan.images} JPEGs in random order: "
-        + ", ".join(f"{size} {count}" for size, count in sizes),
-        f"- padded shapes: {report.padded_shapes}; {report.gflop_per_image:.0f} GFLOP an image, "
-        "each padded by itself",
-        f"- peak of matrix products, TFLOP/s: {peaks}",
-        f"- each row: {turns} in rotation, over all images; batches of {plan.batch}, the engine's "
-        f"of {plan.micro_batch}",
-        f"- decoding threads, the same for every row: {plan.threads}"
-        + ("" if gpu else "; the allocator is set for every row as for a replica"),
-    ])  # fmt: skip
+    least = f" of at least {extent.seconds:g} s" if extent.seconds else ""
+    turns = f"{extent.rounds} turns{least}"
+    return "\n".join(
+        [
+            f"- device: {report.device}",
+            f"- {report.settings}",
+            "- versions: " + ", ".join(f"{name} {text}" for name, text in report.versions.items()),
+            f"- weights: {report.model_id}; {options}",
+            f"- images: {extent.images} JPEGs in random order: "
+            + ", ".join(f"{size} {count}" for size, count in sizes),
+            f"- padded shapes: {report.padded_shapes}; {report.gflop_per_image:.0f} GFLOP an image, "
+            "each padded by itself",
+            f"- peak of matrix products, TFLOP/s: {peaks}",
+            f"- each row: {turns} in rotation, over all images; batches of {extent.batch}, "
+            f"the engine's of {extent.micro_batch}",
+            f"- decoding threads, the same for every row: {extent.threads}"
+            + ("" if gpu else "; the allocator is set for every row as for a replica"),
+        ]
+    )
 
 
 def _table(report: Report) -> str:
-    memory = report.plan.device == "cuda"
-    head = ["row", "images/s", "min to max", "x eager", "arithmetic", "of its floor", "matched",
-            "loosely", "counts differ", "warm-up, s", *["peak memory, GB"] * memory]  # fmt: skip
+    memory = report.extent.device == "cuda"
+    head = [
+        "row",
+        "images/s",
+        "min to max",
+        "x eager",
+        "arithmetic",
+        "of its floor",
+        "matched",
+        "loosely",
+        "counts differ",
+        "warm-up, s",
+        *["peak memory, GB"] * memory,
+    ]
     lines = [head, ["---"] * len(head)]
     for row in report.rows:
-        lines.append([
-            row.name,
-            f"{row.images_per_second:.3g}",
-            f"{min(row.rounds):.3g} to {max(row.rounds):.3g}",
-            f"{row.ratio_to_eager:.2f}",
-            row.arithmetic,
-            f"{row.share_of_floor:.1%}",
-            f"{row.matched:.2%}",
-            f"{row.matched_loosely:.2%}",
-            f"{row.counts_differ}",
-            f"{row.warm_up_seconds:.1f}",
-            *[f"{(row.peak_memory or 0) / 1e9:.2f}"] * memory,
-        ])  # fmt: skip
+        lines.append(
+            [
+                row.name,
+                f"{row.images_per_second:.3g}",
+                f"{min(row.rounds):.3g} to {max(row.rounds):.3g}",
+                f"{row.ratio_to_eager:.2f}",
+                row.arithmetic,
+                f"{row.share_of_floor:.1%}",
+                f"{row.matched:.2%}",
+                f"{row.matched_loosely:.2%}",
+                f"{row.counts_differ}",
+                f"{row.warm_up_seconds:.1f}",
+                *[f"{(row.peak_memory or 0) / 1e9:.2f}"] * memory,
+            ]
+        )
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _remarks(report: Report) -> list[str]:
-    alone = "with TF32 off" if report.plan.device == "cuda" else "on this CPU"
+    alone = "with TF32 off" if report.extent.device == "cuda" else "on this CPU"
     found = [
         f"matched: share of the {report.reference_detections:,} detections of `model([image])`, "
         f"fp32 {alone}, that have one of the same label, IoU > {TIGHT[0]:g} and a score within "
@@ -176,13 +192,13 @@ def _remarks(report: Report) -> list[str]:
         "with another number of detections. Floor: the products of the direct convolutions at the "
         "peak of the row's arithmetic; Winograd's algorithm, on a CPU, needs fewer."
     ]
-    if report.plan.device == "cpu":
+    if report.extent.device == "cpu":
         return [*found, "No autocast row: half precision is measured on a GPU only."]
     eager = report.row("eager")
     noise = (
         f"Noise floor: torchvision's own default, TF32 convolutions, gives {eager.matched:.2%} of "
         f"the reference's detections, {eager.matched_loosely:.2%} loosely, and another number of "
-        f"them in {eager.counts_differ} of {report.plan.images} images."
+        f"them in {eager.counts_differ} of {report.extent.images} images."
     )
     return [*found, noise]
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from pipeline.bench import device
+from pipeline.bench.extent import Extent
 from pipeline.bench.feed import Batch, bucketed, in_order
-from pipeline.bench.plan import Plan
-from pipeline.contract import Boxes, Weights
-from pipeline.engine import Engine
-from pipeline.model import build
+from pipeline.network.build import build
+from pipeline.network.contract import Boxes, Weights
+from pipeline.network.engine import Engine
 
 Forward = Callable[[Sequence[np.ndarray]], list[Boxes]]
 TF32_OFF = ", TF32 off"
@@ -44,20 +44,20 @@ class Row:
         return contextlib.nullcontext() if self.tf32 else device.tf32(False, False)
 
 
-def rows(weights: Weights, shapes: Sequence[tuple[int, int]], plan: Plan) -> list[Row]:
+def rows(weights: Weights, shapes: Sequence[tuple[int, int]], extent: Extent) -> list[Row]:
     """
     Args:
         weights: of all of them.
         shapes: padded (height, width) of each image.
-        plan: says on what device, and in what batches.
+        extent: says on what device, and in what batches.
     """
-    gpu = plan.device == "cuda"
+    gpu = extent.device == "cuda"
     arithmetic = "tf32" if gpu else "fp32"
-    arrival = in_order(len(shapes), plan.batch)
-    equal = bucketed(shapes, plan.batch)
+    arrival = in_order(len(shapes), extent.batch)
+    equal = bucketed(shapes, extent.batch)
 
     def eager() -> Forward:
-        return Eager(weights, plan.device)
+        return Eager(weights, extent.device)
 
     found = [
         Row("eager", arithmetic, in_order(len(shapes), 1), eager),
@@ -65,20 +65,24 @@ def rows(weights: Weights, shapes: Sequence[tuple[int, int]], plan: Plan) -> lis
         Row("bucketed", arithmetic, equal, eager),
     ]
     if gpu:
-        found.append(Row("autocast", "fp16", equal, lambda: Autocast(weights, plan.device)))
-    batches = bucketed(shapes, plan.micro_batch)
+        found.append(Row("autocast", "fp16", equal, lambda: Autocast(weights, extent.device)))
+    batches = bucketed(shapes, extent.micro_batch)
 
     def engine(precision: str) -> Forward:
-        return Engine(weights, plan.device, plan.threads, precision)
+        return Engine(weights, extent.device, extent.threads, precision)
 
     found.append(Row("engine", arithmetic, batches, lambda: engine("fp32")))
     if gpu:
         found.append(Row("engine fp16", "fp16", batches, lambda: engine("fp16")))
         found += [
-            dataclasses.replace(row, name=f"{row.name}{TF32_OFF}", tf32=False,
-                                arithmetic=row.arithmetic.replace("tf32", "fp32"))
+            dataclasses.replace(
+                row,
+                name=f"{row.name}{TF32_OFF}",
+                tf32=False,
+                arithmetic=row.arithmetic.replace("tf32", "fp32"),
+            )
             for row in found
-        ]  # fmt: skip
+        ]
     return found
 
 

@@ -17,8 +17,7 @@ from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn_v2
 from torchvision.models.resnet import Bottleneck
 
 from pipeline.bench.mix import picture
-from pipeline.contract import Weights
-from pipeline.model import ARCHITECTURE
+from pipeline.network.contract import ARCHITECTURE, Weights
 
 PICTURES = 2
 RESIDUAL_GAIN = 0.2

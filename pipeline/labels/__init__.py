@@ -1,1 +1,1 @@
-"""What is done with a finished output. Nothing in here needs Ray or torch."""
+"""A finished output, used: proven, measured, shown, chosen from, exported."""

@@ -35,7 +35,7 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Boxes:
+class BoxBatch:
     """The detections of n images, m in all.
 
     Attributes:
@@ -61,7 +61,7 @@ class Boxes:
         """[m] the image, 0 to n - 1, that each detection belongs to."""
         return np.repeat(np.arange(len(self.ids)), np.diff(self.starts))
 
-    def keep(self, chosen: np.ndarray, labels: np.ndarray) -> Boxes:
+    def keep(self, chosen: np.ndarray, labels: np.ndarray) -> BoxBatch:
         """The same images with some of their detections.
 
         Args:
@@ -69,7 +69,7 @@ class Boxes:
             labels: [m] new labels.
         """
         before = np.concatenate([[0], np.cumsum(chosen)])
-        return Boxes(
+        return BoxBatch(
             self.ids,
             self.uris,
             self.sizes,
@@ -84,23 +84,28 @@ class Boxes:
         span = slice(self.starts[i], self.starts[i + 1])
         width, height = self.sizes[i].tolist()
         return Image(
-            int(self.ids[i]), self.uris[i], width, height,
-            self.labels[span], self.scores[span], self.xyxy[span],
-        )  # fmt: skip
+            int(self.ids[i]),
+            self.uris[i],
+            width,
+            height,
+            self.labels[span],
+            self.scores[span],
+            self.xyxy[span],
+        )
 
     def images(self) -> Iterator[Image]:
         """One by one."""
         return map(self.image, range(len(self.ids)))
 
 
-def from_table(table: pa.Table) -> Boxes:
+def from_table(table: pa.Table) -> BoxBatch:
     """The detections of rows with status ok, which have `COLUMNS`; a missing size becomes 0."""
     lists = table["detections"].combine_chunks()
     values = lists.flatten()
     lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
     sizes = [pc.fill_null(table[name], 0).to_numpy() for name in ("width", "height")]
     corners = [values.field(name).to_numpy() for name in ("xmin", "ymin", "xmax", "ymax")]
-    return Boxes(
+    return BoxBatch(
         ids=table["image_id"].to_numpy(),
         uris=table["image_uri"].to_pylist(),
         sizes=np.stack(sizes, 1).astype(np.int64),

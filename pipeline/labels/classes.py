@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pipeline.config import UsageError, nearest
-from pipeline.labels.boxes import Boxes
+from pipeline.errors import UsageError, nearest
+from pipeline.labels.boxes import BoxBatch
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Classes:
     places: np.ndarray
     thresholds: np.ndarray
 
-    def choose(self, boxes: Boxes) -> Boxes:
+    def choose(self, boxes: BoxBatch) -> BoxBatch:
         """The detections that are kept, their labels turned into places in `names`."""
         known = (boxes.labels >= 0) & (boxes.labels < len(self.places))
         labels = np.where(known, boxes.labels, 0)

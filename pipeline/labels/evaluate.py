@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import UsageError
+from pipeline.errors import UsageError
 from pipeline.labels.match import Matched
 from pipeline.labels.truth import Truth
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline import storage
-from pipeline.config import UsageError
+from pipeline import words
+from pipeline.errors import UsageError
 from pipeline.labels import boxes
-from pipeline.labels.boxes import Boxes
+from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
 from pipeline.labels.output import Output
 from pipeline.labels.truth import Truth
+from pipeline.store import urls
 
 EXAMPLES = 5
 # 28 bytes, for there may be many millions
@@ -79,7 +80,7 @@ class Matched:
             places[row] = place
         return places
 
-    def add(self, owners: np.ndarray, chosen: Boxes, categories: np.ndarray, names: Any) -> None:
+    def add(self, owners: np.ndarray, chosen: BoxBatch, categories: np.ndarray, names: Any) -> None:
         """
         Args:
             owners: [n] the place of each detection's image, -1 for none.
@@ -150,7 +151,7 @@ def _check(matched: Matched, output: Output, keys: list[str | None]) -> None:
 
 
 def _shown(uri: str) -> str:
-    return storage.printable(storage.public(uri), 200)
+    return words.printable(urls.public(uri), 200)
 
 
 def _category_ids(truth: Truth, classes: Classes) -> np.ndarray:
@@ -171,8 +172,12 @@ def _keys(column: pa.ChunkedArray, output: Output) -> list[str | None]:
     values = column.to_pylist()
     if pa.types.is_floating(column.type):
         values = [int(v) if v is not None and float(v).is_integer() else v for v in values]
-    elif not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-              or pa.types.is_integer(column.type)):  # fmt: skip
-        raise UsageError(f"--image-key names a column of {column.type} in {output.url}; it takes "
-                         "text or numbers")  # fmt: skip
+    elif not (
+        pa.types.is_string(column.type)
+        or pa.types.is_large_string(column.type)
+        or pa.types.is_integer(column.type)
+    ):
+        raise UsageError(
+            f"--image-key names a column of {column.type} in {output.url}; it takes text or numbers"
+        )
     return [None if value is None else str(value) for value in values]

@@ -5,27 +5,30 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec import AbstractFileSystem
 
-from pipeline import objects, storage
-from pipeline.config import RunError, UsageError, checked_url
+from pipeline import words
+from pipeline.config import checked_url, fingerprint
+from pipeline.errors import RunError, UsageError
 from pipeline.labels.progress import progress
-from pipeline.schema import STATUSES
+from pipeline.outputs import manifest
+from pipeline.outputs.files import FileName
+from pipeline.outputs.layout import Layout
+from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.schema import STATUSES
+from pipeline.store import failures, objects
 
 READ_AHEAD = 4
 TABLE_ROWS = 2048
-# slice, attempt, smallest possible id, random part: see sink.file_name
-FILE = re.compile(r"part-\d+-\d+-(\d+)-[0-9a-f]+\.parquet")
 
 
 @dataclass(frozen=True)
@@ -48,20 +51,31 @@ class Output:
     """A run's output.
 
     Attributes:
-        url: as given, paths made absolute.
-        fs: its file system.
-        root: its path there.
+        layout: of it; its URL as given, paths made absolute.
         record: the content of `run.json`.
         detector: the `detector` key of its files.
         schema: of its files.
     """
 
-    url: str
-    fs: AbstractFileSystem
-    root: str
+    layout: Layout
     record: dict[str, Any]
     detector: dict[str, Any]
     schema: pa.Schema
+
+    @property
+    def url(self) -> str:
+        return self.layout.url
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """
+        Raises:
+            OSError: it cannot be read.
+        """
+        known = manifest.load(self.layout, fingerprint(self.record["identity"]))
+        if known is None:
+            raise OSError(f"{self.layout.url_of(self.layout.manifest)} is not of this run")
+        return known
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -89,10 +103,11 @@ class Output:
         """The files of detections, by first id."""
         found = []
         for status in statuses:
-            folder = f"{self.root}/detections/status={status}"
-            for name in objects.names(self.fs, folder):
-                if match := FILE.fullmatch(name):
-                    found.append(File(f"{folder}/{name}", status, int(match[1])))
+            folder = f"status={status}"
+            for base in objects.names(self.layout.fs, f"{self.layout.detections}/{folder}"):
+                if name := FileName.parse(f"{folder}/{base}"):
+                    path = f"{self.layout.detections}/{name}"
+                    found.append(File(path, status, name.first_id))
         return sorted(found, key=lambda file: (file.first_id, file.path))
 
     def tables(
@@ -155,7 +170,7 @@ class Output:
             RunError: it is damaged or gone.
         """
         try:
-            data = objects.retrying(lambda: self.fs.cat_file(file.path))
+            data = objects.retrying(lambda: self.layout.fs.cat_file(file.path))
             wanted = None if columns is None else [name for name in columns if name != "status"]
             table = pq.ParquetFile(io.BytesIO(data)).read(columns=wanted)
             if columns is None:
@@ -165,7 +180,7 @@ class Output:
             return table.select(list(columns))
         except (OSError, pa.ArrowException, KeyError) as error:
             raise RunError(
-                f"{storage.url_of(self.fs, file.path)} cannot be read ({storage.explain(error)}); "
+                f"{self.layout.url_of(file.path)} cannot be read ({words.explain(error)}); "
                 f"python -m jobs.verify {self.url} tells what else is wrong"
             ) from error
 
@@ -192,15 +207,13 @@ def _in_order(files: list[File], tables: Iterator[pa.Table]) -> Iterator[pa.Tabl
         waiting, rows = [merged.slice(cut)], len(ids) - cut
 
 
-def locate(url: str) -> tuple[str, AbstractFileSystem, str]:
-    """An output's URL as it is shown, its file system, and its path there.
-
+def locate(url: str) -> Layout:
+    """
     Raises:
         UsageError: it is no URL, or nothing serves its protocol.
     """
     url = checked_url("OUTPUT", url)
-    url = url.rstrip("/") if url.rpartition("://")[2].strip("/") else url
-    return url, *storage.filesystem(url)
+    return Layout.of(url.rstrip("/") if url.rpartition("://")[2].strip("/") else url)
 
 
 def open_output(url: str) -> Output:
@@ -208,20 +221,20 @@ def open_output(url: str) -> Output:
     Raises:
         UsageError: there is no run, or it is not finished.
     """
-    url, fs, root = locate(url)
+    layout = locate(url)
     try:
-        record = objects.get(fs, f"{root}/_run/run.json")
-        finished = objects.get(fs, f"{root}/_SUCCESS") is not None
+        record = objects.get(layout.fs, layout.record)
+        finished = objects.get(layout.fs, layout.success) is not None
         known = json.loads(record) if record else None
         if record and not isinstance(known, dict):
             raise ValueError("it holds no record of a run")
     except (OSError, ValueError) as error:
-        raise storage.unusable("read", f"{url}/_run/run.json", error) from error
+        raise failures.unusable("read", layout.url_of(layout.record), error) from error
     if known is None:
-        raise UsageError(f"{url} is no output of jobs.detect: it has no _run/run.json")
+        raise UsageError(f"{layout.url} is no output of jobs.detect: it has no _run/run.json")
     if not finished or not known.get("counts"):
-        raise UsageError(f"{url} is not finished; give its jobs.detect command again first")
-    return _described(Output(url, fs, root, known, {}, pa.schema([])))
+        raise UsageError(f"{layout.url} is not finished; give its jobs.detect command again first")
+    return _described(Output(layout, known, {}, pa.schema([])))
 
 
 def _described(output: Output) -> Output:

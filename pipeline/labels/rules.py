@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.labels import boxes
-from pipeline.labels.boxes import Boxes
+from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.output import Output
-from pipeline.schema import ROW, SCHEMA_VERSION
+from pipeline.outputs.schema import ROW, SCHEMA_VERSION
 
 RULES = {
     "uris": "each row has the URI of its id in the manifest",
@@ -130,7 +130,7 @@ def _of_rows(
 
 
 def _of_boxes(
-    found: Boxes, table: pa.Table, output: Output
+    found: BoxBatch, table: pa.Table, output: Output
 ) -> Iterator[tuple[str, np.ndarray, str]]:
     low, high = found.xyxy[:, :2], found.xyxy[:, 2:]
     size = found.sizes[found.owners]
@@ -148,7 +148,7 @@ def _of_boxes(
     yield "labels", _mislabelled(found, table, output), "has an unknown or misnamed class"
 
 
-def _mislabelled(found: Boxes, table: pa.Table, output: Output) -> np.ndarray:
+def _mislabelled(found: BoxBatch, table: pa.Table, output: Output) -> np.ndarray:
     """[m] bool, the detections whose label id or label is none of the run's."""
     names = {int(k): v for k, v in output.detector.get("categories", {}).items()}
     classes = int(output.detector.get("options", {}).get("num_classes", 1))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config import UsageError, nearest
+from pipeline.errors import UsageError, nearest
 from pipeline.labels import boxes
-from pipeline.labels.boxes import Boxes
+from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
 from pipeline.labels.output import Output
 from pipeline.labels.value import DEFAULT_WEIGHTS, Values, measure, scaled
@@ -135,7 +135,7 @@ def _features(
     return uris, features
 
 
-def describe(chosen: Boxes, weights: np.ndarray, threshold: float) -> np.ndarray:
+def describe(chosen: BoxBatch, weights: np.ndarray, threshold: float) -> np.ndarray:
     """[n, classes * (GRID * GRID + 1)] float32, what stands where: a histogram of box centres by
     class and cell, and of classes; square roots of sums of scores, rare classes weighted up."""
     width = GRID * GRID + 1

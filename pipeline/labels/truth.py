@@ -12,8 +12,10 @@ from urllib.parse import unquote
 import ijson
 import numpy as np
 
-from pipeline import storage
-from pipeline.config import UsageError, checked_url
+from pipeline import words
+from pipeline.config import checked_url
+from pipeline.errors import UsageError
+from pipeline.store import failures, urls
 
 
 @dataclass
@@ -61,7 +63,7 @@ class Truth:
         All of its `file_name` is the end of the URI, or else only its last part is, and no other
         image of the file has the same.
         """
-        path = storage.public(uri)
+        path = urls.public(uri)
         for text in (path, unquote(path)):
             candidates = self.by_base.get(text.rpartition("/")[2], [])
             whole = [p for p in candidates if f"/{text}".endswith("/" + self.names[p].lstrip("/"))]
@@ -110,14 +112,14 @@ def load_truth(url: str) -> Truth:
     except UsageError:
         raise
     except (KeyError, TypeError, ValueError, ijson.JSONError) as error:
-        raise UsageError(f"{url} is no instances JSON: {storage.explain(error)}") from error
+        raise UsageError(f"{url} is no instances JSON: {words.explain(error)}") from error
     except Exception as error:  # each file system has its own
-        raise storage.unusable("read", url, error) from error
+        raise failures.unusable("read", url, error) from error
     return truth
 
 
 def _items(url: str, key: str) -> Iterator[dict[str, Any]]:
-    fs, path = storage.filesystem(url)
+    fs, path = urls.filesystem(url)
     with fs.open(path, "rb") as file:
         yield from ijson.items(file, f"{key}.item", use_float=True)
 

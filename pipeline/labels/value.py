@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.labels import boxes
-from pipeline.labels.boxes import Boxes
+from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
 from pipeline.labels.output import Output
 
@@ -93,13 +93,17 @@ def measure(output: Output, classes: Classes, threshold: float) -> Values:
     image, firsts = np.unique(image[order], return_index=True)
     rarity, rarest = np.zeros(images, np.float32), np.full(images, -1, np.int32)
     rarity[image], rarest[image] = worth[order][firsts], label[order][firsts]
-    parts = {"uncertainty": uncertainty, "disagreement": disagreeing, "rarity": rarity,
-             "crowding": crowding}  # fmt: skip
+    parts = {
+        "uncertainty": uncertainty,
+        "disagreement": disagreeing,
+        "rarity": rarity,
+        "crowding": crowding,
+    }
     return Values(ids, parts, frequencies, rarest)
 
 
 def _best_of_class(
-    chosen: Boxes, kept: np.ndarray, first: int, classes: int
+    chosen: BoxBatch, kept: np.ndarray, first: int, classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image (counted from `first`), class, and highest score, for each accepted class."""
     keys = chosen.owners[kept] * classes + chosen.labels[kept]
@@ -109,7 +113,7 @@ def _best_of_class(
     return (first + image).astype(np.int64), label.astype(np.int32), chosen.scores[kept][places]
 
 
-def disagreement(chosen: Boxes) -> np.ndarray:
+def disagreement(chosen: BoxBatch) -> np.ndarray:
     """[n] float32, see `Values`."""
     sums = np.zeros(len(chosen.ids), np.float32)
     for i in range(len(chosen.ids)):

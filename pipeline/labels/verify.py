@@ -7,21 +7,23 @@ import json
 from collections import Counter
 from concurrent.futures import Future
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline import manifest, objects, storage
-from pipeline.config import RunError, UsageError, fingerprint
+from pipeline import words
+from pipeline.config import fingerprint
+from pipeline.errors import RunError, UsageError
 from pipeline.labels import rules
 from pipeline.labels.output import File, Output, locate
 from pipeline.labels.progress import progress
 from pipeline.labels.rules import Check
-from pipeline.manifest import PART_ROWS, SLICE_ROWS
-from pipeline.schema import ROW, STATUSES
+from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.schema import ROW, STATUSES
+from pipeline.store import failures, objects, urls
 
 
 class Verification:
@@ -38,7 +40,9 @@ class Verification:
         Raises:
             UsageError: there is no output at all.
         """
-        self.url, self.fs, self.root = locate(url)
+        self.layout = locate(url)
+        self.url = self.layout.url
+        self.manifest = Manifest(0, 0, [])
         self.images = self.files = 0
         self.counted: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
@@ -59,76 +63,85 @@ class Verification:
     def run(self) -> None:
         """Read everything, slice by slice."""
         record = self._record()
-        rows = self._manifest(record)
+        known = self.manifest = self._manifest(record)
         output = self._output(record)
         files = output.files()
         self._strangers(output, {file.path for file in files})
         self.files = len(files)
         by_slice: dict[int, list[File]] = {}
         for file in files:
-            by_slice.setdefault(file.first_id // SLICE_ROWS, []).append(file)
-        slices = range(-(-rows // SLICE_ROWS))
-        with progress("verifying", rows) as bar:
-            for index in sorted({*slices, *by_slice}):
-                seen = np.zeros(max(0, min(SLICE_ROWS, rows - index * SLICE_ROWS)), np.uint8)
+            by_slice.setdefault(file.first_id // known.slice_rows, []).append(file)
+        with progress("verifying", known.rows) as bar:
+            for index in sorted({*known.slices, *by_slice}):
+                first = known.first_id(index)
+                seen = np.zeros(max(0, known.rows_of(index)), np.uint8)
                 mine = by_slice.get(index, [])
                 for file, read in zip(mine, output.read_files(mine), strict=True):
-                    bar.update(self._file(output, file, read, seen, index * SLICE_ROWS))
-                self._once(seen, index * SLICE_ROWS)
+                    bar.update(self._file(output, file, read, seen, first))
+                self._once(seen, first)
         self._counts(record)
 
-    def _json(self, name: str, check: str) -> dict[str, Any]:
+    def _json(self, path: str, check: str) -> dict[str, Any]:
+        name = path.removeprefix(f"{self.layout.root}/")
         try:
-            data = objects.get(self.fs, f"{self.root}/{name}")
+            data = objects.get(self.layout.fs, path)
             content = json.loads(data) if data is not None else None
             if isinstance(content, dict):
                 return content
             self.checks[check].breach(f"{name} is missing" if data is None else f"{name}: no JSON")
         except (OSError, ValueError) as error:
-            self.checks[check].breach(f"{name}: {storage.explain(error)}")
+            self.checks[check].breach(f"{name}: {words.explain(error)}")
         return {}
 
     def _record(self) -> dict[str, Any]:
-        if objects.get(self.fs, f"{self.root}/_SUCCESS") is None:
+        if objects.get(self.layout.fs, self.layout.success) is None:
             self.checks["finished"].breach("_SUCCESS is missing: the run has not come to its end")
-        return self._json("_run/run.json", "finished")
+        return self._json(self.layout.record, "finished")
 
-    def _manifest(self, record: dict[str, Any]) -> int:
-        """Number of rows of the manifest, as far as its parts go."""
+    def _manifest(self, record: dict[str, Any]) -> Manifest:
+        """What the manifest says of itself, with its rows as far as its parts go."""
         check = self.checks["manifest"]
-        known = self._json("_run/manifest.json", "manifest")
-        if known.get("fingerprint") != fingerprint(record.get("identity", {})):
+        content = self._json(self.layout.manifest, "manifest")
+        if content.get("fingerprint") != fingerprint(record.get("identity", {})):
             check.breach("manifest.json belongs to another run than run.json")
-        names = objects.names(self.fs, f"{self.root}/_run/manifest")
-        parts = [name for name in names if name.startswith("part-")]
+        known = Manifest(0, 0, [])
+        names = ("part_rows", "slice_rows")
+        sizes = {n: content[n] for n in names if _is_count(content.get(n))}
+        known = self.manifest = dataclasses.replace(known, **sizes)
+        held = self._held(known)
+        rows = content.get("rows")
+        # nothing larger is believed, for memory is taken for each row
+        if not _is_count(rows) or rows > held:
+            check.breach(f"its parts hold {held:,} rows, manifest.json says {rows!r}")
+            return dataclasses.replace(known, rows=held)
+        if rows < held:
+            check.breach(f"its parts hold {held:,} rows, manifest.json says {rows:,}")
+        return dataclasses.replace(known, rows=rows)
+
+    def _held(self, known: Manifest) -> int:
+        """Number of rows in the manifest's parts."""
+        check, layout = self.checks["manifest"], self.layout
+        parts = [n for n in objects.names(layout.fs, layout.parts) if n.startswith("part-")]
         for number, name in enumerate(parts):
-            if name != f"part-{number:06d}.parquet":
-                check.breach(f"part-{number:06d}.parquet is missing")
+            if name != layout.part_name(number):
+                check.breach(f"{layout.part_name(number)} is missing")
                 break
         last = len(parts) - 1
         try:
-            held = last * PART_ROWS + len(self._uris(last)) if parts else 0
+            return last * known.part_rows + len(self._uris(last)) if parts else 0
         except (OSError, pa.ArrowException, KeyError) as error:
-            check.breach(f"{parts[-1]}: {storage.explain(error)}")
-            held = len(parts) * PART_ROWS
-        rows = known.get("rows")
-        # nothing larger is believed, for memory is taken for each row
-        if not isinstance(rows, int) or not 0 < rows <= held:
-            check.breach(f"its parts hold {held:,} rows, manifest.json says {rows!r}")
-            return held
-        if rows < held:
-            check.breach(f"its parts hold {held:,} rows, manifest.json says {rows:,}")
-        return rows
+            check.breach(f"{parts[-1]}: {words.explain(error)}")
+            return len(parts) * known.part_rows
 
     @lru_cache(maxsize=16)  # noqa: B019 - lives as long as the job
     def _uris(self, part: int) -> pa.ChunkedArray:
-        path = manifest.part_path(f"{self.root}/_run", part)
-        data = objects.retrying(lambda: self.fs.cat_file(path))
+        path = self.layout.part(part)
+        data = objects.retrying(lambda: self.layout.fs.cat_file(path))
         return pq.read_table(pa.BufferReader(data), columns=["image_uri"])["image_uri"]
 
     def _output(self, record: dict[str, Any]) -> Output:
         """With the schema and the `detector` key of the first file that can be read."""
-        output = Output(self.url, self.fs, self.root, record, {}, ROW)
+        output = Output(self.layout, record, {}, ROW)
         for file in output.files():
             try:
                 schema = output.read_file(file).schema
@@ -141,10 +154,10 @@ class Verification:
         return output
 
     def _strangers(self, output: Output, known: set[str]) -> None:
-        folders = [f"{self.root}/detections"]
+        folders = [self.layout.detections]
         folders += [f"{folders[0]}/status={status}" for status in STATUSES]
         for folder in folders:
-            for name in objects.names(self.fs, folder):
+            for name in objects.names(self.layout.fs, folder):
                 path = f"{folder}/{name}"
                 # what a killed writer left on a disk begins with a dot, and is no file to readers
                 if path not in known and path not in folders and not name.startswith("."):
@@ -153,7 +166,7 @@ class Verification:
     def _file(
         self, output: Output, file: File, read: Future[pa.Table], seen: np.ndarray, first: int
     ) -> int:
-        name = file.path.removeprefix(f"{self.root}/detections/")
+        name = file.path.removeprefix(f"{self.layout.detections}/")
         try:
             table = read.result()
         except RunError as error:
@@ -178,22 +191,22 @@ class Verification:
         seen[held] = np.minimum(seen[held] + counts, 2)  # more than twice would not fit for ever
         found = rules.broken(table, file.status, output, self._expected(table))
         for rule, rows, reason in found:
-            uri = storage.public(table["image_uri"][int(rows[0])].as_py())
-            where = f"{name}: image {ids[rows[0]]} ({storage.printable(uri, 200)})"
+            uri = urls.public(table["image_uri"][int(rows[0])].as_py())
+            where = f"{name}: image {ids[rows[0]]} ({words.printable(uri, 200)})"
             self.checks[rule].breach(f"{where} {reason}", len(rows))
         return len(table)
 
     def _expected(self, table: pa.Table) -> pa.Array:
         """The manifest's URI for each row, null where it has none."""
-        ids = table["image_id"].to_numpy()
+        ids, part_rows = table["image_id"].to_numpy(), self.manifest.part_rows
         expected = np.full(len(ids), None, object)
-        for part in np.unique(ids // PART_ROWS).tolist():
-            mine = ids // PART_ROWS == part
+        for part in np.unique(ids // part_rows).tolist():
+            mine = ids // part_rows == part
             try:
                 uris = self._uris(part)
             except (OSError, pa.ArrowException, KeyError):
                 continue  # said by the check of the manifest, or of the ids
-            offsets = ids[mine] % PART_ROWS
+            offsets = ids[mine] % part_rows
             known = offsets < len(uris)
             rows = np.flatnonzero(mine)[known]
             expected[rows] = uris.take(pa.array(offsets[known])).to_pylist()
@@ -213,12 +226,20 @@ class Verification:
     def _counts(self, record: dict[str, Any]) -> None:
         counts = record.get("counts")
         counts = counts if isinstance(counts, dict) else {}
-        found = {"images": self.images, "ok": self.counted["ok"], "errors": dict(self.errors),
-                 "detections": self.counted["detections"]}  # fmt: skip
+        found = {
+            "images": self.images,
+            "ok": self.counted["ok"],
+            "errors": dict(self.errors),
+            "detections": self.counted["detections"],
+        }
         for name, value in found.items():
             if counts.get(name) != value:
                 example = f"{name}: {counts.get(name)} in run.json, {value} in the files"
                 self.checks["counts"].breach(example)
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def verify(url: str) -> Verification:
@@ -228,9 +249,9 @@ def verify(url: str) -> Verification:
     """
     found = Verification(url)
     try:
-        if not {"_run", "detections"} & set(objects.names(found.fs, found.root)):
+        if not {"_run", "detections"} & set(objects.names(found.layout.fs, found.layout.root)):
             raise UsageError(f"{found.url} is no output of jobs.detect: it holds no _run")
         found.run()
     except OSError as error:
-        raise storage.unusable("read", found.url, error) from error
+        raise failures.unusable("read", found.url, error) from error
     return found

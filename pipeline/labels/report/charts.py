@@ -38,10 +38,15 @@ def histogram(
     highest = max(values, default=0) or 1
     step = WIDTH / len(values)
     bars = [
-        _bar(i * step, step, (BOTTOM - TOP) * value / highest, f"{bins[i]}: {words[i]}",
-             text.compact(value) if value and step >= ROOMY else "")
+        _bar(
+            i * step,
+            step,
+            (BOTTOM - TOP) * value / highest,
+            f"{bins[i]}: {words[i]}",
+            text.compact(value) if value and step >= ROOMY else "",
+        )
         for i, value in enumerate(values)
-    ]  # fmt: skip
+    ]
     ticks_drawn = [_tick(place * step, word) for place, word in ticks]
     line = "" if limit is None else _limit(limit * WIDTH)
     peak = _peak(words[int(np.argmax(values))]) if step < ROOMY else ""

@@ -15,6 +15,7 @@ from pipeline.labels.report.statistics import (
     SMALL,
     Statistics,
 )
+from pipeline.words import count
 
 SCORE_BAR = 5  # hundredths
 
@@ -38,8 +39,9 @@ def _scores(found: Statistics) -> str:
     ticks = [
         (k * len(values) / 4, word) for k, word in enumerate(("0", "0.25", "0.5", "0.75", "1"))
     ]
-    drawing = charts.histogram("scores", "Boxes by score", values, bins, ticks,
-                               limit=found.threshold / 100)  # fmt: skip
+    drawing = charts.histogram(
+        "scores", "Boxes by score", values, bins, ticks, limit=found.threshold / 100
+    )
     note = "All boxes that the run kept; those below the threshold are pale."
     return _chart("Scores", drawing, note)
 
@@ -48,8 +50,9 @@ def _per_image(found: Statistics) -> str:
     values = found.per_image[found.threshold].tolist()
     bins = _ranges(PER_IMAGE)
     ticks = [(place + 0.5, word.partition("–")[0]) for place, word in enumerate(bins)]
-    drawing = charts.histogram("per-image", "Images by number of boxes", values,
-                               [f"{word} boxes" for word in bins], ticks)  # fmt: skip
+    drawing = charts.histogram(
+        "per-image", "Images by number of boxes", values, [f"{word} boxes" for word in bins], ticks
+    )
     note = "Images by their number of boxes in view; a bar reaches to the next one’s number."
     return _chart("Boxes per image", drawing, note)
 
@@ -65,7 +68,7 @@ def _sizes_of_boxes(found: Statistics) -> str:
     note = "Square root of the area, pixels of the image: " + ", ".join(
         f'{name} <b data-text="{name}">{text.percent(part, total)}</b>'
         for name, part in (("small", small), ("medium", total - small - large), ("large", large))
-    )  # fmt: skip
+    )
     return _chart("Box sizes", drawing, f"{note} (COCO’s limits: {SMALL}² and {LARGE}² pixels).")
 
 
@@ -104,21 +107,24 @@ def speed(series: throughput.Series | None, dated: bool) -> str:
     if not dated:
         return "<p>The store does not tell when files were written, so there is no chart.</p>"
     if series is None:
-        return ("<p>No file of detections was written while the run was at work: this output is "
-                "a copy, whose files say nothing about throughput over time.</p>")  # fmt: skip
+        return (
+            "<p>No file of detections was written while the run was at work: this output is "
+            "a copy, whose files say nothing about throughput over time.</p>"
+        )
     rates = series.images / series.interval
     n = len(rates)
     bins = [f"after {text.duration(i * series.interval)}" for i in range(n)]
     total = math.ceil(n * series.interval)
     every = next((step for step in throughput.INTERVALS if total / step <= 5), total)
     ticks = [(k / series.interval, text.duration(k)) for k in range(0, total, every)]
-    words = [f"{text.rate(value, 1)} images/s" for value in rates]
-    drawing = charts.histogram("speed", "Images per second over time", rates.tolist(), bins,
-                               ticks, words)  # fmt: skip
+    shown = [f"{text.rate(value, 1)} images/s" for value in rates]
+    drawing = charts.histogram(
+        "speed", "Images per second over time", rates.tolist(), bins, ticks, shown
+    )
     note = (
         f"Images/s by time at work, pauses between attempts left out; from when "
-        f"{text.count(series.files, 'file')} of detections were written."
+        f"{count(series.files, 'file')} of detections were written."
     )
     if series.others:
-        note += f" {text.count(series.others, 'file')} of another time left out."
+        note += f" {count(series.others, 'file')} of another time left out."
     return f'<figure class="panel">{drawing}<figcaption>{note}</figcaption></figure>'

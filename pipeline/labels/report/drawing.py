@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import storage
 from pipeline.labels.report import text
 from pipeline.labels.report.gallery import Picture
 from pipeline.labels.report.statistics import hundredths
+from pipeline.store import urls
+from pipeline.words import count, printable
 
 COLOURS = 7  # in report.css; beyond, the same ones dashed, then dotted
 MOST_BOXES = 300
@@ -71,8 +72,8 @@ def card(picture: Picture, style: Style) -> str:
     """The picture with its boxes, name and, where there is one, problem."""
     sample, image = picture.sample, picture.sample.image
     bins = hundredths(image.scores)
-    found = text.count(int(np.sum(bins >= style.threshold)), "box")
-    uri = storage.public(image.uri)
+    found = count(int(np.sum(bins >= style.threshold)), "box")
+    uri = urls.public(image.uri)
     name = uri.rstrip("/").rsplit("/", 1)[-1] or uri
     lines = [f'<span class="name" title="{text.escaped(uri)}">{text.escaped(name, 80)}</span>']
     if not sample.code:
@@ -111,7 +112,7 @@ def _boxes(picture: Picture, style: Style, bins: list[int]) -> str:
     for i, hundredth in enumerate(bins):
         place = int(image.classes[i])
         # rounded down like the bins: what says 0.50 is there at a threshold of 0.50
-        words = f"{storage.printable(style.names[place], NAME)} {hundredth / 100:.2f}"
+        words = f"{printable(style.names[place], NAME)} {hundredth / 100:.2f}"
         left, top, right, bottom = image.xyxy[i].astype(float).tolist()
         label = _label(picture, words, left, top, bottom)
         off = " off" if hundredth < style.threshold else ""

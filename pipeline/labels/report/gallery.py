@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from pipeline import decode
 from pipeline.config import Config
-from pipeline.labels import images
+from pipeline.images import decode
+from pipeline.labels import originals
 from pipeline.labels.output import Output
 from pipeline.labels.progress import progress
 from pipeline.labels.report.samples import Sample
@@ -60,16 +60,24 @@ def choose(found: Statistics) -> list[Gallery]:
     """Those that have samples; what a person should look at first comes first."""
     at = f"{found.threshold / 100:.2f}"
     galleries = [
-        Gallery("uncertain", "Least certain",
-                f"Most boxes with a score within {NEAR / 100:g} of {at}: look at these first.",
-                found.uncertain.samples),
+        Gallery(
+            "uncertain",
+            "Least certain",
+            f"Most boxes with a score within {NEAR / 100:g} of {at}: look at these first.",
+            found.uncertain.samples,
+        ),
         Gallery("densest", "Densest", f"Most boxes at or over {at}.", found.densest.samples),
-        Gallery("random", "Random", "Drawn from all images that did not fail; the same ones each "
-                "time.", found.random.samples),
-        Gallery("empty", "Empty", f"Nothing at or over {at}; drawn at random.",
-                found.empty.samples),
+        Gallery(
+            "random",
+            "Random",
+            "Drawn from all images that did not fail; the same ones each time.",
+            found.random.samples,
+        ),
+        Gallery(
+            "empty", "Empty", f"Nothing at or over {at}; drawn at random.", found.empty.samples
+        ),
         Gallery("failed", "Failed", "From each kind of failure in turn.", _failed(found)),
-    ]  # fmt: skip
+    ]
     return [one for one in galleries if one.samples]
 
 
@@ -94,7 +102,7 @@ def read(output: Output, galleries: Sequence[Gallery]) -> Iterator[tuple[Gallery
     max_pixels = int(output.record["config"].get("max_pixels", Config.max_pixels))
     requests = ((s.image.image_id, s.image.uri, (gallery, s)) for gallery, s in wanted)
     with progress("pictures", len(wanted)) as bar:
-        for (gallery, sample), data in images.read_many(output, requests):
+        for (gallery, sample), data in originals.read_many(output, requests):
             yield gallery, picture(sample, data, max_pixels)
             bar.update()
 

@@ -11,7 +11,7 @@ from importlib import resources
 
 import numpy as np
 
-from pipeline.config import UsageError
+from pipeline.errors import UsageError
 from pipeline.labels.output import Output
 from pipeline.labels.report import (
     distributions,
@@ -131,13 +131,21 @@ def _body(
     times = throughput.written(output)
     series = throughput.series(attempts, found.file_rows, times)
     swatches = [style.colour(place) for place in range(len(found.names))]
-    untrained = "" if output.record["weights"]["trained"] else (
-        '<p class="alarm"><strong>UNTRAINED NETWORK.</strong> Its weights are random numbers: '
-        "every box and label below means nothing.</p>"
-    )  # fmt: skip
-    links = [("failures", "Failures"), ("boxes", "Boxes"),
-             *((one.name, one.title) for one in galleries),
-             ("throughput", "Throughput"), ("making", "How it was made")]  # fmt: skip
+    untrained = (
+        ""
+        if output.record["weights"]["trained"]
+        else (
+            '<p class="alarm"><strong>UNTRAINED NETWORK.</strong> Its weights are random numbers: '
+            "every box and label below means nothing.</p>"
+        )
+    )
+    links = [
+        ("failures", "Failures"),
+        ("boxes", "Boxes"),
+        *((one.name, one.title) for one in galleries),
+        ("throughput", "Throughput"),
+        ("making", "How it was made"),
+    ]
     nav = "".join(f'<a href="#{name}">{title}</a>' for name, title in links)
     return f"""<header><p class="kicker">Detection report</p>
 <h1>{text.escaped(output.url, 160)}</h1></header>

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import storage
+from pipeline import words
 from pipeline.labels.output import Output
 from pipeline.labels.report import charts, text, throughput
 from pipeline.labels.report.statistics import EXAMPLES, Statistics
+from pipeline.store import urls
 
 CATEGORIES_AT_ONCE = 20
 
@@ -23,18 +24,18 @@ def tiles(found: Statistics, attempts: Sequence[throughput.Attempt]) -> str:
     failed = found.images - found.ok
     images, wall = throughput.overall(list(attempts))
     ended, all_of = sum(attempt.images is not None for attempt in attempts), len(attempts)
-    starts = text.count(ended, "attempt") if ended == all_of else f"{ended} of {all_of} attempts"
+    starts = words.count(ended, "attempt") if ended == all_of else f"{ended} of {all_of} attempts"
     speed = f"images/s over {text.duration(wall)} in {starts}" if images else "rate not known"
     at = f'at or over <span data-text="threshold">{found.threshold / 100:.2f}</span>'
     return f"""<div class="tiles">
-{_tile("images", text.count(found.images), f"images, {text.size(found.image_bytes)}")}
-{_tile("shown", text.count(shown), f"boxes {at}, {text.count(found.detections)} in all")}
+{_tile("images", words.count(found.images), f"images, {text.size(found.image_bytes)}")}
+{_tile("shown", words.count(shown), f"boxes {at}, {words.count(found.detections)} in all")}
 {_tile("with", text.percent(found.ok - empty, found.ok), f"of images have a box {at}")}
-{_tile("empty", text.count(empty), "images have no such box")}
+{_tile("empty", words.count(empty), "images have no such box")}
 {
         _tile(
             "failed",
-            text.count(failed),
+            words.count(failed),
             f"images failed, {text.percent(failed, found.images)}",
             "bad" if failed else "",
         )
@@ -52,12 +53,13 @@ def facts(output: Output, attempts: Sequence[throughput.Attempt]) -> str:
     weights, last = output.record["weights"], attempts[-1]
     trained = "trained" if weights["trained"] else '<strong class="bad">UNTRAINED</strong>'
     digest = text.escaped(weights["sha256"])
-    versions = [f"{n} {last.versions[n]}" for n in ("torch", "torchvision", "python")
-                if n in last.versions]  # fmt: skip
+    versions = [
+        f"{n} {last.versions[n]}" for n in ("torch", "torchvision", "python") if n in last.versions
+    ]
     options = output.detector["options"]
     kept = f"over {output.detector['score_threshold']:g}"
     if "box_detections_per_img" in options:
-        kept += f", at most {text.count(options['box_detections_per_img'])} an image"
+        kept += f", at most {words.count(options['box_detections_per_img'])} an image"
     lines = [
         ("Model", text.escaped(weights["model_id"])),
         ("Weights", f'{trained}, sha256 <code title="{digest}">{digest[:12]}</code>'),
@@ -75,7 +77,7 @@ def facts(output: Output, attempts: Sequence[throughput.Attempt]) -> str:
 def _placement(placement: Mapping[str, Any]) -> str:
     if not placement:
         return "placement not known"
-    return f"{text.count(placement['replicas'], 'replica')} on {placement['device']}"
+    return f"{words.count(placement['replicas'], 'replica')} on {placement['device']}"
 
 
 def failures(found: Statistics) -> str:
@@ -88,11 +90,11 @@ def failures(found: Statistics) -> str:
             f'<li><span class="uri" title="{text.escaped(uri)}">{text.escaped(uri, 120)}</span> '
             f"{text.escaped(sample.message, 240)}</li>"
             for sample in some.some.samples[:EXAMPLES]
-            for uri in [storage.public(sample.image.uri)]
+            for uri in [urls.public(sample.image.uri)]
         )
         lines.append(
             f"<tr><th scope='row'><code>{text.escaped(code, 60)}</code></th>"
-            f"<td>{text.escaped(stage, 60)}</td><td class='n'>{text.count(some.images)}</td>"
+            f"<td>{text.escaped(stage, 60)}</td><td class='n'>{words.count(some.images)}</td>"
             f"<td class='n'>{text.percent(some.images, found.images)}</td>"
             f"<td class='wide'><ul>{examples}</ul></td></tr>"
         )
@@ -113,8 +115,8 @@ def categories(found: Statistics, order: np.ndarray, swatches: Sequence[str]) ->
         f'<tr data-category="{place}"><th scope="row"><i class="swatch {swatches[place]}"></i>'
         f"{text.escaped(found.names[place], 60)}</th><td class='bar'>"
         f"{charts.share(int(shown[place]), int(totals[place]), most)}</td>"
-        f"<td class='n'>{text.count(shown[place])}</td>"
-        f"<td class='n'>{text.count(totals[place])}</td></tr>"
+        f"<td class='n'>{words.count(shown[place])}</td>"
+        f"<td class='n'>{words.count(totals[place])}</td></tr>"
         for place in order.tolist()
         if totals[place]
     ]
@@ -140,20 +142,26 @@ def attempts_table(attempts: Sequence[throughput.Attempt]) -> str:
     lines = []
     for number, attempt in enumerate(attempts, 1):
         wall = attempt.seconds.get("wall", 0.0)
-        stages = ", ".join(f"{text.escaped(stage)} {text.duration(seconds)}" for stage, seconds in
-                           attempt.seconds.items() if stage != "wall")  # fmt: skip
+        stages = ", ".join(
+            f"{text.escaped(stage)} {text.duration(seconds)}"
+            for stage, seconds in attempt.seconds.items()
+            if stage != "wall"
+        )
         known = attempt.images is not None
         cells = [
             text.moment(attempt.started),
             text.moment(attempt.ended) if attempt.ended else "killed",
-            text.count(attempt.images or 0) if known else "–",
+            words.count(attempt.images or 0) if known else "–",
             text.duration(wall) if known else "–",
             text.rate(attempt.images or 0, wall) if known else "–",
             stages or "–",
             text.escaped(f"{attempt.host}, {_placement(attempt.placement)}", 120),
         ]
-        lines.append(f"<tr><th scope='row'>{number}</th>"
-                     + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")  # fmt: skip
+        lines.append(
+            f"<tr><th scope='row'>{number}</th>"
+            + "".join(f"<td>{cell}</td>" for cell in cells)
+            + "</tr>"
+        )
     head = ["", "Started", "Ended", "Images", "Time", "Images/s", "Work, all processes", "Where"]
     return _table(head, lines)
 

@@ -8,15 +8,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import storage
-from pipeline.config import RunError
+from pipeline import words
+from pipeline.errors import RunError
 from pipeline.labels import boxes, classes
-from pipeline.labels.boxes import Boxes, Image
+from pipeline.labels.boxes import BoxBatch, Image
 from pipeline.labels.output import File, Output
 from pipeline.labels.report.samples import Best, Sample
 
-COLUMNS = ("image_id", "image_uri", "status", "width", "height", "image_bytes", "detections",
-           "error_stage", "error_code", "error_message")  # fmt: skip
+COLUMNS = (
+    "image_id",
+    "image_uri",
+    "status",
+    "width",
+    "height",
+    "image_bytes",
+    "detections",
+    "error_stage",
+    "error_code",
+    "error_message",
+)
 # Bins are named by their lower edges; the last of each is open. Scores are counted in hundredths,
 # the last bin being 1 itself, so that sums over bins are exact for a threshold of two decimals.
 SCORES = np.arange(101) / 100
@@ -96,7 +106,7 @@ class Statistics:
         if len(failed):
             self._add_failed(failed)
 
-    def _count(self, found: Boxes, bins: np.ndarray) -> None:
+    def _count(self, found: BoxBatch, bins: np.ndarray) -> None:
         _add(self.scores, found.labels, bins)
         width, height = (found.xyxy[:, 2:] - found.xyxy[:, :2]).astype(float).T
         side = np.sqrt(np.maximum(width * height, 0))
@@ -104,7 +114,7 @@ class Statistics:
         sides = np.searchsorted(SIDES_OF_IMAGES, found.sizes.max(1), "right") - 1
         self.sides += np.bincount(sides, minlength=len(self.sides))
 
-    def _sample(self, found: Boxes, counts: np.ndarray) -> None:
+    def _sample(self, found: BoxBatch, counts: np.ndarray) -> None:
         """
         Args:
             counts: [images, 101] detections at or over each hundredth.
@@ -199,5 +209,5 @@ def _failed(table: pa.Table, row: int) -> Sample:
         xyxy=np.empty((0, 4), np.float32),
     )
     return Sample(
-        image, str(values["error_code"]), storage.printable(values["error_message"] or "no message")
+        image, str(values["error_code"]), words.printable(values["error_message"] or "no message")
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from datetime import UTC, datetime
 
-from pipeline import storage
+from pipeline import words
 
 LONGEST = 500
 NBSP = "\N{NO-BREAK SPACE}"
@@ -13,15 +13,7 @@ NBSP = "\N{NO-BREAK SPACE}"
 
 def escaped(text: object, limit: int = LONGEST) -> str:
     """Text for HTML content or an attribute in quotes: one line, shortened in the middle."""
-    return html.escape(storage.printable(text, limit))
-
-
-def count(number: int, noun: str = "") -> str:
-    """`1,234`; with a noun, `1,234 boxes` or `1 box` for the nouns `boxes` or `box`."""
-    if not noun:
-        return f"{number:,}"
-    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"
+    return html.escape(words.printable(text, limit))
 
 
 def compact(number: float) -> str:
@@ -44,36 +36,19 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.{digits}f}{NBSP}%"
 
 
-def rate(images: float, seconds: float) -> str:
-    """`1,234`, `56`, `7.8` or `0.0012` images per second, without the unit."""
-    value = images / seconds if seconds > 0 else 0.0
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
-
-
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
-    if 0 < seconds < 1:
-        return f"under 1{NBSP}s"
-    if seconds < 90:
-        return f"{seconds:.0f}{NBSP}s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes}{NBSP}min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours}{NBSP}h {minutes}{NBSP}min" if minutes else f"{hours}{NBSP}h"
-    days, hours = divmod(hours, 24)
-    return f"{days}{NBSP}d {hours}{NBSP}h" if hours else f"{days}{NBSP}d"
+    """As `words.duration`, on one line."""
+    return words.duration(seconds).replace(" ", NBSP)
 
 
 def size(data: float) -> str:
-    """`1.2 MB`, in powers of ten."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if data < 999.5:
-            digits = 0 if data >= 10 or unit == "bytes" else 1
-            return f"{data:.{digits}f}{NBSP}{unit}"
-        data /= 1000
-    return f"{data:,.1f}{NBSP}TB"
+    """As `words.size`, on one line."""
+    return words.size(data).replace(" ", NBSP)
+
+
+def rate(images: float, seconds: float) -> str:
+    """Images a second, without the unit, as `words.rate` says it."""
+    return words.rate(images / seconds if seconds > 0 else 0.0)
 
 
 def moment(seconds: float) -> str:

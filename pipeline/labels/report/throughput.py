@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from pipeline import objects
 from pipeline.labels.output import Output
-from pipeline.schema import STATUSES
+from pipeline.outputs.schema import STATUSES
+from pipeline.store import objects
 
 # between the clock of the driver, which wrote when an attempt began, and that of the store
 SKEW = 60.0
 MOST_BARS = 60
-INTERVALS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400,
-             172800, 604800)  # fmt: skip
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+INTERVALS = (
+    *(1, 2, 5, 10, 30),
+    *(MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE),
+    *(HOUR, 2 * HOUR, 6 * HOUR, 12 * HOUR),
+    *(DAY, 2 * DAY, 7 * DAY),
+)
 
 
 @dataclass(frozen=True)
@@ -93,9 +99,9 @@ def written(output: Output) -> dict[str, float]:
     """
     found = {}
     for status in STATUSES:
-        folder = f"{output.root}/detections/status={status}"
+        folder = f"{output.layout.detections}/status={status}"
         try:
-            entries = objects.retrying(lambda folder=folder: output.fs.ls(folder, detail=True))  # type: ignore[misc]
+            entries = objects.retrying(partial(output.layout.fs.ls, folder, detail=True))
         except FileNotFoundError:
             continue
         for entry in entries:

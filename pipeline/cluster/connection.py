@@ -1,0 +1,77 @@
+"""The Ray cluster that a run is on: joined or started, and what it has."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+
+from pipeline.cluster import placement, ray_internals
+from pipeline.cluster.placement import Node, Placement, gpus_of
+from pipeline.config import Config
+from pipeline.errors import RunError, UsageError
+from pipeline.words import explain
+
+log = logging.getLogger(__name__)
+
+# for the first GPU: the machine, its image, the packages
+GPU_SECONDS = 1800.0
+LOOK_SECONDS = 1.0
+
+
+def connect() -> None:
+    """Join the cluster that RAY_ADDRESS or `ray start` names, else start one on this machine."""
+    if not ray.is_initialized():
+        on_terminate = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(logging_level=logging.ERROR)
+        except ConnectionError as error:
+            raise UsageError(f"cannot reach the Ray cluster: {explain(error)}") from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray puts its own in its place
+    # Ray Data's own lines go to its log file; the run's progress is ours to tell
+    ray_internals.silence_ray_data()
+
+
+def await_gpu(config: Config) -> None:
+    """Have an autoscaler bring the GPUs of a run whose cluster has none, until the first is there.
+
+    Does nothing unless the run wants a given number of replicas on GPUs. What is asked for is gone
+    with this process, whatever ends it.
+
+    Raises:
+        RunError: none has come.
+    """
+    if config.device != "cuda" or not config.replicas or gpus_of(alive()):
+        return
+    wanted = math.ceil(config.replicas * config.gpus_per_replica)
+    log.info("the cluster has no GPU; waiting for an autoscaler to bring the first of %d", wanted)
+    share = {"GPU": config.gpus_per_replica}
+    asked = [placement_group([share]) for _ in range(config.replicas)]
+    deadline = time.monotonic() + GPU_SECONDS
+    try:
+        while not gpus_of(alive()):
+            if time.monotonic() > deadline:
+                raise RunError(
+                    f"no GPU has come to the cluster in {GPU_SECONDS / 60:.0f} minutes; `ray "
+                    "status` on its head says what its autoscaler does"
+                )
+            time.sleep(LOOK_SECONDS)
+    finally:
+        for group in asked:
+            remove_placement_group(group)
+
+
+def alive() -> list[Node]:
+    """The resources of each node of the cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def place(config: Config) -> Placement:
+    """The placement of a run on the cluster as it is now; see `placement.place`."""
+    return placement.place(config, alive())

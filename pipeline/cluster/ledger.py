@@ -1,0 +1,95 @@
+"""Which images were in whose hands when a process died: what kills its process ends as a row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pipeline.errors import Code, Failure
+
+# of a process with one image alone in its hands, until that image is held to be the cause
+DEATHS = 3
+# images condemned one after the other in one actor, until the actor is held to be the cause
+CONDEMNED_IN_A_ROW = 20
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The answer to a process that begins a batch.
+
+    Attributes:
+        suspicious: a process died with one of the images in its hands; take them one by one.
+        condemned: images that must not be touched, with what to say in their rows.
+    """
+
+    suspicious: bool = False
+    condemned: dict[int, Failure] = field(default_factory=dict)
+
+
+class Ledger:
+    """The images that the processes of one stage have begun and not ended.
+
+    A batch is noted before it is touched. If it comes again without having ended, a process died
+    over it; its images are then taken one by one, each noted by itself, so that the image in hand
+    at the next death is known. One that was alone in hand at `DEATHS` deaths is condemned. Bounded
+    by what is in flight, and by the number of condemned images.
+    """
+
+    def __init__(self) -> None:
+        self.held: set[int] = set()
+        self.deaths: Counter[int] = Counter()
+        self.reasons: dict[int, str] = {}
+        self.condemned: dict[int, Failure] = {}
+        self.in_a_row: Counter[str] = Counter()
+
+    def begin(self, ids: Iterable[int]) -> Begun:
+        """Note a batch."""
+        batch = set(ids)
+        again = not self.held.isdisjoint(batch)
+        self.held |= batch
+        return Begun(again, {i: self.condemned[i] for i in batch & self.condemned.keys()})
+
+    def end(self, ids: Iterable[int]) -> None:
+        """Note that a batch is done."""
+        for image_id in ids:
+            self.held.discard(image_id)
+            self.deaths.pop(image_id, None)
+            self.reasons.pop(image_id, None)
+
+    def forget(self) -> None:
+        """All processes have been ended, for no fault of the images they held."""
+        self.held.clear()
+        self.deaths.clear()
+        self.reasons.clear()
+        self.in_a_row.clear()
+
+    def begin_alone(self, image_id: int, actor: str) -> Failure | None:
+        """Note one image of a suspicious batch; its failure if it may not be touched any more."""
+        if self.deaths[image_id] >= DEATHS:
+            reason = self.reasons.get(image_id)
+            message = f"the process died {DEATHS} times with this image alone in its hands"
+            message += f"; the last words: {reason}" if reason else ""
+            self.condemn(image_id, Failure("replica", Code.KILLED_WORKER, message))
+            self.in_a_row[actor] += 1
+        else:
+            # taken back by `end_alone`, unless the process dies before
+            self.deaths[image_id] += 1
+        return self.condemned.get(image_id)
+
+    def end_alone(self, image_id: int, actor: str) -> None:
+        """Note that an image of a suspicious batch did not kill its process."""
+        self.deaths.pop(image_id, None)
+        self.in_a_row.pop(actor, None)
+
+    def last_words(self, image_id: int, reason: str) -> None:
+        """Note why a process is about to end itself over an image."""
+        self.reasons[image_id] = reason
+
+    def condemn(self, image_id: int, failure: Failure) -> None:
+        """Have an image never touched again."""
+        self.condemned[image_id] = failure
+
+    def broken(self, actor: str) -> bool:
+        """Whether an actor, not its images, is the likely cause of its deaths."""
+        return self.in_a_row[actor] >= CONDEMNED_IN_A_ROW

@@ -1,0 +1,67 @@
+"""What is used of Ray beside its public interface: the one file to read before an upgrade of Ray.
+
+Each part says on which version it was seen, and what to do when it is gone. `tests/cluster/
+test_ray_internals.py` fails then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ray._private.log import PlainRayHandler
+from ray._private.state import actors
+
+if TYPE_CHECKING:  # importing it is for the chain, which first says what it shall find
+    from ray.data import Dataset
+
+
+class Execution:
+    """One execution of a dataset, which another thread can end.
+
+    Seen on Ray 2.60. `Dataset.iter_internal_ref_bundles` and `iter_batches` are the public ways,
+    but there what comes back is a plain iterator that cannot be closed while it waits for the next
+    block, and the executor behind it ends only when Python has freed it: for a run that stands
+    still, never. When `_create_executor` or `_build_bundle_iterator` is gone, look first whether
+    an iterator can be closed from another thread by then.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._executor = dataset._create_executor()
+        self._bundles = dataset._build_bundle_iterator(self._executor)
+
+    def blocks(self) -> Iterator[Any]:
+        """References to the blocks that come out of the last stage, as they come.
+
+        Raises:
+            ray.exceptions.RayError: a stage failed.
+        """
+        for bundle in self._bundles:
+            yield from bundle.block_refs
+
+    def end(self) -> None:
+        """End the execution, whoever waits for its blocks; they come to an end then."""
+        self._executor.shutdown(force=True)
+
+
+def actor_state(actor: str) -> str | None:
+    """`ALIVE`, `RESTARTING`, `DEAD` ... of the actor with this id; None if Ray knows none.
+
+    Seen on Ray 2.60. `ray.util.state.get_actor` is the public way, and asks the dashboard, which a
+    cluster may not have. When `actors` is gone: `ray.util.state`, and say that a lost node is only
+    seen where there is a dashboard.
+    """
+    state: str | None = actors(actor).get("State")
+    return state
+
+
+def silence_ray_data() -> None:
+    """Keep Ray Data's own lines to its log file.
+
+    Seen on Ray 2.60, whose handler of the terminal takes no setting. When `PlainRayHandler` is
+    gone, look at what `logging.getLogger("ray.data").handlers` holds after `ray.init`.
+    """
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, PlainRayHandler):
+            handler.setLevel(logging.CRITICAL)

@@ -1,0 +1,239 @@
+"""One attempt at a run, under its lease: slice by slice, seal, count, `_SUCCESS`."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from pipeline.cluster import connection
+from pipeline.cluster.client import Client
+from pipeline.cluster.coordinator import coordinating
+from pipeline.cluster.placement import Placement
+from pipeline.config import Config, fingerprint
+from pipeline.driver import record
+from pipeline.driver.metrics import Metrics
+from pipeline.driver.progress import Reporter
+from pipeline.driver.record import Record
+from pipeline.driver.summary import Summary, preview, summarize
+from pipeline.driver.watch import Watch
+from pipeline.errors import RunError
+from pipeline.inputs import enumeration, sizes
+from pipeline.network.contract import EngineFactory, Weights
+from pipeline.outputs import manifest, schema, seal
+from pipeline.outputs.finished import Finished
+from pipeline.outputs.layout import Layout
+from pipeline.outputs.lease import Lease
+from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.seal import Seal
+from pipeline.stages.chain import Chain, Stages
+from pipeline.stages.write import Writer, by_file
+from pipeline.store import objects
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a run, under its lease.
+
+    Attributes:
+        config: of this attempt.
+        weights: of the run.
+        layout: of its output.
+        lease: on the output.
+        placement: on the cluster, at first.
+        manifest: of the run.
+        record: of the run, with this attempt in it.
+        listed: seconds that listing took.
+        stages: of the chain.
+    """
+
+    config: Config
+    weights: Weights
+    layout: Layout
+    lease: Lease
+    placement: Placement
+    manifest: Manifest
+    record: Record
+    listed: float
+    stages: Stages
+
+    def run(self, make_engine: EngineFactory, started: float) -> Summary:
+        """Process what is missing, slice by slice, then declare the output complete.
+
+        Args:
+            make_engine: builds the engine of each replica.
+            started: when the command did, by `time.monotonic`.
+
+        Raises:
+            RunError, ray.exceptions.RayError, OSError, LeaseLost: it broke off.
+        """
+        with coordinating() as coordinator:
+            sums = self._process_pending(make_engine, coordinator)
+        sums["seconds_list"] = self.listed
+        record.end(self.record, sums, time.monotonic() - started)
+        self.lease.check()
+        self._complete()
+        return summarize(self.record, self.config, int(sums["processed"]), started)
+
+    def _process_pending(self, make_engine: EngineFactory, coordinator: Any) -> dict[str, float]:
+        """Returns the sums of what the stages report, and the number of images `processed`."""
+        chain = self._chain(make_engine, Client(coordinator))
+        known = self.manifest
+        pending = [i for i in known.slices if not seal.load(self.layout, i, self._retry_from)]
+        first = [self._finished(index) for index in pending[:1]]
+        already = known.rows - sum(map(known.rows_of, pending))
+        already += sum(finished.rows - finished.missing for finished in first)
+        reporter = Reporter(known.rows, already)
+        metrics = Metrics(self.record.run_id, self.placement.micro_batch, self.lease.publish)
+        processed = 0
+        with Watch(coordinator, self.config, self.placement, reporter, metrics) as watch:
+            for index in pending:
+                finished = first.pop() if first else self._finished(index)
+                processed += finished.missing
+                chain = self._process(chain, finished, watch)
+                self.lease.check()
+                self._seal(finished)
+        return {**watch.state.sums, "processed": processed}
+
+    @property
+    def _retry_from(self) -> int:
+        return self.record.retry_from
+
+    def _chain(self, make_engine: EngineFactory, client: Client) -> Chain:
+        first = self.manifest.read_part(self.layout, 0).schema
+        carried = pa.schema([first.field(name) for name in self.manifest.columns])
+        written = schema.with_carried(carried, record.detector(self.weights))
+        # in a retry, too, the input decides which URIs may be read
+        config = dataclasses.replace(self.config, input=self.record.identity["input"])
+        writer = Writer(
+            self.layout.url, self.record.attempt, self.lease.token, written, client.of("write")
+        )
+        return Chain(
+            config=config,
+            manifest=self.manifest,
+            placement=self.placement,
+            weights=ray.put(self.weights),
+            make_engine=make_engine,
+            writer=writer,
+            run_id=self.record.run_id,
+            client=client,
+            image_bytes=sizes.mean_bytes(config, self.layout, self.manifest),
+            stages=self.stages,
+        )
+
+    def _finished(self, index: int) -> Finished:
+        finished = Finished.of(self.layout, self.manifest, index, self._retry_from)
+        finished.load()
+        return finished
+
+    def _process(self, chain: Chain, finished: Finished, watch: Watch) -> Chain:
+        """Execute the chain for what is missing, again if Ray lost a part of it.
+
+        Returns:
+            The chain as it was last, placed on the cluster as it is now.
+        """
+        while finished.missing:
+            before = finished.missing
+            broken: Exception | None = None
+            try:
+                for summary in chain.execute(finished, watch.over):
+                    for path, table in by_file(summary):
+                        finished.add(path, table)
+            except ray.exceptions.RayTaskError:  # one of our own
+                raise
+            except ray.exceptions.RayError as error:
+                broken = error
+            watch.check()
+            if watch.lost or watch.grown or (broken and finished.missing < before):
+                chain = self._placed_anew(chain, watch)
+            elif broken:
+                raise broken
+            elif finished.missing == before:
+                raise RunError(f"{before:,} images came to no end; nothing was written for them")
+        return chain
+
+    def _placed_anew(self, chain: Chain, watch: Watch) -> Chain:
+        connection.await_gpu(self.config)
+        placement = connection.place(self.config)
+        what = "grown" if watch.grown else "lost parts"
+        log.info("the cluster has %s; going on with %d replicas", what, placement.replicas)
+        watch.placed(placement)
+        return dataclasses.replace(chain, placement=placement)
+
+    def _seal(self, finished: Finished) -> None:
+        """Make sure that the slice's files hold each id once, and note its counts."""
+        finished.load()  # files of a task that Ray ran twice, or of a run that was killed
+        finished.remove_superseded()
+        sealed = Seal(
+            self.record.attempt, finished.rows, finished.detections, dict(finished.errors)
+        )
+        sealed.save(self.layout, finished.index)
+
+    def _complete(self) -> None:
+        errors: Counter[str] = Counter()
+        detections = 0
+        for index in self.manifest.slices:
+            sealed = seal.load(self.layout, index, self._retry_from)
+            assert sealed, index
+            errors.update(sealed.errors)
+            detections += sealed.detections
+        self.record.counts = {
+            "images": self.manifest.rows,
+            "ok": self.manifest.rows - sum(errors.values()),
+            "errors": dict(errors.most_common()),
+            "detections": detections,
+            "duplicates": self.manifest.duplicates,
+        }
+        record.save(self.record, self.layout)
+        objects.put(self.layout.fs, self.layout.success, b"")
+        # last, so that the command of an interrupted retry finds it until then
+        if self.record.retry_from:
+            self.record.retry_from = 0
+            record.save(self.record, self.layout)
+
+
+def begin(
+    config: Config,
+    weights: Weights,
+    layout: Layout,
+    lease: Lease,
+    placement: Placement,
+    stages: Stages | None = None,
+) -> Attempt:
+    """Find or make record and manifest, and note in them that an attempt begins.
+
+    Args:
+        config: of the attempt.
+        weights: of the run.
+        layout: of its output.
+        lease: on the output.
+        placement: on the cluster.
+        stages: of the chain; of a measurement, else the real ones.
+
+    Raises:
+        UsageError: the input cannot be read or holds no image, or the output is another run's.
+    """
+    # read again: what was known before the lease may have changed
+    known = record.existing(layout, config, weights) or record.new(config, weights)
+    started = time.monotonic()
+    mark = fingerprint(known.identity)
+    listed = manifest.load(layout, mark) or enumeration.write(config, layout, mark)
+    seconds = time.monotonic() - started
+    preview(config, weights, placement, listed)
+    record.begin(known, config, placement)
+    if config.retries_failures and not known.retry_from:
+        known.retry_from = known.attempt
+    known.counts = None
+    record.save(known, layout)
+    objects.delete(layout.fs, layout.success)
+    return Attempt(
+        config, weights, layout, lease, placement, listed, known, seconds, stages or Stages()
+    )

@@ -1,0 +1,194 @@
+"""What a run says about itself, in `OUTPUT/_run/run.json`: enough to explain it later."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import socket
+import time
+import uuid
+from typing import Any
+
+from pipeline.cluster.placement import Placement
+from pipeline.config import Config
+from pipeline.errors import UsageError
+from pipeline.network.build import option
+from pipeline.network.contract import ARCHITECTURE, Weights
+from pipeline.outputs.layout import Layout
+from pipeline.outputs.schema import SCHEMA_VERSION
+from pipeline.store import failures, objects, urls
+
+LAYOUT = 2
+PACKAGES = ("prelabel", "torch", "torchvision", "ray", "pyarrow", "pillow", "fsspec", "s3fs")
+
+
+@dataclasses.dataclass
+class Record:
+    """The content of `run.json`.
+
+    Attributes:
+        run_id: constant over all attempts.
+        identity: what may not differ when the run is resumed.
+        config: the latest attempt's.
+        weights: id, sha256, whether trained, and categories.
+        attempts: when each attempt began and ended, where, on what, in which versions.
+        retry_from: attempts before this one have had their error rows redone; 0 for none.
+        counts: of the finished run, from its files.
+        layout: of the files' names; 1 had no slice in them.
+    """
+
+    run_id: str
+    identity: dict[str, Any]
+    config: dict[str, Any]
+    weights: dict[str, Any]
+    attempts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    retry_from: int = 0
+    counts: dict[str, Any] | None = None
+    layout: int = 1
+
+    @property
+    def attempt(self) -> int:
+        return len(self.attempts)
+
+
+def new(config: Config, weights: Weights) -> Record:
+    return Record(
+        run_id=uuid.uuid4().hex,
+        identity=identity(config, weights),
+        layout=LAYOUT,
+        config={},
+        weights={
+            "model_id": weights.model_id,
+            "sha256": weights.sha256,
+            "trained": weights.trained,
+            "categories": {str(k): v for k, v in weights.categories.items()},
+        },
+    )
+
+
+def identity(config: Config, weights: Weights) -> dict[str, Any]:
+    """What decides a row: a run is continued only by one of the same identity."""
+    categories = {str(k): v for k, v in weights.categories.items()}
+    fields = config.identity() | {"weights": weights.sha256, "categories": categories}
+    fields["input"] = urls.public(config.input)
+    return dict(json.loads(json.dumps(fields)))
+
+
+def load(layout: Layout) -> Record | None:
+    # the first that is asked of a store: one that is not there should not be waited for long
+    content = objects.get_json(layout.fs, layout.record, attempts=4)
+    return Record(**content) if content else None
+
+
+def existing(layout: Layout, config: Config, weights: Weights) -> Record | None:
+    """The record of the output's run, if it has begun.
+
+    Raises:
+        UsageError: it cannot be read, or is another run's.
+    """
+    try:
+        known = load(layout)
+    except (OSError, ValueError, TypeError) as error:
+        raise failures.unusable("read", layout.url_of(layout.record), error) from error
+    if known:
+        check_same(known, config, weights)
+    return known
+
+
+def save(record: Record, layout: Layout) -> None:
+    text = json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False)
+    objects.put(layout.fs, layout.record, text.encode())
+
+
+def check_same(record: Record, config: Config, weights: Weights) -> None:
+    """
+    Raises:
+        UsageError: the output belongs to another run; says in what it differs.
+    """
+    if record.layout != LAYOUT:
+        raise UsageError(
+            f"{config.output} was written by another version of this program, which gave its files "
+            f"other names; finish it with that one, or choose another output"
+        )
+    now = identity(config, weights)
+    if config.retries_failures:
+        now["input"] = record.identity["input"]  # the images are a part of the run's own
+    for name, value in now.items():
+        # what an older version did not know was as it is by default
+        before = record.identity.get(name, getattr(Config, name, None))
+        if before != value:
+            if name == "categories":
+                value, before = f"{len(value)} names", f"{len(before or ())} names, not the same"
+            raise UsageError(
+                f"{config.output} belongs to another run: {name} was {before!r} and is now "
+                f"{value!r}; choose another output, or the same {name}"
+            )
+
+
+def begin(record: Record, config: Config, placement: Placement) -> None:
+    """Add this attempt."""
+    record.config = json.loads(json.dumps(dataclasses.asdict(config)))
+    for name in ("input", "output", "weights", "categories"):
+        if record.config[name] is not None:
+            record.config[name] = urls.public(record.config[name])
+    record.attempts.append(
+        {
+            "started": _now(),
+            "ended": None,
+            "host": socket.gethostname(),
+            "placement": dataclasses.asdict(placement),
+            "versions": {"python": platform.python_version(), **_versions()},
+            "seconds": {},
+        }
+    )
+
+
+def end(record: Record, sums: dict[str, float], seconds: float) -> None:
+    """Note what this attempt did."""
+    record.attempts[-1] |= {
+        "ended": _now(),
+        "images": int(sums["processed"]),
+        "bytes_read": int(sums.get("bytes_read", 0)),
+        "forwarded": int(sums.get("forwarded", 0)),
+        "micro_batches": int(sums.get("forwards", 0)),
+        "seconds": {
+            "wall": round(seconds, 3),
+            **{
+                name.removeprefix("seconds_"): round(value, 3)
+                for name, value in sorted(sums.items())
+                if name.startswith("seconds_")
+            },
+        },
+    }
+
+
+def detector(weights: Weights) -> dict[str, Any]:
+    """The `detector` key in the footer of each output file."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": ARCHITECTURE,
+        "model_id": weights.model_id,
+        "weights_sha256": weights.sha256,
+        "trained": weights.trained,
+        "options": weights.options,
+        "score_threshold": option(weights, "box_score_thresh"),
+        "nms_iou": option(weights, "box_nms_thresh"),
+        "boxes": "xyxy, float pixels of the upright image (EXIF orientation applied)",
+        "categories": {str(k): v for k, v in weights.categories.items()},
+    }
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,199 @@
+"""An input listed again, and its manifest brought up to date.
+
+New images get the ids after the last one. Changed ones keep theirs and lose their rows. So both are
+simply missing to the run that follows. What is gone keeps its row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import words
+from pipeline.config import Config
+from pipeline.errors import RunError, UsageError
+from pipeline.inputs import enumeration
+from pipeline.inputs.difference import UNKNOWN, Difference, compare
+from pipeline.outputs import manifest, seal
+from pipeline.outputs.finished import Finished
+from pipeline.outputs.layout import Layout
+from pipeline.outputs.lease import Lease, LeaseLost
+from pipeline.outputs.manifest import Manifest
+from pipeline.store import objects, urls
+
+log = logging.getLogger(__name__)
+# images that are gone, of which it is said
+NAMED = 3
+
+
+def check(config: Config) -> None:
+    """
+    Raises:
+        UsageError: its input cannot be listed again.
+    """
+    if config.retries_failures:
+        raise UsageError("--refresh lists the input again: give the run's own --input")
+    if config.limit is not None:
+        raise UsageError("--refresh takes no --limit: which images are the first ones may change")
+    if config.bytes_column:
+        raise UsageError(
+            "--refresh cannot tell the new images of a bytes_column from the old: run on the new "
+            "files, into an output of their own"
+        )
+
+
+def refresh(config: Config, layout: Layout, mark: str, dry_run: bool = False) -> None:
+    """List the input of a run again, and make what is new or has changed missing in its output.
+
+    Does nothing where the run has not come to listing. Needs space for files in TMPDIR: 80 bytes an
+    image, and the listing itself.
+
+    Args:
+        config: of the run.
+        layout: of its output.
+        mark: its fingerprint.
+        dry_run: only say what there is to do.
+
+    Raises:
+        UsageError: the input cannot be read, holds no image, or its columns are others now; or
+            another run is writing to the output.
+        RunError: it broke off; the same call continues it.
+    """
+    known = manifest.load(layout, mark)
+    if not known:
+        return
+    if dry_run:
+        _refresh(config, layout, known, dry_run)
+        return
+    try:
+        with Lease(layout):
+            _refresh(config, layout, known, dry_run)
+    except (OSError, LeaseLost) as error:
+        text = words.explain(error)
+        raise RunError(f"bringing {layout.url} up to date broke off: {text}") from error
+
+
+def _refresh(config: Config, layout: Layout, known: Manifest, dry_run: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        difference = compare(config, layout, known, Path(folder))
+        counts = difference.counts()
+        shown = [f"{number:,}" for number in (*counts.values(), known.rows)]
+        log.info("refresh   %s new, %s changed, %s gone of %s images", *shown)
+        for image_id, uri in _examples(layout, known, difference.gone):
+            log.info("          gone: image %d, %s", image_id, urls.public(uri))
+        gone_before = known.refreshed[-1]["gone"] if known.refreshed else 0
+        same = counts == {"new": 0, "changed": 0, "gone": gone_before}
+        if not dry_run and not same:
+            _apply(layout, known, difference)
+
+
+def _examples(layout: Layout, known: Manifest, gone: np.ndarray) -> Iterator[tuple[int, str]]:
+    for image_id in np.flatnonzero(gone)[:NAMED].tolist():
+        number, place = known.place(image_id)
+        yield image_id, known.known_part(layout, number)["image_uri"][place].as_py()
+
+
+def _apply(layout: Layout, known: Manifest, difference: Difference) -> None:
+    """Until its end another call begins again, and comes to the same end."""
+    counts, changed = difference.counts(), difference.changed["image_id"]
+    # parts that an interrupted call has written show nothing changed
+    interrupted = objects.get_json(layout.fs, layout.refreshing) or {}
+    note = {name: max(count, interrupted.get(name, 0)) for name, count in counts.items()}
+    objects.put(layout.fs, layout.refreshing, json.dumps(note).encode())
+    if counts["new"] or counts["changed"]:
+        objects.delete(layout.fs, layout.success)
+    if counts["new"]:  # the last slice grows
+        seal.remove(layout, known.slices[-1])
+    for index in np.unique(changed // known.slice_rows).tolist():
+        seal.remove(layout, index)
+        first, last = np.searchsorted(changed, (known.first_id(index), known.first_id(index + 1)))
+        Finished.of(layout, known, index).forget(changed[first:last])
+    grown = _write_parts(layout, known, difference)
+    _write_gone(layout, known, difference.gone)
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    manifest.save(
+        dataclasses.replace(
+            known,
+            rows=known.rows + counts["new"],
+            known_bytes=known.known_bytes + grown,
+            duplicates=difference.duplicates,
+            refreshed=[*known.refreshed, {"at": now, **note}],
+        ),
+        layout,
+    )
+    objects.delete(layout.fs, layout.refreshing)
+
+
+def _write_parts(layout: Layout, known: Manifest, difference: Difference) -> int:
+    """Write the parts that change, and those to come; returns by how many bytes the images grew."""
+    last, in_last = known.place(known.rows)
+    grown = 0
+    parts = set((difference.changed["image_id"] // known.part_rows).tolist())
+    for number in sorted(parts):
+        before = known.known_part(layout, number)
+        part = _updated(before, difference.changed)
+        grown += _bytes(part) - _bytes(before)
+        manifest.write_part(layout, number, part.drop_columns("image_id"))
+    if difference.new.any():
+
+        def tables() -> Iterator[pa.Table]:
+            nonlocal grown
+            if in_last:
+                yield (
+                    known.known_part(layout, last).drop_columns("image_id").cast(difference.schema)
+                )
+            first = 0
+            for batch in pa.ipc.open_stream(str(difference.listed)):
+                mask = pa.array(difference.new[first : first + batch.num_rows])
+                table = pa.table(batch).filter(mask)
+                first += batch.num_rows
+                grown += _bytes(table)
+                yield table
+
+        enumeration.write_parts(layout, tables(), last, known.part_rows)
+    return grown
+
+
+def _updated(part: pa.Table, changed: np.ndarray) -> pa.Table:
+    """The part with the sizes and versions of changed images as they are now."""
+    first = part["image_id"][0].as_py()
+    low, high = np.searchsorted(changed["image_id"], (first, first + part.num_rows))
+    places = changed["image_id"][low:high] - first
+    mask = np.zeros(part.num_rows, bool)
+    mask[places] = True
+    for name, column in (("size", "size_bytes"), ("version", "object_version")):
+        values = changed[name][low:high]
+        fresh = pa.array(values, pa.int64(), mask=values == UNKNOWN)
+        index = part.column_names.index(column)
+        kept = part[column].combine_chunks()
+        part = part.set_column(
+            index, part.schema.field(column), pc.replace_with_mask(kept, mask, fresh)
+        )
+    return part
+
+
+def _bytes(table: pa.Table) -> int:
+    return pc.sum(table["size_bytes"]).as_py() or 0
+
+
+def _write_gone(layout: Layout, known: Manifest, gone: np.ndarray) -> None:
+    """The images whose rows are of objects that the input does not hold any more."""
+    buffer = io.BytesIO()
+    schema = pa.schema([("image_id", pa.int64()), ("image_uri", pa.string())])
+    with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
+        for number in np.unique(np.flatnonzero(gone) // known.part_rows).tolist():
+            part = known.known_part(layout, number)
+            mask = gone[number * known.part_rows :][: part.num_rows]
+            writer.write_table(part.filter(pa.array(mask)).select(schema.names).cast(schema))
+    objects.put(layout.fs, layout.gone, buffer.getvalue())

@@ -1,0 +1,1 @@
+"""What a run will take, from a trial of a few of its images."""

@@ -1,0 +1,67 @@
+"""What machines and requests cost: a table that the user may replace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import UsageError
+
+PRICES = Path(__file__).with_name("prices.yaml")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A line of the table of prices.
+
+    Attributes:
+        name: of the kind of machine.
+        gpu: of Ray's accelerator types, such as `L4`.
+        gpus, cpus: that it has.
+        tflops: of one GPU at its peak.
+        dollars_per_hour: for the whole machine.
+    """
+
+    name: str
+    gpu: str
+    gpus: int
+    cpus: float
+    tflops: float
+    dollars_per_hour: float
+
+
+@dataclass(frozen=True)
+class Prices:
+    """
+    Attributes:
+        machines: one at least.
+        requests: dollars for a `get`, a `put` and a `list`.
+    """
+
+    machines: list[Machine]
+    requests: dict[str, float]
+
+
+def read_prices(path: str | Path = PRICES) -> Prices:
+    """Read a table of prices.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        content: Any = yaml.safe_load(Path(path).read_text())
+        machines = [Machine(**line) for line in content["machines"]]
+        per_million = content["requests_per_million"]
+        requests = {kind: float(per_million[kind]) / 1e6 for kind in ("get", "put", "list")}
+        numbers = [(m.gpus, m.cpus, m.tflops, m.dollars_per_hour) for m in machines]
+        if not machines or any(not value > 0 for line in numbers for value in line):
+            raise ValueError("it must name a machine, and its numbers must be above 0")
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(
+            f"--prices {path} is no table of prices ({reason}); begin with a copy of {PRICES}"
+        ) from error
+    return Prices(machines, requests)

@@ -1,0 +1,153 @@
+"""The text of `jobs.plan`: what a trial found, and what all of the images will take."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from pipeline import words
+from pipeline.config import ROWS_PER_FILE, Config
+from pipeline.forecast import estimates
+from pipeline.forecast.prices import Machine, Prices
+from pipeline.forecast.trial import Trial, described
+from pipeline.inputs.enumeration import Counted
+from pipeline.network.contract import Weights
+from pipeline.network.cost import Cost
+from pipeline.outputs.manifest import Manifest
+from pipeline.store import urls
+from pipeline.words import count, duration, rate
+
+GPUS = (1, 4, 16, 64)
+SIZES = 8
+
+
+def text(
+    config: Config,
+    weights: Weights,
+    counted: Counted,
+    trial: Trial,
+    prices: Prices,
+    tried: Machine | None,
+) -> str:
+    """
+    Args:
+        config: of the run that is planned.
+        weights: of it.
+        counted: what the input holds.
+        trial: of some of it.
+        prices: of other machines.
+        tried: the one in `prices` whose GPU the trial had.
+    """
+    parts = [
+        _input(config, counted, trial),
+        _here(config, counted.rows, trial),
+        _elsewhere(config, counted.rows, trial, prices, _gflop(weights, trial), tried),
+        _settings(config, counted.rows, trial),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _sizes(trial: Trial) -> Counter[tuple[int, int]]:
+    """(width, height) of the images that could be decoded, and how many have it."""
+    columns = (trial.rows[name].to_pylist() for name in ("width", "height"))
+    return Counter(size for size in zip(*columns, strict=True) if size[0])
+
+
+def _gflop(weights: Weights, trial: Trial) -> float:
+    """Of a mean image in the network."""
+    cost, sizes = Cost(weights.options), _sizes(trial)
+    each = {size: cost.gflop(cost.padded_shape(size[1], size[0])) for size in sizes}
+    return sum(count * each[size] for size, count in sizes.items()) / sizes.total()
+
+
+def _input(config: Config, counted: Counted, trial: Trial) -> list[str]:
+    read = [size for size in trial.rows["image_bytes"].to_pylist() if size]
+    size, about = counted.known_bytes, ""
+    if not size:
+        size, about = sum(read) // max(1, len(read)) * counted.rows, "about "
+    sizes = _sizes(trial)
+    common = [f"{w}x{h} {n / trial.images:.0%}" for (w, h), n in sizes.most_common(SIZES)]
+    if len(sizes) > SIZES:
+        common.append(f"{len(sizes) - SIZES:,} others")
+    found = sum(n or 0 for n in trial.rows["num_detections"].to_pylist())
+    share = trial.errors.total() / trial.images
+    codes = ", ".join(f"{code} {count:,}" for code, count in trial.errors.most_common())
+    lines = [
+        f"input       {urls.public(config.input)}",
+        f"images      {counted.rows:,}, {about}{words.size(size)}",
+        f"tried       {described(trial)}",
+        f"sizes       {', '.join(common)}",
+        f"detections  {found / trial.images:.1f} an image",
+        f"errors      {share:.1%}" + (f" ({codes})" if codes else ""),
+    ]
+    if counted.duplicates:
+        lines.insert(2, f"repeated    {counted.duplicates:,} URIs, left out")
+    if share > config.max_error_rate:
+        lines.append(
+            f"            --max-error-rate is {config.max_error_rate:g}: the run would end"
+        )
+    return lines
+
+
+def _here(config: Config, images: int, trial: Trial) -> list[str]:
+    rates = estimates.here(trial, config)
+    lines = ["images/s of one replica here, if nothing else took time:"]
+    for part, value in vars(rates).items():
+        mark = "   the bottleneck" if part == rates.bottleneck else ""
+        lines.append(f"  {part:<9} {rate(value):>10}{mark}")
+    whole = estimates.run_seconds(images, rates, trial.placement.replicas, trial.start_up)
+    start = duration(trial.start_up)
+    return [*lines, f"all images here: {duration(whole)}, {start} of it to start"]
+
+
+def _elsewhere(
+    config: Config,
+    images: int,
+    trial: Trial,
+    prices: Prices,
+    gflop: float,
+    tried: Machine | None,
+) -> list[str]:
+    heads = "".join(f"{count(n, 'GPU'):>20}" for n in GPUS)
+    lines = [
+        f"estimates for other machines, at {gflop:,.0f} GFLOP an image:",
+        f"{'':14}{'images/s a GPU':>15}{heads}   limited by",
+    ]
+    for machine in prices.machines:
+        rates = estimates.elsewhere(machine, trial, config, gflop, tried)
+        cells = ""
+        for gpus in GPUS:
+            seconds = estimates.run_seconds(images, rates, gpus, trial.start_up)
+            dollars = estimates.machine_dollars(machine, gpus, seconds)
+            cells += f"{f'{duration(seconds)}, ${dollars:,.2f}':>20}"
+        lines.append(f"{machine.name:14}{rate(rates.least):>15}{cells}   {rates.bottleneck}")
+    if tried:
+        lines.append(
+            f"network: as on this {tried.gpu}, by peak TFLOP/s; decoding: as on these cores"
+        )
+    else:
+        lines.append(
+            f"network: none of these was tried, {estimates.ASSUMED_SHARE:.0%} of the peak is "
+            f"assumed; decoding: as on these cores"
+        )
+    if config.input.startswith("s3://"):
+        rows_per_file = config.rows_per_file or ROWS_PER_FILE["cuda"]
+        asked = estimates.request_dollars(images, rows_per_file, prices.requests)
+        lines.append(f"requests to the bucket: ${asked:,.2f} beside that")
+    return lines
+
+
+def _settings(config: Config, images: int, trial: Trial) -> list[str]:
+    rates, whole = estimates.here(trial, config), Manifest(images, 0, [])
+    lines = [
+        "settings for this hardware:",
+        f"  fetch_concurrency {estimates.reads_for(rates, trial)}, in place of "
+        f"{config.fetch_concurrency}: reads in flight of each fetch actor",
+        f"  slices {len(whole.slices):,}, of at most {whole.slice_rows:,} images",
+    ]
+    if trial.placement.gpus:
+        lines.insert(
+            1,
+            f"  --cpus-per-replica {estimates.cpus_for(rates, trial)}, in place of "
+            f"{trial.placement.cpus:g}: cores that decode as fast as the network takes images",
+        )
+    return lines

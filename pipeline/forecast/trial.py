@@ -1,0 +1,104 @@
+"""A few images through the whole chain, to learn what all of them will take here."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.cluster.placement import Placement
+from pipeline.config import Config, fingerprint
+from pipeline.driver import record
+from pipeline.driver.runner import run
+from pipeline.errors import RunError
+from pipeline.forecast.sample import Sample
+from pipeline.inputs import enumeration
+from pipeline.labels.output import open_output
+from pipeline.network.contract import EngineFactory, Weights
+from pipeline.network.engine import Engine
+from pipeline.outputs.layout import Layout
+from pipeline.words import count
+
+COLUMNS = ("image_id", "image_bytes", "width", "height", "num_detections")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was found and how long it took.
+
+    Attributes:
+        placement: on what, of which the figures are.
+        images: number of images tried.
+        rows: `COLUMNS` of them.
+        errors: number of the failed ones by error code.
+        start_up: seconds of the call in which no image was in work.
+        fetch_seconds, decode_seconds, forward_seconds, write_seconds: of an image, in one read,
+            in one thread, in one replica, in one task; the first forward of a replica not counted.
+    """
+
+    placement: Placement
+    images: int
+    rows: pa.Table
+    errors: Counter[str]
+    start_up: float
+    fetch_seconds: float
+    decode_seconds: float
+    forward_seconds: float
+    write_seconds: float
+
+
+def try_out(
+    config: Config,
+    weights: Weights,
+    placement: Placement,
+    sample: Sample,
+    make_engine: EngineFactory = Engine,
+) -> Trial:
+    """Run them as `config` says, on the cluster that is connected.
+
+    The input is that of `config`, so that what may be read is judged as in the run to come.
+
+    Raises:
+        UsageError, RunError: as for a run.
+    """
+    mark = fingerprint(record.identity(config, weights))
+    enumeration.write(config, Layout.of(config.output), mark, sample.source)
+    started = time.monotonic()
+    summary = run(config, make_engine)
+    assert summary
+    wall = time.monotonic() - started
+    output = open_output(config.output)
+    did: dict[str, Any] = output.record["attempts"][-1]
+    seconds: dict[str, float] = did["seconds"]
+    errors = Counter(summary.errors)
+    if not did["forwarded"]:
+        raise RunError(
+            f"of {summary.images:,} images too few got as far as the network (errors: "
+            f"{dict(errors)}); give a larger --sample"
+        )
+    forward = seconds["forward"] / did["forwarded"]
+    work = forward * summary.images / placement.replicas
+    return Trial(
+        placement=placement,
+        images=summary.images,
+        rows=pa.concat_tables(output.tables(COLUMNS)),
+        errors=errors,
+        start_up=max(0.0, wall - work),
+        fetch_seconds=seconds.get("fetch", 0.0) / summary.images,
+        decode_seconds=seconds.get("decode", 0.0) / summary.images,
+        forward_seconds=forward,
+        write_seconds=seconds.get("write", 0.0) / summary.images,
+    )
+
+
+def described(trial: Trial) -> str:
+    """For instance `40 images on 1 replica on cpu, each 1.5 CPUs`."""
+    placement = trial.placement
+    share = f"{placement.gpus:g} GPU, " if placement.gpus else ""
+    return (
+        f"{count(trial.images, 'image')} on {count(placement.replicas, 'replica')} on "
+        f"{placement.device}, each {share}{placement.cpus:g} CPUs"
+    )

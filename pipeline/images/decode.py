@@ -1,0 +1,146 @@
+"""Encoded bytes to upright RGB pixels. Pillow is the reference; nothing else touches the bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from pipeline.errors import Code
+from pipeline.images.formats import TILES, DecodeError, EncodedFile, failure, open_image
+
+__all__ = ["DecodeError", "Header", "decode", "read_header"]
+
+ORIENTATION = 0x0112
+# of TIFF
+BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR, TILE_WIDTH, TILE_LENGTH = 258, 262, 284, 322, 323
+
+
+@dataclass(frozen=True)
+class Header:
+    """An image of which only the header was read.
+
+    Attributes:
+        image: Pillow's lazy image.
+        width: in pixels, upright as far as the header tells (a PNG's EXIF may come last).
+        height: likewise.
+    """
+
+    image: ImageFile
+    width: int
+    height: int
+
+
+def read_header(data: bytes | memoryview, max_pixels: int) -> Header:
+    """Size and format of an encoded image, before memory is spent on its pixels.
+
+    Raises:
+        DecodeError: no image of a known format, or more than `max_pixels` pixels.
+    """
+    if not len(data):
+        raise DecodeError(Code.EMPTY, "the object has no bytes")
+    # Pillow refuses what has over twice this; some readers allocate before the size is known here
+    Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
+    source = EncodedFile(data)
+    image = open_image(source)
+    width, height = image.size
+    if width * height > max_pixels:
+        message = f"{width}x{height} is over max_pixels, which is {max_pixels}"
+        raise DecodeError(Code.TOO_MANY_PIXELS, message)
+    if isinstance(image, TiffImageFile):
+        try:
+            _check_layout(image, max_pixels)
+        except (TypeError, ValueError) as error:  # tags of any type
+            raise failure(error, source) from error
+    if image.mode == "P" and image.palette is None:
+        raise DecodeError(Code.CORRUPT, "there is no palette")
+    # Pillow gives a TIFF's size as a person sees it; a PNG's EXIF may come after the pixels, and
+    # asking too early would make Pillow remember that there is none
+    known = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+    if known and _orientation(image) >= 5:
+        width, height = height, width
+    return Header(image, width, height)
+
+
+def _check_layout(image: TiffImageFile, max_pixels: int) -> None:
+    """Refuse tiles that are larger than an image may be, and strips that leave some of it out."""
+    tags = image.tag_v2
+    width, length = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
+    if TILES[0] in tags and isinstance(width, int) and width * length > max_pixels:
+        message = f"a tile of {width}x{length} is over max_pixels, which is {max_pixels}"
+        raise DecodeError(Code.TOO_MANY_PIXELS, message)
+    if image.tile[0].codec_name == "libtiff":  # which looks for itself
+        return
+    places = [tile.extents or (0, 0, 0, 0) for tile in image.tile]
+    covered = sum((right - left) * (bottom - top) for left, top, right, bottom in places)
+    planes = len(image.getbands()) if tags.get(PLANAR, 1) == 2 else 1
+    if covered < image.width * image.height * planes:
+        raise DecodeError(Code.CORRUPT, "the strips or tiles do not cover the image")
+
+
+def decode(header: Header) -> np.ndarray:
+    """The pixels as a person sees them: [height, width, 3] RGB uint8, EXIF orientation applied.
+
+    Alpha is dropped and palettes are resolved as by Pillow's `convert("RGB")`; 16-bit grey is
+    scaled by its high byte, as Pillow does for 16-bit colour; of an animation, the first frame.
+
+    Raises:
+        DecodeError: truncated or corrupt data, or a mode without a meaning in RGB.
+    """
+    image: Image.Image = header.image
+    source = header.image.fp
+    assert isinstance(source, EncodedFile)
+    try:
+        image.load()
+        if image.mode.startswith("I;16"):
+            image = _scaled_to_8_bits(image)
+        elif image.mode in ("I", "F"):
+            message = f"mode {image.mode} has no defined range; store 8 or 16 bits a sample"
+            raise DecodeError(Code.UNSUPPORTED_MODE, message)
+        elif image.mode == "La":
+            image = image.convert("LA")
+        orientation = _orientation(header.image)
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        if orientation in _TRANSPOSE:
+            rgb = rgb.transpose(_TRANSPOSE[orientation])
+        return np.asarray(rgb)
+    except DecodeError:
+        raise
+    except Exception as error:  # decoders raise what they like at hostile bytes
+        raise failure(error, source, header.image) from error
+
+
+# from the EXIF standard, tag Orientation; the same operations as ImageOps.exif_transpose, which
+# also rewrites the EXIF block and fails on a damaged one
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8; 1 where there is none, or junk."""
+    try:
+        # the base class's method, for PNG's own loads the pixels and so may fail for other reasons
+        value = Image.Image.getexif(image).get(ORIENTATION, 1)
+    except Exception:  # a damaged EXIF block says nothing about the pixels
+        return 1
+    return value if isinstance(value, int) and value in _TRANSPOSE else 1
+
+
+def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.uint16)
+    if isinstance(image, TiffImageFile):
+        bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0]
+        if image.tag_v2.get(PHOTOMETRIC) == 0:  # white is zero; Pillow inverts up to 8 bits only
+            values = ~values
+        return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+    return Image.fromarray((values >> 8).astype(np.uint8))

@@ -1,0 +1,159 @@
+"""Pillow's readers of image files: which one reads a file, and why one refused it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import struct
+import warnings
+
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from pipeline.errors import Code
+
+# of TIFF: offsets and lengths
+STRIPS, TILES = (273, 279), (324, 325)
+# what begins a frame of a JPEG (the last: a hierarchy of them), and what of it libjpeg cannot read
+FRAMES = {*range(0xFFC0, 0xFFD0), 0xFFDE} - {0xFFC4, 0xFFC8, 0xFFCC}
+UNREADABLE = FRAMES - {0xFFC0, 0xFFC1, 0xFFC2, 0xFFC3, 0xFFC9, 0xFFCA}
+
+# A damaged EXIF block says nothing about the pixels, and a million of them would fill the log.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+
+class DecodeError(Exception):
+    """An image that cannot be decoded.
+
+    Attributes:
+        code: one of `errors.STAGE_CODES["decode"]`.
+    """
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class EncodedFile(io.BytesIO):
+    """The encoded bytes; knows whether more was asked of them than there is."""
+
+    exhausted = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if size is not None and len(data) < size:
+            self.exhausted = True
+        return data
+
+
+class _Png(PngImageFile):
+    def load_end(self) -> None:
+        with contextlib.suppress(Exception):  # nothing behind the pixels can harm them
+            super().load_end()
+
+
+# What a file begins with, and what reads it. Not `Image.open`, which hides why a reader refused.
+READERS: list[tuple[re.Pattern[bytes], type[ImageFile]]] = [
+    (re.compile(signature, re.DOTALL), reader)
+    for signature, reader in (
+        (rb"\xff\xd8\xff", JpegImageFile),
+        (rb"\x89PNG\r\n\x1a\n", _Png),
+        (rb"RIFF.{4}WEBP", WebPImageFile),
+        (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", BmpImageFile),
+        (rb"II[*+]\0|MM\0\*|II\0\*|MM\*\0", TiffImageFile),
+        (rb"GIF8[79]a", GifImageFile),
+    )
+]
+
+
+def open_image(source: EncodedFile) -> ImageFile:
+    """Pillow's lazy image.
+
+    Raises:
+        DecodeError: no known format, or a damaged header.
+    """
+    start = source.getvalue()[:32]
+    readers = [reader for signature, reader in READERS if signature.match(start)]
+    if not readers:
+        raise DecodeError(Code.NOT_AN_IMAGE, f"no known image format; begins {start[:16]!r}")
+    try:
+        return _opened(readers[0], source)
+    except DecodeError as error:
+        if readers[0] is not _Png or error.code == Code.TOO_MANY_PIXELS:
+            raise
+    return _opened(_Png, EncodedFile(_critical_chunks(source.getvalue())))
+
+
+def _opened(reader: type[ImageFile], source: EncodedFile) -> ImageFile:
+    try:
+        image = reader(source)
+        if not image.tile and reader is not WebPImageFile:
+            raise SyntaxError("there are no pixels")
+    except Exception as error:  # decoders raise what they like at hostile bytes
+        raise failure(error, source) from error
+    return image
+
+
+def _critical_chunks(png: bytes) -> bytes:
+    """The file without its texts, profile, animation: Pillow refuses a damaged or a large one."""
+    kept, at = [png[:8]], 8
+    while at + 8 <= len(png):
+        length, name = struct.unpack_from(">I4s", png, at)
+        if name[:1].isupper() or name == b"eXIf":
+            kept.append(png[at : at + length + 12])
+        at += length + 12
+    return b"".join(kept)
+
+
+def failure(error: Exception, source: EncodedFile, image: ImageFile | None = None) -> DecodeError:
+    """What went wrong while the header was read, or the pixels of `image`."""
+    message = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    lowered = message.lower()
+    if isinstance(error, MemoryError):
+        return DecodeError(Code.OUT_OF_MEMORY, message)
+    if isinstance(error, Image.DecompressionBombError):
+        return DecodeError(Code.TOO_MANY_PIXELS, message)
+    # a TIFF whose combination of tags is in none of Pillow's tables ends in a KeyError
+    unknown = isinstance(error.__cause__, KeyError) or (
+        isinstance(image, JpegImageFile) and _frame(source.getvalue()) in UNREADABLE
+    )
+    if unknown or any(word in message for word in ("cannot handle", "Unsupported")):
+        return DecodeError(Code.UNSUPPORTED_MODE, message)
+    short = image is None and source.exhausted
+    if short or _cut_short(source, image) or "truncated" in lowered or "not enough" in lowered:
+        return DecodeError(Code.TRUNCATED, message)
+    return DecodeError(Code.CORRUPT, message)
+
+
+def _frame(jpeg: bytes) -> int:
+    """The marker that tells the kind of compression; 0 where none is found."""
+    at = 2
+    while at + 4 <= len(jpeg):
+        marker, length = struct.unpack_from(">HH", jpeg, at)
+        if marker in FRAMES:
+            return int(marker)
+        at += length + 2
+    return 0
+
+
+def _cut_short(source: EncodedFile, image: ImageFile | None) -> bool:
+    """Whether the file says that it has more bytes than it has."""
+    data = source.getvalue()
+    if data[:4] == b"RIFF":
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if isinstance(image, TiffImageFile):
+        for offsets, lengths in (STRIPS, TILES):
+            starts, sizes = image.tag_v2.get(offsets, ()), image.tag_v2.get(lengths, ())
+            with contextlib.suppress(TypeError):  # tags of any type
+                if any(a + b > len(data) for a, b in zip(starts, sizes, strict=False)):
+                    return True
+    return False

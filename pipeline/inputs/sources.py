@@ -1,0 +1,49 @@
+"""What a run shall process: a listing, a manifest table or embedded bytes, as one stream.
+
+Every source yields Arrow tables of a bounded number of rows. No listing is ever wholly in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import pyarrow as pa
+from fsspec import AbstractFileSystem
+
+from pipeline.config import Config
+from pipeline.errors import UsageError
+from pipeline.inputs import tables
+from pipeline.inputs.embedded import open_embedded
+from pipeline.inputs.listing import list_files
+from pipeline.inputs.source import Source
+from pipeline.inputs.uri_tables import open_table
+from pipeline.outputs.manifest import LISTED
+from pipeline.store import failures, urls
+
+
+def open_source(config: Config) -> Source:
+    """The source that `config.input` means.
+
+    Raises:
+        UsageError: the input cannot be read, or lacks a column.
+    """
+    fs, path = urls.filesystem(config.input)
+    if config.bytes_column:
+        return open_embedded(config, fs, path)
+    if config.uri_column or tables.is_table(path):
+        return open_table(config, fs, path)
+    if config.carry:
+        raise UsageError("carry needs a manifest table or bytes_column; the input is a listing")
+    return Source(LISTED, lambda: _listing(config, fs, path), is_table=False)
+
+
+def _listing(config: Config, fs: AbstractFileSystem, path: str) -> Iterator[pa.Table]:
+    entries = list_files(fs, path, config.extensions)
+    try:
+        while found := list(islice(entries, tables.BATCH_ROWS)):
+            names, sizes, versions = zip(*found, strict=True)
+            uris = [urls.url_of(fs, name) for name in names]
+            yield pa.table([uris, sizes, versions], schema=LISTED)
+    except Exception as error:  # each file system has its own
+        raise failures.unusable("read", config.input, error) from error

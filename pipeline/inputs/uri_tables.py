@@ -1,0 +1,85 @@
+"""Tables whose rows name images by their URIs."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Iterator
+
+import pyarrow as pa
+from fsspec import AbstractFileSystem
+
+from pipeline.config import Config
+from pipeline.errors import UsageError
+from pipeline.inputs import tables
+from pipeline.inputs.access import URI_BYTES
+from pipeline.inputs.source import Source, carried_fields
+from pipeline.outputs.manifest import LISTED
+from pipeline.store import urls
+
+URI_COLUMNS = ("image_uri", "uri", "url", "path", "file_name")
+
+
+def open_table(config: Config, fs: AbstractFileSystem, path: str) -> Source:
+    """The images that the tables at, below or matching a path name.
+
+    Raises:
+        UsageError: there is no table, or it lacks a column.
+    """
+    files = tables.find(config, fs, path)
+    table_schema = tables.schema_of(fs, files[0])
+    uri_column = config.uri_column or _uri_column(config, table_schema)
+    carried = carried_fields(config, table_schema, uri_column)
+    table_schema = _with_uris(config, table_schema, uri_column, tables.kind_of(files[0]))
+    schema = pa.schema([*LISTED, *carried])
+    columns = [uri_column, *config.carry]
+    # what the other columns hold is no concern of ours
+    table_schema = pa.schema([table_schema.field(name) for name in dict.fromkeys(columns)])
+
+    def read() -> Iterator[pa.Table]:
+        for name in files:
+            folder = posixpath.dirname(urls.public(urls.url_of(fs, name)))
+            for batch in tables.batches(fs, name, table_schema):
+                uris = [_absolute(uri, folder) for uri in batch[uri_column].to_pylist()]
+                unknown = [pa.nulls(len(uris), pa.int64())] * 2
+                yield pa.table([uris, *unknown, *map(batch.column, config.carry)], schema=schema)
+
+    return Source(schema, read, may_repeat=True)
+
+
+def _uri_column(config: Config, schema: pa.Schema) -> str:
+    for name in URI_COLUMNS:
+        if name in schema.names:
+            return name
+    raise UsageError(
+        f"{urls.public(config.input)} has no column named {', '.join(URI_COLUMNS)}; "
+        f"choose one of its columns by uri_column: {', '.join(schema.names)}"
+    )
+
+
+def _with_uris(config: Config, schema: pa.Schema, column: str, kind: str) -> pa.Schema:
+    """The schema with a column of texts in the place of URIs."""
+    index = schema.get_field_index(column)
+    given = schema.field(index).type
+    found = given.value_type if pa.types.is_dictionary(given) else given
+    # no value at all, or what looks like a date to the reader of JSON
+    guessed = pa.types.is_null(found) or (kind != "parquet" and pa.types.is_timestamp(found))
+    if guessed:
+        return schema.set(index, pa.field(column, pa.string()))
+    if found not in (pa.string(), pa.large_string(), pa.string_view()):
+        where = urls.public(config.input)
+        raise UsageError(f"column {column!r} of {where} holds {found}, not URIs")
+    return schema
+
+
+def _absolute(uri: str | None, folder: str) -> str:
+    # a row without URI stays a row: it ends as an error, not as an absence
+    text = uri or ""
+    if text and "://" not in text and not text.startswith("/"):
+        text = f"{folder}/{text}"
+    encoded = text.encode()
+    if len(encoded) <= URI_BYTES:
+        return text
+    # still too long to be read, and like no other
+    start = encoded[:URI_BYTES].decode(errors="ignore")
+    return f"{start}...sha256:{hashlib.sha256(encoded).hexdigest()}"

@@ -1,0 +1,1 @@
+"""A finished output in the format of another program."""

@@ -1,0 +1,165 @@
+"""An output in the format of another program, written while it is read."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from fsspec import AbstractFileSystem
+
+from pipeline.config import Config, checked_url
+from pipeline.errors import RunError, UsageError, nearest
+from pipeline.inputs.sources import open_source
+from pipeline.labels import boxes, classes
+from pipeline.labels.export.formats import yolo
+from pipeline.labels.export.naming import Names, input_folder, relative_name
+from pipeline.labels.export.parts import FORMATS, Parts
+from pipeline.labels.export.target import Item, Job, Options, Sender
+from pipeline.labels.originals import read_many
+from pipeline.labels.output import Output, open_output
+from pipeline.labels.truth import load_truth
+from pipeline.store import failures, objects, urls
+
+log = logging.getLogger(__name__)
+SENDERS = 32
+NAMED = 20
+
+
+def export(output: str, options: Options) -> dict[str, Any]:
+    """Write the detections of a finished run in another program's format.
+
+    Images that failed are left out: they are not known to be background. Images in which nothing
+    was found are exported as such.
+
+    Args:
+        output: of the run.
+        options: what to export, and how.
+
+    Returns:
+        What is written last, as `export.json`: format, place, run, thresholds, classes, counts.
+
+    Raises:
+        UsageError: output, options or target cannot be used.
+        RunError: the output is damaged.
+    """
+    if options.format not in FORMATS:
+        raise UsageError(
+            f"--format has an unknown name {nearest(options.format, FORMATS)}; "
+            f"it is one of {', '.join(FORMATS)}"
+        )
+    run = open_output(output)
+    kept = classes.choose(
+        run.categories, options.score_threshold, options.thresholds, options.classes
+    )
+    truth = load_truth(options.annotations) if options.annotations else None
+    if truth and not set(kept.names) & set(truth.category_ids):
+        raise UsageError(f"{options.annotations} has none of the classes; rename by --classes")
+    wanted = _listed(options.images) if options.images else None
+    fs, root = _open_target(options.to)
+    job = Job(options, kept, str(run.detector["model_id"]), truth, Counter())
+    with ThreadPoolExecutor(SENDERS) as threads:
+        parts = Parts(Sender(fs, threads), root, job)
+        for item in _items(run, job, wanted):
+            parts.add(item)
+        parts.close()
+    record = _record(run, job)
+    objects.put(fs, f"{root}/export.json", json.dumps(record, indent=2).encode())
+    return record
+
+
+def _open_target(url: str) -> tuple[AbstractFileSystem, str]:
+    fs, root = urls.filesystem(checked_url("--to", url))
+    root = root.rstrip("/")
+    try:
+        found = objects.names(fs, root)
+        if not found:  # better to find out now than after an hour
+            objects.put(fs, f"{root}/.writable", b"")
+            objects.delete(fs, f"{root}/.writable")
+    except OSError as error:
+        raise failures.unusable("write", url, error) from error
+    if found:
+        raise UsageError(f"{url} is not empty (it holds {found[0]!r}); export to a new folder")
+    return fs, root
+
+
+def _listed(url: str) -> set[str]:
+    """The URIs in a table."""
+    tables = open_source(Config(input=url, output=url)).read()
+    return {uri for table in tables for uri in table["image_uri"].to_pylist()}
+
+
+# ------------------------------------------------------------------------------- images
+
+
+def _items(run: Output, job: Job, wanted: set[str] | None) -> Iterator[Item]:
+    named = _named(_images(run, job, wanted), run, job)
+    if not job.options.with_images:
+        yield from (Item(image, name, None) for image, name in named)
+        return
+    listed = ((image.image_id, image.uri, (image, name)) for image, name in named)
+    for (image, name), data in read_many(run, listed):
+        if isinstance(data, bytes):
+            yield Item(image, name, data)
+            continue
+        job.counts["images_unreadable"] += 1
+        if job.counts["images_unreadable"] <= NAMED:
+            log.warning("left out, cannot be read: %r (%s)", urls.public(image.uri), data)
+
+
+def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Image]:
+    counts = job.counts
+    matched = 0
+    for table in run.tables(boxes.COLUMNS, ("ok",), "exporting"):
+        if wanted is not None:
+            table = table.filter([uri in wanted for uri in table["image_uri"].to_pylist()])
+            matched += table.num_rows
+        found = boxes.from_table(table)
+        if not (np.isfinite(found.xyxy).all() and np.isfinite(found.scores).all()):
+            raise RunError(f"boxes that are no numbers; see python -m jobs.verify {run.url}")
+        chosen = job.classes.choose(found)
+        counts["boxes_left_out"] += len(found.labels) - len(chosen.labels)
+        yield from chosen.images()
+    if wanted is None:
+        counts["images_failed"] = run.counts["images"] - run.counts["ok"]
+        return
+    counts["images_listed_but_not_found"] = len(wanted) - matched
+    if not matched:
+        raise UsageError(
+            f"none of the {len(wanted):,} images in {job.options.images} has "
+            f"detections in {run.url}; the URIs must be the same"
+        )
+
+
+def _named(
+    images: Iterator[boxes.Image], run: Output, job: Job
+) -> Iterator[tuple[boxes.Image, str]]:
+    folder = input_folder(run.input)
+    names = Names()
+    for image in images:
+        name = relative_name(image.uri, folder)
+        if job.options.format == "yolo":
+            name = yolo.without_images_folders(name)
+        yield image, names.safe(name, image.image_id)
+
+
+def _record(run: Output, job: Job) -> dict[str, Any]:
+    options = job.options
+    pairs = zip(job.classes.ids, job.classes.names, strict=True)
+    return {
+        "format": options.format,
+        "output": run.url,
+        "run_id": run.record["run_id"],
+        "model_id": job.model_id,
+        "weights_sha256": run.detector["weights_sha256"],
+        "score_threshold": options.score_threshold,
+        "thresholds": dict(options.thresholds),
+        "classes": [{"id": i, "name": name} for i, name in pairs],
+        "counts": {"images": 0, "boxes": 0, **job.counts},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

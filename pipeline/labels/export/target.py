@@ -1,0 +1,222 @@
+"""What an export is made of: what was asked for, an image's place in it, a folder on any store."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import IO, Any, ClassVar
+
+from fsspec import AbstractFileSystem
+
+from pipeline.errors import UsageError
+from pipeline.labels.boxes import Image
+from pipeline.labels.classes import Classes
+from pipeline.labels.truth import Truth
+from pipeline.store import objects, urls
+
+IN_FLIGHT = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to export, and how.
+
+    Args:
+        format: a name in `pipeline.labels.parts.FORMATS`.
+        to: folder, as a path or any fsspec URL; empty, or not there yet.
+        score_threshold: keep detections of at least this score.
+        thresholds: likewise by class name.
+        classes: YAML file that selects and renames classes, see `pipeline.labels.classes`.
+        tasks_per_file: split into folders of so many images.
+        by_directory: a folder for each directory of the images.
+        images: table with the URIs of the images to export; default: all.
+        with_images: copy the images' encoded bytes too.
+        image_prefix: stands before each image's name in place of the image's own URI.
+        confidence: write scores also where the format has no usual place for them.
+        annotations: COCO instances JSON whose ids `results.json` shall have.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+
+    format: str
+    to: str
+    score_threshold: float = 0.0
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    classes: str | None = None
+    tasks_per_file: int | None = None
+    by_directory: bool = False
+    images: str | None = None
+    with_images: bool = False
+    image_prefix: str | None = None
+    confidence: bool = False
+    annotations: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.tasks_per_file is not None and self.tasks_per_file < 1:
+            raise UsageError(f"--tasks-per-file must be above 0, not {self.tasks_per_file}")
+        limited = {
+            "--image-prefix": (
+                self.image_prefix,
+                ("coco", "labelstudio", "cvat", "fiftyone", "huggingface"),
+            ),
+            "--confidence": (self.confidence, ("yolo", "voc", "cvat")),
+            "--annotations": (self.annotations, ("coco",)),
+        }
+        for flag, (value, formats) in limited.items():
+            if value and self.format not in formats:
+                raise UsageError(f"{flag} goes with --format {' or '.join(formats)} only")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all folders of an export share.
+
+    Attributes:
+        options: as asked for.
+        classes: that are kept.
+        model_id: of the run.
+        truth: the annotations whose ids to use, if any.
+        counts: of what was exported and left out, by name.
+    """
+
+    options: Options
+    classes: Classes
+    model_id: str
+    truth: Truth | None
+    counts: Counter[str]
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image to be exported.
+
+    Attributes:
+        image: with the detections that are kept.
+        name: relative path that is safe on any system, unique in the export.
+        data: the encoded image, where images are exported too.
+    """
+
+    image: Image
+    name: str
+    data: bytes | None
+
+
+class Sender:
+    """Writes small files to any store, many at a time."""
+
+    def __init__(self, fs: AbstractFileSystem, threads: ThreadPoolExecutor) -> None:
+        self.fs = fs
+        self.threads = threads
+        self.sent: deque[Future[None]] = deque()
+
+    def send(self, path: str, data: bytes) -> None:
+        """Write a file before `wait` is through."""
+        if len(self.sent) >= IN_FLIGHT:
+            self.sent.popleft().result()
+        # `objects.put` waits for the disk, which matters only for what says that all is written
+        put = _put_local if urls.is_local(self.fs) else partial(objects.put, self.fs)
+        self.sent.append(self.threads.submit(put, path, data))
+
+    def wait(self) -> None:
+        """
+        Raises:
+            OSError: a file could not be written; `send` may raise it too.
+        """
+        while self.sent:
+            self.sent.popleft().result()
+
+
+def _put_local(path: str, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+class Folder:
+    """A folder on any store. Nothing in it is finished before `close`.
+
+    On a store that is not local, files that grow wait on the local disk (in `TMPDIR`), so that an
+    upload that breaks off can be tried again.
+    """
+
+    def __init__(self, sender: Sender, root: str) -> None:
+        self.sender = sender
+        self.root = root
+        self.local = urls.is_local(sender.fs)
+        self.made: set[str] = set()
+        self.growing: dict[str, IO[Any]] = {}
+
+    def open(self, name: str, mode: str = "w") -> IO[Any]:
+        """A file to be written bit by bit; `close` closes it."""
+        encoding = None if "b" in mode else "utf-8"
+        newline = None if "b" in mode else ""
+        if self.local:
+            file = open(self._path(name), mode, encoding=encoding, newline=newline)  # noqa: SIM115
+        else:
+            file = tempfile.NamedTemporaryFile(mode, encoding=encoding, newline=newline)  # noqa: SIM115
+        self.growing[name] = file
+        return file
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a whole file."""
+        self.sender.send(self._path(name), data)
+
+    def close(self) -> None:
+        """Wait until all files are where they belong.
+
+        Raises:
+            OSError: one could not be written.
+        """
+        for name in list(self.growing):
+            self.finish(name)
+        self.sender.wait()
+
+    def finish(self, name: str) -> None:
+        """Close an open file before the others."""
+        with self.growing.pop(name) as file:
+            if not self.local:
+                file.flush()
+                path = self._path(name)
+                objects.retrying(lambda: self.sender.fs.put_file(file.name, path))
+
+    def _path(self, name: str) -> str:
+        path = f"{self.root}/{name}"
+        folder = os.path.dirname(path)
+        if self.local and folder not in self.made:
+            os.makedirs(folder, exist_ok=True)
+            self.made.add(folder)
+        return path
+
+
+def spool() -> IO[str]:
+    """A temporary file for a section that is known before its place in the file has come."""
+    return tempfile.TemporaryFile("w+", encoding="utf-8", newline="")
+
+
+class Shard(ABC):
+    """One complete export in one folder.
+
+    Attributes:
+        images: subfolder for the images' bytes; None if they do not become files.
+        how: how people bring it into the tool; `{to}` is the folder.
+    """
+
+    images: ClassVar[str | None] = "images"
+    how: ClassVar[str]
+
+    @abstractmethod
+    def __init__(self, folder: Folder, job: Job) -> None: ...
+
+    @abstractmethod
+    def add(self, item: Item) -> None:
+        """Write an image's detections; images come in order of id."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is known only at the end; the caller closes the folder."""

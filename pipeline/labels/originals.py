@@ -1,0 +1,67 @@
+"""The encoded bytes of an output's images, read again."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import pyarrow as pa
+
+from pipeline import words
+from pipeline.errors import UsageError
+from pipeline.inputs import embedded
+from pipeline.labels.output import Output
+from pipeline.store import objects, urls
+
+READERS = 16
+T = TypeVar("T")
+
+
+def read_many(
+    output: Output, wanted: Iterable[tuple[int, str, T]]
+) -> Iterator[tuple[T, bytes | str]]:
+    """Read images while the caller works on those before; `READERS` at a time.
+
+    Args:
+        output: the run's.
+        wanted: image id, URI, and whatever shall come back with the bytes.
+
+    Yields:
+        In the same order, the third item with the bytes, or with the reason why there are none.
+    """
+    ahead: deque[tuple[T, Future[bytes | str]]] = deque()
+    # embedded images are read by the row group, of which one at a time is enough in memory
+    readers = 1 if output.record["identity"].get("bytes_column") else READERS
+    with ThreadPoolExecutor(readers) as threads:
+        for image_id, uri, item in wanted:
+            ahead.append((item, threads.submit(read, output, image_id, uri)))
+            if len(ahead) >= readers:
+                first, future = ahead.popleft()
+                yield first, future.result()
+        for first, future in ahead:
+            yield first, future.result()
+
+
+def read(output: Output, image_id: int, uri: str) -> bytes | str:
+    """The bytes of one image, or the reason why there are none."""
+    try:
+        if output.record["identity"].get("bytes_column"):
+            return _embedded(output, image_id)
+        fs, path = urls.filesystem(uri)
+        if urls.is_local(fs) and urls.protocol(output.input) != "file":
+            return "a local file named by a remote manifest"
+        return bytes(objects.retrying(lambda: fs.cat_file(path), attempts=3))
+    except (OSError, UsageError, pa.ArrowException) as error:
+        return words.explain(error)
+
+
+def _embedded(output: Output, image_id: int) -> bytes | str:
+    number, place = output.manifest.place(image_id)
+    part = output.manifest.read_part(output.layout, number)
+    row = part.slice(place, 1).to_pylist()[0]
+    column = output.record["identity"]["bytes_column"]
+    values = embedded.row_group_bytes(row["source_uri"], row["row_group"], column)
+    value = values[row["row"]].as_py()
+    return value if value is not None else "the bytes column is null here"

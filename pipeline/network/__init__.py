@@ -1,0 +1,1 @@
+"""Pixels to boxes, with torch and torchvision alone."""

@@ -1,0 +1,400 @@
+"""Pixels to boxes, labels and scores: the forward of torchvision's Faster R-CNN V2, for inference.
+
+In the order of the forward: transform, body (ResNet-50), pyramid (FPN), proposals (RPN), RoIAlign,
+box head, detections. What torchvision computes for training, or for boxes that it then drops, is
+left out; names and arithmetic are torchvision's.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
+
+from pipeline.network import nms
+from pipeline.network.build import build
+from pipeline.network.contract import Boxes, DeviceLost, ShortOfMemory, Weights
+from pipeline.network.convolution import Convolution
+from pipeline.network.roi_align import multiscale_roi_align, uploaded
+
+# torchvision's, which it does not let one set
+RPN_MIN_SIZE, BOX_MIN_SIZE = 1e-3, 1e-2
+MAX_LOG_SCALE = math.log(1000 / 16)
+# of an image's boxes of sufficient score, those that a GPU has room for
+CANDIDATES = 2048
+# what convolutions and the first layers of the box head compute with
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+class Engine:
+    """torchvision's `fasterrcnn_resnet50_fpn_v2` on one device.
+
+    torchvision pads a batch to its largest image, which moves boxes a little. In a batch of one
+    padded shape each image gets what it gets alone; `padded_shape` tells which images may share
+    one.
+
+    Args:
+        weights: of the network, with its keywords.
+        device: "cuda" or "cpu".
+        threads: that the CPU may use for it.
+        precision: of `DTYPES`. Sizes, coordinates, scores and the layers that predict them are
+            float32 in any case.
+
+    Raises:
+        RuntimeError: there is no GPU.
+    """
+
+    def __init__(self, weights: Weights, device: str, threads: int, precision: str) -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError(
+                "Ray gave this replica a GPU, but torch sees none: install torch with CUDA and a "
+                "driver on the GPU nodes, or pass --device cpu"
+            )
+        self.device, self.dtype = torch.device(device), DTYPES[precision]
+        # a GPU gets the whole forward before it has begun, and the next one while it computes; a
+        # CPU has nothing to wait for
+        self.at_once = device == "cuda"
+        self.in_flight = 2 if device == "cuda" else 1
+        self.launching = threading.Lock()
+        if device == "cpu":
+            torch.set_num_threads(threads)
+        model = build(weights.state, weights.options)
+        self.transform, self.rpn, self.roi_heads = model.transform, model.rpn, model.roi_heads
+        self.mean = torch.tensor(self.transform.image_mean, device=device)[:, None, None]
+        self.std = torch.tensor(self.transform.image_std, device=device)[:, None, None]
+        body, fpn = model.backbone.body, model.backbone.fpn
+        self.stem = self._convolution(body.conv1, body.bn1, relu=True)
+        self.stages = [
+            [self._block(block) for block in body[f"layer{number}"]] for number in range(1, 5)
+        ]
+        self.inner_blocks = [self._convolution(*block) for block in fpn.inner_blocks]
+        self.layer_blocks = [self._convolution(*block) for block in fpn.layer_blocks]
+        head = model.rpn.head
+        self.rpn_convs = [self._convolution(block[0], relu=True) for block in head.conv]
+        predictor = joined(head.cls_logits, head.bbox_pred)
+        self.rpn_predictor = Convolution(predictor, None, False, self.device, torch.float32)
+        self.cell_anchors = [a.to(device) for a in model.rpn.anchor_generator.cell_anchors]
+        *convs, _, self.fc, _ = model.roi_heads.box_head
+        self.box_convs = [self._convolution(conv, norm, relu=True) for conv, norm, _ in convs]
+        # the head flattens [C, H, W]; here channels come last
+        side = model.roi_heads.box_roi_pool.output_size
+        by_place = self.fc.weight.detach().unflatten(1, (-1, *side)).permute(0, 2, 3, 1)
+        self.fc.weight = nn.Parameter(by_place.flatten(1).contiguous())
+        self.roi_heads.to(device)
+        self.fc.to(self.dtype)
+
+    def _convolution(
+        self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None, relu: bool = False
+    ) -> Convolution:
+        return Convolution(conv, norm, relu, self.device, self.dtype)
+
+    def _block(self, block: Bottleneck) -> list[Convolution]:
+        """A bottleneck's three convolutions, and a fourth one where the input changes its shape."""
+        parts = [
+            self._convolution(block.conv1, block.bn1, relu=True),
+            self._convolution(block.conv2, block.bn2, relu=True),
+            self._convolution(block.conv3, block.bn3, relu=True),
+        ]
+        return parts if block.downsample is None else [*parts, self._convolution(*block.downsample)]
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[Boxes]:
+        """Detect objects in images of one padded shape. Thread-safe.
+
+        Args:
+            images: each [height, width, 3] RGB uint8.
+
+        Raises:
+            ShortOfMemory: the micro-batch does not fit the GPU.
+            DeviceLost: the GPU has failed.
+        """
+        try:
+            found, settled = self._forward(images, self.at_once)
+            if not settled:
+                found, _ = self._forward(images, at_once=False)
+            return found
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise ShortOfMemory(str(error)) from error
+        except torch.AcceleratorError as error:
+            raise DeviceLost(str(error)) from error
+
+    @torch.inference_mode()
+    def _forward(self, images: Sequence[np.ndarray], at_once: bool) -> tuple[list[Boxes], bool]:
+        """Detections of each image, and whether they are torchvision's; see `_detect`."""
+        with self.launching:
+            batch, sizes = self._transform(images)
+            maps = self._pyramid(self._body(batch))
+            found, settled = self._detect(maps, batch.shape[2:], sizes, at_once)
+            found, settled = (x.to("cpu", non_blocking=True) for x in (found, settled))
+            if self.device.type == "cuda":
+                copied = torch.cuda.Event(blocking=True)
+                copied.record()
+        if self.device.type == "cuda":
+            copied.synchronize()
+        boxes = [
+            _boxes(values, image, size)
+            for values, image, size in zip(found.numpy(), images, sizes, strict=True)
+        ]
+        return boxes, bool(settled)
+
+    # ------------------------------------------------------------------------- transform
+
+    def resized_shape(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of an image in the network; `_resize_image_and_masks` of torchvision."""
+        transform = self.transform
+        if transform.fixed_size is not None:
+            return (transform.fixed_size[1], transform.fixed_size[0])
+        scale = min(
+            transform.min_size[-1] / min(height, width), transform.max_size / max(height, width)
+        )
+        return (math.floor(height * scale), math.floor(width * scale))
+
+    def padded_shape(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the network's input for an image, after resizing and padding.
+
+        Raises:
+            ValueError: the image is so thin that resizing leaves nothing of its short side.
+        """
+        resized = self.resized_shape(height, width)
+        if min(resized) < 1:
+            raise ValueError(
+                f"{width}x{height} shrinks to {resized[1]}x{resized[0]} in the network"
+            )
+        multiple = self.transform.size_divisible
+        return (
+            math.ceil(resized[0] / multiple) * multiple,
+            math.ceil(resized[1] / multiple) * multiple,
+        )
+
+    def _transform(self, images: Sequence[np.ndarray]) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Batch [N, 3, H, W], channels_last, and each image's (height, width) in it."""
+        height, width = self.padded_shape(*images[0].shape[:2])
+        batch = torch.zeros((len(images), height, width, 3), dtype=self.dtype, device=self.device)
+        sizes = []
+        for image, padded in zip(images, batch.permute(0, 3, 1, 2), strict=True):
+            pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
+            if self.device.type == "cuda":
+                pixels = pixels.pin_memory()
+            pixels = pixels.to(self.device, non_blocking=True)
+            size = self.resized_shape(*image.shape[:2])
+            # in place: of 48 megapixels each copy takes 576 MB
+            normalized = pixels.permute(2, 0, 1).float().div_(255).sub_(self.mean).div_(self.std)
+            padded[:, : size[0], : size[1]] = F.interpolate(
+                normalized[None], size=size, mode="bilinear", align_corners=False
+            )[0]
+            sizes.append(size)
+        return batch.permute(0, 3, 1, 2), sizes
+
+    # ---------------------------------------------------------------------- feature maps
+
+    def _body(self, x: Tensor) -> list[Tensor]:
+        """[N, 3, H, W] to the four stages' maps, at strides 4, 8, 16 and 32."""
+        x = F.max_pool2d(self.stem(x), kernel_size=3, stride=2, padding=1)
+        maps = []
+        for stage in self.stages:
+            for conv1, conv2, conv3, *downsample in stage:
+                identity = downsample[0](x) if downsample else x
+                x = conv3(conv2(conv1(x)), identity)
+            maps.append(x)
+        return maps
+
+    def _pyramid(self, maps: list[Tensor]) -> list[Tensor]:
+        """The same in 256 channels, finest first, and a fifth map of half the last one's size."""
+        levels = list(zip(maps, self.inner_blocks, self.layer_blocks, strict=True))
+        inner: Tensor | None = None
+        found: list[Tensor] = []
+        for x, inner_block, layer_block in reversed(levels):
+            if inner is not None:
+                inner = F.interpolate(inner, size=x.shape[2:], mode="nearest")
+            inner = inner_block(x, inner)
+            found.insert(0, layer_block(inner))
+        return [*found, found[-1][:, :, ::2, ::2]]
+
+    # ------------------------------------------------------------------------- proposals
+
+    def _detect(
+        self,
+        maps: list[Tensor],
+        padded: Sequence[int],
+        sizes: list[tuple[int, int]],
+        at_once: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Feature maps to what `_detections` gives.
+
+        If `at_once`, every shape is known before any value is, and the device is not waited for.
+        """
+        limits = uploaded([size[::-1] * 2 for size in sizes], self.device).float()
+        proposals, there, settled = self._proposals(maps, padded, limits, at_once)
+        n, p = there.shape
+        if at_once:
+            rows = torch.arange(n * p, device=self.device)
+        else:
+            rows = there.flatten().nonzero()[:, 0]
+        rois, heights = proposals.flatten(0, 1)[rows], [height for height, _ in sizes]
+        pooler = self.roi_heads.box_roi_pool
+        pooled = multiscale_roi_align(maps[:-1], rois, rows // p, heights, pooler)
+        logits, deltas = (
+            x.new_zeros(n * p, *x.shape[1:]).index_copy_(0, rows, x).unflatten(0, (n, p))
+            for x in self._box_head(pooled)
+        )
+        found, fitted = self._detections(logits, deltas, proposals, there, limits, at_once)
+        return found, settled & fitted
+
+    def _proposals(
+        self, maps: list[Tensor], padded: Sequence[int], limits: Tensor, at_once: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes [N, P, 4] in the network's pixels, highest objectness first.
+
+        Args:
+            maps: finest first.
+            padded: (height, width) of the network's input.
+            limits: [N, 4], the largest x and y in each image.
+            at_once: see `_detect`.
+
+        Returns:
+            The boxes; [N, P] bool, whether there is one; [] bool, whether they are torchvision's.
+        """
+        levels = [self._best_anchors(level, x, padded) for level, x in enumerate(maps)]
+        most = max(scores.shape[1] for _, scores in levels)
+        # a level of fewer anchors is filled up with boxes of no size
+        boxes = torch.stack([F.pad(x, (0, 0, 0, most - x.shape[1])) for x, _ in levels], 1)
+        scores = torch.stack([F.pad(x, (0, most - x.shape[1])) for _, x in levels], 1).sigmoid()
+        boxes = clipped(boxes, limits[:, None, None])
+        good = large(boxes, RPN_MIN_SIZE) & (scores >= self.rpn.score_thresh)
+        level = torch.arange(len(maps), device=self.device)[:, None].expand_as(scores)
+        limit = min(self.rpn.post_nms_top_n(), len(maps) * most)
+        best = nms.best_at_once if at_once else nms.best
+        index, there, settled = best(boxes, scores, level, good, self.rpn.nms_thresh, limit)
+        image = torch.arange(len(boxes), device=self.device)[:, None]
+        return boxes.flatten(1, 2)[image, index], there, settled
+
+    def _best_anchors(self, level: int, x: Tensor, padded: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Boxes [N, K, 4] and logits [N, K] of a map's K anchors of highest objectness.
+
+        Only theirs are decoded: of 217 thousand anchors in a photograph, fewer than 5 thousand.
+        """
+        cell = self.cell_anchors[level]
+        for conv in self.rpn_convs:
+            x = conv(x)
+        predicted = self.rpn_predictor(x.float()).permute(0, 2, 3, 1)
+        n, height, width, _ = predicted.shape
+        objectness = predicted[..., : len(cell)].reshape(n, -1)
+        deltas = predicted[..., len(cell) :].reshape(n, -1, 4)
+        top_n = min(self.rpn.pre_nms_top_n(), objectness.shape[1])
+        scores, index = objectness.topk(top_n, dim=1)
+        place = index // len(cell)
+        # anchors are so far apart, which is not always the map's stride
+        shift_x = place % width * (padded[1] // width)
+        shift_y = place // width * (padded[0] // height)
+        shifts = torch.stack((shift_x, shift_y, shift_x, shift_y), -1)
+        anchors = shifts + cell[index % len(cell)]
+        best = deltas.gather(1, index[..., None].expand(-1, -1, 4))
+        return decoded(best, anchors, self.rpn.box_coder.weights), scores
+
+    # ------------------------------------------------------------------------ detections
+
+    def _box_head(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[P, 256, 7, 7] to class logits [P, classes] and deltas [P, classes, 4]."""
+        for conv in self.box_convs:
+            x = conv(x)
+        x = F.relu(self.fc(x.permute(0, 2, 3, 1).flatten(1))).float()
+        predictor = self.roi_heads.box_predictor
+        return predictor.cls_score(x), predictor.bbox_pred(x).unflatten(1, (-1, 4))
+
+    def _detections(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        proposals: Tensor,
+        there: Tensor,
+        limits: Tensor,
+        at_once: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Detections [N, D, 7], highest score first.
+
+        Only boxes of a sufficient score are decoded: hundreds of 91 thousand.
+
+        Args:
+            logits, deltas: [N, P, classes] and [N, P, classes, 4].
+            proposals, there: of `_proposals`.
+            limits: [N, 4], the largest x and y in each image.
+            at_once: see `_detect`.
+
+        Returns:
+            Boxes in the network's pixels, label, score, and 1, or 0 where there is none; and []
+            bool, whether they are torchvision's.
+        """
+        heads, labels = self.roi_heads, logits.shape[-1] - 1
+        scores = logits.softmax(-1)[..., 1:]
+        good = ((scores > heads.score_thresh) & there[..., None]).flatten(1)
+        count = good.sum(1).max()
+        room = min(CANDIDATES, good.shape[1]) if at_once else int(count)
+        # in the order of torchvision, which decides between equal scores
+        _, index = scores.flatten(1).where(good, -1).topk(room, sorted=False)
+        index, _ = index.sort()
+        image = torch.arange(len(index), device=self.device)[:, None]
+        roi, label = index // labels, index % labels + 1
+        scores, good = scores.flatten(1)[image, index], good[image, index]
+        boxes = decoded(deltas[image, roi, label], proposals[image, roi], heads.box_coder.weights)
+        boxes = clipped(boxes, limits[:, None])
+        good &= large(boxes, BOX_MIN_SIZE)
+        best = nms.best_at_once if at_once else nms.best
+        index, found, settled = best(
+            boxes[:, None],
+            scores[:, None],
+            label[:, None],
+            good[:, None],
+            heads.nms_thresh,
+            min(heads.detections_per_img, room),
+        )
+        values = torch.cat((boxes, label[..., None], scores[..., None]), -1)[image, index]
+        return torch.cat((values, found[..., None]), -1), settled & (count <= room)
+
+
+def _boxes(values: np.ndarray, image: np.ndarray, size: tuple[int, int]) -> Boxes:
+    """What `_detections` gives for an image, in the image's own pixels."""
+    xyxy, label, score, found = np.split(values, (4, 5, 6), axis=1)
+    there = found[:, 0] > 0
+    original = np.array(image.shape[1::-1] * 2, np.float32)
+    scale = original / np.array(size[::-1] * 2, np.float32)
+    return Boxes(
+        xyxy=xyxy[there] * scale,
+        labels=label[there, 0].astype(np.int64),
+        scores=score[there, 0],
+    )
+
+
+def decoded(deltas: Tensor, boxes: Tensor, weights: Sequence[float]) -> Tensor:
+    """Boxes [..., 4] moved and stretched by deltas [..., 4]; `BoxCoder.decode_single`."""
+    dx, dy, dw, dh = (deltas[..., i] / weight for i, weight in enumerate(weights))
+    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+    x = dx * width + (boxes[..., 0] + 0.5 * width)
+    y = dy * height + (boxes[..., 1] + 0.5 * height)
+    half_w = 0.5 * (dw.clamp(max=MAX_LOG_SCALE).exp() * width)
+    half_h = 0.5 * (dh.clamp(max=MAX_LOG_SCALE).exp() * height)
+    return torch.stack((x - half_w, y - half_h, x + half_w, y + half_h), -1)
+
+
+def clipped(boxes: Tensor, limits: Tensor) -> Tensor:
+    """Boxes [..., 4] within 0 and limits; `clip_boxes_to_image`."""
+    return boxes.clamp(min=0).minimum(limits)
+
+
+def large(boxes: Tensor, least: float) -> Tensor:
+    """Whether both sides are that long; `remove_small_boxes`."""
+    return (boxes[..., 2:] - boxes[..., :2] >= least).all(-1)
+
+
+def joined(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
+    """Two convolutions of 1x1 of one input as one."""
+    both = nn.Conv2d(first.in_channels, first.out_channels + second.out_channels, 1)
+    both.weight = nn.Parameter(torch.cat((first.weight, second.weight)))
+    assert first.bias is not None and second.bias is not None
+    both.bias = nn.Parameter(torch.cat((first.bias, second.bias)))
+    return both

@@ -1,0 +1,170 @@
+"""Which images of a slice are done, told by the files that hold them: each exactly once.
+
+The output is its own checkpoint: a file appears whole or not at all and is never overwritten, so
+the ids in the files are the images that are done. Whatever is executed twice shows as an id that
+is there already, and goes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.errors import RunError
+from pipeline.outputs.files import SUMMARY, FileName, encode, read_columns
+from pipeline.outputs.layout import Layout
+from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.schema import STATUSES
+from pipeline.store import objects
+from pipeline.words import explain
+
+log = logging.getLogger(__name__)
+READERS = 32
+
+
+@dataclass
+class Finished:
+    """The images of one slice that are done, and the files that hold them.
+
+    Attributes:
+        layout: of the output.
+        index: number of the slice.
+        rows: number of its images.
+        first_id: of its images.
+        retry_from: error rows of earlier attempts than this do not count: they are being redone.
+        done: [rows] bool.
+        files: their names.
+        detections: in them.
+        errors: number of failed images by error code.
+    """
+
+    layout: Layout
+    index: int
+    rows: int
+    first_id: int
+    retry_from: int
+    done: np.ndarray
+    files: set[str] = field(default_factory=set)
+    detections: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, layout: Layout, manifest: Manifest, index: int, retry_from: int = 0) -> Finished:
+        """Of a slice of a manifest, with no file looked at yet."""
+        rows = manifest.rows_of(index)
+        first_id = manifest.first_id(index)
+        return cls(layout, index, rows, first_id, retry_from, np.zeros(rows, bool))
+
+    @property
+    def missing(self) -> int:
+        """Number of images still to be done."""
+        return self.rows - int(np.count_nonzero(self.done))
+
+    def load(self) -> None:
+        """Take in every file of the slice that is not known yet."""
+        for name, table in self._unknown():
+            self._add(name, table)
+
+    def look(self) -> None:
+        """Take in what the files hold at this moment, repeats and all; nothing is changed."""
+        for name, table in self._unknown():
+            self._take(name, table, self._fresh(table))
+
+    def _unknown(self) -> Iterator[tuple[FileName, pa.Table]]:
+        """The files that are not known yet, by the `SUMMARY` columns of their rows."""
+        names = [n for n in self._listed() if str(n) not in self.files and not self._superseded(n)]
+        with ThreadPoolExecutor(READERS) as threads:
+            yield from zip(names, threads.map(self._read, names), strict=True)
+
+    def add(self, path: str, table: pa.Table) -> None:
+        """Take in a file that was just written; rows that are done elsewhere go.
+
+        Args:
+            path: of it below `detections/`.
+            table: the `SUMMARY` columns of its rows.
+        """
+        name = FileName.parse(path)
+        assert name, path
+        self._add(name, table)
+
+    def _add(self, name: FileName, table: pa.Table) -> None:
+        fresh = self._fresh(table)
+        kept: FileName | None = name
+        if not fresh.all():
+            log.info("%s repeats %d rows; removing them", name, int((~fresh).sum()))
+            kept = self._filtered(name, fresh)
+        if kept:
+            self._take(kept, table, fresh)
+
+    def _fresh(self, table: pa.Table) -> np.ndarray:
+        """Which rows are neither done elsewhere nor repeats of others in the table."""
+        places = table["image_id"].to_numpy() - self.first_id
+        fresh: np.ndarray = ~self.done[places]
+        fresh &= np.isin(np.arange(len(places)), np.unique(places, return_index=True)[1])
+        return fresh
+
+    def _take(self, name: FileName, table: pa.Table, fresh: np.ndarray) -> None:
+        table = table.filter(pa.array(fresh))
+        self.done[table["image_id"].to_numpy() - self.first_id] = True
+        self.files.add(str(name))
+        self.detections += pc.sum(table["num_detections"]).as_py() or 0
+        self.errors.update(code for code in table["error_code"].to_pylist() if code)
+
+    def forget(self, ids: np.ndarray) -> None:
+        """Take the rows of these images out of the slice's files."""
+        names = self._listed()
+        with ThreadPoolExecutor(READERS) as threads:
+            for name, table in zip(names, threads.map(self._read, names), strict=True):
+                keep = ~np.isin(table["image_id"].to_numpy(), ids)
+                if not keep.all():
+                    self._filtered(name, keep)
+
+    def remove_superseded(self) -> None:
+        """Delete the error rows that a retry has redone."""
+        for name in self._listed() if self.retry_from else ():
+            if self._superseded(name):
+                objects.delete(self.layout.fs, self._path(name))
+
+    def _superseded(self, name: FileName) -> bool:
+        return name.status == "error" and name.attempt < self.retry_from
+
+    def _path(self, name: FileName) -> str:
+        return f"{self.layout.detections}/{name}"
+
+    def _listed(self) -> list[FileName]:
+        found = []
+        for status in STATUSES:
+            folder, prefix = f"status={status}", FileName.prefix(self.index)
+            names = objects.names(self.layout.fs, f"{self.layout.detections}/{folder}", prefix)
+            found += [FileName.parse(f"{folder}/{name}") for name in names]
+        return [name for name in found if name]
+
+    def _read(self, name: FileName) -> pa.Table:
+        path = self._path(name)
+        try:
+            return objects.retrying(lambda: read_columns(self.layout.fs, path, list(SUMMARY)))
+        except pa.ArrowException as error:
+            raise RunError(
+                f"{self.layout.url_of(path)} is damaged ({explain(error)}); delete it "
+                f"and run the same command to redo its images"
+            ) from error
+
+    def _filtered(self, name: FileName, keep: np.ndarray) -> FileName | None:
+        """Put a file with some of a file's rows in its place; returns its name, if any are left."""
+        fs, new_name = self.layout.fs, None
+        if keep.any():
+            data = objects.retrying(lambda: fs.cat_file(self._path(name)))
+            rows = pq.read_table(pa.BufferReader(data), partitioning=None)
+            rows = rows.filter(pa.array(keep))
+            new_name = FileName.new(name.status, name.index, name.attempt, name.first_id)
+            objects.put(fs, self._path(new_name), encode(rows, rows.schema))
+        objects.delete(fs, self._path(name))
+        return new_name

@@ -1,0 +1,203 @@
+"""One run at a time on an output: a lease object that its owner keeps renewing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.outputs.layout import Layout
+from pipeline.store import failures, objects
+from pipeline.words import explain
+
+log = logging.getLogger(__name__)
+RENEW_SECONDS = 5.0
+# an owner that has not renewed for so long is taken for dead
+STALE_SECONDS = 30.0
+TAKEN = "another run took this output over"
+
+
+class LeaseLost(RuntimeError):
+    """Another run took the output over; nothing more may be written."""
+
+
+class Lease:
+    """Exclusive use of an output while in a `with` block.
+
+    A dead owner is known by its process being gone, if it ran on this machine, or by a lease that
+    stands still while we watch; no clock of another machine is trusted.
+
+    Attributes:
+        layout: of the output.
+        token: without which nothing is written.
+        lost: whether another run is known to have taken over.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.token = uuid.uuid4().hex
+        self.lost = False
+        self._renewals = 0
+        self._progress: dict[str, Any] = {}
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+
+    def __enter__(self) -> Lease:
+        """
+        Raises:
+            UsageError: another run holds it, or it cannot be written.
+        """
+        try:
+            while not objects.create(self.layout.fs, self.layout.lease, self._content()):
+                self._wait_for_end()
+        except OSError as error:
+            raise failures.unusable("write to", self.layout.url, error) from error
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._released.set()
+        self._thread.join()
+        if holder(self.layout) == self.token:
+            objects.delete(self.layout.fs, self.layout.lease)
+
+    def publish(self, progress: dict[str, Any]) -> None:
+        """Have the next renewal say how far the run is, for whoever reads the lease."""
+        self._progress = progress
+
+    def check(self) -> None:
+        """
+        Raises:
+            LeaseLost: another run took over.
+        """
+        if self.lost:
+            raise LeaseLost(TAKEN)
+        check(self.layout, self.token)
+
+    def _content(self) -> bytes:
+        owner = {
+            "token": self.token,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "process": _process(os.getpid()),
+            "renewals": self._renewals,
+            "progress": self._progress,
+        }
+        return json.dumps(owner).encode()
+
+    def _renew(self) -> None:
+        while not self._released.wait(RENEW_SECONDS):
+            try:
+                if holder(self.layout) != self.token:
+                    self.lost = True
+                    return
+                self._renewals += 1
+                objects.put(self.layout.fs, self.layout.lease, self._content())
+            except Exception as error:  # a store that fails for a while does not cost the lease
+                log.warning("the lease could not be renewed: %s", explain(error))
+
+    def _wait_for_end(self) -> None:
+        """Return once the present owner is gone, its lease removed.
+
+        Raises:
+            UsageError: the owner is alive.
+        """
+        seen = read(self.layout)
+        if seen is None:
+            return
+        who = f"process {seen.get('pid')} on {seen.get('host')}"
+        if is_gone(seen):
+            log.info("taking over from %s, which has ended", who)
+        else:
+            log.info(
+                "another run (%s) held this output; waiting up to %.0f s for a sign of life",
+                who,
+                STALE_SECONDS,
+            )
+            now = _watched(self.layout, seen, STALE_SECONDS)
+            if now is None:
+                return
+            if now != seen:
+                raise UsageError(
+                    f"another run ({who}) is writing to {self.layout.url}; wait for its end or "
+                    f"choose another output"
+                )
+            log.info("taking over from %s, which gave no sign of life", who)
+        if holder(self.layout) == seen.get("token"):
+            objects.delete(self.layout.fs, self.layout.lease)
+
+
+def check(layout: Layout, token: str) -> None:
+    """
+    Raises:
+        LeaseLost: the run with this token holds the output no more.
+    """
+    if holder(layout) != token:
+        raise LeaseLost(TAKEN)
+
+
+def _watched(layout: Layout, seen: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+    """The lease as soon as it is another one than was seen; else as it is after so long."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(1.0)
+        now = read(layout)
+        if now != seen:
+            return now
+    return seen
+
+
+def owner(layout: Layout) -> tuple[dict[str, Any] | None, bool]:
+    """The lease, and whether it is renewed before our eyes: clocks of machines may differ."""
+    first = read(layout)
+    if first is None or is_gone(first):
+        return first, False
+    now = _watched(layout, first, 3 * RENEW_SECONDS)
+    return now, now is not None and now != first
+
+
+def holder(layout: Layout) -> str | None:
+    """The token of the run that holds an output."""
+    found = read(layout)
+    return found.get("token") if found else None
+
+
+def read(layout: Layout) -> dict[str, Any] | None:
+    """The content of an output's lease; None if there is none, empty if it makes no sense."""
+    try:
+        found = objects.get_json(layout.fs, layout.lease)
+    except ValueError:
+        return {}
+    if found is None:
+        return None
+    return found if isinstance(found, dict) else {}
+
+
+def _process(pid: int) -> str | None:
+    """What no other process on any machine shares: boot, PID namespace, PID and start time."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            boot = file.read().strip()
+        with open(f"/proc/{pid}/stat") as file:
+            state, *fields = file.read().rpartition(")")[2].split()
+        return (
+            None
+            if state == "Z"
+            else f"{boot} {os.readlink('/proc/self/ns/pid')} {pid} {fields[18]}"
+        )
+    except OSError:
+        return None
+
+
+def is_gone(owner: dict[str, Any]) -> bool:
+    """Whether the owner ran on this machine and has ended; False where that cannot be told."""
+    process, ours = owner.get("process"), _process(os.getpid())
+    if not process or not ours or process.split()[:2] != ours.split()[:2]:
+        return False
+    return bool(_process(int(owner["pid"])) != process)

@@ -1,0 +1,125 @@
+"""The table of what a run shall process, as it stands in `OUTPUT/_run/manifest/`.
+
+Ids are dense and parts are of one size, so the place of an image follows from its id alone.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.outputs.layout import Layout
+from pipeline.store import objects
+
+# of a new manifest. Also of those whose manifest.json does not say, which are of version 0.1.
+PART_ROWS = 65_536
+# one Ray Data execution: bounds what the driver keeps per block and the map of finished ids
+SLICE_ROWS = 152 * PART_ROWS
+
+# `object_version` differs where the object's content does, as far as its store tells
+LISTED = pa.schema(
+    [
+        pa.field("image_uri", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("object_version", pa.int64()),
+    ]
+)
+# where the bytes of an embedded image stand
+EMBEDDED = pa.schema([("source_uri", pa.string()), ("row_group", pa.int32()), ("row", pa.int32())])
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known of a finished manifest.
+
+    Attributes:
+        rows: number of images; their ids are 0 to rows - 1.
+        duplicates: rows of the input left out since their URI had come before.
+        columns: names of the carried columns.
+        fingerprint: of the run that it belongs to.
+        known_bytes: sum of the images' encoded sizes, of those that are known.
+        refreshed: when the input was listed again, and how many images were new, had changed, or
+            were gone.
+        part_rows: images of a part; the last one may have fewer.
+        slice_rows: images of a slice, likewise.
+    """
+
+    rows: int
+    duplicates: int
+    columns: list[str]
+    fingerprint: str = ""
+    known_bytes: int = 0
+    refreshed: list[dict[str, Any]] = field(default_factory=list)
+    part_rows: int = PART_ROWS
+    slice_rows: int = SLICE_ROWS
+
+    @property
+    def parts(self) -> range:
+        """Numbers of the parts."""
+        return range(-(-self.rows // self.part_rows))
+
+    @property
+    def slices(self) -> range:
+        """Numbers of the slices."""
+        return range(-(-self.rows // self.slice_rows))
+
+    def rows_of(self, index: int) -> int:
+        """Number of images of a slice."""
+        return min(self.slice_rows, self.rows - self.first_id(index))
+
+    def first_id(self, index: int) -> int:
+        """Of the images of a slice."""
+        return index * self.slice_rows
+
+    def place(self, image_id: int) -> tuple[int, int]:
+        """The part of an image, and its row there."""
+        return divmod(image_id, self.part_rows)
+
+    def read_part(self, layout: Layout, number: int) -> pa.Table:
+        """The rows of a part, with their ids, in one request.
+
+        Raises:
+            OSError, pyarrow.ArrowException: it cannot be read.
+        """
+
+        def read() -> pa.Table:
+            data = layout.fs.cat_file(layout.part(number))
+            return pq.read_table(pa.BufferReader(data), partitioning=None).combine_chunks()
+
+        table = objects.retrying(read)
+        if "object_version" not in table.column_names:  # of an earlier release
+            version = LISTED.field("object_version")
+            place = LISTED.get_field_index("object_version")
+            table = table.add_column(place, version, pa.nulls(table.num_rows, version.type))
+        first = number * self.part_rows
+        ids = pa.array(np.arange(first, first + table.num_rows), pa.int64())
+        return table.add_column(0, pa.field("image_id", pa.int64(), nullable=False), ids)
+
+    def known_part(self, layout: Layout, number: int) -> pa.Table:
+        """A part as it was when the manifest was; an interrupted refresh may have added to it."""
+        return self.read_part(layout, number).slice(0, self.rows - number * self.part_rows)
+
+
+def load(layout: Layout, fingerprint: str) -> Manifest | None:
+    """The manifest of a run, or None if its writing has not come to an end."""
+    content = objects.get_json(layout.fs, layout.manifest)
+    found = Manifest(**content) if content else None
+    return found if found and found.fingerprint == fingerprint else None
+
+
+def save(manifest: Manifest, layout: Layout) -> None:
+    """From now on there is this manifest."""
+    objects.put(layout.fs, layout.manifest, json.dumps(asdict(manifest)).encode())
+
+
+def write_part(layout: Layout, number: int, part: pa.Table) -> None:
+    """Write rows, without their ids."""
+    buffer = io.BytesIO()
+    pq.write_table(part, buffer, compression="zstd")
+    objects.put(layout.fs, layout.part(number), buffer.getvalue())

@@ -1,0 +1,52 @@
+"""The seal of a slice: its files are known to hold each of its images once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+from pipeline.outputs.layout import Layout
+from pipeline.store import objects
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What is known of a slice that is done.
+
+    Attributes:
+        attempt: that sealed it.
+        images: in it.
+        detections: in its files.
+        errors: number of its failed images by error code.
+    """
+
+    attempt: int
+    images: int
+    detections: int
+    errors: dict[str, int]
+
+    def save(self, layout: Layout, index: int) -> None:
+        """From now on the slice is sealed."""
+        content = json.dumps(dataclasses.asdict(self)).encode()
+        objects.put(layout.fs, layout.seal(index), content)
+
+
+def load(layout: Layout, index: int, retry_from: int) -> Seal | None:
+    """The seal of a slice; None if there is none that holds.
+
+    Args:
+        layout: of the output.
+        index: number of the slice.
+        retry_from: a seal of an earlier attempt than this does not hold if images failed under it:
+            they are being redone.
+    """
+    content = objects.get_json(layout.fs, layout.seal(index))
+    seal = Seal(**content) if content else None
+    holds = seal and (not seal.errors or seal.attempt >= retry_from)
+    return seal if holds else None
+
+
+def remove(layout: Layout, index: int) -> None:
+    """Have a slice looked at again."""
+    objects.delete(layout.fs, layout.seal(index))

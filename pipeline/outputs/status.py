@@ -1,0 +1,107 @@
+"""How far a run is, told from its output alone, by whoever sees that; nothing is changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import checked_url, fingerprint
+from pipeline.errors import UsageError
+from pipeline.outputs import lease, manifest, seal
+from pipeline.outputs.finished import Finished
+from pipeline.outputs.layout import Layout
+from pipeline.outputs.manifest import Manifest
+from pipeline.store import failures, objects
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What is known of a slice.
+
+    Attributes:
+        index: its number.
+        images: in it.
+        written: of these in files.
+        errors: number of the failed ones among them, by error code.
+        sealed: its files are known to hold each of its images once.
+    """
+
+    index: int
+    images: int
+    written: int
+    errors: Counter[str]
+    sealed: bool
+
+    @property
+    def stage(self) -> str:
+        """`sealed`, `begun` or `waiting`."""
+        return "sealed" if self.sealed else "begun" if self.written else "waiting"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is known of a run.
+
+    Attributes:
+        url: of the output.
+        complete: whether `_SUCCESS` is there.
+        attempts: as in `run.json`.
+        slices: all of them; None while the input is still being listed.
+        owner: content of the lease, if there is one.
+        alive: whether its holder gave a sign of life.
+    """
+
+    url: str
+    complete: bool
+    attempts: list[dict[str, Any]]
+    slices: list[Slice] | None
+    owner: dict[str, Any] | None
+    alive: bool
+
+    @property
+    def images(self) -> int:
+        return sum(part.images for part in self.slices or ())
+
+    @property
+    def written(self) -> int:
+        return sum(part.written for part in self.slices or ())
+
+    @property
+    def errors(self) -> Counter[str]:
+        return sum((part.errors for part in self.slices or ()), Counter())
+
+
+def look(url: str) -> Status:
+    """Look at an output; for a few seconds, where a run on another machine may hold it.
+
+    Raises:
+        UsageError: there is no run's output, or it cannot be read.
+    """
+    layout = Layout.of(checked_url("OUTPUT", url).rstrip("/"))
+    try:
+        known = objects.get_json(layout.fs, layout.record, attempts=4)
+        if known is None:
+            raise UsageError(f"{layout.url} is no output of jobs.detect: it has no _run/run.json")
+        retry_from = known["retry_from"]
+        found = manifest.load(layout, fingerprint(known["identity"]))
+        slices = None
+        if found:
+            slices = [_slice(layout, found, index, retry_from) for index in found.slices]
+        owner, alive = lease.owner(layout)
+        complete = objects.get(layout.fs, layout.success) is not None and not retry_from
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise failures.unusable("read", layout.url, error) from error
+    return Status(layout.url, complete, known["attempts"], slices, owner, alive)
+
+
+def _slice(layout: Layout, known: Manifest, index: int, retry_from: int) -> Slice:
+    rows = known.rows_of(index)
+    if sealed := seal.load(layout, index, retry_from):
+        return Slice(index, rows, rows, Counter(sealed.errors), True)
+    finished = Finished.of(layout, known, index, retry_from)
+    try:
+        finished.look()
+    except FileNotFoundError:  # the run has just put another file in its place
+        finished.look()
+    return Slice(index, rows, rows - finished.missing, finished.errors, False)

@@ -1,0 +1,193 @@
+"""The replica: rows with encoded bytes in, finished rows out, one for one."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from pipeline.cluster.client import Client
+from pipeline.config import Config
+from pipeline.errors import Code, Failure
+from pipeline.images.decode import DecodeError
+from pipeline.network.contract import Boxes, DeviceLost, EngineFactory, ShortOfMemory, Weights
+from pipeline.stages.micro_batches import Loader, Outcome
+from pipeline.stages.rows import finished_rows
+from pipeline.store import urls
+from pipeline.words import explain, printable
+
+log = logging.getLogger(__name__)
+# an image, and its pixels: [height, width, 3] uint8
+Ready = tuple[Outcome, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Replica:
+    """What a replica needs to know beside the weights."""
+
+    config: Config
+    device: str
+    threads: int
+    micro_batch: int
+    run_id: str
+
+
+class Detector:
+    """A loader and an engine; decoding overlaps with the forward.
+
+    Thread-safe: called from several threads, one call decodes while another one's micro-batch is
+    in the network. Micro-batches hold only images of one padded shape, so no image's boxes depend
+    on what else is in the run.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        weights: ray.ObjectRef,
+        make_engine: EngineFactory,
+        client: Client,
+    ) -> None:
+        client.join()
+        self.replica = replica
+        loaded: Weights = ray.get(weights)
+        self.categories = loaded.categories
+        self.model_id = loaded.model_id
+        self.client = client
+        self.engine = make_engine(loaded, replica.device, replica.threads, replica.config.precision)
+        self.micro_batch = replica.micro_batch
+        self.forwards = threading.Semaphore(self.engine.in_flight)
+        self.forward_ended = 0.0
+        self.warm = False
+        self.alone_lock = threading.Lock()
+        shape = self.engine.padded_shape
+        self.loader = Loader(replica.config, replica.threads, shape, client)
+        client.ready()
+
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """
+        Args:
+            rows: what `Fetch` yields.
+
+        Yields:
+            One table with the columns of `schema.ROW`, `status` and the carried columns, in the
+            same order. Without the images that were not begun when the run was told to stop.
+        """
+        ids = rows["image_id"].to_pylist()
+        begun = self.client.begin(ids)
+        if begun is None:
+            return
+        outcomes = _outcomes(rows, begun.condemned)
+        self._count([outcome for outcome in outcomes if outcome.done])
+        waiting = [outcome for outcome in outcomes if not outcome.done]
+        if begun.suspicious:
+            self._detect_alone(waiting)
+        else:
+            self._detect(waiting)
+        if any(outcome.done for outcome in outcomes):
+            yield finished_rows(rows, outcomes, self.categories, self.model_id, self.replica.run_id)
+        self.client.end(ids)
+
+    def _detect_alone(self, outcomes: list[Outcome]) -> None:
+        """One image at a time, so that it is known which one kills this process."""
+        with self.alone_lock:
+            for outcome in outcomes:
+                if self.client.stopping:
+                    return
+                outcome.error = self.client.begin_alone(outcome.image_id)
+                if outcome.error:
+                    self._count([outcome])
+                else:
+                    self._detect([outcome])
+                    self.client.end_alone(outcome.image_id)
+
+    def _detect(self, outcomes: list[Outcome]) -> None:
+        groups = self.loader.plan(outcomes, self.micro_batch)
+        self._count([outcome for outcome in outcomes if outcome.done])
+        for group, decoded in self.loader.load(groups):
+            by_shape: dict[tuple[int, int], list[Ready]] = {}
+            for outcome, pixels in zip(group, decoded, strict=True):
+                if isinstance(pixels, DecodeError):
+                    outcome.error = Failure("decode", pixels.code, str(pixels))
+                else:  # not always the planned shape: a header may tell too little
+                    shape = self.engine.padded_shape(*pixels.shape[:2])
+                    by_shape.setdefault(shape, []).append((outcome, pixels))
+            for ready in by_shape.values():
+                self._forward(ready)
+            self._count(group)
+
+    def _count(self, outcomes: list[Outcome]) -> None:
+        failed = [(o.error.code, o.uri) for o in outcomes if o.error]
+        for code, uri in failed:
+            self.client.failed(code, printable(urls.public(uri), 200))
+        self.client.add(images=len(outcomes), errors=len(failed))
+
+    def _forward(self, ready: list[Ready]) -> None:
+        """Run the network on images of one padded shape, in halves where memory is short."""
+        waiting = deque([ready])
+        while waiting:
+            part = waiting.popleft()
+            first, *others = (outcome for outcome, _ in part)
+            try:
+                found = self._found(part)
+            except ShortOfMemory as error:
+                if others:
+                    self.micro_batch = max(1, len(part) // 2)
+                    log.warning("GPU memory is short: micro-batch is now %d", self.micro_batch)
+                    waiting.extend([part[: self.micro_batch], part[self.micro_batch :]])
+                else:
+                    first.error = Failure("forward", Code.OUT_OF_MEMORY, explain(error))
+            except DeviceLost as error:
+                self.client.die(explain(error), None if others else first.image_id)
+            except Exception as error:  # one image must not take its neighbours along
+                if others:
+                    waiting.extend([image] for image in part)
+                else:
+                    first.error = Failure("forward", Code.FORWARD_FAILED, explain(error))
+            else:
+                for (outcome, _), boxes in zip(part, found, strict=True):
+                    outcome.boxes = boxes
+                self.client.add(detections=sum(len(boxes.labels) for boxes in found))
+
+    def _found(self, part: list[Ready]) -> list[Boxes]:
+        """What the network finds in a micro-batch; its time is reported."""
+        ready_since = time.monotonic()
+        with self.forwards:
+            called = time.monotonic()
+            found = self.engine([pixels for _, pixels in part])
+            ended = time.monotonic()
+        # before that, the one ahead of it was computed
+        started = min(ended, max(called, self.forward_ended))
+        self.forward_ended = ended
+        if self.warm:
+            self.client.add(
+                seconds_queue=started - ready_since,
+                seconds_forward=ended - started,
+                forwards=1,
+                forwarded=len(part),
+            )
+        else:  # it is several times as slow as those that follow
+            self.warm = True
+            self.client.add(seconds_warm_up=ended - started)
+        return found
+
+
+def _outcomes(rows: pa.Table, condemned: dict[int, Failure]) -> list[Outcome]:
+    """The images of a batch; those that failed before, or may not be touched, have their error."""
+    names = ("image_id", "image_uri", "error_stage", "error_code", "error_message")
+    columns = (rows[name].to_pylist() for name in names)
+    outcomes = []
+    for encoded, image_id, uri, *error in zip(rows["encoded"], *columns, strict=True):
+        outcome = Outcome(image_id, uri, error=condemned.get(image_id))
+        if error[1]:
+            outcome.error = Failure(*error)
+        else:
+            outcome.encoded = encoded.as_buffer()
+        outcomes.append(outcome)
+    return outcomes

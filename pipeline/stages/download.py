@@ -1,0 +1,136 @@
+"""URI to encoded bytes, or why there are none."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import tenacity
+from fsspec import AbstractFileSystem
+
+from pipeline.cluster.client import Client
+from pipeline.config import Config
+from pipeline.errors import Code
+from pipeline.inputs import access
+from pipeline.stages.patience import Patience
+from pipeline.store import failures, objects
+from pipeline.store.failures import UriError
+from pipeline.words import explain
+
+UNKNOWN_BYTES = 2**20
+
+
+@dataclass
+class Fetched:
+    """The outcome of one read: encoded bytes, or an error's code and message."""
+
+    data: bytes | None = None
+    code: str | None = None
+    message: str | None = None
+    attempts: int = 0
+    seconds: float = 0.0
+
+
+class FetchError(Exception):
+    """A read that failed for a reason of ours, with its code."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Downloader:
+    """Reads objects, at most `config.fetch_concurrency` at once.
+
+    Attributes:
+        largest: bytes of the largest object so far, what to expect of one of unknown size.
+    """
+
+    def __init__(self, config: Config, client: Client) -> None:
+        """
+        Args:
+            config: the run's.
+            client: of the run's coordinator.
+        """
+        self.config = config
+        self.client = client
+        self.largest = UNKNOWN_BYTES
+        self.slots = asyncio.Semaphore(config.fetch_concurrency)
+        self.threads = ThreadPoolExecutor(config.fetch_concurrency)
+        self.patience = Patience(config.fetch_attempts)
+
+    async def read(self, uri: str, size: int | None) -> Fetched:
+        """
+        Args:
+            uri: of the object; empty if the manifest has none.
+            size: bytes, if it is known.
+
+        Returns:
+            The outcome, whatever it is: nothing is raised.
+        """
+        outcome = Fetched()
+        patience = self.patience.read(uri)
+        started = time.monotonic()
+        lengths: set[int] = set()
+        try:
+            async for attempt in tenacity.AsyncRetrying(
+                stop=lambda _: patience.failed(),
+                wait=objects.RETRY_WAIT,
+                retry=tenacity.retry_if_exception(lambda error: failures.classify(error)[1]),
+                reraise=True,
+            ):
+                with attempt:
+                    outcome.attempts += 1
+                    self.client.add(reads=1)
+                    async with self.slots, asyncio.timeout(self.config.fetch_timeout):
+                        data = await self._read(uri, size)
+                    # a body cut short looks like this; so does an object that was replaced since
+                    # it was listed, but that is as long again the second time
+                    if size is not None and len(data) != size and len(data) not in lengths:
+                        lengths.add(len(data))
+                        raise ConnectionError(f"{len(data)} bytes came of {size}")
+                    outcome.data = data
+            patience.answered()
+        except (FetchError, UriError) as error:
+            outcome.code, outcome.message = error.code, str(error)
+        # any failure of any file system is the outcome of its image, never of the run
+        except Exception as error:
+            outcome.code, can_pass = failures.classify(error)
+            outcome.message = explain(error)
+            if not can_pass:
+                patience.answered()
+            if failures.rejects_credentials(error):  # but for what would fail every image
+                self.client.fail(f"the store refuses the credentials: {outcome.message}")
+        outcome.seconds = time.monotonic() - started
+        return outcome
+
+    async def _read(self, uri: str, size: int | None) -> bytes:
+        limit = self.config.max_object_bytes
+        fs, path = self._locate(uri)
+        if size is not None and size > limit:
+            raise FetchError(Code.OBJECT_TOO_LARGE, f"{size} bytes; max_object_bytes is {limit}")
+        # without a known size, one byte past the limit shows that there is more
+        span = {} if size is not None else {"start": 0, "end": limit + 1}
+        try:
+            if fs.async_impl:
+                data = await fs._cat_file(path, **span)
+            else:
+                loop = asyncio.get_running_loop()
+                data = await loop.run_in_executor(self.threads, lambda: fs.cat_file(path, **span))
+        except Exception as error:
+            if failures.http_status(error) == 416:  # the answer to any range of an empty object
+                return b""
+            raise
+        if len(data) > limit:
+            raise FetchError(Code.OBJECT_TOO_LARGE, f"over max_object_bytes, which is {limit}")
+        self.largest = max(self.largest, len(data))
+        return bytes(data)
+
+    def _locate(self, uri: str) -> tuple[AbstractFileSystem, str]:
+        if not uri:
+            raise FetchError(Code.NO_URI, "the manifest has no URI in this row")
+        return access.locate(
+            uri, self.config.input, self.config.trust_uris, self.config.fetch_concurrency
+        )

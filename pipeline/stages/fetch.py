@@ -1,0 +1,181 @@
+"""Rows of the manifest to encoded bytes or errors: many reads in flight, a row an image."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from functools import lru_cache
+
+import fsspec.asyn
+import pyarrow as pa
+import ray
+
+from pipeline.cluster.client import Client
+from pipeline.config import Config
+from pipeline.errors import Code
+from pipeline.inputs import embedded
+from pipeline.outputs.layout import Layout
+from pipeline.outputs.manifest import EMBEDDED, Manifest
+from pipeline.stages.download import Downloader, Fetched
+from pipeline.store import failures
+from pipeline.words import explain
+
+# a table is handed on when it holds so many bytes, and no more than that is read ahead of it
+TABLE_BYTES = 32 * 2**20
+
+
+class Fetch:
+    """Ray Data stage: ranges of manifest rows in, rows with encoded bytes or an error out.
+
+    Thread-safe: Ray calls it from several threads, so that a slow read at the end of one range
+    does not stop the next; together they keep at most `config.fetch_concurrency` reads in flight.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        manifest: Manifest,
+        index: int,
+        done: ray.ObjectRef,
+        client: Client,
+    ) -> None:
+        """
+        Args:
+            config: the run's.
+            manifest: likewise.
+            index: number of the slice.
+            done: [rows of the slice] bool, the images that are finished.
+            client: of the run's coordinator.
+        """
+        client.join()
+        self.config = config
+        self.manifest = manifest
+        self.first_id = manifest.first_id(index)
+        self.done = ray.get(done)
+        self.client = client
+        self.downloader = Downloader(config, client)
+        # consecutive ranges share a part of the manifest
+        self.part = lru_cache(maxsize=2)(self._part)
+        client.ready()
+
+    def __call__(self, ranges: pa.Table) -> Iterator[pa.Table]:
+        """
+        Args:
+            ranges: columns `start` int64 (image id) and `rows` int64.
+
+        Yields:
+            Tables with the manifest's columns and `encoded` large_binary (null on error),
+            `error_stage`, `error_code`, `error_message` string, `attempts` int32; in order of id.
+            Nothing for ranges that were not begun when the run was told to stop.
+        """
+        for start, rows in zip(*(column.to_pylist() for column in ranges.columns), strict=True):
+            if self.client.stopping:
+                return
+            yield from self._fetch(start, rows)
+
+    def _part(self, number: int) -> pa.Table:
+        table = self.manifest.read_part(Layout.of(self.config.output), number)
+        return table.drop_columns("object_version")
+
+    def _fetch(self, start: int, rows: int) -> Iterator[pa.Table]:
+        number, offset = self.manifest.place(start)
+        table = self.part(number).slice(offset, rows)
+        offset = start - self.first_id
+        table = table.filter(pa.array(~self.done[offset : offset + table.num_rows]))
+        ids = table["image_id"].to_pylist()
+        begun = self.client.begin(ids)
+        if not begun:
+            return
+        if begun.suspicious:
+            for row, image_id in enumerate(ids):
+                yield from self._fetch_alone(table.slice(row, 1), image_id)
+        else:
+            yield from self._fetch_rows(table)
+        self.client.end(ids)
+
+    def _fetch_alone(self, row: pa.Table, image_id: int) -> Iterator[pa.Table]:
+        """Fetch an image that may be the one that kills its process."""
+        failure = self.client.begin_alone(image_id)
+        if failure:
+            yield self._rows(row, [Fetched(code=failure.code, message=failure.message)])
+        else:
+            yield from self._fetch_rows(row)
+            self.client.end_alone(image_id)
+
+    def _fetch_rows(self, table: pa.Table) -> Iterator[pa.Table]:
+        if "source_uri" in table.column_names:
+            outcomes: Iterator[Fetched] = self._embedded(table)
+        else:
+            outcomes = self._objects(table)
+        first = size = 0
+        fetched: list[Fetched] = []
+        for outcome in outcomes:
+            fetched.append(outcome)
+            size += len(outcome.data or b"")
+            if size >= TABLE_BYTES:
+                yield self._rows(table.slice(first, len(fetched)), fetched)
+                first, size, fetched = first + len(fetched), 0, []
+        if fetched:
+            yield self._rows(table.slice(first, len(fetched)), fetched)
+
+    def _rows(self, table: pa.Table, fetched: list[Fetched]) -> pa.Table:
+        self.client.add(
+            fetched=len(fetched),
+            bytes_read=sum(len(f.data or b"") for f in fetched),
+            seconds_fetch=sum(f.seconds for f in fetched),
+        )
+        columns = {
+            "encoded": pa.array([f.data for f in fetched], pa.large_binary()),
+            "error_stage": pa.array(["fetch" if f.code else None for f in fetched], pa.string()),
+            "error_code": pa.array([f.code for f in fetched], pa.string()),
+            "error_message": pa.array([f.message for f in fetched], pa.string()),
+            "attempts": pa.array([f.attempts for f in fetched], pa.int32()),
+        }
+        if "source_uri" in table.column_names:
+            table = table.drop_columns(EMBEDDED.names)
+        for name, column in columns.items():
+            table = table.append_column(name, column)
+        return table
+
+    def _objects(self, table: pa.Table) -> Iterator[Fetched]:
+        window: deque[tuple[Future[Fetched], int]] = deque()
+        ahead = 0
+        loop = fsspec.asyn.get_loop()
+        uris = table["image_uri"].to_pylist()
+        sizes = table["size_bytes"].to_pylist()
+        for uri, size in zip(uris, sizes, strict=True):
+            # where no size is known, it is taken to be that of the largest object so far
+            expected = size or self.downloader.largest
+            read = asyncio.run_coroutine_threadsafe(self.downloader.read(uri, size), loop)
+            window.append((read, expected))
+            ahead += expected
+            while window and (ahead > TABLE_BYTES or len(window) >= self.config.fetch_concurrency):
+                read, expected = window.popleft()
+                ahead -= expected
+                yield read.result()
+        for read, _ in window:
+            yield read.result()
+
+    def _embedded(self, table: pa.Table) -> Iterator[Fetched]:
+        for place in table.select(EMBEDDED.names).to_pylist():
+            started = time.monotonic()
+            outcome = Fetched(attempts=1)
+            try:
+                value = self._row_group(place["source_uri"], place["row_group"])[place["row"]]
+                outcome.data = value.as_py()
+                if outcome.data is None:
+                    outcome.code = Code.NO_BYTES
+                    outcome.message = "the bytes column is null here"
+                elif len(outcome.data) > self.config.max_object_bytes:
+                    outcome.data, outcome.code = None, Code.OBJECT_TOO_LARGE
+                    outcome.message = f"over max_object_bytes, {self.config.max_object_bytes}"
+            except Exception as error:  # as for objects: the outcome of its image
+                outcome.code, outcome.message = failures.classify(error)[0], explain(error)
+            outcome.seconds = time.monotonic() - started
+            yield outcome
+
+    def _row_group(self, uri: str, group: int) -> pa.ChunkedArray:
+        return embedded.row_group_bytes(uri, group, str(self.config.bytes_column))

@@ -1,0 +1,151 @@
+"""Encoded bytes to micro-batches of pixels, on threads and ahead of their use."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.cluster.client import Client
+from pipeline.config import Config
+from pipeline.errors import Code, Failure
+from pipeline.images.decode import DecodeError, Header, decode, read_header
+from pipeline.network.contract import Boxes
+
+T = TypeVar("T")
+
+# pixels decoded at once for one micro-batch, beyond which it is cut; 64 megapixels are 192 MB
+MICRO_BATCH_PIXELS = 64_000_000
+MICRO_BATCHES_AHEAD = 2
+
+
+@dataclass
+class Outcome:
+    """What becomes of one image in the replica."""
+
+    image_id: int
+    uri: str
+    encoded: pa.Buffer | None = None
+    header: Header | None = None
+    shape: tuple[int, int] = (0, 0)
+    began: float = math.inf  # when its decoding did
+    boxes: Boxes | None = None
+    size: tuple[int, int] | None = None
+    error: Failure | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.error is not None or self.boxes is not None
+
+
+class Loader:
+    """Plans micro-batches and decodes them. Thread-safe."""
+
+    def __init__(
+        self,
+        config: Config,
+        threads: int,
+        padded_shape: Callable[[int, int], tuple[int, int]],
+        client: Client,
+    ) -> None:
+        """
+        Args:
+            config: the run's.
+            threads: that decode.
+            padded_shape: of the engine, for a height and a width.
+            client: of the run's coordinator.
+        """
+        self.config = config
+        self.padded_shape = padded_shape
+        self.client = client
+        # its own, so that planning does not wait for what other calls have decoded
+        self.header_reader = ThreadPoolExecutor(1)
+        self.decoders = ThreadPoolExecutor(threads)
+
+    def plan(self, outcomes: list[Outcome], micro_batch: int) -> list[list[Outcome]]:
+        """Micro-batches of one padded shape, made from the headers alone.
+
+        Images whose header will not do are not among them, and have their error.
+        """
+        reads = [self.header_reader.submit(self._read_header, outcome) for outcome in outcomes]
+        for outcome, read in zip(outcomes, reads, strict=True):
+            self._within_limit(outcome, read)
+        ready = [outcome for outcome in outcomes if not outcome.done]
+        groups: list[list[Outcome]] = []
+        pixels = 0
+        for outcome in sorted(ready, key=lambda outcome: outcome.shape):
+            assert outcome.size
+            pixels += outcome.size[0] * outcome.size[1]
+            if (
+                groups
+                and outcome.shape == groups[-1][0].shape
+                and len(groups[-1]) < micro_batch
+                and pixels <= MICRO_BATCH_PIXELS
+            ):
+                groups[-1].append(outcome)
+            else:
+                groups.append([outcome])
+                pixels = outcome.size[0] * outcome.size[1]
+        return groups
+
+    def _read_header(self, outcome: Outcome) -> None:
+        outcome.began = time.monotonic()
+        assert outcome.encoded is not None
+        try:
+            header = read_header(outcome.encoded, self.config.max_pixels)
+            outcome.header, outcome.size = header, (header.width, header.height)
+            outcome.shape = self.padded_shape(header.height, header.width)
+        except DecodeError as error:
+            outcome.error = Failure("decode", error.code, str(error))
+        except ValueError as error:
+            outcome.error = Failure("forward", Code.TOO_THIN, str(error))
+        outcome.began = math.inf
+
+    def load(
+        self, groups: list[list[Outcome]]
+    ) -> Iterator[tuple[list[Outcome], list[np.ndarray | DecodeError]]]:
+        """The groups with their pixels; the next ones are decoded while the caller works.
+
+        No more of them once the run is told to stop.
+        """
+        ahead: deque[tuple[list[Outcome], list[Future[np.ndarray | DecodeError]]]] = deque()
+        for group in [*groups, *[[]] * MICRO_BATCHES_AHEAD]:
+            ahead.append((group, [self.decoders.submit(self._decode, o) for o in group]))
+            if len(ahead) > MICRO_BATCHES_AHEAD:
+                first, pixels = ahead.popleft()
+                if self.client.stopping:
+                    return
+                yield first, [self._within_limit(*pair) for pair in zip(first, pixels, strict=True)]
+
+    def _decode(self, outcome: Outcome) -> np.ndarray | DecodeError:
+        outcome.began = time.monotonic()
+        assert outcome.header
+        try:
+            pixels = decode(outcome.header)
+        except DecodeError as error:
+            return error
+        finally:
+            outcome.header = None  # frees Pillow's copy of the pixels
+            self.client.add(seconds_decode=time.monotonic() - outcome.began)
+        outcome.size = (pixels.shape[1], pixels.shape[0])
+        return pixels
+
+    def _within_limit(self, outcome: Outcome, future: Future[T]) -> T:
+        """The result of a decoding thread. A thread cannot be ended, but its process can."""
+        limit = self.config.decode_timeout
+        while True:
+            try:
+                return future.result(timeout=limit)
+            except TimeoutError:
+                if time.monotonic() - outcome.began >= limit:
+                    message = f"decoding took longer than decode_timeout, which is {limit:g} s"
+                    failure = Failure("decode", Code.DECODE_TIMEOUT, message)
+                    self.client.condemn(outcome.image_id, failure)
+                    self.client.die(message)

@@ -1,0 +1,81 @@
+"""Finished rows to Parquet files that appear whole, under the lease."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.cluster.client import Client
+from pipeline.errors import RunError
+from pipeline.outputs import lease
+from pipeline.outputs.files import SUMMARY, FileName, encode
+from pipeline.outputs.layout import Layout
+from pipeline.outputs.schema import STATUSES
+from pipeline.store import failures, objects
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Ray Data stage: finished rows in, a summary of what was committed out.
+
+    Attributes:
+        output: URL of the output.
+        attempt: number of the attempt, part of each file's name.
+        token: the lease without which nothing is written.
+        schema: of the files.
+        client: of the run's coordinator.
+        index: number of the slice, part of each file's name.
+    """
+
+    output: str
+    attempt: int
+    token: str
+    schema: pa.Schema
+    client: Client
+    index: int = 0
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Write a file for each status.
+
+        Returns:
+            `SUMMARY`'s columns of the rows, and `file`, each row's path below `detections/`.
+
+        Raises:
+            LeaseLost: another run took over.
+            RunError: the store takes no file.
+        """
+        started = time.monotonic()
+        first = [pc.min(rows["image_id"]).as_py()]
+        self.client.begin(first)
+        layout = Layout.of(self.output)
+        lease.check(layout, self.token)
+        summaries = []
+        for status in STATUSES:
+            part = rows.filter(pc.equal(rows["status"], status))
+            if part.num_rows:
+                name = self._write(layout, status, part)
+                names = pa.array([str(name)] * part.num_rows, pa.string())
+                summaries.append(part.select(SUMMARY).append_column("file", names))
+        self.client.add(written=rows.num_rows, seconds_write=time.monotonic() - started)
+        self.client.end(first)
+        return pa.concat_tables(summaries)
+
+    def _write(self, layout: Layout, status: str, rows: pa.Table) -> FileName:
+        name = FileName.new(status, self.index, self.attempt, pc.min(rows["image_id"]).as_py())
+        path = f"{layout.detections}/{name}"
+        try:
+            objects.put(layout.fs, path, encode(rows, self.schema))
+        except OSError as error:
+            url = layout.url_of(path)
+            raise RunError(str(failures.unusable("write", url, error))) from error
+        return name
+
+
+def by_file(summary: pa.Table) -> Iterable[tuple[str, pa.Table]]:
+    """The rows of a `Writer`'s summary, file by file."""
+    for name in pc.unique(summary["file"]).to_pylist():
+        yield name, summary.filter(pc.equal(summary["file"], name)).select(SUMMARY)

@@ -1,0 +1,1 @@
+"""Any bucket or disk: its URLs, its objects, and what its errors mean."""

@@ -1,0 +1,114 @@
+"""What the errors of stores mean: by which code, and whether it can pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.errors import Code, UsageError
+from pipeline.store.urls import public
+from pipeline.words import explain
+
+# error codes of responses, in part
+THROTTLED = ("SlowDown", "Throttl", "TooManyRequests", "RequestLimitExceeded")
+# of credentials that no request will be granted with any more
+REJECTED = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "TokenRefreshRequired",
+    "InvalidToken",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+}
+# classes of exceptions, base classes included: of Python, aiohttp, botocore
+CONNECTION = {
+    "ConnectionError",
+    "InterruptedError",
+    "ClientConnectionError",
+    "ClientPayloadError",
+    "HTTPClientError",
+    "IncompleteRead",
+    "ResponseStreamingError",
+    "ResponseParserError",
+    "FlexibleChecksumError",
+}
+CERTIFICATE = {"SSLError", "ClientSSLError", "SSLCertVerificationError"}
+
+
+class UriError(OSError):
+    """A URI that cannot or may not be read, whatever the store would say; with its code."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.strerror = message  # what aiohttp shows
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def http_status(error: BaseException) -> int | None:
+    """The status of the HTTP response behind an error, if there is one."""
+    for cause in _causes(error):
+        response = getattr(cause, "response", None)
+        if isinstance(response, dict):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        else:
+            status = getattr(cause, "status", None)
+        if isinstance(status, int):
+            return status
+    return None
+
+
+def classify(error: BaseException) -> tuple[Code, bool]:
+    """The stable code of a storage error, and whether it can pass if tried again.
+
+    Looks at the HTTP status and error code of the underlying response where there is one, for
+    file systems hide them behind an OSError.
+    """
+    for cause in _causes(error):
+        if isinstance(cause, UriError):
+            return cause.code, False
+    status = http_status(error)
+    names = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
+    if status == 429 or any(word in _response_code(error) for word in THROTTLED):
+        return Code.THROTTLED, True
+    if isinstance(error, FileNotFoundError) or status in (404, 410):
+        return Code.NOT_FOUND, False
+    if status in (401, 403) or names & {"PermissionError", "NoCredentialsError"}:
+        return Code.FORBIDDEN, False
+    if status == 408 or names & {"TimeoutError", "ConnectTimeoutError", "ReadTimeoutError"}:
+        return Code.TIMEOUT, True
+    if status is not None and status >= 500:
+        return Code.SERVER_ERROR, True
+    if status is None and names & CONNECTION and not names & CERTIFICATE:
+        return Code.CONNECTION, True
+    return Code.READ_FAILED, False
+
+
+def rejects_credentials(error: BaseException) -> bool:
+    """Whether a store says that the credentials are wrong or have expired, whatever is asked."""
+    return _response_code(error) in REJECTED
+
+
+def _response_code(error: BaseException) -> str:
+    for cause in _causes(error):
+        response = getattr(cause, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+    return ""
+
+
+def unusable(action: str, url: str, error: BaseException) -> UsageError:
+    """The clear line for what cannot be read or written."""
+    reasons = {
+        Code.NOT_FOUND: "it does not exist",
+        Code.FORBIDDEN: "no permission; check the credentials and the policy of the bucket",
+    }
+    if isinstance(error, UsageError):
+        return error
+    code, _ = classify(error)
+    return UsageError(f"cannot {action} {public(url)}: {reasons.get(code, explain(error))}")

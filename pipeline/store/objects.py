@@ -1,0 +1,171 @@
+"""Objects on any store: reads that are tried again, writes that happen whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import tenacity
+from fsspec import AbstractFileSystem
+
+from pipeline import words
+from pipeline.errors import UsageError
+from pipeline.store import failures, urls
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+ATTEMPTS = 13
+CONTENT = (pa.ArrowException, json.JSONDecodeError)
+CONTENT_ATTEMPTS = 3
+# 1, 2, 4 ... seconds, each with up to one more
+RETRY_WAIT = tenacity.wait_exponential_jitter(initial=1, max=30, jitter=1)
+
+
+def retrying(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
+    """The action's result; what can pass is tried again after a growing, jittered pause.
+
+    By default for about four minutes: a store that is away for a while ends no run. Content that
+    makes no sense is read again, too, for a body may have been cut short.
+
+    Raises:
+        OSError: it failed for good; also for what the file systems do not raise as one.
+        pyarrow.ArrowException, json.JSONDecodeError: the content is not what it should be.
+    """
+
+    def ends(state: tenacity.RetryCallState) -> bool:
+        senseless = state.outcome and isinstance(state.outcome.exception(), CONTENT)
+        return state.attempt_number >= (min(attempts, CONTENT_ATTEMPTS) if senseless else attempts)
+
+    retry = tenacity.Retrying(
+        stop=ends,
+        wait=RETRY_WAIT,
+        retry=tenacity.retry_if_exception(_can_pass),
+        before_sleep=_say,
+        reraise=True,
+    )
+    try:
+        return retry(action)
+    except (OSError, *CONTENT):
+        raise
+    except Exception as error:  # each file system has its own
+        raise OSError(words.explain(error)) from error
+
+
+def _can_pass(error: BaseException) -> bool:
+    return isinstance(error, CONTENT) or failures.classify(error)[1]
+
+
+def _say(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if error and state.attempt_number > 1:
+        log.warning("the store fails (%s); trying again", words.explain(error))
+
+
+def read(what: str, url: str) -> bytes:
+    """The whole of an object that the user has named.
+
+    Args:
+        what: it is to the user, such as "weights", for the error.
+        url: of the object.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        fs, path = urls.filesystem(url)
+        return bytes(retrying(lambda: fs.cat_file(path)))
+    except UsageError:
+        raise
+    except Exception as error:  # each file system has its own
+        raise failures.unusable("read", f"{what} {url}", error) from error
+
+
+def get(fs: AbstractFileSystem, path: str) -> bytes | None:
+    """The object's bytes, or None where there is none."""
+    try:
+        return bytes(retrying(lambda: fs.cat_file(path)))
+    except FileNotFoundError:
+        return None
+
+
+def get_json(fs: AbstractFileSystem, path: str, attempts: int = ATTEMPTS) -> Any:
+    """The content of a JSON object, or None where there is none."""
+    try:
+        return retrying(lambda: json.loads(fs.cat_file(path)), attempts)
+    except FileNotFoundError:
+        return None
+
+
+def put(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+    """Write an object so that a reader sees all of it or nothing."""
+    if urls.is_local(fs):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        # beside its target, so that the rename stays on one disk; the dot hides it from readers
+        temporary = f"{os.path.dirname(path)}/.{uuid.uuid4().hex}.tmp"
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            if os.path.exists(temporary):
+                os.unlink(temporary)
+    else:
+        retrying(lambda: fs.pipe_file(path, data))
+
+
+def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
+    """Write an object only if there is none; False if there was one."""
+    if urls.is_local(fs):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        temporary = f"{os.path.dirname(path)}/.{uuid.uuid4().hex}.tmp"
+        with open(temporary, "wb") as file:
+            file.write(data)
+        try:
+            os.link(temporary, path)
+            return True
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(temporary)
+    try:
+        retrying(lambda: fs.pipe_file(path, data, mode="create"))
+        return True
+    except OSError as error:
+        if isinstance(error, FileExistsError) or failures.http_status(error) in (409, 412):
+            return get(fs, path) == data  # an earlier try may have come through, unanswered
+        raise
+
+
+def delete(fs: AbstractFileSystem, path: str) -> None:
+    """Remove an object; one that is not there is no error."""
+    with contextlib.suppress(FileNotFoundError):
+        retrying(lambda: fs.rm_file(path))
+
+
+def names(fs: AbstractFileSystem, folder: str, prefix: str = "") -> list[str]:
+    """The sorted names of the objects directly in a folder; none if it does not exist.
+
+    Only those that begin with `prefix`, for which stores need not go through the others.
+    """
+
+    def listed() -> list[str]:
+        if prefix and not urls.is_local(fs):
+            return list(fs.find(folder, prefix=prefix))
+        return list(fs.ls(folder, detail=False))
+
+    try:
+        entries = retrying(listed)
+    except FileNotFoundError:
+        return []
+    # a store can hold an empty object with the folder's own name
+    paths = {str(entry).rstrip("/") for entry in entries} - {folder.rstrip("/")}
+    found = (path.rsplit("/", 1)[-1] for path in paths)
+    return sorted(name for name in found if name.startswith(prefix))

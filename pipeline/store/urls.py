@@ -1,0 +1,79 @@
+"""URLs of any store: which file system they mean, and how they are shown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+from pipeline.errors import UsageError
+
+
+def protocol(url: str) -> str:
+    """`s3` of `s3://bucket/key`; `file` for a path."""
+    return url.split("://", 1)[0] if "://" in url else "file"
+
+
+def filesystem(
+    url: str, connections: int = 64, http_client: Callable[..., Awaitable[Any]] | None = None
+) -> tuple[AbstractFileSystem, str]:
+    """The file system of a URL, and the URL's path on it.
+
+    S3 takes its endpoint, region and credentials from the usual AWS environment and profile.
+    Retries of the layers below are off: `objects.retrying` and those of fetch are the only ones,
+    so attempts can be counted.
+
+    Args:
+        url: a path as it stands, or a URL; of `file://` URLs the escapes are resolved.
+        connections: to an S3 endpoint, at most.
+        http_client: makes the `aiohttp.ClientSession` for http and https; a module's function.
+
+    Raises:
+        UsageError: no installed package serves the URL's protocol.
+    """
+    kind = protocol(url)
+    if url.startswith("file://"):
+        url = os.fsdecode(unquote_to_bytes(url.removeprefix("file://").removeprefix("localhost")))
+    options: dict[str, Any] = {"use_listings_cache": False} if kind != "file" else {}
+    if kind in ("s3", "s3a"):
+        # max_concurrency above 1 costs a HEAD request before each read
+        botocore = {"retries": {"total_max_attempts": 1}, "max_pool_connections": connections}
+        options |= {"max_concurrency": 1, "config_kwargs": botocore}
+    if kind in ("http", "https") and http_client:
+        options["get_client"] = http_client
+    try:
+        if kind not in ("file", "s3", "s3a"):  # some keep host or container in the URL
+            options |= fsspec.get_filesystem_class(kind)._get_kwargs_from_urls(url)
+        fs = fsspec.filesystem(kind, **options)
+        path = str(fs._strip_protocol(url))
+    except (ValueError, TypeError, ImportError) as error:
+        raise UsageError(f"cannot open {public(url)}: {error}") from error
+    if kind in ("s3", "s3a"):
+        fs.retries = 1
+    if not path:
+        raise UsageError(f"{url} names no bucket or folder")
+    return fs, path
+
+
+def public(url: str) -> str:
+    """The URL without the query in which an http URL may carry a signature."""
+    return url.partition("?")[0] if protocol(url) in ("http", "https") else url
+
+
+def url_of(fs: AbstractFileSystem, path: str) -> str:
+    """The URL that a user would write for a path: local paths stay paths, if they are UTF-8."""
+    if not is_local(fs):
+        return str(fs.unstrip_protocol(path))
+    try:
+        path.encode()
+        return path
+    except UnicodeEncodeError:
+        return f"file://{quote_from_bytes(os.fsencode(path))}"
+
+
+def is_local(fs: AbstractFileSystem) -> bool:
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)

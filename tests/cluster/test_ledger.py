@@ -1,0 +1,93 @@
+"""Which image is held to be the cause of a process's death, and which is not."""
+
+from __future__ import annotations
+
+from pipeline.cluster.ledger import CONDEMNED_IN_A_ROW, DEATHS, Ledger
+
+
+def replica(ledger: Ledger, ids: list[int], poison: set[int]) -> tuple[list[int], list[int]]:
+    """Process a batch as a replica does, dying and coming back; (ok, condemned)."""
+    for _ in range(100):
+        begun = ledger.begin(ids)
+        left = [i for i in ids if i not in begun.condemned]
+        ok = []
+        condemned = list(begun.condemned)
+        for image_id in left:
+            if begun.suspicious and ledger.begin_alone(image_id, "a"):
+                condemned.append(image_id)
+                continue
+            if image_id in poison:
+                break
+            if begun.suspicious:
+                ledger.end_alone(image_id, "a")
+            ok.append(image_id)
+        else:
+            ledger.end(ids)
+            return ok, sorted(condemned)
+        replica.deaths += 1  # type: ignore[attr-defined]
+    raise AssertionError("no end")
+
+
+replica.deaths = 0  # type: ignore[attr-defined]
+
+
+def test_each_poison_image_is_condemned_and_no_other() -> None:
+    ledger = Ledger()
+    ids = list(range(100))
+    assert replica(ledger, ids, {3, 50, 51}) == (
+        [i for i in ids if i not in (3, 50, 51)],
+        [3, 50, 51],
+    )
+    # one death to become suspicious, then a bounded number for each
+    assert replica.deaths == 1 + 3 * DEATHS  # type: ignore[attr-defined]
+    assert not ledger.held and not ledger.deaths
+
+
+def test_a_condemned_image_is_never_touched_again() -> None:
+    ledger = Ledger()
+    replica(ledger, [1, 2, 3], {2})
+    begun = ledger.begin([2, 3])
+    assert not begun.suspicious
+    assert begun.condemned[2][1] == "killed_worker"
+
+
+def test_a_batch_that_ended_is_not_suspicious() -> None:
+    ledger = Ledger()
+    assert not ledger.begin([1, 2]).suspicious
+    ledger.end([1, 2])
+    assert not ledger.begin([1, 2]).suspicious
+    assert ledger.begin([2, 3]).suspicious  # 2 is in hand
+    ledger.forget()
+    assert not ledger.begin([1, 2, 3]).suspicious
+
+
+def test_the_death_of_a_process_for_another_reason_blames_no_image() -> None:
+    ledger = Ledger()
+    for _ in range(DEATHS - 1):  # twice with the same image in hand
+        ledger.begin([1, 2])
+        assert ledger.begin_alone(1, "a") is None
+    ledger.begin([1, 2])
+    assert ledger.begin_alone(1, "a") is None
+    ledger.end_alone(1, "a")
+    assert not ledger.condemned and not ledger.deaths
+
+
+def test_the_last_words_are_told() -> None:
+    ledger = Ledger()
+    ledger.begin([1])
+    for _ in range(DEATHS):
+        assert ledger.begin_alone(1, "a") is None
+        ledger.last_words(1, "illegal memory access")
+    verdict = ledger.begin_alone(1, "a")
+    assert verdict and "illegal memory access" in verdict[2]
+
+
+def test_an_actor_that_dies_with_every_image_is_broken() -> None:
+    ledger = Ledger()
+    for image_id in range(CONDEMNED_IN_A_ROW):
+        assert not ledger.broken("a")
+        for _ in range(DEATHS + 1):
+            ledger.begin_alone(image_id, "a")
+    assert ledger.broken("a") and not ledger.broken("b")
+    ledger.end_alone(CONDEMNED_IN_A_ROW, "a")
+    assert not ledger.broken("a")

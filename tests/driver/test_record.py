@@ -1,0 +1,36 @@
+"""Whose output it is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.driver import record
+from pipeline.errors import UsageError
+from pipeline.network import weights
+from tests.support.runs import SMALL
+
+
+def test_an_output_with_other_file_names_is_refused() -> None:
+    """Its files would not be found, and their images would be done again."""
+    config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
+    weights = weights.resolve(config)
+    known = record.new(config, weights)
+    record.check_same(known, config, weights)
+    content = dataclasses.asdict(known)
+    del content["layout"]  # as before there was a number for it
+    with pytest.raises(UsageError, match="/out was written by another version of this program"):
+        record.check_same(record.Record(**content), config, weights)
+
+
+def test_an_output_from_before_a_field_was_known_goes_on() -> None:
+    config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
+    weights = weights.resolve(config)
+    known = record.new(config, weights)
+    del known.identity["precision"]
+    record.check_same(known, config, weights)
+    half = dataclasses.replace(config, precision="fp16")
+    with pytest.raises(UsageError, match="precision was 'fp32' and is now 'fp16'"):
+        record.check_same(known, half, weights)

@@ -1,0 +1,213 @@
+"""Runs whose input has changed since: what is new and what has changed is done, nothing else."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import verify
+from pipeline import Config, UsageError
+from pipeline.driver import refresh
+from pipeline.driver.runner import run
+from pipeline.driver.summary import Summary
+from pipeline.inputs import difference, enumeration
+from pipeline.outputs import manifest
+from pipeline.outputs.layout import Layout
+from pipeline.store import urls
+from tests.support import tiles
+from tests.support.engines import PixelEngine
+from tests.support.outputs import files, rows
+
+RUN: dict[str, Any] = {"weights": "random:0"}
+
+
+def go(refresh: bool = True, **options: Any) -> Summary:
+    summary = run(Config(**RUN, **options), PixelEngine, refresh=refresh)
+    assert summary
+    return summary
+
+
+def seen(output: str) -> list[tuple[int, str, int]]:
+    """Id, name, and the tile that was in the image."""
+    found = []
+    for row in rows(output):
+        level = round(row["detections"][0]["score"] * 256 * 3) - 100
+        found.append((row["image_id"], Path(row["image_uri"]).name, level))
+    return found
+
+
+def put(s3: Any, bucket: str, name: str, number: int) -> None:
+    s3.put_object(Bucket=bucket, Key=f"images/{name}.png", Body=tiles.tile(number))
+
+
+def test_a_bucket(
+    cluster: None,
+    s3: Any,
+    bucket: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """New, changed in content but not in size, gone; interrupted on the way; then nothing."""
+    for module in (manifest, sink, refreshing):
+        monkeypatch.setattr(module, "SLICE_ROWS", 8)
+    for number, name in enumerate("abcdefghijkl"):
+        put(s3, bucket, name, number)
+    options: dict[str, Any] = {"input": f"s3://{bucket}/images/", "output": f"s3://{bucket}/out"}
+    assert go(**options).processed == 12  # of what is not there yet, there is nothing to refresh
+    put(s3, bucket, "j", 50)
+    put(s3, bucket, "aa", 60)
+    put(s3, bucket, "z", 70)
+    s3.delete_object(Bucket=bucket, Key="images/f.png")
+    before = files(options["output"])
+    with caplog.at_level(logging.INFO):
+        assert run(Config(**RUN, **options), PixelEngine, dry_run=True, refresh=True) is None
+    assert "2 new, 1 changed, 1 gone of 12 images" in caplog.text
+    assert files(options["output"]) == before
+
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "save", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            go(**options)
+    with pytest.raises(UsageError, match="not complete"):
+        go(False, **options | {"input": f"{options['output']}/detections/status=error"})
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        summary = go(False, **options)  # the plain command goes on with it
+    assert (summary.images, summary.processed) == (14, 3)
+    assert f"gone: image 5, s3://{bucket}/images/f.png" in caplog.text
+    levels = [*range(9), 50, 10, 11, 60, 70]
+    names = [*"abcdefghijkl", "aa", "z"]
+    assert seen(options["output"]) == [
+        (number, f"{name}.png", level)
+        for number, (name, level) in enumerate(zip(names, levels, strict=True))
+    ]
+    assert verify.main([options["output"]]) == 0
+    fs, root = urls.filesystem(options["output"])
+    gone = pq.read_table(fs.open(f"{root}/_run/gone.parquet"))
+    assert gone.to_pylist() == [{"image_id": 5, "image_uri": f"s3://{bucket}/images/f.png"}]
+    (note,) = json.loads(fs.cat_file(f"{root}/_run/manifest.json"))["refreshed"]
+    assert (note["new"], note["changed"], note["gone"]) == (2, 1, 1)
+
+    before = files(options["output"])
+    assert go(**options).processed == 0
+    assert files(options["output"]) == before
+
+
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_table(tmp_path: Path) -> None:
+    """It tells nothing of sizes: what it names anew is added, with its carried columns."""
+    table = tmp_path / "list.jsonl"
+
+    def write(*rows: tuple[str, object]) -> None:
+        table.write_text("\n".join(json.dumps({"path": path, "tag": tag}) for path, tag in rows))
+
+    write(("0.png", "x"), ("1.png", "y"), ("", "nothing"))
+    config = Config(input=str(table), output=str(tmp_path / "out"), carry=("tag",), **RUN)
+    output = Layout(config.output, *urls.filesystem(config.output))
+    enumeration.write(config, output.fs, output.run, "mark")
+    write(("2.png", "new"), ("", "nothing"), ("1.png", "other"), ("2.png", "new"))
+    refresh.refresh(config, output, "mark")
+    part = manifest.read_part(output.fs, output.run, 0)
+    names = [Path(uri).name for uri in part["image_uri"].to_pylist()]
+    assert names == ["0.png", "1.png", "", "2.png"]
+    assert part["tag"].to_pylist() == ["x", "y", "nothing", "new"]
+    (note,) = (manifest.load(output.fs, output.run, "mark") or pytest.fail()).refreshed
+    assert (note["new"], note["changed"], note["gone"]) == (1, 0, 1)
+    write(("2.png", 1))
+    with pytest.raises(
+        UsageError, match="column 'tag' of the input holds int64 now and held string"
+    ):
+        refresh.refresh(config, output, "mark")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Whatever happens to a folder, its manifest keeps its ids and comes to hold all of it."""
+    for module in (manifest, difference, refreshing):
+        monkeypatch.setattr(module, "PART_ROWS", 4)
+    for module in (manifest, refreshing, sink):
+        monkeypatch.setattr(module, "SLICE_ROWS", 8)
+    chance, images = random.Random(seed), tmp_path / "images"
+    images.mkdir()
+    config = Config(input=str(images), output=str(tmp_path / "out"), **RUN)
+    output = Layout(config.output, *urls.filesystem(config.output))
+
+    def write(number: int) -> None:
+        path = images / f"{number:03d}.jpg"
+        path.write_bytes(bytes(chance.randrange(1, 9)))
+        os.utime(path, ns=(chance.randrange(10**9), chance.randrange(10**9)))
+
+    for number in chance.sample(range(100), chance.randrange(1, 20)):
+        write(number)
+    known = enumeration.write(config, output.fs, output.run, "mark")
+    for _ in range(3):
+        before = listed(output, known)
+        for number in chance.sample(range(100), chance.randrange(20)):
+            write(number)
+        for path in chance.sample(sorted(images.iterdir()), chance.randrange(3)):
+            path.unlink()
+        write(200)  # never empty
+        refresh.refresh(config, output, "mark")
+        known = manifest.load(output.fs, output.run, "mark") or pytest.fail("it is gone")
+        after = listed(output, known)
+        assert [uri for uri, *_ in after[: len(before)]] == [uri for uri, *_ in before]
+        there = {str(path): path.stat() for path in images.iterdir()}
+        now = {uri: (size, version) for uri, size, version in after}
+        assert len(now) == len(after) and there.keys() <= now.keys()
+        assert all(now[uri] == (s.st_size, s.st_mtime_ns) for uri, s in there.items())
+        assert known.known_bytes == sum(size for size, _ in now.values())
+
+
+def listed(output: Layout, known: manifest.Manifest) -> list[tuple[str, int, int]]:
+    parts = [
+        manifest.read_part(output.fs, output.run, number)
+        for number in range(-(-known.rows // manifest.PART_ROWS))
+    ]
+    found = [row for part in parts for row in part.to_pylist()]
+    assert [row["image_id"] for row in found] == list(range(known.rows))
+    assert len(list(Path(output.run, "manifest").iterdir())) == len(parts)
+    return [(row["image_uri"], row["size_bytes"], row["object_version"]) for row in found]
+
+
+@pytest.mark.parametrize(
+    "options,complaint",
+    [
+        ({"limit": 3}, "takes no --limit"),
+        ({"bytes_column": "image", "input": "/t.parquet"}, "new images of a bytes_column"),
+        ({"input": "/o/detections/status=error"}, "the run's own --input"),
+    ],
+)
+def test_what_cannot_be_listed_again(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        refresh.check(Config(**{"input": "/i", "output": "/o"} | RUN | options))
+
+
+def test_an_output_of_an_earlier_release(tmp_path: Path) -> None:
+    """Its manifest has no versions: sizes alone tell."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in "ab":
+        (images / f"{name}.jpg").write_bytes(b"1")
+    config = Config(input=str(images), output=str(tmp_path / "out"), **RUN)
+    output = Layout(config.output, *urls.filesystem(config.output))
+    known = enumeration.write(config, output.fs, output.run, "mark")
+    path = tmp_path / "out/_run/manifest/part-000000.parquet"
+    pq.write_table(pq.read_table(path).drop_columns("object_version"), path)
+    (images / "a.jpg").write_bytes(b"2")
+    (images / "b.jpg").write_bytes(b"22")
+    (images / "c.jpg").write_bytes(b"3")
+    found = difference.compare(config, output, known, tmp_path)
+    assert found.counts() == {"new": 1, "changed": 1, "gone": 0}
+    refresh.refresh(config, output, "mark")
+    assert pq.read_table(path)["size_bytes"].to_pylist() == [1, 2, 1]

@@ -1,0 +1,158 @@
+"""Every form of input, into a manifest; and what is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import UsageError
+from pipeline.outputs import manifest
+from pipeline.store import urls
+from tests.support.listings import listed, uris
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in (
+        "b.jpg",
+        "a.PNG",
+        "_x/.hidden.webp",
+        "deep/er/c.jpeg",
+        "notes.txt",
+        "jpg",
+        "d.gif",
+    ):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12345")
+    return tmp_path / "in"
+
+
+def test_folder(tree: Path, tmp_path: Path) -> None:
+    (tree / "loop").symlink_to(tree)
+    (tree / "linked.jpg").symlink_to(tree / "b.jpg")
+    (tree / "dangling.jpg").symlink_to(tree / "gone.jpg")
+    table, _ = listed(tmp_path, input=str(tree))
+    sizes = {Path(row["image_uri"]).name: row["size_bytes"] for row in table.to_pylist()}
+    assert sizes == {
+        "a.PNG": 5,
+        "b.jpg": 5,
+        "d.gif": 5,
+        ".hidden.webp": 5,
+        "c.jpeg": 5,
+        "linked.jpg": 5,
+        "dangling.jpg": None,
+    }
+
+
+def test_extensions_limit_and_globs(tree: Path, tmp_path: Path) -> None:
+    assert uris(tmp_path, input=str(tree), extensions=["jpg", "txt"]) == [
+        "in/b.jpg",
+        "in/notes.txt",
+    ]
+    assert len(uris(tmp_path, input=str(tree), limit=2)) == 2
+    assert uris(tmp_path, input=f"{tree}/*.jpg") == ["in/b.jpg"]
+    assert uris(tmp_path, input=f"{tree}/**/*.jp*g") == ["in/b.jpg", "in/deep/er/c.jpeg"]
+    assert uris(tmp_path, input=f"{tree}/b.jpg") == ["in/b.jpg"]
+    (tree / "[x]").mkdir()
+    (tree / "[x]" / "e.jpg").write_bytes(b"1")
+    assert uris(tmp_path, input=f"{tree}/[x]") == ["in/[x]/e.jpg"]
+
+
+def test_s3(s3: Any, bucket: str, tmp_path: Path) -> None:
+    keys = [f"images/{number:04d}.jpg" for number in range(1100)]  # over one page of 1000
+    for key in [*keys, "images2/x.jpg", "images.jpg", "one.jpg", "deep/a/b.png", "deep/c.txt"]:
+        s3.put_object(Bucket=bucket, Key=key, Body=b"123")
+    root = f"s3://{bucket}"
+    assert uris(tmp_path, input=f"{root}/images/") == [f"{root}/{key}" for key in keys]
+    assert uris(tmp_path, input=f"{root}/images") == [f"{root}/{key}" for key in keys]
+    assert uris(tmp_path, input=f"{root}/one.jpg") == [f"{root}/one.jpg"]
+    assert uris(tmp_path, input=f"{root}/**/b.png") == [f"{root}/deep/a/b.png"]
+    assert uris(tmp_path, input=f"{root}/images/000?.jpg") == [f"{root}/{key}" for key in keys[:10]]
+    assert len(uris(tmp_path, input=root)) == 1104
+    table, _ = listed(tmp_path, input=f"{root}/one.jpg")
+    assert table["size_bytes"].to_pylist() == [3]
+
+
+def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in (b"caf\xe9.jpg", b"b.jpg"):
+        (Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/" + name))).write_bytes(b"1")
+    escaped = f"file://{tmp_path}/in/caf%E9.jpg"
+    assert uris(tmp_path, input=str(tmp_path / "in")) == ["in/b.jpg", escaped]
+    assert urls.filesystem(escaped)[1] == os.fsdecode(f"{tmp_path}/in/".encode() + b"caf\xe9.jpg")
+    table = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.csv"))
+    table.write_text("uri\n/a.jpg\n")
+    with pytest.raises(UsageError, match=f"cannot read file://{tmp_path}/%FF.csv"):
+        listed(tmp_path, input=f"{tmp_path}/*.csv")
+
+
+def test_many_repetitions(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).integers(0, 30_000, 100_000)
+    pq.write_table(pa.table({"uri": [f"/{n}.jpg" for n in numbers]}), tmp_path / "t.parquet")
+    first_seen = list(dict.fromkeys(f"/{n}.jpg" for n in numbers))
+    table, found = listed(tmp_path, input=str(tmp_path / "t.parquet"))
+    assert table["image_uri"].to_pylist() == first_seen
+    assert found.duplicates == 100_000 - len(first_seen)
+
+
+def test_embedded_bytes(tmp_path: Path) -> None:
+    for part in range(2):
+        images = [{"bytes": b"%d" % n, "path": f"{n}.jpg"} for n in range(5)]
+        table = pa.table({"image": images, "label": list(range(5))})
+        pq.write_table(table, tmp_path / f"{part}.parquet", row_group_size=2)
+    table, found = listed(
+        tmp_path, input=f"{tmp_path}/*.parquet", bytes_column="image", carry=["label"]
+    )
+    assert found.rows == 10 and found.columns == ["label"]
+    assert table["image_uri"].to_pylist()[4:6] == [
+        f"{tmp_path}/0.parquet#4",
+        f"{tmp_path}/1.parquet#0",
+    ]
+    assert table["row_group"].to_pylist()[:5] == [0, 0, 1, 1, 2]
+    assert table["row"].to_pylist()[:5] == [0, 1, 0, 1, 0]
+    assert table["label"].to_pylist() == [*range(5), *range(5)]
+
+
+def test_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "PART_ROWS", 1024)
+    (tmp_path / "t.txt").write_text("\n".join(f"/{n}.jpg" for n in range(5000)))
+    assert uris(tmp_path, input=str(tmp_path / "t.txt")) == [f"/{n}.jpg" for n in range(5000)]
+    # a later listing that finds less leaves nothing of an earlier one
+    parts = tmp_path / "out" / "_run" / "manifest"
+    assert len(list(parts.iterdir())) == 5
+    (tmp_path / "t.txt").write_text("\n".join(f"/{n}.jpg" for n in range(1500)))
+    assert len(uris(tmp_path, input=str(tmp_path / "t.txt"))) == 1500
+    assert sorted(p.name for p in parts.iterdir()) == ["part-000000.parquet", "part-000001.parquet"]
+
+
+def test_unusable_inputs(s3: Any, bucket: str, tree: Path, tmp_path: Path) -> None:
+    def complaint(**options: Any) -> str:
+        with pytest.raises(UsageError) as error:
+            listed(tmp_path, **options)
+        return str(error.value)
+
+    assert "absent: it does not exist" in complaint(input=str(tree / "absent"))
+    assert "no images under" in complaint(input=str(tree), extensions=["bmp"])
+    assert "looked for bmp" in complaint(input=str(tree), extensions=["bmp"])
+    assert "does not exist" in complaint(input="s3://no-such-bucket-here/x/")
+    assert f"no images under s3://{bucket}/x/" in complaint(input=f"s3://{bucket}/x/")
+    assert "cannot open zz://x" in complaint(input="zz://x")
+    assert "is a listing" in complaint(input=str(tree), carry=["x"])
+    broken = tmp_path / "t.parquet"
+    broken.write_bytes(b"PAR1 no, it is not")
+    assert "cannot read" in complaint(input=str(broken))
+    pq.write_table(pa.table({"image": ["text"]}), broken)
+    assert "not image bytes" in complaint(input=str(broken), bytes_column="image")
+    assert "has no column 'x'" in complaint(input=str(broken), bytes_column="x")
+
+
+def test_no_permission(bucket: str, tmp_path: Path, no_rights: None) -> None:
+    with pytest.raises(UsageError, match="no permission; check the credentials"):
+        listed(tmp_path, input=f"s3://{bucket}/")

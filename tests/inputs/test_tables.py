@@ -1,0 +1,290 @@
+"""Tables of URIs of every kind, and what is said of those that are none."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import UsageError
+from pipeline.inputs import tables
+from pipeline.inputs.access import URI_BYTES
+from tests.support.listings import listed, uris
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "csv.gz", "jsonl", "jsonl.gz", "txt"])
+def test_tables(kind: str, tmp_path: Path) -> None:
+    names = ["a.jpg", "s3://b/c, d.jpg", "/abs/é.jpg", "a.jpg", "http://h/x?y=1#z"]
+    path = tmp_path / f"list.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({"uri": names, "split": list("tvtvt")}), path)
+    elif kind.startswith("csv"):
+        text = "split,uri\n" + "".join(f't,"{name}"\n' for name in names)
+        path.write_bytes(gzip.compress(text.encode()) if kind == "csv.gz" else text.encode())
+    elif kind.startswith("jsonl"):
+        lines = "".join(json.dumps({"uri": n, "split": "t"}) + "\n" for n in names).encode()
+        path.write_bytes(gzip.compress(lines) if kind == "jsonl.gz" else lines)
+    else:
+        path.write_text("\n".join(names))
+    carry = {} if kind == "txt" else {"carry": ["split"]}
+    table, found = listed(tmp_path, input=str(path), **carry)
+    assert table["image_uri"].to_pylist() == [f"{tmp_path}/a.jpg", *names[1:3], names[4]]
+    assert found.duplicates == 1 and found.columns == list(carry.get("carry", []))
+    assert carry == {} or table["split"].to_pylist()[0] == "t"
+
+
+def test_uri_column_nulls_and_folders_of_tables(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    for part in range(2):
+        table = pa.table({"link": [f"/{part}.jpg", None, ""], "n": pa.array([1, None, 3])})
+        pq.write_table(table, tmp_path / "tables" / f"{part}.parquet")
+    table, found = listed(tmp_path, input=str(tmp_path / "tables"), uri_column="link", carry=["n"])
+    # a row without URI is a row all the same, and no repetition of another one
+    assert table["image_uri"].to_pylist() == ["/0.jpg", "", "", "/1.jpg", "", ""]
+    assert table["n"].to_pylist() == [1, None, 3] * 2 and found.duplicates == 0
+
+
+def test_tables_in_several_folders(tmp_path: Path) -> None:
+    for split in ("test", "train"):
+        (tmp_path / "in" / split).mkdir(parents=True)
+        (tmp_path / "in" / split / "metadata.csv").write_text("file_name,n\n1.jpg,5\n2.jpg,6\n")
+    assert uris(tmp_path, input=f"{tmp_path}/in/*/metadata.csv", carry=["n"]) == [
+        "in/test/1.jpg",
+        "in/test/2.jpg",
+        "in/train/1.jpg",
+        "in/train/2.jpg",
+    ]
+    (tmp_path / "in" / "more.txt").write_text("/x.jpg")
+    with pytest.raises(UsageError, match="mixes tables of several kinds"):
+        listed(tmp_path, input=str(tmp_path / "in"), uri_column="file_name")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array(["/a.jpg", "b.jpg", None, "/a.jpg"]),
+        pa.array(["/a.jpg", "b.jpg", None, "/a.jpg"], pa.large_string()),
+        pa.array(["/a.jpg", "b.jpg", None, "/a.jpg"], pa.string_view()),
+        pa.array(["/a.jpg", "b.jpg", None, "/a.jpg"]).dictionary_encode(),
+    ],
+    ids=lambda values: str(values.type)[:12],
+)
+def test_types_of_texts(values: pa.Array, tmp_path: Path) -> None:
+    # pandas' metadata tells pandas how to read the column, and nobody else
+    table = pa.table({"uri": values}).replace_schema_metadata({"pandas": '{"columns": "x"}'})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=2)
+    assert uris(tmp_path, input=str(tmp_path / "t.parquet")) == ["/a.jpg", "b.jpg", ""]
+
+
+def test_nothing_but_nulls(tmp_path: Path) -> None:
+    for kind in (pa.string(), pa.null()):
+        pq.write_table(pa.table({"uri": pa.nulls(3, kind)}), tmp_path / "t.parquet")
+        assert uris(tmp_path, input=str(tmp_path / "t.parquet")) == [""] * 3
+    (tmp_path / "t.jsonl").write_text('{"uri": null}\n{}\n')
+    assert uris(tmp_path, input=str(tmp_path / "t.jsonl"), uri_column="uri") == [""] * 2
+
+
+def test_tables_of_one_column_that_differ_in_type(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"uri": pa.nulls(1)}), tmp_path / "in" / "0.parquet")
+    pq.write_table(
+        pa.table({"uri": pa.array(["/a"]).dictionary_encode()}), tmp_path / "in" / "1.parquet"
+    )
+    pq.write_table(pa.table({"other": ["/b"]}), tmp_path / "in" / "2.parquet")
+    options = {"input": f"{tmp_path}/in/*.parquet", "uri_column": "uri"}
+    assert uris(tmp_path, **options) == ["", "/a", ""]
+    pq.write_table(pa.table({"uri": [[1]]}), tmp_path / "in" / "3.parquet")
+    with pytest.raises(UsageError, match="cannot read .*3.parquet"):
+        listed(tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    "name,content,expected",
+    [
+        ("bom.csv", "\ufeffuri,b\r\n/a.jpg,1\r\n/b.jpg,2\r\n".encode(), ["/a.jpg", "/b.jpg"]),
+        ("bom.txt", "\ufeff/a.jpg\r\n/b.jpg".encode(), ["/a.jpg", "/b.jpg"]),
+        ("bom.jsonl", '\ufeff{"uri": "/a.jpg"}\r\n'.encode(), ["/a.jpg"]),
+        (
+            "quotes.csv",
+            b'uri,b\n"/a""b"".jpg",1\n"/c\nd.jpg",2\n"/e, f.jpg",3',
+            ['/a"b".jpg', "/c\nd.jpg", "/e, f.jpg"],
+        ),
+        ("quotes.txt", b'"/a.jpg"\n/b,c.jpg\n', ['"/a.jpg"', "/b,c.jpg"]),
+        ("words.csv", b'uri\n/NULL\n""\n/nan\n/1\n', ["/NULL", "", "/nan", "/1"]),
+        (
+            "dates.jsonl",
+            b'{"uri": "/2024-01-01"}\n{"uri": "2024-01-01"}\n',
+            ["/2024-01-01", "2024-01-01"],
+        ),
+        (
+            "days.jsonl",
+            b'{"uri": "2024-01-01"}\n{"uri": "2024-01-02T03:04:05Z"}\n',
+            ["2024-01-01", "2024-01-02T03:04:05Z"],
+        ),
+        ("one.jsonl", rb'{"uri": "/a\n\u00e9\ud83d\ude00.jpg"}', ["/a\n\u00e9\U0001f600.jpg"]),
+        ("two.ndjson", b'{"x": 1}\n{"uri": "/a.jpg"}', ["", "/a.jpg"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_texts(name: str, content: bytes, expected: list[str], tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert uris(tmp_path, input=str(tmp_path / name)) == expected
+
+
+def test_line_ends_within_fields_of_a_large_csv(tmp_path: Path) -> None:
+    # of all sizes, so that some blocks end between quotes
+    names = [f"/{n:06d}\n{'x' * (n % 97)}\n.jpg" for n in range(300_000)]
+    (tmp_path / "t.csv").write_text("uri,b\n" + "".join(f'"{name}",1\n' for name in names))
+    assert os.path.getsize(tmp_path / "t.csv") > 1.1 * tables.BLOCK_BYTES
+    assert uris(tmp_path, input=str(tmp_path / "t.csv")) == names
+
+
+def test_columns_that_nobody_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "BLOCK_BYTES", 60)
+    lines = [f'{{"uri": "/{n}", "n": 1}}' for n in range(2000)]
+    lines += ['{"uri": "/b", "n": "x", "m": {}}', '{"uri": "/c"}']
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    found = uris(tmp_path, input=str(tmp_path / "t.jsonl"))
+    assert found == [*(f"/{n}" for n in range(2000)), "/b", "/c"]
+    with pytest.raises(UsageError, match="changed from number to string"):
+        listed(tmp_path, input=str(tmp_path / "t.jsonl"), carry=["n"])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl", "txt"])
+def test_texts_of_ten_megabytes(kind: str, tmp_path: Path) -> None:
+    long = [f"/{'x' * 10_000_000}{end}" for end in "abc"]
+    path = tmp_path / f"t.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({"uri": ["/a", *long, *long, "/z"]}), path)
+    else:
+        line = {"csv": "{},1\n", "jsonl": '{{"uri": "{}"}}\n', "txt": "{}\n"}[kind]
+        head = "uri,b\n" if kind == "csv" else ""
+        path.write_text(head + "".join(line.format(uri) for uri in ["/a", *long, *long, "/z"]))
+    found = uris(tmp_path, input=str(path))
+    assert (found[0], found[-1], len(found)) == ("/a", "/z", 5)
+    # too long to be read, short enough to be kept, and told apart
+    assert all(URI_BYTES < len(uri) < URI_BYTES + 100 for uri in found[1:-1])
+    assert len(set(found)) == 5
+
+
+@pytest.mark.parametrize(
+    "content,options,complaint",
+    [
+        (b"a,b\n1,2\n", {}, "no column named .* choose one .* uri_column: a, b"),
+        (b"a,b\n1,2\n", {"uri_column": "c"}, "has no column 'c'; it has a, b"),
+        (b"uri,b\n1,2\n", {"carry": ["x"]}, "has no column 'x'"),
+        (b"uri,width\n1,2\n", {"carry": ["width"]}, "cannot be carried"),
+        (b"", {}, "cannot read"),
+        (b'uri,b\n"x', {}, "cannot read|no images"),
+        (b"uri,b\n", {}, "no images in .*: the table has no rows"),
+        (b"uri,b\n/a,1\n/b\n", {}, "cannot read .* Expected 2 columns, got 1"),
+        (b"uri,b\n/a,1\n/b,1,2\n", {}, "cannot read .* Expected 2 columns, got 3"),
+        (b"uri,b\n/caf\xe9,1\n", {}, "cannot read .* invalid UTF8"),
+        ("uri,b\n/a,1\n".encode("utf-16"), {}, "cannot read"),
+        (b"uri,uri\n/a,/b\n", {}, "cannot read .* multiple columns named uri"),
+        (b"uri,b\n/" + b"x" * 40_000_000, {}, "a row of it is longer than 16,777,216 bytes"),
+    ],
+    ids=itertools.count(),
+)
+def test_unusable_tables(
+    content: bytes, options: dict[str, Any], complaint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(UsageError, match=complaint) as error:
+        listed(tmp_path, input=str(tmp_path / "t.csv"), **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "values,held",
+    [
+        ([1, 2], "int64"),
+        ([1.5], "double"),
+        ([b"/a"], "binary"),
+        ([["/a"]], "list<"),
+        ([{"a": "/a"}], "struct<"),
+        (pa.array([5], pa.timestamp("ms")), "timestamp"),
+        (pa.array([5], pa.date32()), "date32"),
+        (pa.array([b"0" * 16], pa.binary(16)).cast(pa.uuid()), "extension<arrow.uuid>"),
+        (pa.array([1, 2]).dictionary_encode(), "int64"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_columns_of_no_texts(values: Any, held: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"uri": values}), tmp_path / "t.parquet")
+    with pytest.raises(UsageError, match=f"column 'uri' of .* holds {held}.*, not URIs"):
+        listed(tmp_path, input=str(tmp_path / "t.parquet"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"uri": 5}\n',
+        b'{"uri": ["/a"]}\n',
+        b'{"uri": {"a": 1}}\n',
+        b'{"uri": "/a"}\n{"uri": 5}\n',
+        b'{"uri": "/a"}\n' * 2_000_000 + b'{"uri": [5]}\n',
+        b'{"uri": "/a"}\n{"uri":\n{"uri": "/b"}\n',
+        b'[{"uri": "/a"}]',
+        rb'{"uri": "/a\ud800"}',
+        b"",
+        b"\n\n",
+    ],
+    ids=itertools.count(),
+)
+def test_unusable_lines(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_bytes(content)
+    with pytest.raises(UsageError, match="not URIs|cannot read|no column named|no rows") as error:
+        listed(tmp_path, input=str(tmp_path / "t.jsonl"))
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_tables(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+
+    def complaint(data: bytes) -> str:
+        path.write_bytes(data)
+        with pytest.raises(UsageError) as error:
+            listed(tmp_path, input=str(path))
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    pq.write_table(pa.table({"uri": [f"/{n}.jpg" for n in range(1000)]}), path)
+    whole = path.read_bytes()
+    assert uris(tmp_path, input=str(path), limit=1) == ["/0.jpg"]
+    for damaged in (
+        b"",
+        whole[:100],
+        whole[: len(whole) // 2],
+        whole[:-300] + bytes(200) + whole[-100:],  # the footer
+        whole[:-8] + b"\xff\xff\xff\x7fPAR1",  # its length
+        whole[:100] + bytes(200) + whole[300:],  # the pages
+    ):
+        assert "cannot read" in complaint(damaged)
+    wrong = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\3\0\0\0"), pa.py_buffer(b"/a\xff")]
+    )
+    for table, options in (
+        (pa.table({"uri": wrong}), {}),
+        (pa.table({"uri": ["/a"], "name": wrong}), {"carry": ["name"]}),
+    ):
+        pq.write_table(table, path)
+        with pytest.raises(UsageError, match="cannot read .* Invalid UTF8"):
+            listed(tmp_path, input=str(path), **options)
+    pq.ParquetWriter(path, pa.schema([("uri", pa.string())])).close()
+    assert pq.ParquetFile(path).num_row_groups == 0
+    assert "the table has no rows" in complaint(path.read_bytes())
+    pq.write_table(pa.table({"uri": pa.array([], pa.string())}), path)
+    assert "the table has no rows" in complaint(path.read_bytes())
+    zipped = gzip.compress(b"uri,b\n" + b"".join(b"/%d.jpg,1\n" % n for n in range(10**5)))
+    for data in (b"uri,b\n/a.jpg,1\n", zipped[:1000], zipped[:-9] + b"\0" * 9):
+        (tmp_path / "t.csv.gz").write_bytes(data)
+        with pytest.raises(UsageError, match="cannot read .*t.csv.gz"):
+            listed(tmp_path, input=str(tmp_path / "t.csv.gz"))

@@ -1,0 +1,188 @@
+"""The command: its exit codes, its one line for every mistake, its last words."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import s3fs
+import torch
+
+from jobs import detect
+from pipeline import Config
+from pipeline.driver import runner
+from tests.support import seaweed
+from tests.support.engines import PixelEngine
+from tests.support.outputs import rows
+from tests.support.runs import SMALL
+
+
+def test_flags_before_yaml_before_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "input: a\noutput: b\nreplicas: 3\nlimit: 5\n"
+        "model: {min_size: 400, box_nms_thresh: 0.4}\nfetch_concurrency: 8\n"
+    )
+    flags = ["--config", str(path), "--limit", "7", "--min-size", "300", "--score-threshold", "0.3"]
+    config, dry_run, refresh = detect.parse([*flags, "--extensions", "jpg", "png"])
+    assert (
+        not dry_run
+        and not refresh
+        and config
+        == Config(
+            input="a",
+            output="b",
+            replicas=3,
+            limit=7,
+            fetch_concurrency=8,
+            extensions=("jpg", "png"),
+            model={"min_size": 300, "box_nms_thresh": 0.4, "box_score_thresh": 0.3},
+        )
+    )
+    assert detect.parse(["--input", "a", "--output", "b"])[0] == Config(input="a", output="b")
+
+
+@pytest.fixture
+def images(folder: Path, tmp_path: Path) -> dict[str, str]:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "x.jpg").write_bytes(b"")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "junk.parquet").write_bytes(b"junk")
+    (tmp_path / "bad.yaml").write_text("inptu: x\n")
+    (tmp_path / "model.yaml").write_text("model: {min_sise: 3}\n")
+    return {"in": str(folder), "dir": str(tmp_path), "broken": str(broken)}
+
+
+@pytest.mark.parametrize(
+    "flags,complaint",
+    [
+        ("--inptu x", "unknown argument '--inptu' (did you mean '--input'?)"),
+        ("--output o", "--input is missing"),
+        ("--input i --output o --limit many", "invalid int value: 'many'"),
+        ("--input i --output o --device tpu", "device must be auto, cuda or cpu"),
+        ("--config {dir}/bad.yaml", "unknown key 'inptu' (did you mean 'input'?)"),
+        ("--config {dir}/model.yaml --input i --output o", "did you mean 'min_size'?"),
+        ("--config {dir}/none.yaml", "cannot read --config"),
+        ("--input {dir}/none --output {dir}/o", "none: it does not exist"),
+        ("--input {dir}/broken --output {dir}/o --extensions tif", "no images under"),
+        ("--input s3://not-a-bucket-of-ours/x --output {dir}/o", "it does not exist"),
+        ("--input {in} --output {dir}/o --device cuda", "the cluster has no GPU"),
+        ("--input {in} --output {dir}/o --weights {dir}/other.pth", "are not of a fasterrcnn"),
+        ("--input {in} --output {dir}/o --weights {dir}/none.pth", "it does not exist"),
+        ("--input {dir}/junk.parquet --output {dir}/o", "cannot read"),
+        ("--input {in} --output s3://", "names no bucket"),
+        ("--input s3://buck[et/x --output {dir}/o", "is no URL"),
+        ("--input {dir}/t.csv --output {dir}/o", "has no column named"),
+        ("--input {dir}/t.csv --output {dir}/o --uri-column c", "has no column 'c'"),
+        ("--input {in} --output {dir}/o --cpus-per-replica 64", "too small to ever start"),
+    ],
+)
+def test_a_mistake_is_one_line_and_code_2(
+    cluster: None,
+    images: dict[str, str],
+    flags: str,
+    complaint: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    arguments = [word.format(**images) for word in flags.split()]
+    weights = [] if "--weights" in flags else ["--weights", "random:0"]
+    assert detect.main([*arguments, *weights]) == 2
+    out, err = capfd.readouterr()
+    (line,) = [line for line in err.splitlines() if line.startswith("jobs.detect: ")]
+    assert complaint in line and "Traceback" not in err and out == ""
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command runs `PixelEngine`."""
+    monkeypatch.setattr(runner, "run", functools.partial(runner.run, make_engine=PixelEngine))
+
+
+def test_the_output_of_another_run(
+    cluster: None, images: dict[str, str], capfd: pytest.CaptureFixture[str], no_network: None
+) -> None:
+    flags = ["--input", images["in"], "--output", f"{images['dir']}/o", "--weights", "random:0"]
+    assert detect.main(flags) == 0
+    assert "images      8" in capfd.readouterr().out
+    assert detect.main([*flags, "--limit", "3"]) == 2
+    assert "belongs to another run: limit was None and is now 3" in capfd.readouterr().err
+
+
+def test_too_many_errors(
+    cluster: None, images: dict[str, str], capfd: pytest.CaptureFixture[str], no_network: None
+) -> None:
+    flags = ["--input", images["broken"], "--output", f"{images['dir']}/o", "--weights", "random:0"]
+    assert detect.main(flags) == 3
+    out, err = capfd.readouterr()
+    assert "errors      1 (empty 1)" in out and "--input" in out
+    assert "1 of 1 images failed, more than --max-error-rate 0.05 allows" in err
+    assert detect.main([*flags, "--max-error-rate", "1"]) == 0
+
+
+def test_the_command_from_outside(
+    photographs: dict[str, bytes], tmp_path: Path, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a cluster of its own, all of whose processes have the rights of deploy/iam-policy.json:
+    to read the input, and to write the output.
+    """
+    for bucket in seaweed.NARROW:
+        s3.create_bucket(Bucket=bucket)
+    source, target = seaweed.NARROW
+    for name, data in photographs.items():
+        s3.put_object(Bucket=source, Key=f"images/{name}", Body=data)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed.NARROW_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed.NARROW_SECRET)
+    with pytest.raises(PermissionError):
+        s3fs.S3FileSystem(skip_instance_cache=True).pipe_file(f"{source}/images/new.png", b"no")
+
+    (tmp_path / "run.yaml").write_text(f"model: {SMALL}\nweights: random:0\n")
+    output = f"s3://{target}/labels"
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.detect",
+        "--config",
+        str(tmp_path / "run.yaml"),
+        "--input",
+        f"s3://{source}/images/",
+        "--output",
+        output,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "images      8" in done.stdout and "errors      0" in done.stdout
+    for words in ("input ", "weights ", "UNTRAINED", "replicas ", "output "):
+        assert words in done.stderr
+    assert "Warning" not in done.stderr
+    (look,) = [line for line in done.stdout.splitlines() if line.startswith("look at it")]
+    look = look.removeprefix("look at it").strip().replace("python", sys.executable, 1)
+    page = tmp_path / "report.html"
+    shown = subprocess.run(look.replace("report.html", str(page)), shell=True)
+    assert shown.returncode == 0 and "rocket.jpg" in page.read_text()
+    assert len(rows(output)) == len(photographs)
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        detect.main(["--help"])
+    assert stop.value.code == 0
+    assert "--input URL" in capsys.readouterr().out
+
+
+def test_the_exit_code_whatever_comes_after() -> None:
+    """What Python would do at its end is left out, and nobody may be there to read."""
+    code = "import atexit, os; from jobs import cli; atexit.register(os._exit, 1); print('done')"
+    end, reader_gone = os.pipe()
+    os.close(end)
+    command = [sys.executable, "-c", f"{code}; cli.leave(3)"]
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, stdout=reader_gone, stderr=subprocess.PIPE, env=buffered)
+    os.close(reader_gone)
+    assert (done.returncode, done.stderr) == (3, b"")

@@ -1,0 +1,55 @@
+"""The images of an output, read again from where the run had them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import Config, run
+from pipeline.labels.originals import read, read_many
+from pipeline.labels.output import open_output
+from tests.support import synthetic
+from tests.support.engines import PixelEngine
+from tests.support.outputs import rows
+
+
+def test_embedded_images(cluster: None, photographs: dict[str, bytes], tmp_path: Path) -> None:
+    names = sorted(photographs)
+    table = pa.table({"image": [{"bytes": photographs[n], "path": n} for n in names]})
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=3)
+    config = Config(
+        input=str(tmp_path / "in.parquet"),
+        output=str(tmp_path / "out"),
+        weights="random:0",
+        bytes_column="image",
+    )
+    run(config, PixelEngine)
+    output = open_output(config.output)
+    wanted = [(row["image_id"], row["image_uri"], row["image_id"]) for row in rows(config.output)]
+    found = dict(read_many(output, wanted))
+    assert found == {number: photographs[name] for number, name in enumerate(names)}
+    (tmp_path / "in.parquet").unlink()
+    assert "FileNotFoundError" in str(read(output, 0, wanted[0][1]))
+
+
+def test_files_and_what_is_gone(tmp_path: Path, folder: Path) -> None:
+    names = sorted(path.name for path in folder.iterdir())
+    synthetic.write(tmp_path / "out", len(names), input=str(folder), names=names)
+    output = open_output(str(tmp_path / "out"))
+    (folder / names[3]).unlink()
+    wanted = [(n, str(folder / name), name) for n, name in enumerate(names)]
+    found = list(read_many(output, wanted))
+    assert [name for name, _ in found] == names
+    for name, data in found:
+        if name == names[3]:
+            assert isinstance(data, str) and "FileNotFoundError" in data
+        else:
+            assert data == (folder / name).read_bytes()
+
+
+def test_a_local_file_named_by_a_remote_manifest_is_not_read(tmp_path: Path) -> None:
+    output = open_output(str(synthetic.write(tmp_path / "out", 3)))
+    assert read(output, 0, "/etc/hostname") == "a local file named by a remote manifest"
+    assert "cannot open nope://x" in str(read(output, 0, "nope://x"))

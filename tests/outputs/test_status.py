@@ -1,0 +1,45 @@
+"""What an output says of its run; of one at work and of one killed, see `test_exactly_once`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs import status
+from pipeline import Config, run
+from tests.support.engines import PixelEngine
+from tests.support.runs import told
+
+
+def test_a_complete_output(
+    cluster: None, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "broken.jpg").write_bytes(b"<html>")
+    output = str(tmp_path / "out")
+    run(Config(input=str(folder), output=output, weights="random:0"), PixelEngine)
+    found = told(capsys, output)
+    assert (found["status"], found["images"], found["written"]) == ("complete", 9, 9)
+    assert found["errors"] == {"not_an_image": 1} and found["slices"][0]["stage"] == "sealed"
+    assert status.main([output]) == 0
+    said = capsys.readouterr().out
+    assert "errors      1 (not_an_image 1)" in said and "held by" not in said
+
+
+def test_a_listing_that_was_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = {"identity": {}, "retry_from": 0, "attempts": [{"started": "now"}]}
+    (tmp_path / "_run").mkdir()
+    (tmp_path / "_run" / "run.json").write_text(json.dumps(content))
+    assert status.main([str(tmp_path)]) == 0
+    assert "images      not yet listed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"identity": 1}'])
+def test_no_output(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None) -> None:
+    if content:
+        (tmp_path / "_run").mkdir()
+        (tmp_path / "_run" / "run.json").write_text(content)
+    assert status.main([str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("jobs.status: ") and str(tmp_path) in said and said.count("\n") == 1

@@ -1,0 +1,39 @@
+"""How images are handed out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.cluster.placement import Placement
+from pipeline.config import Config
+from pipeline.outputs.finished import Finished
+from pipeline.stages.chain import Chain
+
+
+@pytest.mark.parametrize(
+    "missing,replicas,image_bytes,rows",
+    [
+        (10_000_000, 8, 150_000, 256),
+        (10_000_000, 8, 400_000, 128),  # a range stays within a block
+        (10_000_000, 8, 4_000_000, 16),  # of 12 megapixels
+        (10_000_000, 8, 500_000_000, 8),
+        (3000, 8, 150_000, 32),  # few images: several ranges for each replica
+        (10, 8, 150_000, 8),
+    ],
+)
+def test_rows_of_a_range(missing: int, replicas: int, image_bytes: float, rows: int) -> None:
+    nothing: Any = None
+    placement = Placement("cuda", replicas, 1, 4, 0, 4, 1, 8, 4096)
+    chain = Chain(
+        Config(input="i", output="o"),
+        placement,
+        nothing,
+        nothing,
+        nothing,
+        "run",
+        nothing,
+        image_bytes,
+    )
+    assert chain._range_rows(Finished(nothing, "", 0, missing)) == rows

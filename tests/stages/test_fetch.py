@@ -1,0 +1,215 @@
+"""Reading from a server that misbehaves: what is tried again, what is not, what a row says."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tenacity
+
+from pipeline.config import Config
+from pipeline.inputs import enumeration
+from pipeline.stages import fetch
+from pipeline.store import failures, objects, urls
+from tests.support.fetching import Silent, fetched
+
+
+class Server(BaseHTTPRequestHandler):
+    """Answers by the path: `/KIND/...`, counting the requests for each."""
+
+    requests: Counter[str] = Counter()
+    in_flight = most_in_flight = 0
+    lock = threading.Lock()
+
+    def do_GET(self) -> None:
+        cls = type(self)
+        with cls.lock:
+            cls.requests[self.path] += 1
+            cls.in_flight += 1
+            cls.most_in_flight = max(cls.most_in_flight, cls.in_flight)
+            tries = cls.requests[self.path]
+        try:
+            self._answer(self.path.split("/")[1], tries)
+        finally:
+            with cls.lock:
+                cls.in_flight -= 1
+
+    def _answer(self, kind: str, tries: int) -> None:
+        body = b"image bytes"
+        if kind.isdecimal():
+            return self._send(int(kind), b"no")
+        if kind.startswith("twice") and tries <= 2:
+            return self._send(int(kind.removeprefix("twice")), b"not yet")
+        if kind == "reset" and tries <= 1:
+            self.close_connection = True
+            return None
+        if kind == "short" and tries <= 1:
+            return self._send(200, body, length=100)
+        if kind == "hang" and tries <= 1:
+            time.sleep(3)
+        if kind == "slow":
+            time.sleep(0.05)
+        if kind == "large":
+            body = b"x" * 3000
+        return self._send(200, body)
+
+    def _send(self, status: int, body: bytes, length: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+        if length is not None:
+            self.close_connection = True
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    Server.requests.clear()
+    Server.most_in_flight = 0
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_address[1]}"
+    http.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, cluster: None) -> None:
+    monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
+
+
+def of_uris(tmp_path: Path, uris: list[str], **options: Any) -> list[dict[str, Any]]:
+    (tmp_path / "list.txt").write_text("\n".join(uris))
+    rows = fetched(tmp_path, str(tmp_path / "list.txt"), **options)
+    assert [row["image_uri"] for row in rows] == uris
+    return rows
+
+
+@pytest.mark.parametrize(
+    "kind,attempts",
+    [
+        ("ok", 1),
+        ("twice503", 3),
+        ("twice429", 3),
+        ("twice500", 3),
+        ("reset", 2),
+        ("short", 2),
+        ("hang", 2),
+    ],
+)
+def test_what_passes(server: str, tmp_path: Path, kind: str, attempts: int) -> None:
+    (row,) = of_uris(tmp_path, [f"{server}/{kind}/a.jpg"], fetch_timeout=1.0)
+    assert row["encoded"] == b"image bytes" and row["error_code"] is None
+    assert Server.requests[f"/{kind}/a.jpg"] == attempts
+    # the HTTP client itself tries again once where the server hung up before it answered
+    assert row["attempts"] == (1 if kind == "reset" else attempts)
+
+
+@pytest.mark.parametrize(
+    "kind,code,attempts",
+    [
+        ("404", "not_found", 1),
+        ("403", "forbidden", 1),
+        ("401", "forbidden", 1),
+        ("503", "server_error", 3),
+        ("429", "throttled", 3),
+    ],
+)
+def test_what_does_not(server: str, tmp_path: Path, kind: str, code: str, attempts: int) -> None:
+    rows = of_uris(tmp_path, [f"{server}/{kind}/a.jpg", f"{server}/ok/b.jpg"], fetch_attempts=3)
+    assert (rows[0]["error_stage"], rows[0]["error_code"]) == ("fetch", code)
+    assert rows[0]["attempts"] == attempts == Server.requests[f"/{kind}/a.jpg"]
+    assert rows[0]["encoded"] is None and rows[0]["error_message"]
+    assert rows[1]["encoded"] == b"image bytes"
+
+
+def test_no_server(tmp_path: Path) -> None:
+    (row,) = of_uris(tmp_path, ["http://127.0.0.1:9/a.jpg"], fetch_attempts=2)
+    assert (row["error_code"], row["attempts"]) == ("connection", 2)
+
+
+def test_many_in_flight_but_no_more(server: str, tmp_path: Path) -> None:
+    uris = [f"{server}/slow/{number}.jpg" for number in range(60)]
+    rows = of_uris(tmp_path, uris, fetch_concurrency=8)
+    assert all(row["encoded"] for row in rows)
+    assert 4 <= Server.most_in_flight <= 8
+
+
+def test_large_objects(server: str, tmp_path: Path) -> None:
+    (row,) = of_uris(tmp_path, [f"{server}/large/a.jpg"], max_object_bytes=2999)
+    assert row["error_code"] == "object_too_large" and row["attempts"] == 1
+    (row,) = of_uris(tmp_path, [f"{server}/large/a.jpg"], max_object_bytes=3000)
+    assert len(row["encoded"]) == 3000
+
+
+def test_uris_that_cannot_be(s3: Any, bucket: str, tmp_path: Path) -> None:
+    s3.put_object(Bucket=bucket, Key="zero.jpg", Body=b"")
+    expected = {
+        "/etc/hostname": "uri_not_allowed",
+        "file:///etc/hostname": "uri_not_allowed",
+        "local:///etc/hosts": "uri_not_allowed",
+        "zz://x/y.jpg": "unknown_protocol",
+        "zero.jpg": None,
+        "gone.jpg": "not_found",
+        "s3://no-such-bucket-here/a.jpg": "not_found",
+    }
+    s3.put_object(Bucket=bucket, Key="list.txt", Body="\n".join(expected).encode())
+    codes = [row["error_code"] for row in fetched(tmp_path, f"s3://{bucket}/list.txt")]
+    assert codes == list(expected.values())
+    pq.write_table(pa.table({"uri": [None, "/gone.jpg"]}), tmp_path / "t.parquet")
+    codes = [row["error_code"] for row in fetched(tmp_path / "b", str(tmp_path / "t.parquet"))]
+    assert codes == ["no_uri", "not_found"]
+
+
+def test_classes_of_errors() -> None:
+    import ssl
+
+    import aiohttp
+    import botocore.exceptions
+
+    key = aiohttp.client_reqrep.ConnectionKey("h", 1, False, False, None, None, None)
+    dns = aiohttp.ClientConnectorDNSError(key, OSError("no such host"))
+    assert failures.classify(dns) == ("connection", True)
+    tls = aiohttp.ClientConnectorCertificateError(key, ssl.SSLCertVerificationError("expired"))
+    assert failures.classify(tls) == ("read_failed", False)
+    gone = FileNotFoundError("bucket/Throttle SlowDown 429.jpg")
+    assert failures.classify(gone) == ("not_found", False)
+    slow = botocore.exceptions.ClientError({"Error": {"Code": "SlowDown"}}, "GetObject")
+    assert failures.classify(slow) == ("throttled", True)
+    endpoint = botocore.exceptions.EndpointConnectionError(endpoint_url="http://x")
+    assert failures.classify(endpoint) == ("connection", True)
+    nobody = botocore.exceptions.NoCredentialsError()
+    assert failures.classify(nobody) == ("forbidden", False)
+
+
+def test_embedded(tmp_path: Path) -> None:
+    images = [{"bytes": b"%d" % n if n != 2 else None, "path": None} for n in range(5)]
+    pq.write_table(pa.table({"image": images}), tmp_path / "t.parquet", row_group_size=2)
+    rows = fetched(tmp_path, str(tmp_path / "t.parquet"), bytes_column="image")
+    assert [row["encoded"] for row in rows] == [b"0", b"1", None, b"3", b"4"]
+    assert rows[2]["error_code"] == "no_bytes"
+
+
+def test_finished_images_are_not_read_again(server: str, tmp_path: Path) -> None:
+    import ray
+
+    uris = [f"{server}/ok/{number}.jpg" for number in range(10)]
+    (tmp_path / "list.txt").write_text("\n".join(uris))
+    config = Config(input=str(tmp_path / "list.txt"), output=str(tmp_path / "out"))
+    fs, folder = urls.filesystem(f"{config.output}/_run")
+    enumeration.write(config, fs, folder, "")
+    done = ray.put(np.arange(10) % 2 == 0)
+    stage = fetch.Fetch(config, f"{config.output}/_run", 0, done, Silent())  # type: ignore[arg-type]
+    rows = pa.concat_tables(stage(pa.table({"start": [0], "rows": [8]}))).to_pylist()
+    assert [row["image_id"] for row in rows] == [1, 3, 5, 7]
+    assert len(Server.requests) == 4

@@ -1,0 +1,147 @@
+"""Kills: SIGKILL of the driver and all its processes at random moments, then the same command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import status
+from tests.support.outputs import committed, files, rows, tables
+from tests.support.runs import told
+
+IMAGES = 1200
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.support.kill_target", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below one, found by their parents and by its session."""
+    parents: dict[int, tuple[int, int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            parents[int(entry.name)] = (int(fields[1]), int(fields[3]))
+    found = {pid}
+    while True:
+        more = {
+            p for p, (parent, session) in parents.items() if parent in found or session in found
+        }
+        if more <= found:
+            return sorted(found)
+        found |= more
+
+
+def kill_tree(process: subprocess.Popen[str]) -> None:
+    for pid in descendants(process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.communicate()
+
+
+def check_exactly_once(output: str, images: int, failed: int) -> None:
+    found = rows(output)
+    assert [row["image_id"] for row in found] == list(range(images))
+    assert sum(row["status"] == "error" for row in found) == failed
+    assert len({table.schema for table in tables(output).values()}) == 1
+    assert "_SUCCESS" in files(output)
+
+
+def kill_and_resume(
+    s3: Any,
+    bucket: str,
+    photograph: bytes,
+    kills: int,
+    seed: int,
+    images: int,
+    look: Callable[[int | None], None] = lambda pid: None,
+) -> int:
+    """Runs with kills until one gets through; returns how many kills hit a run at work.
+
+    Args:
+        look: called with the process id of each run at work, and with None after its death.
+    """
+    for number in range(images):
+        body = photograph if number % 40 else b"broken"
+        s3.put_object(Bucket=bucket, Key=f"images/{number:04d}.jpg", Body=body)
+    output, random_moment = f"s3://{bucket}/labels", random.Random(seed)
+    at_work = 0
+    for _ in range(kills):
+        process = start(f"s3://{bucket}/images/", output)
+        before, deadline = committed(output), time.monotonic() + 120
+        try:
+            while committed(output) == before and process.poll() is None:
+                assert time.monotonic() < deadline, "the run did not begin to write"
+                time.sleep(0.1)
+            look(process.pid)
+            time.sleep(random_moment.uniform(0, 2))
+            at_work += process.poll() is None
+        finally:
+            kill_tree(process)
+        look(None)
+    process = start(f"s3://{bucket}/images/", output)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    check_exactly_once(output, images, images // 40)
+    return at_work
+
+
+def test_a_kill(
+    s3: Any, bucket: str, photographs: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what `jobs.status` says of the run at work, and of what is left of it."""
+    output = f"s3://{bucket}/labels"
+    running: dict[str, Any] = {}
+
+    def look(pid: int | None) -> None:
+        if pid:
+            deadline = time.monotonic() + 60
+            while not (running.get("progress") or {}).get("images"):
+                assert time.monotonic() < deadline
+                running.update(told(capsys, output))
+            assert (running["status"], running["holder"]["pid"]) == ("running", pid)
+            assert 0 < running["written"] < running["images"] == IMAGES
+            assert running["progress"]["images_per_second"] > 0
+            return
+        stopped = told(capsys, output)
+        assert stopped["status"] == "stopped" and stopped["progress"] is None
+        assert running["written"] <= stopped["written"] < IMAGES
+        assert stopped["slices"] == [
+            {"slice": 0, "stage": "begun", "images": IMAGES, "written": stopped["written"]}
+        ]
+        before = files(output)
+        assert status.main([output]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith(f"{output} is stopped\nattempt     1, since 20")
+        assert "was killed" in said and "go on       with the command that began it" in said
+        assert files(output) == before
+
+    assert kill_and_resume(s3, bucket, photographs["rocket.jpg"], 1, 0, IMAGES, look)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(1, 8))
+def test_five_kills(s3: Any, bucket: str, photographs: dict[str, bytes], seed: int) -> None:
+    images = 600
+    hit = kill_and_resume(s3, bucket, photographs["rocket.jpg"], 5, seed, images)
+    print(f"\n{hit} kills at work of 5; {images} ids in the output, each once")
