@@ -1,30 +1,51 @@
 # Everything below needs Python 3.11 or newer and a package registry, nothing else.
+## PYTHON: the Python that .venv is made of
 PYTHON ?= python3
+## PYTHON312: version or path of the Python of the lowest versions; uv looks for it
+PYTHON312 ?= 3.12
 BIN := .venv/bin
+LOWEST := .venv-lowest/bin
+# what needs neither a Ray cluster nor much time
+QUICK := not soak and not ray
 
-.PHONY: demo test lint bench bench-pipeline soak audit clean
+.PHONY: help demo test test-quick test-lowest lint format bench bench-pipeline soak audit clean
 
-demo: .venv/installed
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ': ' '/^## / {printf "  %-21s%s\n", substr($$1, 4) "=...", $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/installed ## detects objects in the photographs of scikit-image, and writes a report
 	$(BIN)/python -m jobs.demo
 
-test: .venv/installed
+test: .venv/installed ## all tests but the long ones
 	$(BIN)/python -m pytest
 
-lint: .venv/installed
+test-quick: .venv/installed ## the tests that need no Ray cluster
+	$(BIN)/python -m pytest -m "$(QUICK)"
+
+test-lowest: .venv-lowest/installed ## the same with the lowest versions that pyproject.toml allows
+	$(LOWEST)/python -m pytest -m "$(QUICK)"
+
+lint: .venv/installed ## style, types, and which room imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-bench: .venv/installed
+format: .venv/installed ## puts into order what can be put into order without a person
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed ## the engine and a whole run, beside what a user of torchvision would write
 	$(BIN)/python -m jobs.bench
 
-bench-pipeline: .venv/installed
+bench-pipeline: .venv/installed ## the pipeline without the network, beside Ray Data's read_images
 	$(BIN)/python -m benchmarks.pipeline
 
-soak: .venv/installed
+soak: .venv/installed ## the long tests of faults and of scale: hours
 	$(BIN)/python -m pytest -m soak -s
 
-audit: .venv/installed
+audit: .venv/installed ## known weaknesses of the installed packages
 	$(PYTHON) -m venv .venv/audit
 	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/python -m pip freeze --exclude-editable > .venv/installed.txt
@@ -38,5 +59,11 @@ audit: .venv/installed
 		--constraint constraints.txt --editable '.[test]'
 	touch $@
 
-clean:
-	rm -rf .venv demo
+.venv-lowest/installed: pyproject.toml .venv/installed
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON312) .venv-lowest
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/python \
+		--resolution lowest-direct --editable '.[test]'
+	touch $@
+
+clean: ## removes both environments and the demo
+	rm -rf .venv .venv-lowest demo

@@ -27,6 +27,7 @@ from PIL import Image
 
 from benchmarks import processes
 from pipeline import Config
+from pipeline.cluster import connection
 from pipeline.driver.runner import run
 from pipeline.network.contract import EngineFactory
 from pipeline.network.engine import Engine
@@ -79,11 +80,8 @@ def upload(s3: Any, folder: Path) -> str:
     return "s3://photographs/images/"
 
 
-def in_logs(pattern: str) -> int:
+def in_logs(logs: Path, pattern: str) -> int:
     """Number of lines in the raylets' logs that match."""
-    node = ray._private.worker.global_worker.node
-    assert node
-    logs = Path(node.get_logs_dir_path())
     found = 0
     for path in logs.glob("raylet*.[oe]*"):
         with open(path, errors="replace") as file:
@@ -91,11 +89,19 @@ def in_logs(pattern: str) -> int:
     return found
 
 
-def start(store_gb: float | None, gpus: int) -> None:
-    """A cluster of this machine alone, as a run would start it but for what is given."""
+def start(store_gb: float | None, gpus: int) -> Path:
+    """A cluster of this machine alone, as a run would start it but for what is given.
+
+    Args:
+        store_gb: GiB of the object store; None for as Ray chooses.
+        gpus: logical GPUs, with CPUs for a replica on each; 0 for a cluster without.
+
+    Returns:
+        The folder of its logs.
+    """
     store = int(store_gb * GIB) if store_gb else None
     cpus = (os.cpu_count() or 1) * max(1, 4 * gpus) if gpus else None
-    ray.init(
+    context: Any = ray.init(
         "local",
         num_cpus=cpus,
         num_gpus=gpus or None,
@@ -103,11 +109,12 @@ def start(store_gb: float | None, gpus: int) -> None:
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
+    return Path(context.address_info["session_dir"], "logs")
 
 
-def measure(config: Config, engine: EngineFactory) -> dict[str, Any]:
-    """Run it on the cluster that is there; the figures."""
-    resources = ray.cluster_resources()
+def measure(config: Config, engine: EngineFactory, logs: Path) -> dict[str, Any]:
+    """Run it on the cluster that is there, whose logs are given; the figures."""
+    store = sum(node["object_store_memory"] for node in connection.alive())
     processes.reset_peak()
     started = time.monotonic()
     with processes.Sampler(0.1) as sampler:
@@ -118,11 +125,11 @@ def measure(config: Config, engine: EngineFactory) -> dict[str, Any]:
         "images": summary.images,
         "seconds": round(time.monotonic() - started, 1),
         "placement": record["attempts"][-1]["placement"],
-        "object store MiB": int(resources["object_store_memory"]) >> 20,
+        "object store MiB": int(store) >> 20,
         "object store MiB at most": sampler.store_peak >> 20,
         "spilled MiB": sampler.spilled >> 20,
-        "spill lines in logs": in_logs("Spilled"),
-        "OOM lines in logs": in_logs(r"\(OOM\)|memory pressure"),
+        "spill lines in logs": in_logs(logs, "Spilled"),
+        "OOM lines in logs": in_logs(logs, r"\(OOM\)|memory pressure"),
         "memory": sampler.memory(),
     }
 
@@ -151,14 +158,14 @@ def main() -> None:
             uris = [f"{source.rstrip('/')}/{name}\n" for name in names]
             source = str(folder / "list.txt")
             Path(source).write_text("".join(uris))
-        start(given.store_gb, given.gpus)
+        logs = start(given.store_gb, given.gpus)
         config = Config(
             input=source,
             output=f"{folder}/out",
             weights="random:0",
             device="cuda" if given.gpus else "cpu",
         )
-        result = measure(config, Engine if given.network else PixelEngine)
+        result = measure(config, Engine if given.network else PixelEngine, logs)
         ray.shutdown()
     print(
         f"{os.cpu_count()} cores, Python {platform.python_version()}, Ray {ray.__version__}; "

@@ -12,15 +12,15 @@ import argparse
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torch.overrides import TorchFunctionMode
 
 from pipeline import Config
 from pipeline.bench.matching import iou, match
@@ -29,6 +29,7 @@ from pipeline.images.decode import decode, read_header
 from pipeline.network.contract import Boxes
 from pipeline.network.engine import Engine
 from pipeline.network.weights import resolve
+from pipeline.store import objects
 
 
 def tf32(x: torch.Tensor) -> torch.Tensor:
@@ -37,16 +38,21 @@ def tf32(x: torch.Tensor) -> torch.Tensor:
     return ((bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
 
 
-@contextlib.contextmanager
-def emulated() -> Iterator[None]:
-    """torch's convolutions round their operands."""
-    conv2d = torch.nn.functional.conv2d
+class Emulated(TorchFunctionMode):
+    """torch's convolutions round their operands, while in a `with` block."""
 
-    def rounded(x: torch.Tensor, weight: torch.Tensor, *rest: Any) -> torch.Tensor:
-        return conv2d(tf32(x), tf32(weight), *rest)
-
-    with mock.patch("torch.nn.functional.conv2d", rounded):
-        yield
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        arguments: Sequence[Any] = (),
+        keywords: Mapping[str, Any] | None = None,
+    ) -> Any:
+        # a convolution layer gives both by position
+        if function is torch.nn.functional.conv2d:
+            x, weight, *others = arguments
+            arguments = (tf32(x), tf32(weight), *others)
+        return function(*arguments, **(keywords or {}))
 
 
 def moved(found: Sequence[Boxes], reference: Sequence[Boxes]) -> dict[str, float]:
@@ -109,7 +115,7 @@ def main() -> None:
         categories=given.categories,
         model=given.model,
     )
-    weights = resolve(config)
+    weights = resolve(config, objects.read)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     threads = torch.get_num_threads()
     with contextlib.redirect_stdout(io.StringIO()):
@@ -121,7 +127,7 @@ def main() -> None:
     ]
     ways: dict[str, tuple[Callable[[Sequence[np.ndarray]], list[Boxes]], Any]] = {
         "fp32": (Reference(weights, device), contextlib.nullcontext),
-        "TF32": (Reference(weights, device), emulated),
+        "TF32": (Reference(weights, device), Emulated),
         "engine fp32": (Engine(weights, device, threads, "fp32"), contextlib.nullcontext),
         "engine fp16": (Engine(weights, device, threads, "fp16"), contextlib.nullcontext),
     }

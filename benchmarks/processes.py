@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,12 +33,21 @@ class Usage:
 
 
 class Sampler:
-    """Watches this process and all that descend from it while in a `with` block."""
+    """Watches this process and all that descend from it while in a `with` block.
+
+    Attributes:
+        interval: seconds between samples.
+        seen: by process id, those that have ended included.
+        store_peak: bytes in use in the object stores of all nodes, at most.
+        spilled: bytes that they have spilled.
+        own: `time.time` and bytes of this process's own memory, of each sample.
+    """
 
     def __init__(self, interval: float = 0.5) -> None:
         self.interval = interval
         self.seen: dict[int, Usage] = {}
         self.store_peak = self.spilled = 0
+        self.own: list[tuple[float, int]] = []
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
 
@@ -68,6 +78,8 @@ class Sampler:
             usage.cpu_seconds = cpu
             usage.peak = max(usage.peak, status.get("VmHWM", 0))
             usage.peak_own = max(usage.peak_own, status.get("RssAnon", 0))
+            if pid == os.getpid():
+                self.own.append((time.time(), status["RssAnon"]))
         used, spilled = object_store()
         self.store_peak, self.spilled = max(self.store_peak, used), max(self.spilled, spilled)
 
@@ -101,16 +113,21 @@ def cpu_by_kind() -> dict[str, float]:
 
 
 def object_store() -> tuple[int, int]:
-    """Bytes in use on all nodes now, and bytes spilled so far; zeros without a cluster."""
+    """Bytes in use on all nodes now, and bytes spilled so far; zeros without a cluster.
+
+    All that the benchmarks use of Ray beside its public interface; seen on Ray 2.60. When
+    `internal_api` is gone, read what `ray memory --stats-only` prints, which are these sums.
+    """
     import ray
     from ray._private import internal_api
 
+    api: Any = internal_api  # without types
     if not ray.is_initialized():
         return 0, 0
     try:
         address = ray.get_runtime_context().gcs_address
-        state = internal_api.get_state_from_address(address)
-        stats = internal_api.get_memory_info_reply(state).store_stats
+        state = api.get_state_from_address(address)
+        stats = api.get_memory_info_reply(state).store_stats
     except Exception:  # the cluster is going down
         return 0, 0
     return int(stats.object_store_bytes_used), int(stats.spilled_bytes_total)
@@ -129,6 +146,7 @@ def descendants(pid: int) -> Iterator[int]:
 
 
 def cpu_seconds(pid: int | str = "self") -> float:
+    """That a process has used since its start, in all of its threads."""
     with open(f"/proc/{pid}/stat") as file:
         fields = file.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS

@@ -7,58 +7,73 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 
-from benchmarks import processes, stages
+from benchmarks import null_run, processes, stages
+from benchmarks.null_run import Steps
 from benchmarks.scale_driver import ROWS_PER_FILE, config_of, write_input
 from pipeline import Config
 from pipeline.cluster.placement import Placement
-from pipeline.config import fingerprint
-from pipeline.driver import record, runner
-from pipeline.inputs import enumeration
-from pipeline.network import weights
-from pipeline.outputs import manifest, schema
+from pipeline.driver import record
+from pipeline.network.contract import Weights
+from pipeline.network.weights import resolve
+from pipeline.outputs import schema
 from pipeline.outputs.files import FileName, encode
 from pipeline.outputs.finished import Finished
-from pipeline.stages.chain import Chain
+from pipeline.outputs.layout import Layout
+from pipeline.outputs.manifest import Manifest
 from pipeline.stages.rows import detections_column
-from pipeline.store import objects, urls
+from pipeline.store import objects
+
+# of the attempt that was killed; nothing of it is used again but what the record says
+PLACEMENT = Placement(
+    device="cpu",
+    replicas=1,
+    gpus=0.0,
+    cpus=1.5,
+    memory=0,
+    threads=2,
+    fetchers=1,
+    micro_batch=1,
+    rows_per_file=ROWS_PER_FILE,
+)
 
 
-def write_killed(config: Config) -> int:
-    """What a run leaves that is killed after nine tenths of its files; returns their images."""
-    fs, root = urls.filesystem(config.output)
-    weights = weights.resolve(config)
+def write_killed(config: Config, layout: Layout, weights: Weights) -> tuple[Manifest, int]:
+    """What a run leaves that is killed after nine tenths of its files.
+
+    Returns:
+        Its manifest, and the number of images in the files.
+    """
     known = record.new(config, weights)
-    record.begin(known, config, Placement("cpu", 1, 0.0, 1.5, 0, 2, 1, 1, ROWS_PER_FILE))
-    listed = enumeration.write(config, fs, f"{root}/_run", fingerprint(known.identity))
-    record.save(known, fs, f"{root}/_run")
+    record.begin(known, config, PLACEMENT)
+    listed = null_run.list_input(config, layout, weights, stages.OBJECT_BYTES)
+    record.save(known, layout)
     written = schema.with_carried(pa.schema([]), record.detector(weights))
     detections = detections_column(stages.made_up(stages.DISTINCT), stages.CATEGORIES)
     done = 0
     while done + ROWS_PER_FILE <= listed.rows * 9 // 10:
-        number, offset = divmod(done, manifest.PART_ROWS)
+        number, offset = listed.place(done)
         if not offset:
-            part = pq.ParquetFile(manifest.part_path(f"{root}/_run", number)).read()
-        rows = _fetched(part["image_uri"].slice(offset, ROWS_PER_FILE), done)
+            part = listed.read_part(layout, number)
+        rows = _fetched(part.slice(offset, ROWS_PER_FILE))
         finished = stages.finished_rows(rows, detections)
-        name = FileName("ok", done // manifest.SLICE_ROWS, known.attempt, done)
-        objects.put(fs, f"{root}/detections/{name}", encode(finished, written))
+        name = FileName.new("ok", done // listed.slice_rows, known.attempt, done)
+        objects.put(layout.fs, f"{layout.detections}/{name}", encode(finished, written))
         done += rows.num_rows
-    return done
+    return listed, done
 
 
-def _fetched(uris: pa.ChunkedArray, first_id: int) -> pa.Table:
-    n = len(uris)
+def _fetched(rows: pa.Table) -> pa.Table:
+    """Rows of the manifest as `NullFetch` yields them."""
+    n = rows.num_rows
     columns: dict[str, Any] = {
-        "image_id": pa.array(range(first_id, first_id + n), pa.int64()),
-        "image_uri": uris,
+        "image_id": rows["image_id"],
+        "image_uri": rows["image_uri"],
         "encoded": pa.array([stages.NullFetch.content] * n, pa.large_binary()),
         "attempts": stages.constant(1, n),
     }
@@ -66,57 +81,57 @@ def _fetched(uris: pa.ChunkedArray, first_id: int) -> pa.Table:
     return pa.table(columns | dict.fromkeys(("error_stage", "error_code", "error_message"), nulls))
 
 
-class Moments:
-    """When each of some functions was first called, and when it first returned."""
+def seconds_to_look(layout: Layout, listed: Manifest) -> float:
+    """That it takes to read which images of the first slice are done, on its own."""
+    started = time.monotonic()
+    Finished.of(layout, listed, 0).load()
+    return time.monotonic() - started
 
-    def __init__(self) -> None:
-        self.calls: dict[str, float] = {}
-        self.returns: dict[str, float] = {}
 
-    def watch(self, owner: Any, name: str) -> None:
-        function: Callable[..., Any] = getattr(owner, name)
-
-        def watched(*arguments: Any, **keywords: Any) -> Any:
-            self.calls.setdefault(name, time.time())
-            result = function(*arguments, **keywords)
-            self.returns.setdefault(name, time.time())
-            return result
-
-        setattr(owner, name, watched)
+def moments(layout: Layout, started: float, steps: Steps) -> dict[str, Any]:
+    """Seconds from the command's start, and what they went to."""
+    actor, fetched = stages.marks(layout)
+    new = Path(layout.detections).rglob("part-*-0002-*.parquet")
+    first_file = min(path.stat().st_mtime for path in new)
+    seconds = {
+        "seconds to the first new image": fetched - started,
+        "of that weights": steps.started - started,
+        "of that Ray": steps.connecting,
+        "of that record, lease, manifest": steps.begun - steps.connected,
+        "of that done files, fetch actor": actor - steps.begun,
+        "of that manifest rows": fetched - actor,
+        "seconds to the first new file": first_file - started,
+        "seconds to the end": steps.ended - started,
+    }
+    return {name: round(value, 2) for name, value in seconds.items()}
 
 
 def main(rows: int, folder: str) -> dict[str, Any]:
+    """Resume a run in this process that is nine tenths done; the figures.
+
+    Args:
+        rows: number of images.
+        folder: for the input and the output.
+    """
     logging.basicConfig(level=logging.WARNING)
     os.environ["RAY_ADDRESS"] = "local"
     write_input(f"{folder}/input.parquet", rows)
     config = config_of(folder)
-    done = write_killed(config)
-    stages.install(stages.MarkingFetch, stages.NullReplica, stages.OBJECT_BYTES)
-    moments = Moments()
-    moments.watch(runner.cluster, "connect")
-    moments.watch(Finished, "load")
-    moments.watch(Chain, "execute")
+    layout = Layout.of(config.output)
+    listed, done = write_killed(config, layout, resolve(config, objects.read))
+    look = seconds_to_look(layout, listed)
+    chain = null_run.of_small_objects(stages.MarkingFetch, stages.NullReplica, stages.OBJECT_BYTES)
     started = time.time()
-    summary = runner.run(config, stages.no_engine)
-    seconds = time.time() - started
-    assert summary and summary.images == rows and summary.processed == rows - done
-    marks = {n: Path(config.output, "_run", n).stat().st_mtime for n in ("started", "fetched")}
-    new = Path(config.output, "detections").rglob("part-*-0002-*.parquet")
-    first_file = min(path.stat().st_mtime for path in new)
-    calls, returns = moments.calls, moments.returns
+    # anew, as the command does it
+    weights = resolve(config, objects.read)
+    summary, steps = null_run.execute(config, weights, chain, stages.OBJECT_BYTES)
+    assert summary.images == rows and summary.processed == rows - done
     result = {
         "rows": rows,
         "done before": done,
         "files before": done // ROWS_PER_FILE,
-        "seconds to the first new image": round(marks["fetched"] - started, 2),
-        "of that weights": round(calls["connect"] - started, 2),
-        "of that Ray": round(returns["connect"] - calls["connect"], 2),
-        "of that record, lease, manifest": round(calls["load"] - returns["connect"], 2),
-        "of that done files": round(returns["load"] - calls["load"], 2),
-        "of that fetch actor": round(marks["started"] - returns["load"], 2),
-        "of that manifest rows": round(marks["fetched"] - marks["started"], 2),
-        "seconds to the first new file": round(first_file - started, 2),
-        "seconds to the end": round(seconds, 2),
+        **moments(layout, started, steps),
+        "seconds to read the done files, alone": round(look, 2),
         "driver MiB at most": processes.read_status()["VmHWM"] >> 20,
         "ray": ray.__version__,
     }

@@ -24,12 +24,11 @@ import ray
 from PIL import Image
 from ray.cluster_utils import Cluster
 
-from benchmarks import processes, stages
+from benchmarks import null_run, processes, stages
+from benchmarks.processes import Sampler
 from benchmarks.scale_driver import write_input
 from pipeline import Config
 from pipeline.cluster.placement import REPLICA_MEMORY
-from pipeline.driver import runner
-from pipeline.network.contract import Weights
 from pipeline.stages.fetch import Fetch
 
 STORE_BYTES = 200 * 2**20
@@ -37,8 +36,8 @@ CPUS_PER_REPLICA = 0.25
 JPEG_BYTES = 3000
 # a file system allows some 65,000 links to a file
 LINKS = 10_000
-# no weights in the small object store of a node
-WEIGHTS = Weights("sleeping", "0" * 64, False, {}, {}, {"num_classes": 4})
+# whose CPU time is that of the stages
+WORKERS = ("NullFetch", "Fetch", "SleepingReplica", "Writer", "Coordinator")
 
 
 def write_jpegs(folder: str, images: int) -> None:
@@ -114,27 +113,15 @@ def rates(batches: dict[str, list[tuple[float, int]]]) -> tuple[float, float]:
     return found[1], found[0]
 
 
-def main(
-    images: int, folder: str, replicas: int, nodes: int, milliseconds: float, mode: str
-) -> dict[str, Any]:
-    class SleepingReplica(stages.SleepingReplica):
-        seconds_per_image = milliseconds / 1000
-
-    logging.basicConfig(level=logging.ERROR)
+def config_of(folder: str, mode: str, images: int, replicas: int) -> Config:
+    """A run over an input that is made here: `jpegs`, or a table that is all there is (`null`)."""
     if mode == "jpegs":
         source = f"{folder}/images"
         write_jpegs(source, images)
     else:
         source = f"{folder}/input.parquet"
         write_input(source, images)
-    temporary = tempfile.mkdtemp(prefix="ray")
-    start(replicas, nodes, temporary)
-    fetch, size = (
-        (Fetch, JPEG_BYTES) if mode == "jpegs" else (stages.NullFetch, stages.OBJECT_BYTES)
-    )
-    stages.install(fetch, SleepingReplica, size)
-    runner.model.resolve = lambda config: WEIGHTS
-    config = Config(
+    return Config(
         input=source,
         output=f"{folder}/out",
         weights="random:0",
@@ -142,39 +129,90 @@ def main(
         replicas=replicas,
         cpus_per_replica=CPUS_PER_REPLICA,
     )
-    before = processes.cpu_by_kind()
-    started = time.monotonic()
-    with processes.Sampler(1.0) as sampler:
-        summary = runner.run(config, stages.no_engine)
-    seconds = time.monotonic() - started
-    assert summary and summary.images == images and not summary.errors
-    batches = finished(config.output)
-    assert len(batches) == replicas, f"{len(batches)} of {replicas} replicas did anything"
-    ideal = replicas / SleepingReplica.seconds_per_image
+
+
+def efficiencies(
+    images: int, seconds: float, ideal: float, batches: dict[str, list[tuple[float, int]]]
+) -> dict[str, float]:
+    """What is printed of the rate.
+
+    Args:
+        images: of the run.
+        seconds: of the whole call.
+        ideal: images a second of replicas that never wait.
+        batches: see `finished`.
+    """
     span, together = rates(batches)
-    cpu = {kind: s - before.get(kind, 0.0) for kind, s in sampler.cpu().items()}
-    cores = {kind: s / seconds for kind, s in cpu.items()}
-    memory = sampler.memory()
-    ours = ("NullFetch", "Fetch", "SleepingReplica", "Writer", "Coordinator")
-    result = {
-        "replicas": replicas,
-        "nodes": nodes,
-        "ms an image": milliseconds,
-        "images": images,
-        "seconds": round(seconds, 1),
+    return {
         "efficiency, whole call": round(images / seconds / ideal, 3),
         "efficiency, first to last image": round(span / ideal, 3),
         "efficiency, all at work": round(together / ideal, 3),
         "images/s, all at work": round(together, 1),
+    }
+
+
+def usage(sampler: Sampler, before: dict[str, float], seconds: float) -> dict[str, Any]:
+    """What is printed of the machine.
+
+    Args:
+        sampler: that watched the call.
+        before: CPU seconds by kind of process when it began.
+        seconds: of the call.
+    """
+    cpu = {kind: s - before.get(kind, 0.0) for kind, s in sampler.cpu().items()}
+    cores = {kind: s / seconds for kind, s in cpu.items()}
+    memory = sampler.memory()
+    return {
         "cores busy": round(sum(cores.values()), 2),
         "driver cores": round(cores["driver"], 2),
-        "worker cores": round(sum(cores.get(kind, 0) for kind in ours), 2),
+        "worker cores": round(sum(cores.get(kind, 0) for kind in WORKERS), 2),
         "raylet and GCS cores": round(cores.get("raylet", 0) + cores.get("gcs_server", 0), 2),
         "replica MiB at most": memory["SleepingReplica"]["peak_mib"],
         "driver MiB at most": memory["driver"]["peak_mib"],
         "object store MiB at most": sampler.store_peak >> 20,
         "cpu": cpu,
         "memory": memory,
+    }
+
+
+def main(
+    images: int, folder: str, replicas: int, nodes: int, milliseconds: float, mode: str
+) -> dict[str, Any]:
+    """Run it in this process, on a cluster that it starts; the figures.
+
+    Args:
+        images: of the run.
+        folder: for the input and the output.
+        replicas: a multiple of `nodes`.
+        nodes: of the cluster.
+        milliseconds: that a replica sleeps for an image.
+        mode: `jpegs`, read by the real fetch, or `null`.
+    """
+    logging.basicConfig(level=logging.ERROR)
+    config = config_of(folder, mode, images, replicas)
+    fetch, size = (
+        (Fetch, JPEG_BYTES) if mode == "jpegs" else (stages.NullFetch, stages.OBJECT_BYTES)
+    )
+    chain = null_run.of_small_objects(fetch, stages.sleeping(milliseconds / 1000), size)
+    temporary = tempfile.mkdtemp(prefix="ray")
+    start(replicas, nodes, temporary)
+    before = processes.cpu_by_kind()
+    started = time.monotonic()
+    with Sampler(1.0) as sampler:
+        # no real weights, for which a node's object store is too small
+        summary, _ = null_run.execute(config, null_run.WEIGHTS, chain, size)
+    seconds = time.monotonic() - started
+    assert summary.images == images and not summary.errors
+    batches = finished(config.output)
+    assert len(batches) == replicas, f"{len(batches)} of {replicas} replicas did anything"
+    result = {
+        "replicas": replicas,
+        "nodes": nodes,
+        "ms an image": milliseconds,
+        "images": images,
+        "seconds": round(seconds, 1),
+        **efficiencies(images, seconds, 1000 * replicas / milliseconds, batches),
+        **usage(sampler, before, seconds),
         "ray": ray.__version__,
     }
     ray.shutdown()

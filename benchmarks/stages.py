@@ -1,6 +1,6 @@
 """Stages that stand in for reading, decoding and the network, so that only the rest is measured.
 
-They are imported by every worker process, so nothing here may import torch.
+Every worker process imports them, so nothing here may import torch.
 """
 
 from __future__ import annotations
@@ -8,35 +8,30 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import ray
 
 from pipeline.cluster.client import Client
+from pipeline.network.contract import Boxes, Engine, EngineFactory, Weights
 from pipeline.outputs import schema
+from pipeline.outputs.layout import Layout
+from pipeline.stages.detect import Replica
 from pipeline.stages.download import Fetched
 from pipeline.stages.fetch import Fetch
 from pipeline.stages.rows import detections_column
 
 BOXES = 10
-PHOTOGRAPH_BYTES = 256_000
 OBJECT_BYTES = 1000
 # images with boxes of their own, more than a file holds: repeats would compress too well
 DISTINCT = 10_000
+# names of the files that tell when a stage was there
+STARTED, FETCHED = "started", "fetched"
 CATEGORIES = {1: "person", 2: "bicycle", 3: "car"}
-
-
-@dataclass
-class Boxes:
-    """What `pipeline.engine.Boxes` holds."""
-
-    xyxy: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray
 
 
 class NullFetch(Fetch):
@@ -50,36 +45,53 @@ class NullFetch(Fetch):
 
 
 class MarkingFetch(NullFetch):
-    """Leaves files in `_run` at the start of its actor and at its first image."""
+    """Leaves files in `_run` at the start of its actor and at its first image.
+
+    For an output on this machine, looked at by `marks`.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        Path(self.run_folder, "started").touch()
+        self.folder = Path(Layout.of(self.config.output).run)
+        (self.folder / STARTED).touch()
 
     def _objects(self, table: pa.Table) -> Iterator[Fetched]:
-        if not Path(self.run_folder, "fetched").exists():
-            Path(self.run_folder, "fetched").touch()
+        first = self.folder / FETCHED
+        if not first.exists():
+            first.touch()
         return super()._objects(table)
+
+
+def marks(layout: Layout) -> tuple[float, float]:
+    """When a run's `MarkingFetch` started, and read its first image, as `time.time` tells it."""
+    started, fetched = (Path(layout.run, name).stat().st_mtime for name in (STARTED, FETCHED))
+    return started, fetched
 
 
 class NullReplica:
     """Hands out rows with `BOXES` made-up boxes each.
 
-    It reports to the coordinator as `pipeline.detector.Detector` does, and ignores what else the
-    chain gives it.
+    Made and called as `Detector` is, and it reports to the coordinator as that does; of what it is
+    given it uses the client alone.
     """
 
     seconds_per_image = 0.0
 
-    def __init__(self, *arguments: Any) -> None:
-        self.client = next(a for a in arguments if isinstance(a, Client))
-        self.client.join()
+    def __init__(
+        self,
+        replica: Replica,
+        weights: ray.ObjectRef[Weights],
+        make_engine: EngineFactory,
+        client: Client,
+    ) -> None:
+        client.join()
+        self.client = client
         self.forward_lock = threading.Lock()
         self.detections = detections_column(made_up(DISTINCT), CATEGORIES)
-        self.client.ready()
+        client.ready()
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
-        """One table as `pipeline.detector.Detector` yields it."""
+        """One table, as `Detector` yields it."""
         ids = rows["image_id"].to_pylist()
         if self.client.begin(ids) is None:
             return
@@ -93,10 +105,8 @@ class NullReplica:
         return finished_rows(rows, self.detections)
 
 
-class SleepingReplica(NullReplica):
-    """Sleeps as a GPU would compute; says in `model_id` which actor was done when."""
-
-    seconds_per_image = 0.008
+class TellingReplica(NullReplica):
+    """Says in `model_id` which actor was done with an image, and when, by `time.time`."""
 
     def _table(self, rows: pa.Table) -> pa.Table:
         table = super()._table(rows)
@@ -104,11 +114,21 @@ class SleepingReplica(NullReplica):
         return table.set_column(table.schema.get_field_index("model_id"), "model_id", moment)
 
 
+def sleeping(seconds: float) -> type[TellingReplica]:
+    """A replica that sleeps so many seconds an image, as a GPU would compute."""
+
+    class SleepingReplica(TellingReplica):
+        seconds_per_image = seconds
+
+    return SleepingReplica
+
+
 def finished_rows(rows: pa.Table, detections: pa.Array) -> pa.Table:
     """The columns of `schema.ROW`, and `status`, of rows as `Fetch` yields them.
 
     Args:
-        detections: of `DISTINCT` images, more than there are rows.
+        rows: at least one.
+        detections: a `detections` column of `DISTINCT` images, more than there are rows.
     """
     n = rows.num_rows
     first = rows["image_id"][0].as_py() % (DISTINCT - n)
@@ -129,8 +149,8 @@ def finished_rows(rows: pa.Table, detections: pa.Array) -> pa.Table:
     return table.append_column("status", constant("ok", n))
 
 
-def made_up(images: int) -> list[Any]:
-    """Random boxes, the same ones on every call."""
+def made_up(images: int) -> list[Boxes]:
+    """`BOXES` random boxes for each image, the same ones on every call."""
     random = np.random.default_rng(0)
     corners = np.sort(random.uniform(0, 480, (images, BOXES, 2, 2)), axis=2).astype(np.float32)
     labels = random.integers(1, 1 + len(CATEGORIES), (images, BOXES))
@@ -145,21 +165,6 @@ def constant(value: Any, rows: int) -> pa.Array:
     return pa.repeat(pa.scalar(value, kind), rows)
 
 
-def install(fetch: type, replica: type, object_bytes: int) -> None:
-    """Put these into the chain of this process, in the places of the real ones.
-
-    Blocks shrink as the objects do, so that a run has as many of them as with real photographs.
-    """
-    from pipeline.driver import attempt
-    from pipeline.stages import chain  # which import torch
-
-    attempt.sizes.mean_bytes = lambda *_: object_bytes
-    chain.BLOCK_BYTES //= PHOTOGRAPH_BYTES // object_bytes
-    chain.Fetch = fetch  # type: ignore[misc,assignment]
-    chain.Detector = replica  # type: ignore[misc,assignment]
-    # what a replica is told would bring torch into its process
-    chain.Replica = lambda *arguments, **fields: None  # type: ignore[misc,assignment]
-
-
-def no_engine(*arguments: Any) -> Any:
+def no_engine(weights: Weights, device: str, threads: int, precision: str) -> Engine:
     """The engine factory of a replica that has no engine."""
+    raise NotImplementedError("a stand-in of the replica asks for an engine")

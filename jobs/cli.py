@@ -49,7 +49,7 @@ def leave(code: int) -> NoReturn:
     """End this process, which has used Ray or torch, with an exit code.
 
     What Python would tidy up takes two seconds, and Ray can wait for itself for ever meanwhile
-    (see `pipeline.client`).
+    (see `pipeline.cluster.client`).
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)

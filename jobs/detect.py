@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from jobs import cli
-from pipeline.config import Config, from_yaml
+from pipeline.config import Config, Option, from_yaml
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
-    from pipeline.driver.runner import Summary
+    from pipeline.driver.summary import Summary
 
+# what the user should know after an interruption
+KEPT = "what is committed is kept; the same command continues"
 # flags of keywords under `model:`
 MODEL_FLAGS = ("min_size", "box_score_thresh", "box_detections_per_img")
 
@@ -37,109 +39,49 @@ def parser() -> cli.Parser:
 
 
 def add_flags(parser: cli.Parser, output: bool = True) -> None:
-    """Those that say what a run does. None has a default here: they stand in `pipeline.Config`.
+    """Those of `Config`'s fields, and of some keywords of the network.
+
+    None has a default here: they stand in `pipeline.Config`.
 
     Args:
         parser: receives them.
         output: whether `--output` is one of them.
     """
+    fields = "YAML with any field of pipeline.Config; flags win"
+    parser.add_argument("--config", metavar="FILE", help=fields)
+    for name, hint in get_type_hints(Config, include_extras=True).items():
+        kind, option = get_args(hint)
+        if name == "model":
+            _add_model_flags(parser)
+        elif option.metavar is not None and (output or name != "output"):
+            _add_flag(parser, name, kind, option)
+
+
+def _add_flag(parser: cli.Parser, name: str, kind: Any, option: Option) -> None:
+    """The flag of a field, its type and its default told by the field."""
+    flag, default, text = f"--{name.replace('_', '-')}", getattr(Config, name, None), option.help
+    if kind is bool:
+        parser.add_argument(flag, action="store_true", help=text)
+        return
+    kinds = [k for k in get_args(kind) if k is not type(None)] or [kind]
+    several = kind == tuple[str, ...]
+    if default:
+        shown = " ".join(default) if several else default
+        text += f" (default {shown:g})" if isinstance(shown, float) else f" (default {shown})"
+    if several:
+        parser.add_argument(flag, nargs="+", metavar=option.metavar, help=text)
+    else:
+        parser.add_argument(flag, type=kinds[0], metavar=option.metavar, help=text)
+
+
+def _add_model_flags(parser: cli.Parser) -> None:
     add = parser.add_argument
-    add(
-        "--input",
-        metavar="URL",
-        help="folder, prefix, glob, image, or table of URIs (Parquet, "
-        "CSV, JSONL, text); path, s3:// or any fsspec URL",
-    )
-    if output:
-        add("--output", metavar="URL", help="folder or prefix for detections/ and _run/")
-    add("--config", metavar="FILE", help="YAML with any field of pipeline.Config; flags win")
-    add(
-        "--weights",
-        metavar="W",
-        help="DEFAULT, COCO_V1, path or URL of a .pth/.pt/.safetensors "
-        f"file, or random:SEED (default {Config.weights})",
-    )
-    add("--categories", metavar="FILE", help="class names: text, one a line, or COCO JSON")
-    add(
-        "--score-threshold",
-        dest="box_score_thresh",
-        type=float,
-        metavar="P",
-        help="keep detections above this score (default 0.05)",
-    )
-    add(
-        "--max-detections",
-        dest="box_detections_per_img",
-        type=int,
-        metavar="N",
-        help="keep at most so many detections an image (default 100)",
-    )
-    add(
-        "--min-size",
-        type=int,
-        metavar="PIXELS",
-        help="short side of the image in the network (default 800)",
-    )
-    add(
-        "--extensions",
-        nargs="+",
-        metavar="EXT",
-        help=f"file name endings to list (default {' '.join(Config.extensions)})",
-    )
-    add("--limit", type=int, metavar="N", help="process at most N images")
-    add("--uri-column", metavar="NAME", help="column of the input table that holds the URIs")
-    add("--bytes-column", metavar="NAME", help="column of a Parquet input with the image bytes")
-    add("--carry", nargs="+", metavar="NAME", help="columns of the input table to carry through")
-    add(
-        "--trust-uris",
-        action="store_true",
-        help="a table may name local files, any protocol and "
-        "link-local addresses wherever it stands itself; only for tables of your own",
-    )
-    add("--device", metavar="D", help=f"auto, cuda or cpu (default {Config.device})")
-    add("--replicas", type=int, metavar="N", help="models at once (default: what fits)")
-    add("--gpus-per-replica", type=float, metavar="X", help="may be a fraction (default 1)")
-    add("--cpus-per-replica", type=float, metavar="X", help="default: about 4")
-    add(
-        "--micro-batch",
-        type=int,
-        metavar="N",
-        help="images in one forward (default 8 on a GPU, 1 on a CPU)",
-    )
-    add(
-        "--precision",
-        metavar="P",
-        help="of the network: fp32, or fp16, whose boxes are a little "
-        f"off (default {Config.precision})",
-    )
-    add(
-        "--max-pixels",
-        type=int,
-        metavar="N",
-        help=f"larger images become error rows (default {Config.max_pixels})",
-    )
-    add(
-        "--max-error-rate",
-        type=float,
-        metavar="X",
-        help="stop if a larger fraction of the "
-        "images failed, judged after the first 1,000; exit 3 if the end finds it so "
-        f"(default {Config.max_error_rate})",
-    )
-    add(
-        "--stall-timeout",
-        type=float,
-        metavar="S",
-        help="end the run and say why when nothing "
-        f"has moved for so many seconds (default {Config.stall_timeout:g})",
-    )
-    add(
-        "--grace",
-        type=float,
-        metavar="S",
-        help="seconds to finish what is in flight after "
-        f"Ctrl-C or SIGTERM (default {Config.grace:g})",
-    )
+    more = "detections an image, at most (default 100)"
+    above = "keep detections above this score (default 0.05)"
+    side = "short side of the image in the network (default 800)"
+    add("--score-threshold", dest="box_score_thresh", type=float, metavar="P", help=above)
+    add("--max-detections", dest="box_detections_per_img", type=int, metavar="N", help=more)
+    add("--min-size", type=int, metavar="PIXELS", help=side)
 
 
 def parse(arguments: list[str]) -> tuple[Config, bool, bool]:
@@ -210,8 +152,7 @@ def job(arguments: list[str]) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    kept = "what is committed is kept; the same command continues"
-    return cli.main("jobs.detect", job, arguments, kept)
+    return cli.main("jobs.detect", job, arguments, KEPT)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pipeline.config import checked_url
 from pipeline.errors import UsageError
 from pipeline.labels import classes
 from pipeline.labels.evaluate import METRICS, Evaluation, evaluate
-from pipeline.labels.match import EXAMPLES, Matched, match
+from pipeline.labels.match import NAMED_IMAGES, Matched, match
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.truth import load_truth
 from pipeline.store import failures, objects, urls
@@ -85,7 +85,8 @@ def notes(output: Output, matched: Matched, present_only: bool) -> list[str]:
         lines.append(f"{len(matched.failed):,} of them failed in the run: nothing found there")
     if matched.absent:
         names = ", ".join(
-            words.printable(truth.names[p] or truth.ids[p], 100) for p in matched.absent[:EXAMPLES]
+            words.printable(truth.names[p] or truth.ids[p], 100)
+            for p in matched.absent[:NAMED_IMAGES]
         )
         then = "left out" if present_only else "nothing found there"
         lines.append(
@@ -125,7 +126,7 @@ def record(output: Output, matched: Matched, found: Evaluation) -> dict[str, obj
         "failed": len(matched.failed),
         "absent": {
             "count": len(matched.absent),
-            "examples": [truth.names[place] for place in matched.absent[:EXAMPLES]],
+            "examples": [truth.names[place] for place in matched.absent[:NAMED_IMAGES]],
         },
         "without_truth": {
             "count": matched.without_truth,

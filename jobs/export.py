@@ -24,7 +24,7 @@ LEFT_OUT = {
 
 
 def parser() -> cli.Parser:
-    """The flags. None has a default here: those stand in `pipeline.labels.target.Options`."""
+    """The flags. None has a default here: those stand in `labels.export.target.Options`."""
     parser = cli.Parser(
         "python -m jobs.export",
         __doc__,
@@ -35,54 +35,40 @@ def parser() -> cli.Parser:
     add("output", metavar="OUTPUT", help="of jobs.detect, finished; path or URL")
     add("--format", metavar="F", help=", ".join(FORMATS))
     add("--to", metavar="DIR", help="empty or new folder; path, s3:// or any fsspec URL")
-    add(
-        "--score-threshold",
-        type=float,
-        metavar="P",
-        help="keep boxes of at least this score (default: all that the run kept)",
-    )
-    add(
-        "--category",
-        nargs="+",
-        action="extend",
-        metavar="NAME=SCORE",
-        help="a threshold of its own for a class",
-    )
-    add(
-        "--classes",
-        metavar="FILE",
-        help="YAML: a list of the classes to keep, or `name: new name` lines",
-    )
-    add(
-        "--tasks-per-file",
-        type=int,
-        metavar="N",
-        help="split into folders 0001, 0002 ... of N images",
-    )
-    add("--by-directory", action="store_true", help="a folder for each directory of the images")
-    add(
-        "--images",
-        metavar="FILE",
-        help="only the images in this table of URIs (Parquet, CSV, JSONL, text)",
-    )
-    add("--with-images", action="store_true", help="copy the images too, bytes unchanged")
-    add(
-        "--image-prefix",
-        metavar="PREFIX",
-        help="image = PREFIX + name (labelstudio, cvat, coco, fiftyone, huggingface)",
-    )
-    add(
-        "--confidence",
-        action="store_true",
-        help="write scores also to yolo (a sixth column), "
-        "voc and cvat (which have no usual place for them)",
-    )
-    add(
-        "--annotations",
-        metavar="FILE",
-        help="coco: results.json gets the ids of this instances JSON",
-    )
+    _add_choice(parser)
+    _add_form(parser)
     return parser
+
+
+def _add_choice(parser: cli.Parser) -> None:
+    """Flags that say which boxes and images are exported."""
+    add = parser.add_argument
+    kept = "keep boxes of at least this score (default: all that the run kept)"
+    own = "a threshold of its own for a class"
+    classes = "YAML: a list of the classes to keep, or `name: new name` lines"
+    images = "only the images in this table of URIs (Parquet, CSV, JSONL, text)"
+    add("--score-threshold", type=float, metavar="P", help=kept)
+    add("--category", nargs="+", action="extend", metavar="NAME=SCORE", help=own)
+    add("--classes", metavar="FILE", help=classes)
+    add("--images", metavar="FILE", help=images)
+
+
+def _add_form(parser: cli.Parser) -> None:
+    """Flags that say how they are written."""
+    add = parser.add_argument
+    split = "split into folders 0001, 0002 ... of N images"
+    prefix = "image = PREFIX + name (labelstudio, cvat, coco, fiftyone, huggingface)"
+    confidence = (
+        "write scores also to yolo (a sixth column), voc and cvat (which have no usual place for "
+        "them)"
+    )
+    annotations = "coco: results.json gets the ids of this instances JSON"
+    add("--tasks-per-file", type=int, metavar="N", help=split)
+    add("--by-directory", action="store_true", help="a folder for each directory of the images")
+    add("--with-images", action="store_true", help="copy the images too, bytes unchanged")
+    add("--image-prefix", metavar="PREFIX", help=prefix)
+    add("--confidence", action="store_true", help=confidence)
+    add("--annotations", metavar="FILE", help=annotations)
 
 
 def show(record: dict[str, Any], options: Options) -> None:

@@ -15,7 +15,8 @@ __all__ = ["Config", "RunError", "Summary", "UsageError", "run"]
 def __getattr__(name: str) -> Any:
     # late, so that decoder, network and labels can be used where Ray is not installed
     if name in ("Summary", "run"):
-        from pipeline.driver import runner
+        from pipeline.driver.runner import run
+        from pipeline.driver.summary import Summary
 
-        return getattr(runner, name)
+        return {"Summary": Summary, "run": run}[name]
     raise AttributeError(name)

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -25,109 +25,151 @@ ROWS_PER_FILE = {"cuda": 4096, "cpu": 64}
 # file can express, with their types. Keywords that take a module (an anchor generator, a RoI
 # pooler, a head) are not among them.
 MODEL_OPTIONS: dict[str, type | tuple[type, ...]] = {
-    "progress": bool,
-    "num_classes": int,
-    "weights_backbone": str,
-    "trainable_backbone_layers": int,
-    "min_size": int,
-    "max_size": int,
-    "image_mean": (list, tuple),
-    "image_std": (list, tuple),
-    "size_divisible": int,
-    "fixed_size": (list, tuple),
-    "rpn_pre_nms_top_n_train": int,
-    "rpn_pre_nms_top_n_test": int,
-    "rpn_post_nms_top_n_train": int,
-    "rpn_post_nms_top_n_test": int,
-    "rpn_nms_thresh": float,
-    "rpn_fg_iou_thresh": float,
-    "rpn_bg_iou_thresh": float,
-    "rpn_batch_size_per_image": int,
-    "rpn_positive_fraction": float,
-    "rpn_score_thresh": float,
-    "box_score_thresh": float,
-    "box_nms_thresh": float,
-    "box_detections_per_img": int,
-    "box_fg_iou_thresh": float,
-    "box_bg_iou_thresh": float,
-    "box_batch_size_per_image": int,
-    "box_positive_fraction": float,
-    "bbox_reg_weights": (list, tuple),
+    **dict.fromkeys(["progress"], bool),
+    **dict.fromkeys(["weights_backbone"], str),
+    **dict.fromkeys(
+        "num_classes trainable_backbone_layers min_size max_size size_divisible "
+        "rpn_pre_nms_top_n_train rpn_pre_nms_top_n_test rpn_post_nms_top_n_train "
+        "rpn_post_nms_top_n_test rpn_batch_size_per_image box_detections_per_img "
+        "box_batch_size_per_image".split(),
+        int,
+    ),
+    **dict.fromkeys(
+        "rpn_nms_thresh rpn_fg_iou_thresh rpn_bg_iou_thresh rpn_positive_fraction "
+        "rpn_score_thresh box_score_thresh box_nms_thresh box_fg_iou_thresh box_bg_iou_thresh "
+        "box_positive_fraction".split(),
+        float,
+    ),
+    **dict.fromkeys("image_mean image_std fixed_size bbox_reg_weights".split(), (list, tuple)),
 }
+
+# fields that are whole numbers above 0, and those that are any number above it
+AT_LEAST_ONE = (
+    "limit replicas micro_batch fetch_concurrency fetch_attempts max_object_bytes max_pixels "
+    "rows_per_file"
+).split()
+ABOVE_ZERO = (
+    "gpus_per_replica cpus_per_replica fetch_timeout decode_timeout stall_timeout grace"
+).split()
+CHOICES = {"device": ("auto", "cuda", "cpu"), "precision": ("fp32", "fp16")}
+# fields that decide what an output row says
+IDENTITY = "input limit extensions uri_column bytes_column carry model precision".split()
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a field of `Config` is to a user.
+
+    Attributes:
+        help: in words. The default is among them only where it is no value that can be given.
+        metavar: of its flag, empty for a flag without a value; None where there is no flag.
+    """
+
+    help: str
+    metavar: str | None = None
+
+
+def _by_device(values: Mapping[str, int]) -> str:
+    return f"default {values['cuda']} on a GPU, {values['cpu']} on a CPU"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What to read, which network to run, where to write.
-
-    Args:
-        input: directory, prefix, glob, image, manifest table or Parquet with image bytes; a local
-            path or any fsspec URL.
-        output: directory or URL prefix that receives `detections/` and `_run/`.
-        weights: `DEFAULT`, `COCO_V1`, a path or URL of a .pth, .pt or .safetensors file, or
-            `random:SEED`.
-        categories: file with the class names, as text (a name a line, background left out) or
-            COCO JSON. COCO_V1 brings its own.
-        model: keywords of torchvision's `FasterRCNN`, see `MODEL_OPTIONS`.
-        extensions: file name endings that a listing keeps, without the dot, any case.
-        limit: process at most so many images.
-        uri_column: column of the manifest table that holds the URIs.
-        bytes_column: column of a Parquet input that holds the encoded images: binary, or a struct
-            with a `bytes` field.
-        carry: columns of the input table to carry through to the output.
-        device: `auto`, `cuda` or `cpu`.
-        replicas: models held at once; default: as many as the cluster has room for.
-        gpus_per_replica: GPU share of a replica.
-        cpus_per_replica: CPU cores of a replica, for decoding (and, without GPU, the network).
-        micro_batch: images of equal padded shape in one forward; default 8 on a GPU, 1 on a CPU.
-        precision: `fp32`, which on a GPU is what torch makes of it (TF32 in convolutions), or
-            `fp16`.
-        trust_uris: a table may name whatever this machine can read: its own files where the table
-            is elsewhere, any protocol, link-local addresses. Only for tables of your own.
-        fetch_concurrency: reads in flight in one fetch actor.
-        fetch_attempts: tries for an object whose reading fails with what can pass.
-        fetch_timeout: seconds one try may take.
-        max_object_bytes: larger objects become error rows.
-        max_pixels: images of more pixels become error rows, before they are decoded.
-        rows_per_file: images whose rows wait for one output file, which is what a kill costs;
-            default 4096 on a GPU, 64 on a CPU.
-        decode_timeout: seconds that decoding one image may take.
-        max_error_rate: the run stops when a larger fraction of the images failed, judged after
-            the first 1,000; at its end it has exit code 3 for it.
-        stall_timeout: seconds without any movement after which the run ends and says why.
-        grace: seconds that a run which is interrupted takes to finish what is in flight.
+    """What to read, which network to run, where to write; each field says what it is.
 
     Raises:
         UsageError: a value that no run could have.
     """
 
-    input: str
-    output: str
-    weights: str = "COCO_V1"
-    categories: str | None = None
-    model: Mapping[str, Any] = field(default_factory=dict)
-    extensions: tuple[str, ...] = IMAGE_EXTENSIONS
-    limit: int | None = None
-    uri_column: str | None = None
-    bytes_column: str | None = None
-    carry: tuple[str, ...] = ()
-    device: str = "auto"
-    replicas: int | None = None
-    gpus_per_replica: float = 1.0
-    cpus_per_replica: float | None = None
-    micro_batch: int | None = None
-    precision: str = "fp32"
-    trust_uris: bool = False
-    fetch_concurrency: int = 64
-    fetch_attempts: int = 5
-    fetch_timeout: float = 300.0
-    max_object_bytes: int = 512 * 2**20
-    max_pixels: int = 200_000_000
-    rows_per_file: int | None = None
-    decode_timeout: float = 120.0
-    max_error_rate: float = 0.05
-    stall_timeout: float = 600.0
-    grace: float = 30.0
+    input: Annotated[
+        str,
+        Option(
+            "folder, prefix, glob, image, table of URIs (Parquet, CSV, JSONL, text) or Parquet "
+            "with image bytes; path, s3:// or any fsspec URL",
+            "URL",
+        ),
+    ]
+    output: Annotated[str, Option("folder or prefix for detections/ and _run/", "URL")]
+    weights: Annotated[
+        str,
+        Option(
+            "DEFAULT, COCO_V1, path or URL of a .pth/.pt/.safetensors file, or random:SEED", "W"
+        ),
+    ] = "COCO_V1"
+    categories: Annotated[
+        str | None,
+        Option(
+            "class names: text, one a line, or COCO JSON, background left out; COCO_V1 has some",
+            "FILE",
+        ),
+    ] = None
+    model: Annotated[
+        Mapping[str, Any], Option("keywords of torchvision's FasterRCNN, see MODEL_OPTIONS")
+    ] = field(default_factory=dict)
+    extensions: Annotated[tuple[str, ...], Option("file name endings to list, any case", "EXT")] = (
+        IMAGE_EXTENSIONS
+    )
+    limit: Annotated[int | None, Option("process at most N images", "N")] = None
+    uri_column: Annotated[str | None, Option("column of a table with the URIs", "NAME")] = None
+    bytes_column: Annotated[
+        str | None,
+        Option(
+            "column of a Parquet input with the image bytes: binary, or a struct that has bytes",
+            "NAME",
+        ),
+    ] = None
+    carry: Annotated[tuple[str, ...], Option("columns of a table to carry along", "NAME")] = ()
+    device: Annotated[str, Option("auto, cuda or cpu", "D")] = "auto"
+    replicas: Annotated[int | None, Option("models at once (default: what fits)", "N")] = None
+    gpus_per_replica: Annotated[float, Option("may be a fraction", "X")] = 1.0
+    cpus_per_replica: Annotated[float | None, Option("default: about 4", "X")] = None
+    micro_batch: Annotated[
+        int | None,
+        Option(f"images of equal padded shape in one forward ({_by_device(MICRO_BATCH)})", "N"),
+    ] = None
+    precision: Annotated[
+        str,
+        Option(
+            "of the network: fp32, on a GPU with TF32 in convolutions as torch has it, or fp16, "
+            "whose boxes are a little off",
+            "P",
+        ),
+    ] = "fp32"
+    trust_uris: Annotated[
+        bool,
+        Option(
+            "a table may name local files, any protocol and link-local addresses wherever it "
+            "stands itself; only for tables of your own",
+            "",
+        ),
+    ] = False
+    fetch_concurrency: Annotated[int, Option("reads in flight in one fetch actor")] = 64
+    fetch_attempts: Annotated[int, Option("tries for an object, of errors that can pass")] = 5
+    fetch_timeout: Annotated[float, Option("seconds one try may take")] = 300.0
+    max_object_bytes: Annotated[int, Option("larger objects become error rows")] = 512 * 2**20
+    max_pixels: Annotated[int, Option("larger images become error rows", "N")] = 200_000_000
+    rows_per_file: Annotated[
+        int | None,
+        Option(
+            "images whose rows wait for one output file, which is what a kill costs "
+            f"({_by_device(ROWS_PER_FILE)})"
+        ),
+    ] = None
+    decode_timeout: Annotated[float, Option("seconds that decoding one image may take")] = 120.0
+    max_error_rate: Annotated[
+        float,
+        Option(
+            "stop if a larger fraction of the images failed, judged after the first 1,000; exit 3 "
+            "if the end finds it so",
+            "X",
+        ),
+    ] = 0.05
+    stall_timeout: Annotated[
+        float, Option("end the run and say why when nothing has moved for so many seconds", "S")
+    ] = 600.0
+    grace: Annotated[
+        float, Option("seconds to finish what is in flight after Ctrl-C or SIGTERM", "S")
+    ] = 30.0
 
     def __post_init__(self) -> None:
         for name in ("input", "output", "weights", "categories"):
@@ -145,32 +187,25 @@ class Config:
         _check_model_options(self.model)
 
     def _check_values(self) -> None:
-        at_least_one = (
-            "limit",
-            "replicas",
-            "micro_batch",
-            "fetch_concurrency",
-            "fetch_attempts",
-            "max_object_bytes",
-            "max_pixels",
-            "rows_per_file",
-        )
-        for name in at_least_one:
+        for name in AT_LEAST_ONE:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise UsageError(f"{name} must be a whole number above 0, not {value!r}")
-        above_zero = (
-            "gpus_per_replica",
-            "cpus_per_replica",
-            "fetch_timeout",
-            "decode_timeout",
-            "stall_timeout",
-            "grace",
-        )
-        for name in above_zero:
+        for name in ABOVE_ZERO:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int | float) or value <= 0):
                 raise UsageError(f"{name} must be a number above 0, not {value!r}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                listed = f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
+                raise UsageError(f"{name} must be {listed}, not {getattr(self, name)!r}")
+        if not isinstance(self.max_error_rate, int | float) or not 0 <= self.max_error_rate <= 1:
+            raise UsageError(f"max_error_rate must be within 0 and 1, not {self.max_error_rate!r}")
+        if not isinstance(self.trust_uris, bool):
+            raise UsageError(f"trust_uris must be true or false, not {self.trust_uris!r}")
+        self._check_together()
+
+    def _check_together(self) -> None:
         longest = max(self.fetch_timeout, self.decode_timeout)
         if self.stall_timeout <= longest:
             raise UsageError(
@@ -179,14 +214,6 @@ class Config:
             )
         if self.gpus_per_replica > 1 and self.gpus_per_replica % 1:
             raise UsageError("gpus_per_replica must be a fraction of one GPU or a whole number")
-        if not isinstance(self.max_error_rate, int | float) or not 0 <= self.max_error_rate <= 1:
-            raise UsageError(f"max_error_rate must be within 0 and 1, not {self.max_error_rate!r}")
-        if not isinstance(self.trust_uris, bool):
-            raise UsageError(f"trust_uris must be true or false, not {self.trust_uris!r}")
-        if self.device not in ("auto", "cuda", "cpu"):
-            raise UsageError(f"device must be auto, cuda or cpu, not {self.device!r}")
-        if self.precision not in ("fp32", "fp16"):
-            raise UsageError(f"precision must be fp32 or fp16, not {self.precision!r}")
         if self.uri_column and self.bytes_column:
             raise UsageError("give uri_column or bytes_column, not both")
         if not self.extensions:
@@ -203,17 +230,7 @@ class Config:
         Limits (`max_pixels`, `max_object_bytes`, time-outs) are not among them: they decide
         whether an image fails, never what the row of one that did not fail says.
         """
-        names = (
-            "input",
-            "limit",
-            "extensions",
-            "uri_column",
-            "bytes_column",
-            "carry",
-            "model",
-            "precision",
-        )
-        fields = {name: getattr(self, name) for name in names}
+        fields = {name: getattr(self, name) for name in IDENTITY}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
 

@@ -25,6 +25,14 @@ from tests.support.runs import SMALL
 os.environ |= {"RAY_num_workers_soft_limit": "8", "RAY_DATA_USAGE_DISABLED": "1"}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever takes the shared cluster, and each whole run, has the mark `ray`."""
+    for item in items:
+        whole = item.path.parent.name == "whole"
+        if whole or "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
+
+
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A boto3 client of an S3 server to which the AWS environment points."""
@@ -72,7 +80,7 @@ def random_weights_once() -> Iterator[None]:
         return made[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "_random_state", remembered)
+        patch.setattr(weights, "_random_state", remembered)
         yield
 
 

@@ -196,7 +196,7 @@ def test_what_the_image_installs_is_complete(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for name in ("pipeline", "jobs"):
         shutil.copytree(ROOT / name, source / name)
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     command = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, source]
     subprocess.run([sys.executable, *map(str, command)], check=True)

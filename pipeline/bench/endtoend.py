@@ -38,18 +38,7 @@ def end_to_end(
     if extent.device == "cuda":
         torch.cuda.empty_cache()  # the replica is another process
     with tempfile.TemporaryDirectory() as folder:
-        config = Config(
-            input=str(_images(Path(folder, "images"), encoded, extent.piped)),
-            output=str(Path(folder, "output")),
-            weights=_saved(weights, Path(folder, "weights.pth")),
-            model=weights.options,
-            device=extent.device,
-            replicas=1,
-            # on a CPU all cores that the row of the table had
-            cpus_per_replica=extent.threads - RESERVED_CPUS if extent.device == "cpu" else None,
-            micro_batch=extent.micro_batch,
-            rows_per_file=extent.rows_per_file,
-        )
+        config = _config(weights, encoded, extent, Path(folder))
         ray.init(
             "local",
             num_cpus=extent.threads,
@@ -73,6 +62,22 @@ def end_to_end(
         images_per_second=rate,
         forward_images_per_second=summary.images / seconds["forward"],
         efficiency=rate / engine_rate,
+    )
+
+
+def _config(weights: Weights, encoded: Sequence[bytes], extent: Extent, folder: Path) -> Config:
+    # on a CPU all cores that the row of the table had
+    cpus = extent.threads - RESERVED_CPUS if extent.device == "cpu" else None
+    return Config(
+        input=str(_images(folder / "images", encoded, extent.piped)),
+        output=str(folder / "output"),
+        weights=_saved(weights, folder / "weights.pth"),
+        model=weights.options,
+        device=extent.device,
+        replicas=1,
+        cpus_per_replica=cpus,
+        micro_batch=extent.micro_batch,
+        rows_per_file=extent.rows_per_file,
     )
 
 

@@ -137,8 +137,8 @@ def _conditions(report: Report) -> str:
             f"- weights: {report.model_id}; {options}",
             f"- images: {extent.images} JPEGs in random order: "
             + ", ".join(f"{size} {count}" for size, count in sizes),
-            f"- padded shapes: {report.padded_shapes}; {report.gflop_per_image:.0f} GFLOP an image, "
-            "each padded by itself",
+            f"- padded shapes: {report.padded_shapes}; {report.gflop_per_image:.0f} GFLOP an "
+            "image, each padded by itself",
             f"- peak of matrix products, TFLOP/s: {peaks}",
             f"- each row: {turns} in rotation, over all images; batches of {extent.batch}, "
             f"the engine's of {extent.micro_batch}",

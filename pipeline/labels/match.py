@@ -19,7 +19,7 @@ from pipeline.labels.output import Output
 from pipeline.labels.truth import Truth
 from pipeline.store import urls
 
-EXAMPLES = 5
+NAMED_IMAGES = 5
 # 28 bytes, for there may be many millions
 FOUND = np.dtype([("place", "i4"), ("xyxy", "f4", 4), ("score", "f4"), ("category", "i4")])
 
@@ -66,7 +66,7 @@ class Matched:
         for row, (uri, candidate) in enumerate(zip(uris, candidates, strict=True)):
             if candidate is None or candidate[1] != self.whole_names:
                 self.without_truth += 1
-                if len(self.without_truth_examples) < EXAMPLES:
+                if len(self.without_truth_examples) < NAMED_IMAGES:
                     self.without_truth_examples.append(_shown(uri))
                 continue
             place = candidate[0]

@@ -26,7 +26,7 @@ RULES = {
 }
 # float32, rounded when torchvision scales boxes back to the image
 TOLERANCE = 1e-6
-EXAMPLES = 3
+NAMED_BREACHES = 3
 
 Breach = tuple[str, np.ndarray, str]
 
@@ -48,7 +48,7 @@ class Check:
     def breach(self, example: str, count: int = 1) -> None:
         if count:
             self.breaches += count
-            if len(self.examples) < EXAMPLES:
+            if len(self.examples) < NAMED_BREACHES:
                 self.examples.append(example)
 
 

@@ -80,14 +80,11 @@ class Engine:
         predictor = joined(head.cls_logits, head.bbox_pred)
         self.rpn_predictor = Convolution(predictor, None, False, self.device, torch.float32)
         self.cell_anchors = [a.to(device) for a in model.rpn.anchor_generator.cell_anchors]
-        *convs, _, self.fc, _ = model.roi_heads.box_head
+        *convs, _, fc, _ = model.roi_heads.box_head
         self.box_convs = [self._convolution(conv, norm, relu=True) for conv, norm, _ in convs]
-        # the head flattens [C, H, W]; here channels come last
         side = model.roi_heads.box_roi_pool.output_size
-        by_place = self.fc.weight.detach().unflatten(1, (-1, *side)).permute(0, 2, 3, 1)
-        self.fc.weight = nn.Parameter(by_place.flatten(1).contiguous())
-        self.roi_heads.to(device)
-        self.fc.to(self.dtype)
+        self.fc = channels_last(fc, side).to(self.device, self.dtype)
+        self.box_predictor = model.roi_heads.box_predictor.to(self.device)
 
     def _convolution(
         self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None, relu: bool = False
@@ -304,7 +301,7 @@ class Engine:
         for conv in self.box_convs:
             x = conv(x)
         x = F.relu(self.fc(x.permute(0, 2, 3, 1).flatten(1))).float()
-        predictor = self.roi_heads.box_predictor
+        predictor = self.box_predictor
         return predictor.cls_score(x), predictor.bbox_pred(x).unflatten(1, (-1, 4))
 
     def _detections(
@@ -345,14 +342,9 @@ class Engine:
         boxes = clipped(boxes, limits[:, None])
         good &= large(boxes, BOX_MIN_SIZE)
         best = nms.best_at_once if at_once else nms.best
-        index, found, settled = best(
-            boxes[:, None],
-            scores[:, None],
-            label[:, None],
-            good[:, None],
-            heads.nms_thresh,
-            min(heads.detections_per_img, room),
-        )
+        limit = min(heads.detections_per_img, room)
+        one_level = boxes[:, None], scores[:, None], label[:, None], good[:, None]
+        index, found, settled = best(*one_level, heads.nms_thresh, limit)
         values = torch.cat((boxes, label[..., None], scores[..., None]), -1)[image, index]
         return torch.cat((values, found[..., None]), -1), settled & (count <= room)
 
@@ -398,3 +390,17 @@ def joined(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
     assert first.bias is not None and second.bias is not None
     both.bias = nn.Parameter(torch.cat((first.bias, second.bias)))
     return both
+
+
+def channels_last(layer: nn.Linear, side: Sequence[int]) -> nn.Linear:
+    """A layer behind a flattening of [C, h, w] as one behind a flattening of [h, w, C].
+
+    Args:
+        layer: takes C * h * w values.
+        side: (h, w).
+    """
+    weight = layer.weight.detach().reshape(layer.out_features, -1, *side)
+    moved: nn.Linear = nn.utils.skip_init(nn.Linear, layer.in_features, layer.out_features)
+    moved.weight = nn.Parameter(weight.permute(0, 2, 3, 1).flatten(1).contiguous())
+    moved.bias = nn.Parameter(layer.bias.detach())
+    return moved

@@ -84,7 +84,7 @@ class Chain:
     config: Config
     manifest: Manifest
     placement: Placement
-    weights: ray.ObjectRef
+    weights: ray.ObjectRef[Any]
     make_engine: EngineFactory
     writer: Writer
     run_id: str

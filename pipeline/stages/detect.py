@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,7 +51,7 @@ class Detector:
     def __init__(
         self,
         replica: Replica,
-        weights: ray.ObjectRef,
+        weights: ray.ObjectRef[Any],
         make_engine: EngineFactory,
         client: Client,
     ) -> None:

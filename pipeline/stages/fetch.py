@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import lru_cache
+from typing import Any
 
 import fsspec.asyn
 import pyarrow as pa
@@ -39,7 +40,7 @@ class Fetch:
         config: Config,
         manifest: Manifest,
         index: int,
-        done: ray.ObjectRef,
+        done: ray.ObjectRef[Any],
         client: Client,
     ) -> None:
         """

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
-from collections import Counter
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
 
-from jobs import bench
-from pipeline.bench import mix, standin
 from pipeline.bench.extent import EXTENTS, Extent
-from pipeline.bench.feed import Feed, bucketed, in_order
-from pipeline.bench.matching import match
-from pipeline.network.build import build
-from pipeline.network.contract import Boxes
 from pipeline.network.cost import Cost
 
 SMALL = {"min_size": 64, "max_size": 128, "rpn_post_nms_top_n_test": 40}
@@ -51,43 +39,6 @@ ROW_FIELDS = {
 }
 
 
-def test_the_mix_is_of_cocos_sizes() -> None:
-    assert sum(mix.SIZES.values()) == pytest.approx(1, abs=0.01)
-    counts = Counter(mix.sizes(1000))
-    for size, share in mix.SIZES.items():
-        assert counts[size] == pytest.approx(1000 * share, abs=5)
-    assert mix.sizes(100) == mix.sizes(100) != mix.sizes(100, seed=1)
-
-
-def test_images_are_jpegs_that_a_seed_decides() -> None:
-    images = mix.encoded(4)
-    assert images == mix.encoded(4) != mix.encoded(4, seed=1)
-    for data, (width, height) in zip(images, mix.sizes(4), strict=True):
-        image = Image.open(io.BytesIO(data))
-        assert (image.format, image.size) == ("JPEG", (width, height))
-        # bits a pixel as photographs have them
-        assert 1 < 8 * len(data) / (width * height) < 8
-
-
-def test_standin_weights_are_calibrated_and_a_seed_decides_them() -> None:
-    options = {**SMALL, "rpn_post_nms_top_n_test": 100}
-    weights = standin.weights(options)
-    assert weights.sha256 == standin.weights(options).sha256
-    assert weights.sha256 != standin.weights(SMALL, seed=1).sha256
-    model = build(weights.state, weights.options)
-    pixels = mix.picture(640, 480, np.random.default_rng(5))
-    passed: list[torch.Tensor] = []
-    model.roi_heads.box_predictor.cls_score.register_forward_hook(
-        lambda module, given, logits: passed.append(logits)
-    )
-    with torch.inference_mode():
-        (found,) = model([torch.tensor(pixels).permute(2, 0, 1) / 255])
-    candidates = int((passed[0].softmax(-1)[:, 1:] > 0.05).sum())
-    assert standin.CANDIDATES / 3 < candidates < standin.CANDIDATES * 3
-    assert 5 < len(found["boxes"]) <= 100
-    assert passed[0][:, 1:].std() == pytest.approx(3, rel=0.5)
-
-
 def test_flops_and_shapes_are_those_of_the_network() -> None:
     cost = Cost({})
     assert cost.padded_shape(480, 640) == (800, 1088)
@@ -96,43 +47,6 @@ def test_flops_and_shapes_are_those_of_the_network() -> None:
     multiplications = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1.meta["_ops"]
     assert cost.gflop((800, 800)) == pytest.approx(2 * multiplications, rel=1e-4)
     assert Cost({"min_size": 320, "max_size": 533}).padded_shape(480, 640) == (320, 448)
-
-
-def test_batches_hold_each_image_once() -> None:
-    shapes = [(1, 1), (2, 2), (1, 1), (3, 3), (1, 1), (2, 2)]
-    assert bucketed(shapes, 2) == [[0, 2], [1, 5], [3], [4]]
-    assert in_order(5, 2) == [[0, 1], [2, 3], [4]]
-
-
-def test_a_feed_gives_the_decoded_images_in_order() -> None:
-    images = mix.encoded(12)
-    feed = Feed(images, threads=2)
-    batches = in_order(12, 5)
-    for batch, (given, pixels) in zip(batches, feed(batches), strict=True):
-        assert given == batch
-        for place, found in zip(batch, pixels, strict=True):
-            expected = np.asarray(Image.open(io.BytesIO(images[place])))
-            np.testing.assert_array_equal(found, expected)
-
-
-def boxes(*rows: tuple[float, float, float, float, int, float]) -> Boxes:
-    values = np.array(rows, np.float32).reshape(-1, 6)
-    return Boxes(values[:, :4], values[:, 4].astype(np.int64), values[:, 5])
-
-
-def test_matching() -> None:
-    theirs = boxes((0, 0, 100, 100, 1, 0.9), (0, 0, 50, 50, 2, 0.5), (0, 0, 50, 50, 2, 0.5))
-    assert match([theirs], [theirs]) == match([boxes()], [boxes()])
-    assert match([theirs], [theirs]).tight == 1
-    # one of ours pairs with one of theirs only
-    found = match([boxes((0, 0, 50, 50, 2, 0.5))], [theirs])
-    assert (found.tight, found.loose, found.counts_differ) == (1 / 3, 1 / 3, 1)
-    other_label = boxes((0, 0, 100, 100, 3, 0.9), (9, 9, 50, 50, 2, 0.5), (0, 0, 50, 50, 2, 0.502))
-    found = match([other_label], [theirs])
-    assert (found.tight, found.loose, found.counts_differ) == (0, 1 / 3, 0)
-    # of two that are near enough, the nearer one, which leaves the other one its own
-    theirs = boxes((0, 0, 100, 100, 1, 0.9), (0, 0, 100, 95, 1, 0.9))
-    assert match([boxes((0, 0, 100, 95, 1, 0.9), (0, 0, 100, 100, 1, 0.9))], [theirs]).loose == 1
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +60,8 @@ import torch
 torch.cuda.is_available = lambda: False
 torch.set_num_threads(1)
 from jobs import bench
-from pipeline.bench.plan import PLANS, Plan
-PLANS["cpu", True] = {TINY!r}
+from pipeline.bench.extent import EXTENTS, Extent
+EXTENTS["cpu", True] = {TINY!r}
 sys.exit(bench.main(["--quick", "--no-pipeline", "--json", {str(path)!r}]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -183,52 +97,8 @@ def test_the_table(measured: tuple[str, dict[str, Any]]) -> None:
     assert "No autocast row" in text and "End to end" not in text
 
 
-@pytest.mark.parametrize(
-    "flags,complaint",
-    [
-        ("--qiuck", "unknown argument '--qiuck' (did you mean '--quick'?)"),
-        ("--min-size 8", "--min-size must be at least 32, not 8"),
-        ("--max-size many", "invalid int value: 'many'"),
-        ("--json /nowhere/x.json", "cannot write --json /nowhere/x.json"),
-        ("--json {here}", "cannot write --json {here}"),
-        ("--weights {here}/none.pth", "none.pth: it does not exist"),
-    ],
-)
-def test_a_mistake_is_one_line_and_code_2(
-    tmp_path: Path, flags: str, complaint: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert bench.main(flags.format(here=tmp_path).split()) == 2
-    out, err = capsys.readouterr()
-    assert complaint.format(here=tmp_path) in err and err.count("\n") == 1 and out == ""
-
-
-def test_without_ray_there_is_no_run_from_end_to_end(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    assert bench.main([]) == 2
-    assert "pass --no-pipeline" in capsys.readouterr().err
-
-
-def test_every_device_has_both_plans() -> None:
+def test_every_device_has_both_extents() -> None:
     assert set(EXTENTS) == {
         (device, quick) for device in ("cuda", "cpu") for quick in (True, False)
     }
-    assert all(plan.device == device for (device, _), plan in EXTENTS.items())
-
-
-@pytest.mark.soak
-def test_the_whole_command(tmp_path: Path) -> None:
-    path = tmp_path / "figures.json"
-    flags = ["--quick", "--min-size", "64", "--max-size", "128", "--json", str(path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.bench", *flags], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Pipeline efficiency" in done.stdout
-    figures = json.loads(path.read_text())
-    run, engine = figures["pipeline"], figures["rows"][-1]
-    assert run["images"] == figures["plan"]["piped"]
-    assert 0 < run["images"] / run["seconds"] < run["images_per_second"]
-    expected = run["images_per_second"] / engine["images_per_second"]
-    assert run["efficiency"] == pytest.approx(expected)
+    assert all(extent.device == device for (device, _), extent in EXTENTS.items())

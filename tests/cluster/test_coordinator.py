@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from pipeline.cluster.client import Client
-from pipeline.cluster.coordinator import EXAMPLES, START_DEATHS, Coordinator, coordinating
+from pipeline.cluster.coordinator import EXAMPLE_URIS, START_DEATHS, Coordinator, coordinating
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_sums_of_several_processes(coordinator: Any) -> None:
     state = ray.get(coordinator.get.remote())
     assert state.sums == {"images": 200, "seconds_fetch": 100}
     assert state.codes == {"not_found": 200}
-    assert state.examples == {"not_found": [f"s3://b/{n}" for n in range(EXAMPLES)]}
+    assert state.examples == {"not_found": [f"s3://b/{n}" for n in range(EXAMPLE_URIS)]}
     assert state.moves > 0
 
 

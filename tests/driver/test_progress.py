@@ -15,7 +15,7 @@ from pipeline.words import duration
     [
         (0, "0 s"),
         (59.9, "59 s"),
-        (60, "1 min 0 s"),
+        (60, "1 min"),
         (189, "3 min 9 s"),
         (18_725, "5 h 12 min"),
         (183_600, "2 d 3 h"),

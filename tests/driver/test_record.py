@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
+from pipeline.cluster.placement import Placement
 from pipeline.config import Config
 from pipeline.driver import record
 from pipeline.errors import UsageError
-from pipeline.network import weights
+from pipeline.network.weights import resolve
+from pipeline.store import objects
 from tests.support.runs import SMALL
 
 
 def test_an_output_with_other_file_names_is_refused() -> None:
     """Its files would not be found, and their images would be done again."""
     config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
-    weights = weights.resolve(config)
+    weights = resolve(config, objects.read)
     known = record.new(config, weights)
     record.check_same(known, config, weights)
     content = dataclasses.asdict(known)
@@ -27,10 +30,18 @@ def test_an_output_with_other_file_names_is_refused() -> None:
 
 def test_an_output_from_before_a_field_was_known_goes_on() -> None:
     config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
-    weights = weights.resolve(config)
+    weights = resolve(config, objects.read)
     known = record.new(config, weights)
     del known.identity["precision"]
     record.check_same(known, config, weights)
     half = dataclasses.replace(config, precision="fp16")
     with pytest.raises(UsageError, match="precision was 'fp32' and is now 'fp16'"):
         record.check_same(known, half, weights)
+
+
+def test_signatures_are_not_written_down(tmp_path: Path) -> None:
+    url = "https://host/list.csv?X-Signature=canary"
+    config = Config(input=url, output=str(tmp_path), weights="random:0")
+    content = record.new(config, resolve(config, objects.read))
+    record.begin(content, config, Placement("cpu", 1, 0, 1, 0, 1, 1, 1, 1))
+    assert "canary" not in str(content) and "https://host/list.csv" in str(content)

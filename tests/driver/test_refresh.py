@@ -20,10 +20,12 @@ from pipeline.driver.summary import Summary
 from pipeline.inputs import difference, enumeration
 from pipeline.outputs import manifest
 from pipeline.outputs.layout import Layout
+from pipeline.outputs.manifest import Manifest
 from pipeline.store import urls
 from tests.support import tiles
 from tests.support.engines import PixelEngine
 from tests.support.outputs import files, rows
+from tests.support.runs import listed_in_slices
 
 RUN: dict[str, Any] = {"weights": "random:0"}
 
@@ -51,16 +53,14 @@ def test_a_bucket(
     cluster: None,
     s3: Any,
     bucket: str,
-    tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """New, changed in content but not in size, gone; interrupted on the way; then nothing."""
-    for module in (manifest, sink, refreshing):
-        monkeypatch.setattr(module, "SLICE_ROWS", 8)
     for number, name in enumerate("abcdefghijkl"):
         put(s3, bucket, name, number)
     options: dict[str, Any] = {"input": f"s3://{bucket}/images/", "output": f"s3://{bucket}/out"}
+    listed_in_slices(Config(**RUN, **options), 8)
     assert go(**options).processed == 12  # of what is not there yet, there is nothing to refresh
     put(s3, bucket, "j", 50)
     put(s3, bucket, "aa", 60)
@@ -114,15 +114,15 @@ def test_a_table(tmp_path: Path) -> None:
 
     write(("0.png", "x"), ("1.png", "y"), ("", "nothing"))
     config = Config(input=str(table), output=str(tmp_path / "out"), carry=("tag",), **RUN)
-    output = Layout(config.output, *urls.filesystem(config.output))
-    enumeration.write(config, output.fs, output.run, "mark")
+    output = Layout.of(config.output)
+    known = enumeration.write(config, output, "mark")
     write(("2.png", "new"), ("", "nothing"), ("1.png", "other"), ("2.png", "new"))
     refresh.refresh(config, output, "mark")
-    part = manifest.read_part(output.fs, output.run, 0)
+    part = known.read_part(output, 0)
     names = [Path(uri).name for uri in part["image_uri"].to_pylist()]
     assert names == ["0.png", "1.png", "", "2.png"]
     assert part["tag"].to_pylist() == ["x", "y", "nothing", "new"]
-    (note,) = (manifest.load(output.fs, output.run, "mark") or pytest.fail()).refreshed
+    (note,) = (manifest.load(output, "mark") or pytest.fail()).refreshed
     assert (note["new"], note["changed"], note["gone"]) == (1, 0, 1)
     write(("2.png", 1))
     with pytest.raises(
@@ -132,16 +132,12 @@ def test_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+def test_manifests(tmp_path: Path, seed: int) -> None:
     """Whatever happens to a folder, its manifest keeps its ids and comes to hold all of it."""
-    for module in (manifest, difference, refreshing):
-        monkeypatch.setattr(module, "PART_ROWS", 4)
-    for module in (manifest, refreshing, sink):
-        monkeypatch.setattr(module, "SLICE_ROWS", 8)
     chance, images = random.Random(seed), tmp_path / "images"
     images.mkdir()
     config = Config(input=str(images), output=str(tmp_path / "out"), **RUN)
-    output = Layout(config.output, *urls.filesystem(config.output))
+    output = Layout.of(config.output)
 
     def write(number: int) -> None:
         path = images / f"{number:03d}.jpg"
@@ -150,7 +146,7 @@ def test_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -
 
     for number in chance.sample(range(100), chance.randrange(1, 20)):
         write(number)
-    known = enumeration.write(config, output.fs, output.run, "mark")
+    known = enumeration.write(config, output, "mark", part_rows=4, slice_rows=8)
     for _ in range(3):
         before = listed(output, known)
         for number in chance.sample(range(100), chance.randrange(20)):
@@ -159,7 +155,7 @@ def test_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -
             path.unlink()
         write(200)  # never empty
         refresh.refresh(config, output, "mark")
-        known = manifest.load(output.fs, output.run, "mark") or pytest.fail("it is gone")
+        known = manifest.load(output, "mark") or pytest.fail("it is gone")
         after = listed(output, known)
         assert [uri for uri, *_ in after[: len(before)]] == [uri for uri, *_ in before]
         there = {str(path): path.stat() for path in images.iterdir()}
@@ -169,14 +165,11 @@ def test_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -
         assert known.known_bytes == sum(size for size, _ in now.values())
 
 
-def listed(output: Layout, known: manifest.Manifest) -> list[tuple[str, int, int]]:
-    parts = [
-        manifest.read_part(output.fs, output.run, number)
-        for number in range(-(-known.rows // manifest.PART_ROWS))
-    ]
+def listed(output: Layout, known: Manifest) -> list[tuple[str, int, int]]:
+    parts = [known.read_part(output, number) for number in known.parts]
     found = [row for part in parts for row in part.to_pylist()]
     assert [row["image_id"] for row in found] == list(range(known.rows))
-    assert len(list(Path(output.run, "manifest").iterdir())) == len(parts)
+    assert len(list(Path(output.parts).iterdir())) == len(parts)
     return [(row["image_uri"], row["size_bytes"], row["object_version"]) for row in found]
 
 
@@ -200,8 +193,8 @@ def test_an_output_of_an_earlier_release(tmp_path: Path) -> None:
     for name in "ab":
         (images / f"{name}.jpg").write_bytes(b"1")
     config = Config(input=str(images), output=str(tmp_path / "out"), **RUN)
-    output = Layout(config.output, *urls.filesystem(config.output))
-    known = enumeration.write(config, output.fs, output.run, "mark")
+    output = Layout.of(config.output)
+    known = enumeration.write(config, output, "mark")
     path = tmp_path / "out/_run/manifest/part-000000.parquet"
     pq.write_table(pq.read_table(path).drop_columns("object_version"), path)
     (images / "a.jpg").write_bytes(b"2")

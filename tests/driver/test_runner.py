@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 import logging
 import os
-import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,21 +18,13 @@ import torch
 from PIL import Image
 from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
 
-from pipeline import Config, RunError, UsageError, run
-from pipeline.driver import runner
-from pipeline.outputs.finished import Finished
-from pipeline.stages import chain
-from tests.support import chaos, tiles
-from tests.support.chaos import seen
-from tests.support.engines import LoggedEngine, PixelEngine, Unending
+from pipeline import Config, UsageError, run
+from pipeline.inputs import enumeration
+from tests.support import chaos
+from tests.support.engines import PixelEngine, Unending
 from tests.support.matching import assert_same, boxes_of, reference
 from tests.support.outputs import by_name, files, rows, tables
 from tests.support.runs import SMALL, go
-
-
-def record(output: object) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(Path(f"{output}/_run/run.json").read_text())
-    return content
 
 
 def test_an_s3_prefix_with_failures(
@@ -106,201 +95,6 @@ def test_a_complete_output(
     assert files(str(tmp_path / "out")) == before
 
 
-def test_a_replica_that_cannot_start(
-    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(chain, "INIT_DEATHS", 1)
-    options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
-    with pytest.raises(RunError, match="worker could not go on: .*no such device here$"):
-        go(Absent, **options)
-
-
-class Absent(PixelEngine):
-    """An engine without its device."""
-
-    def __init__(self, *_: Any) -> None:
-        raise RuntimeError("no such device here")
-
-
-def test_sigterm_commits_what_an_engine_has_seen(cluster: None, tmp_path: Path) -> None:
-    """And the same run does the rest, and no more; with whole processes, `test_chaos`."""
-    images, log, output = 240, tmp_path / "log", tmp_path / "out"
-    log.mkdir()
-    engine = functools.partial(LoggedEngine, folder=str(log), seconds=0.05)
-    options: dict[str, Any] = {
-        "input": tiles.write(tmp_path / "images", range(images)),
-        "output": str(output),
-        "rows_per_file": 32,
-        "micro_batch": 4,
-        "grace": 60.0,
-    }
-
-    def terminate() -> None:
-        deadline = time.monotonic() + 100
-        while len(seen(log)) < 40 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    def terminated(*_: Any) -> None:
-        raise SystemExit(143)
-
-    before = signal.signal(signal.SIGTERM, terminated)
-    try:
-        threading.Thread(target=terminate).start()
-        with pytest.raises(SystemExit):
-            go(engine, **options)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    kept = tiles.check_partial(str(output))
-    assert kept == {tile for _, _, tile in seen(log)} and 40 <= len(kept) < images
-    assert not (output / "_run/lease.json").exists()
-    assert go(engine, **options).processed == images - len(kept)
-    tiles.check_complete(str(output), images)
-    assert len(seen(log)) == images
-
-
-def test_a_failed_run_continues(
-    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(60):
-        (folder / f"{number}.jpg").write_bytes((folder / "rocket.jpg").read_bytes())
-    options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
-    add = Finished.add
-
-    def failing(finished: Finished, name: str, table: pa.Table) -> None:
-        if finished.missing < 60:
-            raise OSError("the disk of the driver is gone")
-        add(finished, name, table)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Finished, "add", failing)
-        with pytest.raises(RunError, match="the disk of the driver is gone"):
-            go(**options, rows_per_file=2)
-    assert not (tmp_path / "out/_SUCCESS").exists()
-    assert not (tmp_path / "out/_run/lease.json").exists()
-    kept = [row["image_id"] for row in rows(str(tmp_path / "out"))]
-    summary = go(**options)
-    # a worker that is ended may still write its file
-    assert 0 < summary.processed <= summary.images - len(kept)
-    found = rows(str(tmp_path / "out"))
-    assert [row["image_id"] for row in found] == list(range(summary.images))
-    content = record(tmp_path / "out")
-    assert len(content["attempts"]) == 2 and len({row["run_id"] for row in found}) == 1
-    assert content["counts"]["images"] == summary.images
-
-
-def test_too_many_errors_end_the_run(cluster: None, folder: Path, tmp_path: Path) -> None:
-    uris = [f"{folder}/rocket.jpg"] * 10 + [f"{folder}/gone-{n}.jpg" for n in range(30_000)]
-    uris[:10] = [f"{folder}/rocket.jpg?{n}" for n in range(10)]
-    (tmp_path / "list.txt").write_text("\n".join(uris))
-    options = {"input": str(tmp_path / "list.txt"), "output": str(tmp_path / "out")}
-    with pytest.raises(RunError) as caught:
-        go(**options)
-    text = str(caught.value)
-    assert "images failed, more than max_error_rate (0.05) allows" in text
-    assert "the commonest error is not_found" in text and text.count(f"{folder}/") == 3
-    kept = [row["image_id"] for row in rows(str(tmp_path / "out"))]
-    assert len(kept) == len(set(kept))
-    assert not (tmp_path / "out/_SUCCESS").exists()
-
-
-def test_retry_of_the_failures(cluster: None, folder: Path, tmp_path: Path) -> None:
-    (folder / "late.jpg").write_bytes(b"")
-    (folder / "never.jpg").write_bytes(b"")
-    output = tmp_path / "out"
-    options: dict[str, Any] = {"input": str(folder), "output": str(output)}
-    failures = {"input": f"{output}/detections/status=error", "output": str(output)}
-    with pytest.raises(UsageError, match="not complete; finish that run"):
-        go(**failures)
-    first = go(**options)
-    assert first.errors == {"empty": 2}
-    (folder / "late.jpg").write_bytes((folder / "rocket.jpg").read_bytes())
-    second = go(**failures)
-    assert second.processed == 2 and second.errors == {"empty": 1}
-    found = by_name(str(output))
-    assert len(rows(str(output))) == len(found) == first.images
-    assert found["late.jpg"]["status"] == "ok" and found["never.jpg"]["status"] == "error"
-    assert go(**options).processed == 0  # the original command finds all done
-    (folder / "never.jpg").write_bytes((folder / "rocket.jpg").read_bytes())
-    # the same limits need not hold in a retry
-    assert go(**failures, max_pixels=1_000_000).errors == {}
-    assert go(**failures).processed == 0
-    assert not list((output / "detections/status=error").iterdir())
-
-
-def test_an_interrupted_retry_continues(
-    cluster: None, folder: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a run from a folder into a bucket."""
-    (folder / "late.jpg").write_bytes(b"")
-    output = f"s3://{bucket}/out"
-    options: dict[str, Any] = {"input": str(folder), "output": output}
-    failures = {"input": f"{output}/detections/status=error", "output": output}
-    images = go(**options).images
-    (folder / "late.jpg").write_bytes((folder / "rocket.jpg").read_bytes())
-    for name in ("_process", "_seal", "_complete"):
-        with monkeypatch.context() as patch:
-            patch.setattr(runner.Attempt, name, _interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                go(**failures)
-        assert "_SUCCESS" not in files(output)
-    assert go(**options).errors == {}  # the original command finishes a retry, too
-    assert [row["image_id"] for row in rows(output)] == list(range(images))
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def test_a_manifest_of_another_config_is_not_used(
-    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
-    with monkeypatch.context() as patch:
-        patch.setattr(runner.record, "save", _interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            go(**options)
-    assert (tmp_path / "out/_run/manifest.json").exists()
-    assert go(**options, limit=2).images == 2
-
-
-def test_signatures_are_not_written_down(tmp_path: Path) -> None:
-    url = "https://host/list.csv?X-Signature=canary"
-    config = Config(input=url, output=str(tmp_path), weights="random:0")
-    content = runner.record.new(config, runner.model.resolve(config))
-    placement = runner.cluster.Placement("cpu", 1, 0, 1, 0, 1, 1, 1, 1)
-    runner.record.begin(content, config, placement)
-    assert "canary" not in str(content) and "https://host/list.csv" in str(content)
-
-
-@pytest.mark.soak
-def test_failures_into_another_output(cluster: None, folder: Path, tmp_path: Path) -> None:
-    (folder / "empty.jpg").write_bytes(b"")
-    go(input=str(folder), output=str(tmp_path / "out"))
-    summary = go(
-        input=f"{tmp_path}/out/detections/status=error",
-        output=str(tmp_path / "other"),
-        carry=[],
-    )
-    assert summary.images == 1 and summary.errors == {"empty": 1}
-
-
-def test_several_slices(
-    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (runner.manifest, sink):
-        monkeypatch.setattr(module, "SLICE_ROWS", 256)
-    uris = [f"{folder}/rocket.jpg?{number}" for number in range(600)]
-    uris[0], uris[300], uris[599] = (
-        f"{folder}/{n}" for n in ("coffee.png", "chelsea.png", "moon.png")
-    )
-    (tmp_path / "list.txt").write_text("\n".join(uris))
-    summary = go(input=str(tmp_path / "list.txt"), output=str(tmp_path / "out"), max_error_rate=1)
-    assert summary.images == 600 and summary.errors == {"not_found": 597}
-    assert [row["image_id"] for row in rows(str(tmp_path / "out"))] == list(range(600))
-    assert len(list((tmp_path / "out/_run/slices").iterdir())) == 3
-
-
 def test_carried_columns_and_embedded_bytes(
     cluster: None, photographs: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -326,7 +120,7 @@ def test_the_record_explains_the_run_and_no_actor_outlives_it(
 ) -> None:
     (tmp_path / "list.txt").write_text("\n".join([*map(str, folder.iterdir())] * 2))
     summary = go(Unending, input=str(tmp_path / "list.txt"), output=str(tmp_path / "out"))
-    content = record(tmp_path / "out")
+    content = json.loads((tmp_path / "out/_run/run.json").read_text())
     (attempt,) = content["attempts"]
     assert summary.duplicates == content["counts"]["duplicates"] == len(list(folder.iterdir()))
     assert content["counts"]["ok"] == summary.images and content["config"]["input"]
@@ -356,18 +150,6 @@ def test_dry_run(
     assert not (tmp_path / "out").exists()
 
 
-def test_two_runs_at_once(cluster: None, folder: Path, tmp_path: Path) -> None:
-    class Nested(PixelEngine): ...
-
-    options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
-    fs, root = runner.storage.filesystem(options["output"])
-    with (
-        runner.Lease(fs, f"{root}/_run/lease.json", options["output"]),
-        pytest.raises(UsageError, match="another run .* is writing"),
-    ):
-        go(**options)
-
-
 def test_what_the_cluster_cannot_run(cluster: None, folder: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
     with pytest.raises(UsageError, match="the cluster has no GPU; pass --device cpu"):
@@ -394,4 +176,4 @@ def test_images_of_equal_name(folder: Path, tmp_path: Path) -> None:
         (folder / place).mkdir()
         (folder / place / "same.png").write_bytes(buffer.getvalue())
     config = Config(input=f"{folder}/*/same.png", output=str(tmp_path / "out"))
-    assert runner.manifest.count(config).rows == 2
+    assert enumeration.count(config).rows == 2

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import ray
 
+from pipeline.cluster import connection
 from pipeline.cluster.client import Client
 from pipeline.cluster.coordinator import coordinating
 from pipeline.cluster.placement import Placement
+from pipeline.cluster.ray_internals import Execution
 from pipeline.config import Config
 from pipeline.driver import watch
 from pipeline.driver.metrics import Metrics
@@ -22,13 +24,20 @@ from pipeline.driver.watch import Watch
 from pipeline.errors import RunError
 
 
-class Executor:
-    """Stands in for Ray Data's: notes when it is told to end."""
+class Endless(Execution):
+    """An execution of nothing: notes when it is told to end."""
 
-    ended = 0.0
+    def __init__(self) -> None:
+        self.ended = 0.0
 
-    def shutdown(self, force: bool) -> None:
+    def end(self) -> None:
         self.ended = self.ended or time.monotonic()
+
+
+class Idle:
+    """An actor that does nothing."""
+
+    def answer(self) -> None: ...
 
 
 @pytest.fixture(autouse=True)
@@ -82,31 +91,31 @@ def test_a_run_that_stands_still_is_ended(coordinator: Any, stages: list[str], t
         ray.get(coordinator.ready.remote("detect", "actor"))
     for stage in stages:
         Client(coordinator, stage).begin([1, 2, 3])
-    executor = Executor()
+    execution = Endless()
     with watching(coordinator) as seen:
-        with seen.over(executor):
-            wait_for(lambda: executor.ended)
+        with seen.over(execution):
+            wait_for(lambda: execution.ended)
         with pytest.raises(RunError, match=r"nothing has moved for 0.5 s \(stall_timeout\)") as e:
             seen.check()
     assert text in str(e.value)
 
 
 def test_a_run_that_moves_goes_on(coordinator: Any) -> None:
-    executor, client = Executor(), Client(coordinator, "fetch")
-    with watching(coordinator) as seen, seen.over(executor):
+    execution, client = Endless(), Client(coordinator, "fetch")
+    with watching(coordinator) as seen, seen.over(execution):
         for _ in range(10):
             client.add(reads=1)
             client.flush()
             time.sleep(0.1)
-        assert not executor.ended
+        assert not execution.ended
         seen.check()
 
 
 def test_too_many_errors(coordinator: Any) -> None:
     client = Client(coordinator, "detect")
     with watching(coordinator, grace=0.1, stall_timeout=100) as seen:
-        executor = Executor()
-        with seen.over(executor):
+        execution = Endless()
+        with seen.over(execution):
             client.add(images=999, errors=900)
             client.flush()
             time.sleep(0.5)
@@ -115,7 +124,7 @@ def test_too_many_errors(coordinator: Any) -> None:
                 client.failed("forbidden", f"s3://b/{number}")
             client.add(images=1, errors=100)
             client.flush()
-            wait_for(lambda: executor.ended)
+            wait_for(lambda: execution.ended)
         with pytest.raises(RunError) as e:
             seen.check()
     assert str(e.value) == (
@@ -134,25 +143,25 @@ def test_a_retry_of_failures_may_fail_again(coordinator: Any) -> None:
 
 
 def test_what_a_process_says_ends_the_run(coordinator: Any) -> None:
-    executor = Executor()
+    execution = Endless()
     with watching(coordinator, grace=0.1, stall_timeout=100) as seen:
-        with seen.over(executor):
+        with seen.over(execution):
             Client(coordinator, "fetch").fail("the store refuses the credentials: expired")
-            wait_for(lambda: executor.ended)
+            wait_for(lambda: execution.ended)
         with pytest.raises(RunError, match="refuses the credentials"):
             seen.check()
 
 
 @pytest.mark.usefixtures("interruptible")
 def test_a_signal_lets_what_is_in_flight_finish(coordinator: Any) -> None:
-    executor, client = Executor(), Client(coordinator, "fetch")
+    execution, client = Endless(), Client(coordinator, "fetch")
     started = time.monotonic()
     with watching(coordinator, grace=1, stall_timeout=100) as seen:
-        with seen.over(executor):
+        with seen.over(execution):
             os.kill(os.getpid(), signal.SIGINT)
             wait_for(lambda: client.begin([1]) is None)
-            wait_for(lambda: executor.ended)
-        assert executor.ended - started >= 1
+            wait_for(lambda: execution.ended)
+        assert execution.ended - started >= 1
         with pytest.raises(KeyboardInterrupt):
             seen.check()
         with pytest.raises(KeyboardInterrupt):  # the second one does not wait
@@ -168,14 +177,14 @@ def test_a_cluster_that_grows(
     """The execution ends by itself, if more replicas would save more than their start takes."""
     monkeypatch.setattr(watch, "ROOM_SECONDS", 0.1)
     place = Placement("cpu", replicas, 0, 1, 0, 1, 1, 1, 64)
-    monkeypatch.setattr(watch.cluster, "place", lambda config: place)
+    monkeypatch.setattr(connection, "place", lambda config: place)
     ray.get(coordinator.ready.remote("detect", "actor"))
     client = Client(coordinator, "detect")
     client.add(images=images)
     client.flush()
     with watching(coordinator, stall_timeout=100, grace=100) as seen:
         seen.reporter.started -= 10
-        with seen.over(Executor()):
+        with seen.over(Endless()):
             if (replicas, images) == (4, 100):
                 wait_for(lambda: client.begin([1]) is None)
                 assert seen.grown
@@ -196,18 +205,18 @@ def test_nodes_that_are_gone(
 ) -> None:
     """Are a loss to actors that have not done their work."""
     monkeypatch.setattr(watch, "LOST_SECONDS", 0.2)
-    worker: Any = ray.remote(num_cpus=0)(Executor).remote()
+    worker: Any = ray.remote(num_cpus=0)(Idle).remote()
     actor = worker._actor_id.hex()
-    ray.get(worker.shutdown.remote(True))
+    ray.get(worker.answer.remote())
     node = "gone" if gone else ray.get_runtime_context().get_node_id()
     coordinator.join.remote(None, "detect", actor, node)
     if ended:
         ray.kill(worker)
-    executor = Executor()
-    with watching(coordinator, stall_timeout=100) as seen, seen.over(executor):
+    execution = Endless()
+    with watching(coordinator, stall_timeout=100) as seen, seen.over(execution):
         if lost:
-            wait_for(lambda: executor.ended)
+            wait_for(lambda: execution.ended)
         else:
             time.sleep(1)
     seen.check()
-    assert seen.lost is lost and bool(executor.ended) is lost
+    assert seen.lost is lost and bool(execution.ended) is lost

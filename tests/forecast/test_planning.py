@@ -1,4 +1,4 @@
-"""What a run will take: even samples, the arithmetic of the forecast, and the forecast itself."""
+"""What a run will take: the arithmetic of the forecast, and the forecast itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -21,7 +20,8 @@ from pipeline.forecast.prices import Machine, read_prices
 from pipeline.forecast.sample import draw
 from pipeline.forecast.trial import Trial, try_out
 from pipeline.inputs.enumeration import Counted
-from pipeline.network import weights
+from pipeline.network.weights import resolve
+from pipeline.store import objects
 from tests.support import tiles
 
 PLACEMENT = Placement("cpu", 2, 0, 2, 0, 2, 1, 1, 64)
@@ -48,26 +48,11 @@ CONFIG = Config(input="s3://b/in/", output="o")
 L4 = Machine("g6.2xlarge", "L4", 1, 8, 60, 1.0)
 
 
-def test_a_sample_is_spread_over_the_whole_input(tmp_path: Path) -> None:
-    table = tmp_path / "list.txt"
-    lines = [f"/images/{number:06d}.jpg\n" for number in range(100_000)]
-    table.write_text("".join([*lines, lines[0]]))
-    config = Config(input=str(table), output="o")
-    sample = draw(config, 400)
-    (rows,) = sample.source.read()
-    places = [int(uri[-10:-4]) for uri in rows["image_uri"].to_pylist()]
-    assert len(set(places)) == 400 and places == sorted(places)
-    assert np.histogram(places, 4, (0, 100_000))[0].min() > 60
-    assert (sample.counted.rows, sample.counted.duplicates) == (100_000, 1)
-    few = draw(dataclasses.replace(config, limit=30), 400)
-    assert sum(table.num_rows for table in few.source.read()) == few.counted.rows == 30
-
-
 def test_rates_and_their_bottleneck() -> None:
     rates = estimates.here(TRIAL, CONFIG)
     assert rates == Rates(fetch=640, decode=200, network=2, write=1000)
     assert (rates.bottleneck, rates.least) == ("network", 2)
-    assert estimates.seconds(1000, rates, 2, 10) == 260
+    assert estimates.run_seconds(1000, rates, 2, 10) == 260
 
 
 def test_other_machines() -> None:
@@ -77,19 +62,21 @@ def test_other_machines() -> None:
     assert estimates.elsewhere(L4, TRIAL, CONFIG, gflop=600, tried=tried).network == 4
     eight = dataclasses.replace(L4, gpus=8, cpus=12, dollars_per_hour=20)
     assert estimates.elsewhere(eight, TRIAL, CONFIG, gflop=600, tried=None).decode == 100
-    assert estimates.dollars(L4, 4, 1800) == 2 and estimates.dollars(eight, 9, 3600) == 40
-    requests = estimates.requests(1_000_000, 4000, read_prices().requests)
-    assert requests == pytest.approx(0.4 + 1000 * 5e-6 + 250 * 5e-6)
+    assert estimates.machine_dollars(L4, 4, 1800) == 2
+    assert estimates.machine_dollars(eight, 9, 3600) == 40
+    asked = estimates.request_dollars(1_000_000, 4000, read_prices().requests)
+    assert asked == pytest.approx(0.4 + 1000 * 5e-6 + 250 * 5e-6)
 
 
 def test_what_is_said() -> None:
-    weights = weights.resolve(Config(input="i", output="o", weights="random:0"))
+    config = Config(input="i", output="o", weights="random:0")
+    weights = resolve(config, objects.read)
     counted = Counted(rows=1_000_000)
     said = text.text(CONFIG, weights, counted, TRIAL, read_prices(), None)
-    assert "images      1,000,000, about 50.0 GB" in said
+    assert "images      1,000,000, about 50 GB" in said
     assert "errors      10.0% (not_found 1)\n            --max-error-rate is 0.05" in said
     assert "sizes       640x480 90%" in said and "detections  1.8 an image" in said
-    assert "  network            2   the bottleneck" in said
+    assert "  network          2.0   the bottleneck" in said
     assert "all images here: 2 d 21 h, 10 s of it to start" in said
     assert "g6.2xlarge" in said and "is assumed" in said and "requests to the bucket: $0.4" in said
     assert "--cpus-per-replica" not in said
@@ -97,20 +84,6 @@ def test_what_is_said() -> None:
     gpu = dataclasses.replace(TRIAL, placement=on_gpu, forward_seconds=0.0025)
     said = text.text(CONFIG, weights, counted, gpu, read_prices(), L4)
     assert "network: as on this L4" in said and "--cpus-per-replica 4, in place of 2" in said
-
-
-@pytest.mark.parametrize(
-    "content", ["", "machines: []", "machines: [{name: x}]", "{", "requests_per_million: {get: 1}"]
-)
-def test_a_table_of_prices_that_is_none(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
-) -> None:
-    path = tmp_path / "prices.yaml"
-    path.write_text(content)
-    assert job.main(["--input", "i", "--prices", str(path)]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"jobs.plan: --prices {path} is no table of prices")
-    assert said.count("\n") == 1
 
 
 def test_the_command(cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +94,7 @@ def test_the_command(cluster: None, tmp_path: Path, capsys: pytest.CaptureFixtur
     config.write_text(f"input: {images}\nweights: random:0\nmodel: {MODEL}\n")
     assert job.main(["--config", str(config), "--sample", "16"]) == 0
     said = capsys.readouterr().out
-    assert "images      200, 0.5 MB" in said and "tried       16 images on 1 replica" in said
+    assert "images      200, 476 kB" in said and "tried       16 images on 1 replica" in said
     assert "not_an_image" in said and "the bottleneck" in said
     assert job.main(["--config", str(config), "--sample", "0"]) == 2
 
@@ -144,9 +117,9 @@ def test_the_forecast_holds(tmp_path: Path, cluster: None, folder: Path) -> None
     )
     placement = place(config)
     sample = draw(config, 24)
-    trial = try_out(config, weights.resolve(config), placement, sample)
+    trial = try_out(config, resolve(config, objects.read), placement, sample)
     rates = estimates.here(trial, config)
-    forecast_seconds = estimates.seconds(160, rates, placement.replicas, trial.start_up)
+    forecast_seconds = estimates.run_seconds(160, rates, placement.replicas, trial.start_up)
     started = time.monotonic()
     run(dataclasses.replace(config, output=str(tmp_path / "out")))
     took = time.monotonic() - started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import socket
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import aiohttp.resolver
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -108,8 +110,6 @@ def test_a_remote_table_reads_no_local_file(
         f"s3://::file://{secret}",
         f"http::file://{secret}",
     ]
-    import fsspec
-
     fsspec.filesystem("memory").pipe_file("/x.jpg", b"secret")
     found = codes(tmp_path, s3, bucket, refused)
     known = {"uri_not_allowed", "unknown_protocol", "not_found", "invalid_uri", "read_failed"}
@@ -191,16 +191,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> None:
         known = [str(info[4][0]) for info in socket.getaddrinfo(NAMES.get(host, [host])[0], port)]
         for address in NAMES.get(host, known):
             kind = socket.AF_INET6 if ":" in address else socket.AF_INET
-            found.append(
-                {
-                    "hostname": host,
-                    "host": address,
-                    "port": port,
-                    "family": kind,
-                    "proto": 0,
-                    "flags": socket.AI_NUMERICHOST,
-                }
-            )
+            answer = {"hostname": host, "host": address, "port": port, "family": kind}
+            found.append(answer | {"proto": 0, "flags": socket.AI_NUMERICHOST})
         return found
 
     for resolver in ("ThreadedResolver", "AsyncResolver"):
@@ -210,8 +202,6 @@ def names(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The addresses to which a connection was begun."""
-    import asyncio
-
     seen: list[Any] = []
     connect = asyncio.selector_events.BaseSelectorEventLoop.sock_connect
 

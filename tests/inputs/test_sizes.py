@@ -14,14 +14,15 @@ import pytest
 from pipeline import Config
 from pipeline.inputs import enumeration, sizes
 from pipeline.outputs.layout import Layout
-from pipeline.store import urls
+from pipeline.outputs.manifest import PART_ROWS
 
 
-def taken(tmp_path: Path, source: object, **options: Any) -> float:
+def taken(tmp_path: Path, source: object, part_rows: int = PART_ROWS, **options: Any) -> float:
     """What a run of that input would find."""
     config = Config(input=str(source), output=str(tmp_path / "out"), **options)
-    output = Layout(config.output, *urls.filesystem(config.output))
-    return sizes.mean_bytes(config, output, enumeration.write(config, output.fs, output.run, ""))
+    layout = Layout.of(config.output)
+    known = enumeration.write(config, layout, "", part_rows=part_rows)
+    return sizes.mean_bytes(config, layout, known)
 
 
 def list_of(tmp_path: Path, uris: list[str]) -> Path:
@@ -34,14 +35,11 @@ def test_a_listing_knows_all(folder: Path, tmp_path: Path, photographs: dict[str
     assert taken(tmp_path, folder) == np.mean([len(data) for data in photographs.values()])
 
 
-def test_a_table_is_sampled_from_start_to_end(
-    s3: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(manifest, "PART_ROWS", 10)
+def test_a_table_is_sampled_from_start_to_end(s3: Any, bucket: str, tmp_path: Path) -> None:
     for number in range(30):  # those at the end are the large ones
         s3.put_object(Bucket=bucket, Key=f"{number:02d}.jpg", Body=bytes(1000 + 300 * number))
     uris = [f"s3://{bucket}/{number:02d}.jpg" for number in range(30)]
-    found = taken(tmp_path, list_of(tmp_path, uris))
+    found = taken(tmp_path, list_of(tmp_path, uris), part_rows=10)
     assert found == 1000 + 300 * 14.5
 
 

@@ -33,7 +33,7 @@ def test_tables(kind: str, tmp_path: Path) -> None:
         path.write_bytes(gzip.compress(lines) if kind == "jsonl.gz" else lines)
     else:
         path.write_text("\n".join(names))
-    carry = {} if kind == "txt" else {"carry": ["split"]}
+    carry: dict[str, Any] = {} if kind == "txt" else {"carry": ["split"]}
     table, found = listed(tmp_path, input=str(path), **carry)
     assert table["image_uri"].to_pylist() == [f"{tmp_path}/a.jpg", *names[1:3], names[4]]
     assert found.duplicates == 1 and found.columns == list(carry.get("carry", []))
@@ -98,7 +98,7 @@ def test_tables_of_one_column_that_differ_in_type(tmp_path: Path) -> None:
         pa.table({"uri": pa.array(["/a"]).dictionary_encode()}), tmp_path / "in" / "1.parquet"
     )
     pq.write_table(pa.table({"other": ["/b"]}), tmp_path / "in" / "2.parquet")
-    options = {"input": f"{tmp_path}/in/*.parquet", "uri_column": "uri"}
+    options: dict[str, Any] = {"input": f"{tmp_path}/in/*.parquet", "uri_column": "uri"}
     assert uris(tmp_path, **options) == ["", "/a", ""]
     pq.write_table(pa.table({"uri": [[1]]}), tmp_path / "in" / "3.parquet")
     with pytest.raises(UsageError, match="cannot read .*3.parquet"):
@@ -271,13 +271,13 @@ def test_damaged_tables(tmp_path: Path) -> None:
     wrong = pa.Array.from_buffers(
         pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\3\0\0\0"), pa.py_buffer(b"/a\xff")]
     )
-    for table, options in (
-        (pa.table({"uri": wrong}), {}),
-        (pa.table({"uri": ["/a"], "name": wrong}), {"carry": ["name"]}),
+    for table, carry in (
+        (pa.table({"uri": wrong}), []),
+        (pa.table({"uri": ["/a"], "name": wrong}), ["name"]),
     ):
         pq.write_table(table, path)
         with pytest.raises(UsageError, match="cannot read .* Invalid UTF8"):
-            listed(tmp_path, input=str(path), **options)
+            listed(tmp_path, input=str(path), carry=carry)
     pq.ParquetWriter(path, pa.schema([("uri", pa.string())])).close()
     assert pq.ParquetFile(path).num_row_groups == 0
     assert "the table has no rows" in complaint(path.read_bytes())

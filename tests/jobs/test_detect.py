@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import sys
@@ -15,9 +14,7 @@ import torch
 
 from jobs import detect
 from pipeline import Config
-from pipeline.driver import runner
 from tests.support import seaweed
-from tests.support.engines import PixelEngine
 from tests.support.outputs import rows
 from tests.support.runs import SMALL
 
@@ -100,15 +97,17 @@ def test_a_mistake_is_one_line_and_code_2(
 
 
 @pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command runs `PixelEngine`."""
-    monkeypatch.setattr(runner, "run", functools.partial(runner.run, make_engine=PixelEngine))
+def small(tmp_path: Path) -> list[str]:
+    """The flags of the real network, untrained and with little work to do."""
+    path = tmp_path / "small.yaml"
+    path.write_text(f"model: {SMALL}\nweights: random:0\n")
+    return ["--config", str(path)]
 
 
 def test_the_output_of_another_run(
-    cluster: None, images: dict[str, str], capfd: pytest.CaptureFixture[str], no_network: None
+    cluster: None, images: dict[str, str], capfd: pytest.CaptureFixture[str], small: list[str]
 ) -> None:
-    flags = ["--input", images["in"], "--output", f"{images['dir']}/o", "--weights", "random:0"]
+    flags = [*small, "--input", images["in"], "--output", f"{images['dir']}/o"]
     assert detect.main(flags) == 0
     assert "images      8" in capfd.readouterr().out
     assert detect.main([*flags, "--limit", "3"]) == 2
@@ -116,9 +115,9 @@ def test_the_output_of_another_run(
 
 
 def test_too_many_errors(
-    cluster: None, images: dict[str, str], capfd: pytest.CaptureFixture[str], no_network: None
+    cluster: None, images: dict[str, str], capfd: pytest.CaptureFixture[str], small: list[str]
 ) -> None:
-    flags = ["--input", images["broken"], "--output", f"{images['dir']}/o", "--weights", "random:0"]
+    flags = [*small, "--input", images["broken"], "--output", f"{images['dir']}/o"]
     assert detect.main(flags) == 3
     out, err = capfd.readouterr()
     assert "errors      1 (empty 1)" in out and "--input" in out

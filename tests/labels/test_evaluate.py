@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,46 +22,13 @@ from pipeline.labels.evaluate import METRICS, evaluate
 from pipeline.labels.match import match
 from pipeline.labels.output import open_output
 from pipeline.labels.truth import load_truth
-from pipeline.network import weights
 from pipeline.network.build import build
+from pipeline.network.weights import resolve
+from pipeline.store import objects
 from tests.support import synthetic
 from tests.support.engines import PixelEngine
+from tests.support.instances import CONTIGUOUS, instances
 from tests.support.outputs import rows
-
-
-def instances(
-    path: Path, found: list[dict[str, Any]], ids: dict[str, int], seed: int = 0
-) -> dict[str, Any]:
-    """Ground truth near the boxes of rows: some moved, some lost, some crowds, some invented."""
-    random = np.random.default_rng(seed)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for row in found:
-        image_id = row["image_id"] * 7 + 3  # not the run's own
-        name = row["image_uri"].removeprefix("s3://bucket/images/")
-        images.append({"id": image_id, "file_name": name})
-        for box in row["detections"] or []:
-            if random.random() < 0.4:
-                continue
-            size = np.array([box["xmax"] - box["xmin"], box["ymax"] - box["ymin"]])
-            corner = np.array([box["xmin"], box["ymin"]]) + random.normal(0, 0.08, 2) * size
-            size = size * random.uniform(0.8, 1.2, 2)
-            annotations.append(
-                {
-                    "id": len(annotations),
-                    "image_id": image_id,
-                    "category_id": ids[box["label"]],
-                    "bbox": [*corner.tolist(), *size.tolist()],
-                    "area": float(size.prod()) * 0.7,
-                    "iscrowd": int(random.random() < 0.05),
-                    "segmentation": [[1, 2, 3, 4]],
-                }
-            )
-    random.shuffle(images)
-    categories = [{"id": k, "name": name} for name, k in ids.items()]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    path.write_text(json.dumps(content))
-    return content
 
 
 def reference(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[float]:
@@ -94,9 +60,6 @@ def results(found: list[dict[str, Any]], ids: dict[str, int]) -> list[dict[str, 
         for row in found
         for box in row["detections"] or []
     ]
-
-
-CONTIGUOUS = {name: place for place, name in enumerate(synthetic.NAMES)}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +102,7 @@ def test_the_same_numbers_as_pycocotools(
 def test_the_same_numbers_as_torchvisions_own_loop(
     detected: Config, tmp_path: Path, photographs: dict[str, bytes]
 ) -> None:
-    weights = weights.resolve(detected)
+    weights = resolve(detected, objects.read)
     network = build(weights.state, weights.options)
     ids = {name: label for label, name in weights.categories.items()}
     by_torchvision = []
@@ -168,42 +131,6 @@ def test_the_same_numbers_as_torchvisions_own_loop(
     for value, other in zip(ours.metrics.values(), expected, strict=True):
         assert value == (None if other == -1 else pytest.approx(other, abs=0.01))
     assert ours.metrics["AP"] and ours.metrics["AP"] > 0.1
-
-
-def test_signatures_and_escape_codes_stay_inside(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    signed = "https://host/\x1b[2J\n.jpg?X-Amz-Signature=secret"
-    output = synthetic.write(tmp_path / "out", 3, names=["a.jpg", "b.jpg", "c.jpg"])
-
-    def renamed(table: pa.Table) -> pa.Table:
-        uris = [signed, *table["image_uri"].to_pylist()[1:]]
-        return synthetic.replaced(table, "image_uri", uris)
-
-    synthetic.rewrite(next((output / "detections/status=ok").iterdir()), renamed)
-    truth = {
-        "images": [{"id": 1, "file_name": "b.jpg"}],
-        "annotations": [],
-        "categories": [{"id": 1, "name": "cup"}],
-    }
-    (tmp_path / "gt.json").write_text(json.dumps(truth))
-    evaluated(tmp_path)
-    out, err = capfd.readouterr()
-    written = (tmp_path / "ev/metrics.json").read_text() + (tmp_path / "ev/metrics.txt").read_text()
-    for text in (out, written):
-        assert "secret" not in text and "\x1b" not in text and "\\u001b" not in text
-    assert err == ""
-
-
-def test_a_folder_that_cannot_be_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = synthetic.write(tmp_path / "out", 20)
-    instances(tmp_path / "gt.json", rows(str(output)), CONTIGUOUS)
-    arguments = [str(output), "--annotations", str(tmp_path / "gt.json")]
-    assert job.main([*arguments, "--to", str(tmp_path / "gt.json" / "x")]) == 2
-    printed = capsys.readouterr()
-    assert "AP50" in printed.out and "cannot write" in printed.err
 
 
 def evaluated(tmp_path: Path, *flags: str) -> dict[str, Any]:
@@ -304,62 +231,3 @@ def test_image_key(cluster: None, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "gt.json").write_text(json.dumps(truth))
     found = evaluated(tmp_path, "--image-key", "coco_id")
     assert found["absent"]["count"] == found["without_truth"]["count"] == 1
-
-
-@pytest.mark.parametrize(
-    "content,flags,complaint",
-    [
-        ("{", [], "is no instances JSON"),
-        ('{"images": [], "annotations": []}', [], "lists no images or no categories"),
-        (None, [], "it does not exist"),
-        (
-            '{"images": [{"id": 1, "file_name": "q.jpg"}], "categories": [{"id": 1, "name": "cup"}],'
-            '"annotations": []}',
-            [],
-            "no image of",
-        ),
-        (
-            '{"images": [{"id": 1, "file_name": "q.jpg"}], "categories": [{"id": 1, "name": "x"}],'
-            '"annotations": []}',
-            [],
-            "give the classes the names",
-        ),
-        (
-            '{"images": [{"id": 1, "file_name": "q.jpg"}], "categories": [{"id": 1, "name": "cup"}],'
-            '"annotations": []}',
-            ["--image-key", "coco"],
-            "has no column 'coco'",
-        ),
-        (
-            '{"images": [{"id": 1}], "annotations": [{"image_id": 1, "category_id": 1}], '
-            '"categories": [{"id": 1, "name": "cup"}]}',
-            [],
-            "is no instances JSON: KeyError",
-        ),
-    ],
-)
-def test_one_line_for_each_mistake(
-    tmp_path: Path,
-    content: str | None,
-    flags: list[str],
-    complaint: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    synthetic.write(tmp_path / "out", 3)
-    if content is not None:
-        (tmp_path / "gt.json").write_text(content)
-    arguments = [str(tmp_path / "out"), "--annotations", str(tmp_path / "gt.json"), *flags]
-    assert job.main(arguments) == 2
-    printed = capsys.readouterr().err
-    assert printed.count("\n") == 1 and complaint in printed
-
-
-def test_without_a_package_that_evaluates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("hotcoco", "pycocotools.coco"):
-        monkeypatch.setitem(sys.modules, name, None)
-    output = synthetic.write(tmp_path / "out", 20)
-    instances(tmp_path / "gt.json", rows(str(output)), CONTIGUOUS)
-    assert job.main([str(output), "--annotations", str(tmp_path / "gt.json")]) == 2
-    assert "pip install hotcoco" in capsys.readouterr().err

@@ -265,13 +265,6 @@ def test_an_output_on_s3(
     assert "is in no row" in capsys.readouterr().out
 
 
-def test_without_rights(
-    s3: Any, bucket: str, no_rights: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert job.main([f"s3://{bucket}/out"]) == 2
-    assert "no permission" in capsys.readouterr().err
-
-
 def test_a_retried_run_that_carries_columns(
     cluster: None, folder: Path, tmp_path: Path, photographs: dict[str, bytes]
 ) -> None:
@@ -294,12 +287,3 @@ def test_a_retried_run_that_carries_columns(
     run(dataclasses.replace(config, input=retry), PixelEngine)
     found = verify(config.output)
     assert found.breaches == 0 and found.errors == {} and found.images == 6
-
-
-def test_what_is_no_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    for name in ("", "none", "file"):
-        assert job.main([str(tmp_path / name)]) == 2
-    assert job.main([]) == 2
-    assert job.main(["s3://", "--fast"]) == 2
-    assert capsys.readouterr().err.count("\n") == 5

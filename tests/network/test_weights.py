@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import inspect
 import json
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,13 @@ from pipeline.config import MODEL_OPTIONS
 from pipeline.network.build import build
 from pipeline.network.contract import Weights
 from pipeline.network.weights import resolve
+from pipeline.store import objects
+from tests.support.exploits import Exploit
+from tests.support.runs import SMALL
 
 
 def weights_of(path: object, **options: Any) -> Weights:
-    return resolve(Config(input="in", output="out", weights=str(path), **options))
+    return resolve(Config(input="in", output="out", weights=str(path), **options), objects.read)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +46,6 @@ def checkpoint(state: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPath
 
 
 def test_plain_checkpoint(state: dict[str, torch.Tensor], checkpoint: Path) -> None:
-    import hashlib
-
     weights = weights_of(checkpoint)
     assert weights.options["num_classes"] == 4
     assert weights.sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
@@ -79,16 +80,6 @@ def test_other_forms(
 def test_weights_on_s3(s3: Any, bucket: str, checkpoint: Path) -> None:
     s3.upload_file(str(checkpoint), bucket, "model.pth")
     assert weights_of(f"s3://{bucket}/model.pth").sha256 == weights_of(checkpoint).sha256
-
-
-class Exploit:
-    """Runs a command when unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f"touch {self.target}",)
 
 
 @pytest.mark.parametrize("save", [torch.save, lambda o, p: Path(p).write_bytes(pickle.dumps(o))])
@@ -136,11 +127,8 @@ def test_categories(checkpoint: Path, tmp_path: Path) -> None:
     text, coco = tmp_path / "names.txt", tmp_path / "names.json"
     text.write_text("WBC\nRBC\nPlatelets\n")
     coco.write_text(json.dumps({"categories": [{"id": 1, "name": "a"}, {"id": 3, "name": "c"}]}))
-    assert weights_of(checkpoint, categories=str(text)).categories == {
-        1: "WBC",
-        2: "RBC",
-        3: "Platelets",
-    }
+    found = weights_of(checkpoint, categories=str(text)).categories
+    assert found == {1: "WBC", 2: "RBC", 3: "Platelets"}
     assert weights_of(checkpoint, categories=str(coco)).categories == {1: "a", 3: "c"}
     assert weights_of(checkpoint).categories == {}
     text.write_text("WBC\nRBC\n")
@@ -157,22 +145,18 @@ def test_random_weights_are_called_untrained() -> None:
     assert weights_of("random:0").categories[1] == "person"
 
 
+def test_the_same_seed_is_the_same_network() -> None:
+    first, again, other = (weights_of(f"random:{n}", model=SMALL).sha256 for n in (0, 0, 1))
+    assert first == again != other
+
+
 def test_options_are_all_of_torchvisions() -> None:
-    modules = {
-        "self",
-        "backbone",
-        "kwargs",
-        "weights",
-        "rpn_anchor_generator",
-        "rpn_head",
-        "box_roi_pool",
-        "box_head",
-        "box_predictor",
-    }
+    modules = {"backbone", "rpn_anchor_generator", "rpn_head"}
+    modules |= {"box_roi_pool", "box_head", "box_predictor"}
     known: set[str] = set()
     for function in (builder, FasterRCNN.__init__, GeneralizedRCNNTransform.__init__):
         known |= set(inspect.signature(function).parameters)
-    assert set(MODEL_OPTIONS) == known - modules
+    assert set(MODEL_OPTIONS) == known - modules - {"self", "kwargs", "weights"}
 
 
 def test_options_reach_the_network(checkpoint: Path) -> None:

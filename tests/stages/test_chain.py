@@ -9,6 +9,7 @@ import pytest
 from pipeline.cluster.placement import Placement
 from pipeline.config import Config
 from pipeline.outputs.finished import Finished
+from pipeline.outputs.manifest import Manifest
 from pipeline.stages.chain import Chain
 
 
@@ -26,14 +27,16 @@ from pipeline.stages.chain import Chain
 def test_rows_of_a_range(missing: int, replicas: int, image_bytes: float, rows: int) -> None:
     nothing: Any = None
     placement = Placement("cuda", replicas, 1, 4, 0, 4, 1, 8, 4096)
+    known = Manifest(rows=missing, duplicates=0, columns=[], slice_rows=missing)
     chain = Chain(
-        Config(input="i", output="o"),
-        placement,
-        nothing,
-        nothing,
-        nothing,
-        "run",
-        nothing,
-        image_bytes,
+        config=Config(input="i", output="o"),
+        manifest=known,
+        placement=placement,
+        weights=nothing,
+        make_engine=nothing,
+        writer=nothing,
+        run_id="run",
+        client=nothing,
+        image_bytes=image_bytes,
     )
-    assert chain._range_rows(Finished(nothing, "", 0, missing)) == rows
+    assert chain._range_rows(Finished.of(nothing, known, 0)) == rows

@@ -28,12 +28,12 @@ from tests.support.matching import assert_same, boxes_of, picture, reference
 
 
 @pytest.fixture(scope="module")
-def weights(cluster: None, calibrated: Weights) -> ray.ObjectRef:
+def weights(cluster: None, calibrated: Weights) -> ray.ObjectRef[Weights]:
     return ray.put(calibrated)
 
 
 def detector(
-    weights: ray.ObjectRef, engine: EngineFactory, micro_batch: int = 4, **options: Any
+    weights: ray.ObjectRef[Weights], engine: EngineFactory, micro_batch: int = 4, **options: Any
 ) -> Detector:
     config = Config(input="i", output="o", **options)
     replica = Replica(config, "cpu", 2, micro_batch, "a-run")
@@ -74,7 +74,9 @@ def detect(stage: Detector, encoded: Sequence[bytes | None]) -> list[dict[str, A
     return found
 
 
-def test_boxes_are_torchvisions_whatever_else_is_in_the_run(weights: ray.ObjectRef) -> None:
+def test_boxes_are_torchvisions_whatever_else_is_in_the_run(
+    weights: ray.ObjectRef[Weights],
+) -> None:
     shapes = [(96, 128), (128, 96), (96, 128), (100, 100), (50, 200), (96, 128), (95, 127)]
     pictures = [picture(*shape, seed) for seed, shape in enumerate(shapes)]
     encoded = [png(pixels) for pixels in pictures]
@@ -89,7 +91,7 @@ def test_boxes_are_torchvisions_whatever_else_is_in_the_run(weights: ray.ObjectR
         assert (row["height"], row["width"]) == pixels.shape[:2]
 
 
-def test_boxes_are_in_the_upright_frame(weights: ray.ObjectRef) -> None:
+def test_boxes_are_in_the_upright_frame(weights: ray.ObjectRef[Weights]) -> None:
     upright = picture(96, 128)
     exif = Image.Exif()
     exif[0x0112] = 6  # the file holds the picture turned by 90 degrees to the left
@@ -101,19 +103,12 @@ def test_boxes_are_in_the_upright_frame(weights: ray.ObjectRef) -> None:
         assert one == pytest.approx(other, abs=0.05)
 
 
-def test_errors_are_rows(weights: ray.ObjectRef) -> None:
+def test_errors_are_rows(weights: ray.ObjectRef[Weights]) -> None:
     dark, light = np.zeros((40, 40, 3), np.uint8), np.full((40, 40, 3), 200, np.uint8)
     encoded = [png(light), None, b"", b"<html>", png(light)[:-30], png(dark), png(light)]
     found = detect(detector(weights, PixelEngine), encoded)
-    assert [row["error_code"] for row in found] == [
-        None,
-        "not_found",
-        "empty",
-        "not_an_image",
-        "truncated",
-        None,
-        None,
-    ]
+    failed = ["not_found", "empty", "not_an_image", "truncated"]
+    assert [row["error_code"] for row in found] == [None, *failed, None, None]
     assert [row["status"] for row in found] == ["ok", *["error"] * 4, "ok", "ok"]
     assert [row["num_detections"] for row in found] == [1, None, None, None, None, 0, 1]
     assert found[5]["detections"] == [] and found[1]["detections"] is None
@@ -122,7 +117,7 @@ def test_errors_are_rows(weights: ray.ObjectRef) -> None:
     assert (bomb["error_code"], bomb["width"]) == ("too_many_pixels", None)
 
 
-def test_an_image_too_thin_for_the_network(weights: ray.ObjectRef) -> None:
+def test_an_image_too_thin_for_the_network(weights: ray.ObjectRef[Weights]) -> None:
     thin = np.zeros((1, 5000, 3), np.uint8)
     (row,) = detect(detector(weights, Engine), [png(thin)])
     assert (row["error_stage"], row["error_code"]) == ("forward", "too_thin")
@@ -141,7 +136,7 @@ class Small(PixelEngine):
         return super().__call__(images)
 
 
-def test_short_memory_halves_the_micro_batch(weights: ray.ObjectRef) -> None:
+def test_short_memory_halves_the_micro_batch(weights: ray.ObjectRef[Weights]) -> None:
     stage = detector(weights, Small, micro_batch=8)
     light, tall = (png(np.full((rows, 40, 3), 200, np.uint8)) for rows in (40, 70))
     found = detect(stage, [light] * 16 + [tall])
@@ -162,16 +157,11 @@ class Picky(PixelEngine):
         return super().__call__(images)
 
 
-def test_one_image_fails_alone(weights: ray.ObjectRef) -> None:
+def test_one_image_fails_alone(weights: ray.ObjectRef[Weights]) -> None:
     dark, light = (png(np.full((40, 40, 3), value, np.uint8)) for value in (0, 200))
     found = detect(detector(weights, Picky), [light, dark, light, light, dark])
-    assert [row["error_code"] for row in found] == [
-        None,
-        "forward_failed",
-        None,
-        None,
-        "forward_failed",
-    ]
+    codes = [row["error_code"] for row in found]
+    assert codes == [None, "forward_failed", None, None, "forward_failed"]
 
 
 class Watchful(PixelEngine):
@@ -185,7 +175,7 @@ class Watchful(PixelEngine):
         return super().__call__(images)
 
 
-def test_micro_batches_hold_one_padded_shape(weights: ray.ObjectRef) -> None:
+def test_micro_batches_hold_one_padded_shape(weights: ray.ObjectRef[Weights]) -> None:
     stage = detector(weights, Watchful)
     generator = np.random.default_rng(0)
     encoded = [png(picture(*map(int, generator.integers(30, 130, 2)))) for _ in range(60)]
@@ -214,7 +204,7 @@ class Double(Crowded):
 
 
 @pytest.mark.parametrize("engine", [Crowded, Double])
-def test_forwards_at_once(weights: ray.ObjectRef, engine: type[Crowded]) -> None:
+def test_forwards_at_once(weights: ray.ObjectRef[Weights], engine: type[Crowded]) -> None:
     """As many as the engine gains from, of two calls of the replica that Ray makes at once."""
     stage = detector(weights, engine, micro_batch=1)
     images = [png(np.full((40, 40, 3), 200, np.uint8))] * 8
@@ -227,5 +217,5 @@ def test_forwards_at_once(weights: ray.ObjectRef, engine: type[Crowded]) -> None
 
 def test_a_replica_starts_without_torch() -> None:
     """It takes seconds to be imported, which only a real engine needs."""
-    code = "import sys, pipeline.detector; sys.exit('torch' in sys.modules)"
+    code = "import sys, pipeline.stages.detect; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

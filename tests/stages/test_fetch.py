@@ -14,12 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 import tenacity
 
 from pipeline.config import Config
 from pipeline.inputs import enumeration
-from pipeline.stages import fetch
-from pipeline.store import failures, objects, urls
+from pipeline.outputs.layout import Layout
+from pipeline.stages.fetch import Fetch
+from pipeline.store import objects
 from tests.support.fetching import Silent, fetched
 
 
@@ -99,12 +101,8 @@ def of_uris(tmp_path: Path, uris: list[str], **options: Any) -> list[dict[str, A
     "kind,attempts",
     [
         ("ok", 1),
-        ("twice503", 3),
-        ("twice429", 3),
-        ("twice500", 3),
-        ("reset", 2),
-        ("short", 2),
-        ("hang", 2),
+        *((f"twice{status}", 3) for status in (503, 429, 500)),
+        *((kind, 2) for kind in ("reset", "short", "hang")),
     ],
 )
 def test_what_passes(server: str, tmp_path: Path, kind: str, attempts: int) -> None:
@@ -171,27 +169,6 @@ def test_uris_that_cannot_be(s3: Any, bucket: str, tmp_path: Path) -> None:
     assert codes == ["no_uri", "not_found"]
 
 
-def test_classes_of_errors() -> None:
-    import ssl
-
-    import aiohttp
-    import botocore.exceptions
-
-    key = aiohttp.client_reqrep.ConnectionKey("h", 1, False, False, None, None, None)
-    dns = aiohttp.ClientConnectorDNSError(key, OSError("no such host"))
-    assert failures.classify(dns) == ("connection", True)
-    tls = aiohttp.ClientConnectorCertificateError(key, ssl.SSLCertVerificationError("expired"))
-    assert failures.classify(tls) == ("read_failed", False)
-    gone = FileNotFoundError("bucket/Throttle SlowDown 429.jpg")
-    assert failures.classify(gone) == ("not_found", False)
-    slow = botocore.exceptions.ClientError({"Error": {"Code": "SlowDown"}}, "GetObject")
-    assert failures.classify(slow) == ("throttled", True)
-    endpoint = botocore.exceptions.EndpointConnectionError(endpoint_url="http://x")
-    assert failures.classify(endpoint) == ("connection", True)
-    nobody = botocore.exceptions.NoCredentialsError()
-    assert failures.classify(nobody) == ("forbidden", False)
-
-
 def test_embedded(tmp_path: Path) -> None:
     images = [{"bytes": b"%d" % n if n != 2 else None, "path": None} for n in range(5)]
     pq.write_table(pa.table({"image": images}), tmp_path / "t.parquet", row_group_size=2)
@@ -201,15 +178,12 @@ def test_embedded(tmp_path: Path) -> None:
 
 
 def test_finished_images_are_not_read_again(server: str, tmp_path: Path) -> None:
-    import ray
-
     uris = [f"{server}/ok/{number}.jpg" for number in range(10)]
     (tmp_path / "list.txt").write_text("\n".join(uris))
     config = Config(input=str(tmp_path / "list.txt"), output=str(tmp_path / "out"))
-    fs, folder = urls.filesystem(f"{config.output}/_run")
-    enumeration.write(config, fs, folder, "")
+    found = enumeration.write(config, Layout.of(config.output), "")
     done = ray.put(np.arange(10) % 2 == 0)
-    stage = fetch.Fetch(config, f"{config.output}/_run", 0, done, Silent())  # type: ignore[arg-type]
+    stage = Fetch(config, found, 0, done, Silent())  # type: ignore[arg-type]
     rows = pa.concat_tables(stage(pa.table({"start": [0], "rows": [8]}))).to_pylist()
     assert [row["image_id"] for row in rows] == [1, 3, 5, 7]
     assert len(Server.requests) == 4

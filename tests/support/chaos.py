@@ -67,7 +67,7 @@ class Nodes:
     def __init__(self, count: int, gpus: int = 1) -> None:
         self.gpus = gpus
         head = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False}
-        self.cluster = Cluster(initialize_head=True, connect=False, head_node_args=head)
+        self.cluster: Any = Cluster(initialize_head=True, connect=False, head_node_args=head)
         reset_ray_address()  # else every ray.init() on this machine would join
         for _ in range(count):
             self.add()

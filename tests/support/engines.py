@@ -102,14 +102,15 @@ class PoisonedDecoder(PoisonedEngine):
         super().__init__(*of_replica, **poison)
         from pipeline.stages import micro_batches
 
-        decode = micro_batches.decode
+        loader: Any = micro_batches
+        decode = loader.decode
 
         def poisoned(header: Any) -> np.ndarray:
-            pixels = decode(header)
+            pixels: np.ndarray = decode(header)
             self.meet(tile_number(pixels))
             return pixels
 
-        micro_batches.decode = poisoned
+        loader.decode = poisoned
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Boxes]:
         return [boxes(image) for image in images]

@@ -1,4 +1,7 @@
-"""The table of every job's flags, from the code: `python -m tests.support.flags` writes deploy/flags.md."""
+"""The table of every job's flags, from the code.
+
+`python -m tests.support.flags` writes deploy/flags.md.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,15 @@ import argparse
 import importlib
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "deploy" / "flags.md"
 JOBS = ("detect", "plan", "status", "verify", "report", "evaluate", "select", "export", "bench")
 HEAD = """\
 # Every flag
 
-Written by `python -m tests.support.flags` from what `--help` says. The fields of `pipeline.Config`, which
-YAML files may hold, are described in [pipeline/config.py](../pipeline/config.py). `jobs.plan` has
-those of `jobs.detect`, too, but for `--output` and `--dry-run`.
+Written by `python -m tests.support.flags` from what `--help` says. The fields of `pipeline.Config`,
+which YAML files may hold, are described in [pipeline/config.py](../pipeline/config.py). `jobs.plan`
+has those of `jobs.detect`, too, but for `--output` and `--dry-run`.
 """
 
 

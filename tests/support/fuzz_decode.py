@@ -1,7 +1,7 @@
 """Fuzzing of the decoder: mutations of the corpus, in a child process that is watched.
 
-`python -m tests.support.fuzz_decode --seconds 1800 --first 0 --keep DIR` prints what it tried and found,
-leaves each finding's bytes in DIR, and exits 1 if there is any.
+`python -m tests.support.fuzz_decode --seconds 1800 --first 0 --keep DIR` prints what it tried and
+found, leaves each finding's bytes in DIR, and exits 1 if there is any.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The corpus: several hundred files, sound and hostile, with what must come of each.
 
-Everything is made here, from fixed seeds; nothing is read from disk. `python -m tests.support.hostile`
-decodes it and prints the bytes of memory that the process held at most meanwhile.
+Everything is made here, from fixed seeds; nothing is read from disk.
+`python -m tests.support.hostile` decodes it and prints the bytes of memory that the process held at
+most meanwhile.
 """
 
 from __future__ import annotations

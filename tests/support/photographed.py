@@ -58,7 +58,7 @@ def write_output(output: Path, rows: list[dict[str, Any]], input: str, trained: 
     written = schema.with_carried(pa.schema([]), detector)
     for status in schema.STATUSES:
         chosen = [row for row in rows if (row["detections"] is None) == (status == "error")]
-        path = output / "detections" / FileName(status, 0, 1, 0)
+        path = output / "detections" / str(FileName.new(status, 0, 1, 0))
         path.parent.mkdir(parents=True)
         path.write_bytes(encode(pa.Table.from_pylist(chosen, schema=schema.ROW), written))
     record = json.loads((output / "_run/run.json").read_text())
@@ -87,7 +87,8 @@ def write(base: Path, photographs: dict[str, bytes]) -> Path:
         if data is not None:
             path.write_bytes(data)
         if data is not None and n is not None:
-            width, height = Image.open(path).size
+            with Image.open(path) as image:
+                width, height = image.size
         rows.append(
             {
                 "image_id": len(rows),

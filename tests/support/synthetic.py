@@ -73,7 +73,7 @@ def write(
             else:
                 counts["ok"] += len(kept)
                 counts["detections"] += int(np.sum(kept["num_detections"].to_numpy()))
-            path = output / "detections" / FileName(status, 0, 1, first)
+            path = output / "detections" / str(FileName.new(status, 0, 1, first))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encode(kept, written))
     _write_run(output, uris, counts, input)

@@ -16,6 +16,10 @@ from typing import Any
 import pytest
 
 from jobs import status
+from pipeline import Config, run
+from pipeline.config import from_yaml
+from tests.support.engines import PixelEngine
+from tests.support.kill_target import SETTINGS
 from tests.support.outputs import committed, files, rows, tables
 from tests.support.runs import told
 
@@ -67,81 +71,86 @@ def check_exactly_once(output: str, images: int, failed: int) -> None:
     assert "_SUCCESS" in files(output)
 
 
-def kill_and_resume(
-    s3: Any,
-    bucket: str,
-    photograph: bytes,
-    kills: int,
-    seed: int,
-    images: int,
-    look: Callable[[int | None], None] = lambda pid: None,
-) -> int:
-    """Runs with kills until one gets through; returns how many kills hit a run at work.
-
-    Args:
-        look: called with the process id of each run at work, and with None after its death.
-    """
+def upload(s3: Any, bucket: str, photograph: bytes, images: int) -> str:
+    """A fortieth of them broken; returns their URL."""
     for number in range(images):
         body = photograph if number % 40 else b"broken"
         s3.put_object(Bucket=bucket, Key=f"images/{number:04d}.jpg", Body=body)
-    output, random_moment = f"s3://{bucket}/labels", random.Random(seed)
-    at_work = 0
-    for _ in range(kills):
-        process = start(f"s3://{bucket}/images/", output)
-        before, deadline = committed(output), time.monotonic() + 120
-        try:
-            while committed(output) == before and process.poll() is None:
-                assert time.monotonic() < deadline, "the run did not begin to write"
-                time.sleep(0.1)
-            look(process.pid)
-            time.sleep(random_moment.uniform(0, 2))
-            at_work += process.poll() is None
-        finally:
-            kill_tree(process)
-        look(None)
-    process = start(f"s3://{bucket}/images/", output)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    check_exactly_once(output, images, images // 40)
-    return at_work
+    return f"s3://{bucket}/images/"
+
+
+def kill_at_work(
+    source: str, output: str, seconds: float, look: Callable[[int], None] = lambda pid: None
+) -> bool:
+    """Start a run, and kill it so long after it has begun to write; whether it was at work then.
+
+    Args:
+        look: called with the process id of the run before that.
+    """
+    process = start(source, output)
+    before, deadline = committed(output), time.monotonic() + 120
+    try:
+        while committed(output) == before and process.poll() is None:
+            assert time.monotonic() < deadline, "the run did not begin to write"
+            time.sleep(0.1)
+        look(process.pid)
+        time.sleep(seconds)
+        return process.poll() is None
+    finally:
+        kill_tree(process)
 
 
 def test_a_kill(
-    s3: Any, bucket: str, photographs: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+    cluster: None,
+    s3: Any,
+    bucket: str,
+    photographs: dict[str, bytes],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """And what `jobs.status` says of the run at work, and of what is left of it."""
+    source = upload(s3, bucket, photographs["rocket.jpg"], IMAGES)
     output = f"s3://{bucket}/labels"
     running: dict[str, Any] = {}
 
-    def look(pid: int | None) -> None:
-        if pid:
-            deadline = time.monotonic() + 60
-            while not (running.get("progress") or {}).get("images"):
-                assert time.monotonic() < deadline
-                running.update(told(capsys, output))
-            assert (running["status"], running["holder"]["pid"]) == ("running", pid)
-            assert 0 < running["written"] < running["images"] == IMAGES
-            assert running["progress"]["images_per_second"] > 0
-            return
-        stopped = told(capsys, output)
-        assert stopped["status"] == "stopped" and stopped["progress"] is None
-        assert running["written"] <= stopped["written"] < IMAGES
-        assert stopped["slices"] == [
-            {"slice": 0, "stage": "begun", "images": IMAGES, "written": stopped["written"]}
-        ]
-        before = files(output)
-        assert status.main([output]) == 0
-        said = capsys.readouterr().out
-        assert said.startswith(f"{output} is stopped\nattempt     1, since 20")
-        assert "was killed" in said and "go on       with the command that began it" in said
-        assert files(output) == before
+    def look(pid: int) -> None:
+        deadline = time.monotonic() + 60
+        while not (running.get("progress") or {}).get("images"):
+            assert time.monotonic() < deadline
+            running.update(told(capsys, output))
+        assert (running["status"], running["holder"]["pid"]) == ("running", pid)
+        assert 0 < running["written"] < running["images"] == IMAGES
+        assert running["progress"]["images_per_second"] > 0
 
-    assert kill_and_resume(s3, bucket, photographs["rocket.jpg"], 1, 0, IMAGES, look)
+    assert kill_at_work(source, output, 0.5, look)
+    stopped = told(capsys, output)
+    assert stopped["status"] == "stopped" and stopped["progress"] is None
+    assert running["written"] <= stopped["written"] < IMAGES
+    assert stopped["slices"] == [
+        {"slice": 0, "stage": "begun", "images": IMAGES, "written": stopped["written"]}
+    ]
+    before = files(output)
+    assert status.main([output]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{output} is stopped\nattempt     1, since 20")
+    assert "was killed" in said and "go on       with the command that began it" in said
+    assert files(output) == before
+
+    # the same command, on the cluster of this process, which is there already
+    options = from_yaml(SETTINGS) | {"micro_batch": 4}
+    summary = run(Config(input=source, output=output, **options), PixelEngine)
+    assert summary and summary.processed == IMAGES - stopped["written"]
+    check_exactly_once(output, IMAGES, IMAGES // 40)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(1, 8))
 def test_five_kills(s3: Any, bucket: str, photographs: dict[str, bytes], seed: int) -> None:
-    images = 600
-    hit = kill_and_resume(s3, bucket, photographs["rocket.jpg"], 5, seed, images)
+    images, random_moment = 600, random.Random(seed)
+    source = upload(s3, bucket, photographs["rocket.jpg"], images)
+    output = f"s3://{bucket}/labels"
+    hit = sum(kill_at_work(source, output, random_moment.uniform(0, 2)) for _ in range(5))
+    process = start(source, output)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    check_exactly_once(output, images, images // 40)
     print(f"\n{hit} kills at work of 5; {images} ids in the output, each once")

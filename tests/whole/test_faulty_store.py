@@ -137,7 +137,7 @@ def test_a_tenth_of_all_requests(store: Proxy, s3: Any, bucket: str, kind: str) 
 def test_nothing_but_trickles(store: Proxy, s3: Any, bucket: str) -> None:
     """Each image that never arrives is its own row's error, once the store's outage is ruled out.
 
-    With nothing else in flight that takes the five minutes of `pipeline.patience`.
+    With nothing else in flight that takes the five minutes of `pipeline.stages.patience`.
     """
     tiles.upload(s3, bucket, range(64))
     store.faults = [Fault(faulty.TRICKLE, path="images/000[01]")]

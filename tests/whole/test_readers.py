@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline import Config, run
 from tests.support.engines import PixelEngine
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from pipeline.config import from_yaml
 from pipeline.inputs import enumeration
 from pipeline.labels.verify import verify
 from pipeline.network.weights import resolve
-from pipeline.outputs import manifest
-from pipeline.store import urls
+from pipeline.outputs.layout import Layout
+from pipeline.store import objects
 from tests.support.engines import PixelEngine
 from tests.support.exploits import Exploit
 from tests.support.fetching import fetched
@@ -51,7 +51,7 @@ def test_code_in_weights(form: str, name: str, tmp_path: Path) -> None:
                 entry.size = len(data)
                 tar.addfile(entry, io.BytesIO(data))
     with pytest.raises(UsageError, match="could execute code|cannot be loaded"):
-        resolve(Config(input="in", output="out", weights=str(path)))
+        resolve(Config(input="in", output="out", weights=str(path)), objects.read)
     assert not owned.exists()
     if form == "bare":  # the trap works
         pickle.loads(path.read_bytes())
@@ -141,8 +141,8 @@ def test_pickles_in_metadata(cluster: None, kind: str, tmp_path: Path) -> None:
         for options in ({}, {"carry": ["x"]}, {"uri_column": "x"}, {"bytes_column": "x"}):
             with contextlib.suppress(UsageError):
                 config = Config(input=str(path), output=str(tmp_path / "o"), **options)
-                enumeration.write(config, *urls.filesystem(f"{tmp_path}/o/_run"), "")
-                manifest.read_part(*urls.filesystem(f"{tmp_path}/o/_run"), 0).to_pylist()
+                layout = Layout.of(config.output)
+                enumeration.write(config, layout, "").read_part(layout, 0).to_pylist()
     assert not (tmp_path / "owned").exists()
 
 

@@ -21,7 +21,7 @@ from jobs import verify
 from tests.support import heads, outputs, tiles
 from tests.support.seaweed import free_port
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 IMAGES = 80
 CONFIG = """\
@@ -171,5 +171,6 @@ def test_what_travels_is_small(head: Head) -> None:
     assert done.returncode == 0, done.stdout
     lines = [line.split("\t") for line in done.stdout.splitlines() if "\t." in line]
     sizes = {path: int(size) for size, path in lines}
-    assert "./pipeline/runner.py" in sizes and "./tests" not in sizes and "./.git" not in sizes
+    assert "./pipeline/driver/runner.py" in sizes
+    assert "./tests" not in sizes and "./.git" not in sizes
     assert sizes["."] < 2000

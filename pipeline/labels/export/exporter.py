@@ -63,11 +63,12 @@ def export(output: str, options: Options) -> dict[str, Any]:
     wanted = _listed(options.images) if options.images else None
     fs, root = _open_target(options.to)
     job = Job(options, kept, str(run.detector["model_id"]), truth, Counter())
-    with ThreadPoolExecutor(SENDERS) as threads:
-        parts = Parts(Sender(fs, threads), root, job)
+    with (
+        ThreadPoolExecutor(SENDERS) as threads,
+        Parts(Sender(fs, threads), root, job) as parts,
+    ):
         for item in _items(run, job, wanted):
             parts.add(item)
-        parts.close()
     record = _record(run, job)
     objects.put(fs, f"{root}/export.json", json.dumps(record, indent=2).encode())
     return record

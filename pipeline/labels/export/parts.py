@@ -44,6 +44,18 @@ class Parts:
         self.directories: dict[str, str] = {}
         self.names = Names()
 
+    def __enter__(self) -> Parts:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        """Close all folders; where the export broke off, only their files."""
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            for part in self.open.values():
+                part.folder.abandon()
+
     def add(self, item: Item) -> None:
         options = self.job.options
         key = posixpath.dirname(item.name) if options.by_directory else ""
@@ -81,7 +93,9 @@ class Parts:
         if not self.made:
             self._open("")
         while self.open:
-            self.open.popitem()[1].close()
+            key, part = next(iter(self.open.items()))
+            part.close()
+            del self.open[key]
 
 
 class _Part:

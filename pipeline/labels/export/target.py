@@ -151,6 +151,7 @@ class Folder:
         self.local = urls.is_local(sender.fs)
         self.made: set[str] = set()
         self.growing: dict[str, IO[Any]] = {}
+        self.spools: list[IO[str]] = []
 
     def open(self, name: str, mode: str = "w") -> IO[Any]:
         """A file to be written bit by bit; `close` closes it."""
@@ -161,6 +162,12 @@ class Folder:
         else:
             file = tempfile.NamedTemporaryFile(mode, encoding=encoding, newline=newline)  # noqa: SIM115
         self.growing[name] = file
+        return file
+
+    def spool(self) -> IO[str]:
+        """A temporary file for a section that is known before its place in the file has come."""
+        file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="")  # noqa: SIM115
+        self.spools.append(file)
         return file
 
     def put(self, name: str, data: bytes) -> None:
@@ -175,7 +182,13 @@ class Folder:
         """
         for name in list(self.growing):
             self.finish(name)
+        self.abandon()
         self.sender.wait()
+
+    def abandon(self) -> None:
+        """Close what is open on this machine, and write nothing more."""
+        for file in (*self.growing.values(), *self.spools):
+            file.close()
 
     def finish(self, name: str) -> None:
         """Close an open file before the others."""
@@ -192,11 +205,6 @@ class Folder:
             os.makedirs(folder, exist_ok=True)
             self.made.add(folder)
         return path
-
-
-def spool() -> IO[str]:
-    """A temporary file for a section that is known before its place in the file has come."""
-    return tempfile.TemporaryFile("w+", encoding="utf-8", newline="")
 
 
 class Shard(ABC):

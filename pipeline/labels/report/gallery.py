@@ -14,7 +14,7 @@ from pipeline.images import decode
 from pipeline.labels import originals
 from pipeline.labels.output import Output
 from pipeline.labels.progress import progress
-from pipeline.labels.report.samples import Sample
+from pipeline.labels.report.samples import Shown
 from pipeline.labels.report.statistics import NEAR, Statistics
 
 THUMBNAIL = 480  # pixels of the long side
@@ -32,7 +32,7 @@ class Picture:
         problem: why there is none, or why no boxes can be drawn on it.
     """
 
-    sample: Sample
+    sample: Shown
     width: int
     height: int
     data: str = ""
@@ -53,7 +53,7 @@ class Gallery:
     name: str
     title: str
     note: str
-    samples: Sequence[Sample]
+    samples: Sequence[Shown]
 
 
 def choose(found: Statistics) -> list[Gallery]:
@@ -81,7 +81,7 @@ def choose(found: Statistics) -> list[Gallery]:
     return [one for one in galleries if one.samples]
 
 
-def _failed(found: Statistics) -> list[Sample]:
+def _failed(found: Statistics) -> list[Shown]:
     kinds = sorted(found.failures.values(), key=lambda kind: -kind.images)
     columns = [kind.some.samples for kind in kinds]
     deepest = max(map(len, columns), default=0)
@@ -107,7 +107,7 @@ def read(output: Output, galleries: Sequence[Gallery]) -> Iterator[tuple[Gallery
             bar.update()
 
 
-def picture(sample: Sample, data: bytes | str, max_pixels: int) -> Picture:
+def picture(sample: Shown, data: bytes | str, max_pixels: int) -> Picture:
     """
     Args:
         sample: the image and its detections.

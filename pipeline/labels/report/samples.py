@@ -12,7 +12,7 @@ from pipeline.labels.boxes import Image
 
 
 @dataclass(frozen=True)
-class Sample:
+class Shown:
     """An image that is shown.
 
     Attributes:
@@ -26,7 +26,7 @@ class Sample:
     message: str = ""
 
     @classmethod
-    def of(cls, image: Image) -> Sample:
+    def of(cls, image: Image) -> Shown:
         """A copy, for an image's arrays are parts of those of thousands."""
         names = ("classes", "scores", "xyxy")
         return cls(replace(image, **{name: getattr(image, name).copy() for name in names}))
@@ -42,10 +42,10 @@ class Best:
     """
 
     size: int
-    kept: list[tuple[float, int, Sample]] = field(default_factory=list)
+    kept: list[tuple[float, int, Shown]] = field(default_factory=list)
 
     def offer(
-        self, keys: np.ndarray, ids: np.ndarray, rows: np.ndarray, sample: Callable[[int], Sample]
+        self, keys: np.ndarray, ids: np.ndarray, rows: np.ndarray, sample: Callable[[int], Shown]
     ) -> None:
         """
         Args:
@@ -64,7 +64,7 @@ class Best:
             del self.kept[self.size :]
 
     @property
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[Shown]:
         return [sample for _, _, sample in self.kept]
 
 

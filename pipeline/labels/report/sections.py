@@ -11,13 +11,13 @@ import numpy as np
 from pipeline import words
 from pipeline.labels.output import Output
 from pipeline.labels.report import charts, text, throughput
-from pipeline.labels.report.statistics import EXAMPLES, Statistics
+from pipeline.labels.report.statistics import NAMED_FAILURES, Statistics
 from pipeline.store import urls
 
 CATEGORIES_AT_ONCE = 20
 
 
-def tiles(found: Statistics, attempts: Sequence[throughput.Attempt]) -> str:
+def tiles(found: Statistics, attempts: Sequence[throughput.Stretch]) -> str:
     """The numbers to see first."""
     shown = int(found.scores[:, found.threshold :].sum())
     empty = int(found.per_image[found.threshold, 0])
@@ -48,7 +48,7 @@ def _tile(name: str, number: str, words: str, kind: str = "") -> str:
     return f'<p class="tile {kind}"><b data-text="{name}">{number}</b> {words}</p>'
 
 
-def facts(output: Output, attempts: Sequence[throughput.Attempt]) -> str:
+def facts(output: Output, attempts: Sequence[throughput.Stretch]) -> str:
     """What ran on what, when and where."""
     weights, last = output.record["weights"], attempts[-1]
     trained = "trained" if weights["trained"] else '<strong class="bad">UNTRAINED</strong>'
@@ -89,7 +89,7 @@ def failures(found: Statistics) -> str:
         examples = "".join(
             f'<li><span class="uri" title="{text.escaped(uri)}">{text.escaped(uri, 120)}</span> '
             f"{text.escaped(sample.message, 240)}</li>"
-            for sample in some.some.samples[:EXAMPLES]
+            for sample in some.some.samples[:NAMED_FAILURES]
             for uri in [urls.public(sample.image.uri)]
         )
         lines.append(
@@ -124,8 +124,8 @@ def categories(found: Statistics, order: np.ndarray, swatches: Sequence[str]) ->
     head = ["Category", "", at, "In all"]
     parts = [_table(head, lines[:CATEGORIES_AT_ONCE])]
     if more := lines[CATEGORIES_AT_ONCE:]:
-        words = "1 more category" if len(more) == 1 else f"{len(more):,} more categories"
-        parts.append(f"<details><summary>{words}</summary>{_table(head, more)}</details>")
+        several = "1 more category" if len(more) == 1 else f"{len(more):,} more categories"
+        parts.append(f"<details><summary>{several}</summary>{_table(head, more)}</details>")
     never = [
         name
         for name, total in zip(found.names, totals, strict=True)
@@ -133,12 +133,12 @@ def categories(found: Statistics, order: np.ndarray, swatches: Sequence[str]) ->
     ]
     if never:
         names = ", ".join(text.escaped(name, 60) for name in never)
-        words = "1 category" if len(never) == 1 else f"{len(never):,} categories"
-        parts.append(f"<details><summary>{words} never found</summary><p>{names}</p></details>")
+        several = "1 category" if len(never) == 1 else f"{len(never):,} categories"
+        parts.append(f"<details><summary>{several} never found</summary><p>{names}</p></details>")
     return "".join(parts)
 
 
-def attempts_table(attempts: Sequence[throughput.Attempt]) -> str:
+def attempts_table(attempts: Sequence[throughput.Stretch]) -> str:
     lines = []
     for number, attempt in enumerate(attempts, 1):
         wall = attempt.seconds.get("wall", 0.0)
@@ -166,7 +166,7 @@ def attempts_table(attempts: Sequence[throughput.Attempt]) -> str:
     return _table(head, lines)
 
 
-def making(output: Output, attempts: Sequence[throughput.Attempt]) -> str:
+def making(output: Output, attempts: Sequence[throughput.Stretch]) -> str:
     """Everything needed to do it again, folded."""
     blocks = [
         ("Configuration of the last attempt", output.record["config"]),

@@ -13,7 +13,7 @@ from pipeline.errors import RunError
 from pipeline.labels import boxes, classes
 from pipeline.labels.boxes import BoxBatch, Image
 from pipeline.labels.output import File, Output
-from pipeline.labels.report.samples import Best, Sample
+from pipeline.labels.report.samples import Best, Shown
 
 COLUMNS = (
     "image_id",
@@ -36,7 +36,7 @@ PER_IMAGE = np.array([0, 1, 2, 3, 5, 9, 17, 33, 65, 129])
 # COCO's limits between small, medium and large: the square root of the area
 SMALL, LARGE = 32, 96
 NEAR = 10  # hundredths from the threshold within which a score is uncertain
-EXAMPLES = 3
+NAMED_FAILURES = 3
 
 
 @dataclass
@@ -124,8 +124,8 @@ class Statistics:
         groups = group[np.minimum(counts, PER_IMAGE[last])]
         _add(self.per_image, np.tile(np.arange(len(SCORES)), len(counts)), groups.ravel())
 
-        def sample(row: int) -> Sample:
-            return Sample.of(found.image(row))
+        def sample(row: int) -> Shown:
+            return Shown.of(found.image(row))
 
         shown = counts[:, self.threshold]
         below, above = self.threshold - NEAR, self.threshold + NEAR
@@ -143,7 +143,7 @@ class Statistics:
             rows.setdefault((str(kind[0]), str(kind[1])), []).append(row)
         ids = failed["image_id"].to_numpy()
         for kind, places in rows.items():
-            size = max(self.pictures, EXAMPLES)
+            size = max(self.pictures, NAMED_FAILURES)
             known = self.failures.setdefault(kind, Failures(0, Best(size)))
             known.images += len(places)
             known.some.offer(
@@ -197,7 +197,7 @@ def _at_or_over(owners: np.ndarray, bins: np.ndarray, images: int) -> np.ndarray
     return np.asarray(np.cumsum(counts[:, ::-1], axis=1)[:, ::-1])
 
 
-def _failed(table: pa.Table, row: int) -> Sample:
+def _failed(table: pa.Table, row: int) -> Shown:
     values = {name: table[name][row].as_py() for name in COLUMNS if name != "detections"}
     image = Image(
         image_id=values["image_id"],
@@ -208,6 +208,6 @@ def _failed(table: pa.Table, row: int) -> Sample:
         scores=np.empty(0, np.float32),
         xyxy=np.empty((0, 4), np.float32),
     )
-    return Sample(
+    return Shown(
         image, str(values["error_code"]), words.printable(values["error_message"] or "no message")
     )

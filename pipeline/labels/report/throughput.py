@@ -27,7 +27,7 @@ INTERVALS = (
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Stretch:
     """One start of the run.
 
     Attributes:
@@ -67,10 +67,10 @@ class Series:
     others: int
 
 
-def attempts(record: Mapping[str, Any]) -> list[Attempt]:
+def attempts(record: Mapping[str, Any]) -> list[Stretch]:
     """The attempts of `run.json`, in order."""
     return [
-        Attempt(
+        Stretch(
             started=_epoch(known["started"]),
             ended=_epoch(known["ended"]) if known["ended"] else None,
             images=known.get("images"),
@@ -83,7 +83,7 @@ def attempts(record: Mapping[str, Any]) -> list[Attempt]:
     ]
 
 
-def overall(known: list[Attempt]) -> tuple[int, float]:
+def overall(known: list[Stretch]) -> tuple[int, float]:
     """Images and wall seconds of the attempts that came to their end."""
     ended = [attempt for attempt in known if attempt.images is not None]
     return (
@@ -113,7 +113,7 @@ def written(output: Output) -> dict[str, float]:
 
 
 def series(
-    known: list[Attempt], rows: Mapping[str, int], times: Mapping[str, float]
+    known: list[Stretch], rows: Mapping[str, int], times: Mapping[str, float]
 ) -> Series | None:
     """
     Args:

@@ -15,15 +15,8 @@ from jobs import report
 from tests.support import outputs, photographed
 from tests.support.photographed import CATEGORIES, NAMES
 
-CHROMIUM = next(
-    filter(
-        None,
-        map(
-            shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-        ),
-    ),
-    None,
-)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @pytest.fixture(scope="session")

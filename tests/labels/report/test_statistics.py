@@ -13,7 +13,7 @@ from pipeline import words
 from pipeline.errors import RunError
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.report import sections, statistics, text, throughput
-from pipeline.labels.report.samples import Best, Sample
+from pipeline.labels.report.samples import Best, Shown
 from pipeline.labels.report.statistics import PER_IMAGE, SIDES_OF_BOXES, SIDES_OF_IMAGES, Statistics
 from tests.support import outputs, synthetic
 
@@ -118,9 +118,9 @@ def test_best_keeps_the_best_of_all_that_is_offered() -> None:
     keys, ids = random.integers(0, 50, 1000), np.arange(1000)
     made: list[int] = []
 
-    def sample(row: int) -> Sample:
+    def sample(row: int) -> Shown:
         made.append(row)
-        return Sample(None, str(row))  # type: ignore[arg-type]
+        return Shown(None, str(row))  # type: ignore[arg-type]
 
     best = Best(5)
     for start in range(0, 1000, 100):
@@ -159,8 +159,8 @@ def test_missing_rows_are_said(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------- throughput
 
 
-def attempt(started: float, ended: float | None, images: int | None = None) -> throughput.Attempt:
-    return throughput.Attempt(started, ended, images, {"wall": 10.0}, "host", {}, {})
+def attempt(started: float, ended: float | None, images: int | None = None) -> throughput.Stretch:
+    return throughput.Stretch(started, ended, images, {"wall": 10.0}, "host", {}, {})
 
 
 def test_images_over_time_without_the_pause() -> None:

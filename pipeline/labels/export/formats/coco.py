@@ -6,7 +6,7 @@ import json
 import shutil
 from typing import Any
 
-from pipeline.labels.export.target import Folder, Item, Job, Shard, spool
+from pipeline.labels.export.target import Folder, Item, Job, Shard
 
 ANNOTATION = (
     '{"id":%d,"image_id":%d,"category_id":%d,"bbox":[%.2f,%.2f,%.2f,%.2f],"area":%.2f,'
@@ -41,7 +41,7 @@ class Coco(Shard):
         self.instances.write(f'{{"categories":{json.dumps(categories)},\n"images":[')
         self.results = folder.open("results.json")
         self.results.write("[")
-        self.annotations = spool()
+        self.annotations = folder.spool()
         self.listed = self.annotated = self.resulted = 0
 
     def add(self, item: Item) -> None:

@@ -6,7 +6,7 @@ import shutil
 from datetime import UTC, datetime
 
 from pipeline.labels.export.formats.markup import escape, quote
-from pipeline.labels.export.target import Folder, Item, Job, Shard, spool
+from pipeline.labels.export.target import Folder, Item, Job, Shard
 
 BOX = (
     '    <box label=%s source="auto" occluded="0" xtl="%.2f" ytl="%.2f" xbr="%.2f" ybr="%.2f" '
@@ -53,7 +53,7 @@ class Cvat(Shard):
         self.labels = [quote(name) for name in self.names]
         self.file = folder.open("annotations.xml")
         # the number of images stands before them
-        self.body = spool()
+        self.body = folder.spool()
         self.size = 0
 
     def add(self, item: Item) -> None:

@@ -1,4 +1,4 @@
-"""Listing a million images must not grow the driver: measured in a process of its own."""
+"""Each image once, in parts; a million of them must not grow the driver."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+from tests.support.listings import listed, uris
 
 IMAGES = 1_000_000
 LIMIT_MB = 200
 
+# measured in a process of its own
 PROGRAM = """
 import sys
-from pipeline import listing, manifest, storage
 from pipeline.config import Config
+from pipeline.inputs import enumeration, listing
+from pipeline.outputs.layout import Layout
 import pyarrow.dataset, pyarrow.parquet
 
 def page(fs, ContinuationToken="0", **request):
@@ -32,13 +40,34 @@ def peak():
 IMAGES = int(sys.argv[1])
 listing._s3_page = page
 config = Config(input=sys.argv[2], output=sys.argv[3])
-fs, folder = storage.filesystem(config.output)
+layout = Layout.of(config.output)
 open("/proc/self/clear_refs", "w").write("5")  # forget the peak, which is the parent's
 before = peak()
-found = manifest.write(config, fs, folder, "")
+found = enumeration.write(config, layout, "")
 assert found.rows == IMAGES, found
 print((peak() - before) // 1024)
 """
+
+
+def test_many_repetitions(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).integers(0, 30_000, 100_000)
+    pq.write_table(pa.table({"uri": [f"/{n}.jpg" for n in numbers]}), tmp_path / "t.parquet")
+    first_seen = list(dict.fromkeys(f"/{n}.jpg" for n in numbers))
+    table, found = listed(tmp_path, input=str(tmp_path / "t.parquet"))
+    assert table["image_uri"].to_pylist() == first_seen
+    assert found.duplicates == 100_000 - len(first_seen)
+
+
+def test_parts(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("\n".join(f"/{n}.jpg" for n in range(5000)))
+    options: dict[str, Any] = {"input": str(tmp_path / "t.txt"), "part_rows": 1024}
+    assert uris(tmp_path, **options) == [f"/{n}.jpg" for n in range(5000)]
+    # a later listing that finds less leaves nothing of an earlier one
+    parts = tmp_path / "out" / "_run" / "manifest"
+    assert len(list(parts.iterdir())) == 5
+    (tmp_path / "t.txt").write_text("\n".join(f"/{n}.jpg" for n in range(1500)))
+    assert len(uris(tmp_path, **options)) == 1500
+    assert sorted(p.name for p in parts.iterdir()) == ["part-000000.parquet", "part-000001.parquet"]
 
 
 def growth_mb(source: str, output: Path) -> int:

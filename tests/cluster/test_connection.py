@@ -1,0 +1,43 @@
+"""What is asked of Ray before a run: its nodes, and a GPU to come."""
+
+from __future__ import annotations
+
+import pytest
+import ray
+
+from pipeline import Config, RunError
+from pipeline.cluster import connection, placement
+from pipeline.cluster.connection import await_gpu, place
+
+
+def test_dead_nodes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 16.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+    ]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    config = Config(input="i", output="o")
+    found = place(config)
+    assert found == placement.place(config, [{"CPU": 16.0}])
+    assert (found.device, found.replicas) == ("cpu", 4)
+
+
+def test_no_gpu_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked of the autoscaler is taken back."""
+    asked: list[object] = []
+    taken: list[object] = []
+
+    def group(bundles: object) -> object:
+        asked.append(bundles)
+        return bundles
+
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4}}])
+    monkeypatch.setattr(connection, "GPU_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "placement_group", group)
+    monkeypatch.setattr(connection, "remove_placement_group", taken.append)
+    for options in ({"device": "cuda"}, {"device": "auto", "replicas": 3}):  # wait for none
+        await_gpu(Config(input="i", output="o", **options))
+    with pytest.raises(RunError, match="no GPU has come to the cluster"):
+        await_gpu(Config(input="i", output="o", device="cuda", replicas=3, gpus_per_replica=0.5))
+    assert asked == taken == [[{"GPU": 0.5}]] * 3

@@ -1,0 +1,23 @@
+"""The table of prices that a user may give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs import plan as job
+
+
+@pytest.mark.parametrize(
+    "content", ["", "machines: []", "machines: [{name: x}]", "{", "requests_per_million: {get: 1}"]
+)
+def test_a_table_of_prices_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    path = tmp_path / "prices.yaml"
+    path.write_text(content)
+    assert job.main(["--input", "i", "--prices", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"jobs.plan: --prices {path} is no table of prices")
+    assert said.count("\n") == 1

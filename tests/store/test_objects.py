@@ -1,0 +1,40 @@
+"""Objects of a disk and of S3: created once, replaced, listed, gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.store import objects, urls
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "local":
+        return f"{tmp_path}/out"
+    request.getfixturevalue("s3")
+    return f"s3://{request.getfixturevalue('bucket')}/out"
+
+
+def test_only_one_creates(root: str) -> None:
+    fs, path = urls.filesystem(f"{root}/x.json")
+    assert objects.create(fs, path, b"1") and not objects.create(fs, path, b"2")
+    assert objects.get(fs, path) == b"1"
+    objects.put(fs, path, b"3")
+    assert objects.get(fs, path) == b"3"
+    objects.delete(fs, path)
+    objects.delete(fs, path)
+    assert objects.get(fs, path) is None
+
+
+def test_a_store_lists_only_what_is_asked_for(s3: Any, bucket: str) -> None:
+    fs, root = urls.filesystem(f"s3://{bucket}/out")
+    for name in ("part-00001-a", "part-00001-b", "part-00010-a", "part-00011-a"):
+        objects.put(fs, f"{root}/detections/{name}", b"x")
+    objects.put(fs, f"{root}/part-00001-elsewhere", b"x")
+    found = objects.names(fs, f"{root}/detections", "part-00001-")
+    assert found == ["part-00001-a", "part-00001-b"]
+    assert objects.names(fs, f"{root}/detections", "part-00002-") == []
+    assert objects.names(fs, f"{root}/nothing", "part-") == []

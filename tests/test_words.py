@@ -1,0 +1,16 @@
+"""The examples in docstrings."""
+
+from __future__ import annotations
+
+import doctest
+from types import ModuleType
+
+import pytest
+
+from pipeline import errors, words
+
+
+@pytest.mark.parametrize("module", [words, errors], ids=lambda module: module.__name__)
+def test_examples(module: ModuleType) -> None:
+    failed, attempted = doctest.testmod(module)
+    assert attempted and not failed
