@@ -5,6 +5,9 @@ PYTHON ?= python3
 PYTHON312 ?= 3.12
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin
+# Compiled once, since each of the many processes of a run imports torch or Ray: without, and where
+# PYTHONDONTWRITEBYTECODE is set, every one of them would compile them anew, for seconds.
+INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode
 # what needs neither a Ray cluster nor much time
 QUICK := not soak and not ray
 
@@ -55,14 +58,12 @@ audit: .venv/installed ## known weaknesses of the installed packages
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python \
-		--constraint constraints.txt --editable '.[test]'
+	$(INSTALL) --python $(BIN)/python --constraint constraints.txt --editable '.[test]'
 	touch $@
 
 .venv-lowest/installed: pyproject.toml .venv/installed
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON312) .venv-lowest
-	$(BIN)/uv pip install --quiet --python $(LOWEST)/python \
-		--resolution lowest-direct --editable '.[test]'
+	$(INSTALL) --python $(LOWEST)/python --resolution lowest-direct --editable '.[test]'
 	touch $@
 
 clean: ## removes both environments and the demo

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import ray
@@ -26,8 +26,8 @@ def test_what_prometheus_sees(cluster: None, folder: Path, tmp_path: Path) -> No
     summary = run(Config(input=str(folder), output=str(output), weights="random:0"), PixelEngine)
     assert summary
     run_id = json.loads((output / "_run" / "run.json").read_text())["run_id"]
-    deadline, untyped = time.monotonic() + 60, cast(Any, ray)
-    while ("images_total", run_id, "") not in (found := scraped(untyped.nodes())):
+    deadline = time.monotonic() + 60
+    while ("images_total", run_id, "") not in (found := scraped(ray.nodes())):
         assert time.monotonic() < deadline, sorted(found)
         time.sleep(1)
     one = {(name, tag): value for (name, run, tag), value in found.items() if run == run_id}

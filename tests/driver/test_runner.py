@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -19,7 +18,6 @@ from PIL import Image
 from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
 
 from pipeline import Config, UsageError, run
-from pipeline.inputs import enumeration
 from tests.support import chaos
 from tests.support.engines import PixelEngine, Unending
 from tests.support.matching import assert_same, boxes_of, reference
@@ -167,13 +165,3 @@ def test_an_output_that_cannot_be_written(
         go(input=str(folder), output=str(tmp_path / "file"))
     with pytest.raises(UsageError, match="cannot read .*run.json: no permission"):
         go(input=str(folder), output=f"s3://{bucket}/out")
-
-
-def test_images_of_equal_name(folder: Path, tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    Image.new("RGB", (10, 10), "white").save(buffer, "PNG")
-    for place in ("a", "b"):
-        (folder / place).mkdir()
-        (folder / place / "same.png").write_bytes(buffer.getvalue())
-    config = Config(input=f"{folder}/*/same.png", output=str(tmp_path / "out"))
-    assert enumeration.count(config).rows == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -12,7 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from pipeline.config import Config
+from pipeline.inputs import enumeration
 from tests.support.listings import listed, uris
 
 IMAGES = 1_000_000
@@ -112,3 +116,13 @@ def test_a_table_with_repetitions(tmp_path: Path) -> None:
     grown = growth_mb(str(tmp_path / "list.txt"), tmp_path / "out")
     print(f"\n{IMAGES:,} rows of a table: the driver grew by {grown} MB")
     assert grown < LIMIT_MB
+
+
+def test_images_of_equal_name(folder: Path, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (10, 10), "white").save(buffer, "PNG")
+    for place in ("a", "b"):
+        (folder / place).mkdir()
+        (folder / place / "same.png").write_bytes(buffer.getvalue())
+    config = Config(input=f"{folder}/*/same.png", output=str(tmp_path / "out"))
+    assert enumeration.count(config).rows == 2

@@ -83,6 +83,7 @@ def server() -> Iterator[str]:
     threading.Thread(target=http.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{http.server_address[1]}"
     http.shutdown()
+    http.server_close()
 
 
 @pytest.fixture(autouse=True)

@@ -85,9 +85,10 @@ class Proxy:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._do(self._refuse())
+        self._do(self._end())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
+        self.loop.close()
 
     @property
     def url(self) -> str:
@@ -112,6 +113,14 @@ class Proxy:
         self.server.close()
         for writer in list(self.open):
             writer.transport.abort()
+
+    async def _end(self) -> None:
+        """Refuse, and leave no answer half done."""
+        await self._refuse()
+        waiting = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request and its answer; the connection is not used again."""
@@ -147,10 +156,11 @@ class Proxy:
         """The server's whole answer."""
         address = urlsplit(self.target)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
-        writer.write(head + body)
-        answer = await reader.read()
-        writer.close()
-        return answer
+        try:
+            writer.write(head + body)
+            return await reader.read()
+        finally:
+            writer.close()
 
     async def _misbehave(
         self,

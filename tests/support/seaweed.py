@@ -85,6 +85,7 @@ def serve(folder: Path) -> Iterator[Any]:
             server.wait(5)
         except subprocess.TimeoutExpired:
             server.kill()
+            server.wait()
 
 
 def free_port() -> int:

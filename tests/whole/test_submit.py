@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import subprocess
 import sys
 import time
@@ -123,6 +124,22 @@ def ended(client: JobSubmissionClient, job: str) -> JobDetails:
     return client.get_job_info(job)
 
 
+def test_a_job(head: Head, command: list[str], tmp_path: Path) -> None:
+    """To its end, by the command line; what travels to the cluster for it is small."""
+    done = head.submit("bash", "-c", f"du -ak . && {shlex.join([*command, '--limit', '8'])}")
+    assert done.returncode == 0, done.stdout
+    assert "succeeded" in done.stdout and "images      8" in done.stdout
+    assert "Traceback" not in done.stdout
+    found = outputs.rows(str(tmp_path / "out"))
+    assert [row["image_id"] for row in found] == list(range(8))
+    lines = [line.split("\t") for line in done.stdout.splitlines() if "\t." in line]
+    sizes = {path: int(size) for size, path in lines}
+    assert "./pipeline/driver/runner.py" in sizes
+    assert "./tests" not in sizes and "./.git" not in sizes
+    assert sizes["."] < 2500  # kB
+
+
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_job_that_is_stopped_and_submitted_again(
     head: Head, command: list[str], tmp_path: Path
@@ -164,13 +181,3 @@ def test_a_wrong_token(head: Head, command: list[str]) -> None:
     assert done.returncode != 0 and "token" in done.stdout.lower()
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{head.url}/api/jobs/")
-
-
-def test_what_travels_is_small(head: Head) -> None:
-    done = head.submit("du", "-ak", ".")
-    assert done.returncode == 0, done.stdout
-    lines = [line.split("\t") for line in done.stdout.splitlines() if "\t." in line]
-    sizes = {path: int(size) for size, path in lines}
-    assert "./pipeline/driver/runner.py" in sizes
-    assert "./tests" not in sizes and "./.git" not in sizes
-    assert sizes["."] < 2000
