@@ -85,8 +85,7 @@ def job(arguments: list[str]) -> int:
     if "no_pipeline" not in given:
         from pipeline.bench.endtoend import end_to_end
 
-        rate = report.row("engine").images_per_second
-        report = dataclasses.replace(report, pipeline=end_to_end(weights, encoded, extent, rate))
+        report = dataclasses.replace(report, pipeline=end_to_end(weights, encoded, extent))
     print(markdown(report))
     if "json" in given:
         try:
@@ -97,8 +96,12 @@ def job(arguments: list[str]) -> int:
 
 
 def as_a_replica() -> None:
-    """Start this command anew, in the environment of a replica on a CPU, unless it has that."""
-    if not os.environ.keys() >= ALLOCATOR.keys():
+    """Start this command anew, in the environment of a replica on a CPU, unless it has that.
+
+    On a machine with a GPU, whose replicas have another one, it goes on as it is.
+    """
+    gpu = Path("/proc/driver/nvidia/version").exists()
+    if not gpu and not os.environ.keys() >= ALLOCATOR.keys():
         command = [sys.executable, "-m", "jobs.bench", *sys.argv[1:]]
         os.execve(sys.executable, command, os.environ | ALLOCATOR)
 

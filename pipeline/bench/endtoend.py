@@ -21,16 +21,13 @@ from pipeline.errors import RunError
 from pipeline.network.contract import Weights
 
 
-def end_to_end(
-    weights: Weights, encoded: Sequence[bytes], extent: Extent, engine_rate: float
-) -> EndToEnd:
+def end_to_end(weights: Weights, encoded: Sequence[bytes], extent: Extent) -> EndToEnd:
     """Run it in a cluster of its own on this machine.
 
     Args:
         weights: of the network.
         encoded: images, repeated until there are `extent.piped`.
         extent: how much.
-        engine_rate: images a second of the engine by itself.
 
     Raises:
         RunError: an image failed.
@@ -61,7 +58,6 @@ def end_to_end(
         seconds=seconds["wall"],
         images_per_second=rate,
         forward_images_per_second=summary.images / seconds["forward"],
-        efficiency=rate / engine_rate,
     )
 
 

@@ -6,8 +6,10 @@ import contextlib
 import itertools
 import logging
 import statistics
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +17,7 @@ import torch
 
 from pipeline.bench import device
 from pipeline.bench.extent import Extent
-from pipeline.bench.feed import Feed, in_order
+from pipeline.bench.feed import Batch, Feed, in_order
 from pipeline.bench.matching import match
 from pipeline.bench.report import Report, Result
 from pipeline.bench.rows import Forward, Reference, Row, rows
@@ -121,18 +123,48 @@ def _rotate(measured: list[Measured], feed: Feed, extent: Extent) -> None:
 
 
 def _rate(one: Measured, feed: Feed, extent: Extent) -> float:
-    """Images a second over whole passes; the decoding threads run ahead into the next pass."""
-    done = 0
+    """Images a second over whole passes; the decoding threads run ahead into the next pass.
+
+    As many calls at once as the forward gains from, as a replica makes them.
+    """
+    calls = getattr(one.forward, "in_flight", 1)
     started = time.monotonic()
     batches = feed(itertools.cycle(one.row.batches))
-    with one.row.setting(), contextlib.closing(batches):
-        for batch, pixels in batches:
-            one.forward(pixels)
-            done += len(batch)
-            if done % extent.images == 0 and time.monotonic() - started >= extent.seconds:
-                break
+    with one.row.setting(), contextlib.closing(batches), ThreadPoolExecutor(calls) as threads:
+        turns = _Turns(batches, extent, started)
+        for working in [threads.submit(turns.work, one.forward) for _ in range(calls)]:
+            working.result()
         device.synchronize(extent.device)
-        return done / (time.monotonic() - started)
+        return turns.given / (time.monotonic() - started)
+
+
+class _Turns:
+    """Hands out batches, one at a time, until whole passes have taken long enough.
+
+    Attributes:
+        given: images handed out so far.
+    """
+
+    def __init__(
+        self, batches: Iterator[tuple[Batch, list[np.ndarray]]], extent: Extent, started: float
+    ) -> None:
+        self.batches, self.extent, self.started = batches, extent, started
+        self.lock = threading.Lock()
+        self.given = 0
+
+    def work(self, forward: Forward) -> None:
+        """Call it with batch after batch."""
+        while (pixels := self._next()) is not None:
+            forward(pixels)
+
+    def _next(self) -> list[np.ndarray] | None:
+        with self.lock:
+            whole = self.given and self.given % self.extent.images == 0
+            if whole and time.monotonic() - self.started >= self.extent.seconds:
+                return None
+            batch, pixels = next(self.batches)
+            self.given += len(batch)
+            return pixels
 
 
 def _result(

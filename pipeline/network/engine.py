@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+import traceback
 from collections.abc import Sequence
 
 import numpy as np
@@ -111,34 +112,46 @@ class Engine:
             DeviceLost: the GPU has failed.
         """
         try:
-            found, settled = self._forward(images, self.at_once)
-            if not settled:
-                found, _ = self._forward(images, at_once=False)
-            return found
+            return self._forward(images)
         except torch.OutOfMemoryError as error:
+            traceback.clear_frames(error.__traceback__)  # which hold what was computed so far
             torch.cuda.empty_cache()
-            raise ShortOfMemory(str(error)) from error
+            raise ShortOfMemory(str(error)) from None
         except torch.AcceleratorError as error:
             raise DeviceLost(str(error)) from error
 
     @torch.inference_mode()
-    def _forward(self, images: Sequence[np.ndarray], at_once: bool) -> tuple[list[Boxes], bool]:
-        """Detections of each image, and whether they are torchvision's; see `_detect`."""
+    def _forward(self, images: Sequence[np.ndarray]) -> list[Boxes]:
+        pixels = packed(images, pinned=self.device.type == "cuda")
         with self.launching:
-            batch, sizes = self._transform(images)
+            batch, sizes = self._transform(pixels.to(self.device, non_blocking=True), images)
             maps = self._pyramid(self._body(batch))
-            found, settled = self._detect(maps, batch.shape[2:], sizes, at_once)
-            found, settled = (x.to("cpu", non_blocking=True) for x in (found, settled))
-            if self.device.type == "cuda":
-                copied = torch.cuda.Event(blocking=True)
-                copied.record()
-        if self.device.type == "cuda":
+            padded = batch.shape[2:]
+            found, flags = self._detect(maps, padded, sizes, self.at_once)
+            found, flags = (x.to("cpu", non_blocking=True) for x in (found, flags))
+            copied = self._event()
+        if copied:
             copied.synchronize()
-        boxes = [
-            _boxes(values, image, size)
-            for values, image, size in zip(found.numpy(), images, sizes, strict=True)
-        ]
-        return boxes, bool(settled)
+        settled, finite = flags.tolist()
+        if not settled and finite:
+            with self.launching:
+                found, flags = self._detect(maps, padded, sizes, at_once=False)
+                found, finite = found.cpu(), bool(flags[1])
+        if not finite:
+            raise FloatingPointError(
+                "the network's values are no finite numbers"
+                + ("; pass --precision fp32" if self.dtype == torch.float16 else "")
+            )
+        results = zip(found.numpy(), images, sizes, strict=True)
+        return [_boxes(values, image, size) for values, image, size in results]
+
+    def _event(self) -> torch.cuda.Event | None:
+        """What tells, on a GPU, that it has done all that it was given until now."""
+        if self.device.type != "cuda":
+            return None
+        event = torch.cuda.Event(blocking=True)
+        event.record()
+        return event
 
     # ------------------------------------------------------------------------- transform
 
@@ -169,19 +182,24 @@ class Engine:
             math.ceil(resized[1] / multiple) * multiple,
         )
 
-    def _transform(self, images: Sequence[np.ndarray]) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Batch [N, 3, H, W], channels_last, and each image's (height, width) in it."""
+    def _transform(
+        self, pixels: Tensor, images: Sequence[np.ndarray]
+    ) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Batch [N, 3, H, W], channels_last, and each image's (height, width) in it.
+
+        Args:
+            pixels: of all images, as `packed` has them, on the device.
+            images: whose shapes tell which pixels are whose.
+        """
         height, width = self.padded_shape(*images[0].shape[:2])
         batch = torch.zeros((len(images), height, width, 3), dtype=self.dtype, device=self.device)
         sizes = []
-        for image, padded in zip(images, batch.permute(0, 3, 1, 2), strict=True):
-            pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
-            if self.device.type == "cuda":
-                pixels = pixels.pin_memory()
-            pixels = pixels.to(self.device, non_blocking=True)
+        parts = pixels.split([image.size for image in images])
+        for image, part, padded in zip(images, parts, batch.permute(0, 3, 1, 2), strict=True):
             size = self.resized_shape(*image.shape[:2])
             # in place: of 48 megapixels each copy takes 576 MB
-            normalized = pixels.permute(2, 0, 1).float().div_(255).sub_(self.mean).div_(self.std)
+            values = part.view(image.shape).permute(2, 0, 1).float().div_(255)
+            normalized = values.sub_(self.mean).div_(self.std)
             padded[:, : size[0], : size[1]] = F.interpolate(
                 normalized[None], size=size, mode="bilinear", align_corners=False
             )[0]
@@ -225,27 +243,33 @@ class Engine:
         """Feature maps to what `_detections` gives.
 
         If `at_once`, every shape is known before any value is, and the device is not waited for.
+
+        Returns:
+            The detections, and [2] bool: whether they are torchvision's, and whether all numbers
+            were finite.
         """
         limits = uploaded([size[::-1] * 2 for size in sizes], self.device).float()
-        proposals, there, settled = self._proposals(maps, padded, limits, at_once)
+        proposals, there, settled, finite = self._proposals(maps, padded, limits, at_once)
         n, p = there.shape
-        if at_once:
-            rows = torch.arange(n * p, device=self.device)
-        else:
-            rows = there.flatten().nonzero()[:, 0]
-        rois, heights = proposals.flatten(0, 1)[rows], [height for height, _ in sizes]
-        pooler = self.roi_heads.box_roi_pool
-        pooled = multiscale_roi_align(maps[:-1], rois, rows // p, heights, pooler)
-        logits, deltas = (
-            x.new_zeros(n * p, *x.shape[1:]).index_copy_(0, rows, x).unflatten(0, (n, p))
-            for x in self._box_head(pooled)
-        )
+        heights, pooler = [height for height, _ in sizes], self.roi_heads.box_roi_pool
+        rows = None if at_once else there.flatten().nonzero()[:, 0]
+        places = torch.arange(n * p, device=self.device) if rows is None else rows
+        rois = proposals.flatten(0, 1)
+        rois = rois if rows is None else rois[rows]
+        pooled = multiscale_roi_align(maps[:-1], rois, places // p, heights, pooler)
+        logits, deltas = self._box_head(pooled)
+        finite &= logits.isfinite().all() & deltas.isfinite().all()
+        if rows is not None:
+            logits, deltas = (
+                x.new_zeros(n * p, *x.shape[1:]).index_copy_(0, rows, x) for x in (logits, deltas)
+            )
+        logits, deltas = logits.unflatten(0, (n, p)), deltas.unflatten(0, (n, p))
         found, fitted = self._detections(logits, deltas, proposals, there, limits, at_once)
-        return found, settled & fitted
+        return found, torch.stack((settled & fitted, finite))
 
     def _proposals(
         self, maps: list[Tensor], padded: Sequence[int], limits: Tensor, at_once: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Boxes [N, P, 4] in the network's pixels, highest objectness first.
 
         Args:
@@ -255,21 +279,25 @@ class Engine:
             at_once: see `_detect`.
 
         Returns:
-            The boxes; [N, P] bool, whether there is one; [] bool, whether they are torchvision's.
+            The boxes; [N, P] bool, whether there is one; [] bool, whether they are torchvision's;
+            [] bool, whether all scores were finite.
         """
         levels = [self._best_anchors(level, x, padded) for level, x in enumerate(maps)]
         most = max(scores.shape[1] for _, scores in levels)
         # a level of fewer anchors is filled up with boxes of no size
         boxes = torch.stack([F.pad(x, (0, 0, 0, most - x.shape[1])) for x, _ in levels], 1)
-        scores = torch.stack([F.pad(x, (0, most - x.shape[1])) for _, x in levels], 1).sigmoid()
-        boxes = clipped(boxes, limits[:, None, None])
+        logits = torch.stack([F.pad(x, (0, most - x.shape[1])) for _, x in levels], 1)
+        scores = logits.sigmoid()
+        finite = logits.isfinite().all() & boxes.isfinite().all()
+        # a box that is no number has no level, and to ask for it would end a GPU's process
+        boxes = clipped(boxes.nan_to_num(), limits[:, None, None])
         good = large(boxes, RPN_MIN_SIZE) & (scores >= self.rpn.score_thresh)
         level = torch.arange(len(maps), device=self.device)[:, None].expand_as(scores)
         limit = min(self.rpn.post_nms_top_n(), len(maps) * most)
         best = nms.best_at_once if at_once else nms.best
         index, there, settled = best(boxes, scores, level, good, self.rpn.nms_thresh, limit)
         image = torch.arange(len(boxes), device=self.device)[:, None]
-        return boxes.flatten(1, 2)[image, index], there, settled
+        return boxes.flatten(1, 2)[image, index], there, settled, finite
 
     def _best_anchors(self, level: int, x: Tensor, padded: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Boxes [N, K, 4] and logits [N, K] of a map's K anchors of highest objectness.
@@ -347,6 +375,18 @@ class Engine:
         index, found, settled = best(*one_level, heads.nms_thresh, limit)
         values = torch.cat((boxes, label[..., None], scores[..., None]), -1)[image, index]
         return torch.cat((values, found[..., None]), -1), settled & (count <= room)
+
+
+def packed(images: Sequence[np.ndarray], pinned: bool) -> Tensor:
+    """[values] uint8: the images' pixels one after the other.
+
+    Args:
+        images: each [height, width, 3] RGB uint8.
+        pinned: in memory that a GPU fetches from by itself.
+    """
+    pixels = torch.empty(sum(image.size for image in images), dtype=torch.uint8, pin_memory=pinned)
+    np.concatenate([image.reshape(-1) for image in images], out=pixels.numpy())
+    return pixels
 
 
 def _boxes(values: np.ndarray, image: np.ndarray, size: tuple[int, int]) -> Boxes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def multiscale_roi_align(
         [P, C, h, w], channels_last.
     """
     scales = uploaded(
-        [[inferred_scale(x, height) for x in maps] for height in heights], boxes.device
+        [[inferred_scale(x.shape[2], height) for x in maps] for height in heights], boxes.device
     )
     levels = -scales[image].log2()
     k_min, k_max = levels[:, 0], levels[:, -1]
@@ -47,12 +48,17 @@ def multiscale_roi_align(
 
 def uploaded(values: Any, device: torch.device) -> Tensor:
     """Numbers that the host knows, on a device that it does not wait for."""
-    return torch.tensor(values).to(device, non_blocking=True)
+    numbers = torch.tensor(values)
+    # of other memory a driver may make the host wait until it has been copied
+    return (numbers.pin_memory() if device.type == "cuda" else numbers).to(
+        device, non_blocking=True
+    )
 
 
-def inferred_scale(x: Tensor, height: int) -> float:
+@lru_cache(maxsize=4096)
+def inferred_scale(map_height: int, height: int) -> float:
     """A power of two, about the map's height over the image's; torchvision's `_infer_scale`."""
-    return math.exp2(float(torch.tensor(x.shape[2] / height).log2().round()))
+    return math.exp2(float(torch.tensor(map_height / height).log2().round()))
 
 
 def roi_align(

@@ -12,10 +12,11 @@ import pytest
 import torch
 from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn_v2
 
+from pipeline.bench import device
 from pipeline.bench.matching import match
 from pipeline.network.build import build
 from pipeline.network.contract import DeviceLost, ShortOfMemory, Weights
-from pipeline.network.engine import Engine
+from pipeline.network.engine import Engine, packed
 from tests.support.matching import as_on_a_gpu, assert_same, picture, reference
 
 # (height, width): of photographs, upright and not; of the sizes that torchvision rounds down to
@@ -165,10 +166,10 @@ def test_a_gpu_is_not_waited_for(weights: Weights) -> None:
     """torch's meta device refuses whatever asks for a value, and a shape that depends on one."""
     engine = Engine(weights, "meta", 1, "fp32")
     images = [picture(96, 128, seed) for seed in range(3)]
-    batch, sizes = engine._transform(images)
+    batch, sizes = engine._transform(packed(images, pinned=False).to("meta"), images)
     maps = engine._pyramid(engine._body(batch))
-    found, settled = engine._detect(maps, batch.shape[2:], sizes, at_once=True)
-    assert (found.shape, settled.shape) == ((3, 100, 7), ())
+    found, flags = engine._detect(maps, batch.shape[2:], sizes, at_once=True)
+    assert (found.shape, flags.shape) == ((3, 100, 7), (2,))
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
         engine._detect(maps, batch.shape[2:], sizes, at_once=False)
 
@@ -211,9 +212,9 @@ def test_what_has_no_room_is_done_again(
     ways = []
 
     def noted(*args: Any, **keywords: Any) -> Any:
-        found, settled = detect(*args, **keywords)
-        ways.append(bool(settled))
-        return found, settled
+        found, flags = detect(*args, **keywords)
+        ways.append(bool(flags[0]))
+        return found, flags
 
     monkeypatch.setattr(Engine, "_detect", noted)
     at_once(engine)([pixels])
@@ -225,6 +226,25 @@ def test_what_has_no_room_is_done_again(
             (ours,) = at_once(engine)([pixels])
         assert ways == [False, True]
         assert_same(ours, reference(torchvisions, pixels))
+
+
+@pytest.mark.parametrize(
+    "precision,part,factor,advice",
+    [
+        ("fp16", "backbone.body.conv1.weight", 1e5, "numbers; pass --precision fp32$"),
+        ("fp32", "rpn.head.cls_logits.bias", np.nan, "no finite numbers$"),
+        ("fp32", "roi_heads.box_predictor.bbox_pred.weight", np.inf, "no finite numbers$"),
+    ],
+)
+def test_numbers_that_overflow_are_no_boxes(
+    weights: Weights, precision: str, part: str, factor: float, advice: str
+) -> None:
+    """Rather than none, or others, without a word."""
+    state = weights.state | {part: weights.state[part] * np.float32(factor)}
+    engine = Engine(dataclasses.replace(weights, state=state), "cpu", 2, precision)
+    for way in (engine, at_once(engine)):
+        with pytest.raises(FloatingPointError, match=advice):
+            way([picture(96, 128)])
 
 
 def test_the_first_image_changes_nothing(engine: Engine, weights: Weights) -> None:
@@ -280,7 +300,7 @@ def test_a_gpu_that_is_not_there(weights: Weights) -> None:
 def test_a_gpu_finds_the_same(weights: Weights, torchvisions: FasterRCNN) -> None:
     """With TF32 off; with it, no further away than torchvision's own forward with it."""
     cuda = Engine(weights, "cuda", 1, "fp32")
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with device.tf32(False, False):
         for height, width in SHAPES:
             pixels = picture(height, width, seed=height)
             assert_same(cuda([pixels])[0], reference(torchvisions, pixels))
