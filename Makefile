@@ -62,7 +62,7 @@ audit: .venv/installed ## known weaknesses of the installed packages
 	touch $@
 
 .venv-lowest/installed: pyproject.toml .venv/installed
-	$(BIN)/uv venv --quiet --clear --python $(PYTHON312) .venv-lowest
+	$(BIN)/uv venv --quiet --clear --seed --python $(PYTHON312) .venv-lowest
 	$(INSTALL) --python $(LOWEST)/python --resolution lowest-direct --editable '.[test]'
 	touch $@
 

@@ -125,6 +125,7 @@ def test_too_many_errors(
     assert detect.main([*flags, "--max-error-rate", "1"]) == 0
 
 
+@pytest.mark.ray
 def test_the_command_from_outside(
     photographs: dict[str, bytes], tmp_path: Path, s3: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
