@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from pipeline.network.winograd import Winograd
 
+# in place: bias [K] float32 and a residual added to a map [N, K, H, W], and max(0, .) if told so
+Epilogue = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, bool], torch.Tensor]
 # the fewer the input channels, the more the transforms weigh beside the products
 WINOGRAD_CHANNELS = 128
 
@@ -24,6 +28,8 @@ class Convolution:
         relu: whether max(0, .) follows, after `residual` if one is added.
         device: where it shall run.
         dtype: what it computes with.
+        epilogue: adds bias and residual and takes max(0, .), in one pass over a new map; by default
+            that is done in torch's operations.
     """
 
     def __init__(
@@ -33,10 +39,11 @@ class Convolution:
         relu: bool,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
+        epilogue: Epilogue | None = None,
     ) -> None:
         weight, bias = folded(convolution, norm)
         self.stride, self.padding = convolution.stride, convolution.padding
-        self.relu = relu
+        self.relu, self.epilogue = relu, epilogue
         self.winograd = None
         if (
             device.type == "cpu"
@@ -47,7 +54,7 @@ class Convolution:
             self.winograd = Winograd(weight, bias, relu)
         else:
             self.weight = weight.to(dtype).to(device, memory_format=torch.channels_last)
-            self.bias = bias.to(dtype).to(device)
+            self.bias = bias.to(torch.float32 if epilogue else dtype).to(device)
 
     def __call__(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """[N, C, H, W] to [N, K, H', W'], both of its dtype and channels_last.
@@ -59,6 +66,9 @@ class Convolution:
         if self.winograd:
             assert residual is None, "only 1x1 convolutions have one"
             return self.winograd(x)
+        if self.epilogue:
+            y = F.conv2d(x, self.weight, None, self.stride, self.padding)
+            return self.epilogue(y, self.bias, residual, self.relu)
         y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
         if residual is not None:
             y += residual

@@ -23,6 +23,7 @@ from pipeline.network.build import build
 from pipeline.network.contract import Boxes, DeviceLost, ShortOfMemory, Weights
 from pipeline.network.convolution import Convolution
 from pipeline.network.roi_align import multiscale_roi_align, uploaded
+from pipeline.network.ways import PLAIN, Ways
 
 # torchvision's, which it does not let one set
 RPN_MIN_SIZE, BOX_MIN_SIZE = 1e-3, 1e-2
@@ -47,17 +48,21 @@ class Engine:
         precision: of `DTYPES`. Sizes, coordinates, scores and the layers that predict them are
             float32 in any case.
 
+        ways: of the steps for which there are several.
+
     Raises:
         RuntimeError: there is no GPU.
     """
 
-    def __init__(self, weights: Weights, device: str, threads: int, precision: str) -> None:
+    def __init__(
+        self, weights: Weights, device: str, threads: int, precision: str, ways: Ways = PLAIN
+    ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(
                 "Ray gave this replica a GPU, but torch sees none: install torch with CUDA and a "
                 "driver on the GPU nodes, or pass --device cpu"
             )
-        self.device, self.dtype = torch.device(device), DTYPES[precision]
+        self.device, self.dtype, self.ways = torch.device(device), DTYPES[precision], ways
         # a GPU gets the whole forward before it has begun, and the next one while it computes; a
         # CPU has nothing to wait for
         self.at_once = device == "cuda"
@@ -90,7 +95,7 @@ class Engine:
     def _convolution(
         self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None, relu: bool = False
     ) -> Convolution:
-        return Convolution(conv, norm, relu, self.device, self.dtype)
+        return Convolution(conv, norm, relu, self.device, self.dtype, self.ways.epilogue)
 
     def _block(self, block: Bottleneck) -> list[Convolution]:
         """A bottleneck's three convolutions, and a fourth one where the input changes its shape."""
@@ -256,7 +261,8 @@ class Engine:
         places = torch.arange(n * p, device=self.device) if rows is None else rows
         rois = proposals.flatten(0, 1)
         rois = rois if rows is None else rois[rows]
-        pooled = multiscale_roi_align(maps[:-1], rois, places // p, heights, pooler)
+        align = self.ways.roi_align
+        pooled = multiscale_roi_align(maps[:-1], rois, places // p, heights, pooler, align)
         logits, deltas = self._box_head(pooled)
         finite &= logits.isfinite().all() & deltas.isfinite().all()
         if rows is not None:
@@ -294,7 +300,7 @@ class Engine:
         good = large(boxes, RPN_MIN_SIZE) & (scores >= self.rpn.score_thresh)
         level = torch.arange(len(maps), device=self.device)[:, None].expand_as(scores)
         limit = min(self.rpn.post_nms_top_n(), len(maps) * most)
-        best = nms.best_at_once if at_once else nms.best
+        best = self.ways.best_at_once if at_once else nms.best
         index, there, settled = best(boxes, scores, level, good, self.rpn.nms_thresh, limit)
         image = torch.arange(len(boxes), device=self.device)[:, None]
         return boxes.flatten(1, 2)[image, index], there, settled, finite
@@ -369,7 +375,7 @@ class Engine:
         boxes = decoded(deltas[image, roi, label], proposals[image, roi], heads.box_coder.weights)
         boxes = clipped(boxes, limits[:, None])
         good &= large(boxes, BOX_MIN_SIZE)
-        best = nms.best_at_once if at_once else nms.best
+        best = self.ways.best_at_once if at_once else nms.best
         limit = min(heads.detections_per_img, room)
         one_level = boxes[:, None], scores[:, None], label[:, None], good[:, None]
         index, found, settled = best(*one_level, heads.nms_thresh, limit)

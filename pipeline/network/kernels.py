@@ -130,7 +130,7 @@ def _nms(boxes, counts, room, kept, threshold, k, BLOCK: constexpr):
 
 
 def epilogue(y: Tensor, bias: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
-    """y, with `relu(y + bias + residual)` in its place, computed in float32 and rounded once.
+    """`relu(y + bias + residual)`, in y's place if that is channels_last; rounded once, of float32.
 
     The reference is the same in torch's operations, in float32.
 
@@ -140,7 +140,8 @@ def epilogue(y: Tensor, bias: Tensor, residual: Tensor | None, relu: bool) -> Te
         residual: as y in shape and memory, float16 or float32; or none.
         relu: whether max(0, .) is the last step; it lets NaN through, as torch's does.
     """
-    assert _fits(y, y.shape) and _fits(residual, y.shape)
+    y = y.contiguous(memory_format=torch.channels_last)
+    assert _fits(residual, y.shape)
     n, c = y.numel(), y.shape[1]
     _epilogue[(triton.cdiv(n, EPILOGUE["BLOCK"]),)](y, bias, residual, n, c, relu, **EPILOGUE)
     return y
@@ -168,13 +169,14 @@ def roi_align(
     """`roi_align.roi_align`, its reference, but with float32 weights for maps of any type.
 
     Args:
-        maps: four, each [N, C, H, W] float16 or float32, channels_last.
+        maps: four, each [N, C, H, W] float16 or float32; copied where they are not channels_last.
         boxes, image, level, pooler: as for the reference.
 
     Returns:
         [P, C, h, w] of the maps' type, channels_last.
     """
-    assert len(maps) == 4 and all(_fits(x, x.shape) for x in maps)
+    assert len(maps) == 4
+    maps = [x.contiguous(memory_format=torch.channels_last) for x in maps]
     (rows, columns), c = pooler.output_size, maps[0].shape[1]
     out = maps[0].new_empty(len(boxes), rows, columns, c)
     # as float, since in a tuple whole numbers would be what is compiled anew for

@@ -179,8 +179,9 @@ def watch(seconds: float, number: int, keep: Path) -> Counter[str]:
                 word, what = line.split()
                 number = int(word)
                 came[what] += 1
-                if time.monotonic() > end:
+                if time.monotonic() > end:  # what comes then may be half a line
                     child.terminate()
+                    break
         if child.returncode not in (0, -signal.SIGTERM):
             what = {-signal.SIGPROF: "SLOW", -signal.SIGALRM: "HANG"}.get(child.returncode, "DIED")
             came[what] += 1

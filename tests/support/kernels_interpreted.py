@@ -17,8 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
+from pipeline.bench import standin
 from pipeline.network import kernels, nms
 from pipeline.network import roi_align as gathered
+from pipeline.network.engine import Engine
+from pipeline.network.ways import KERNELS, PLAIN
+from tests.support.matching import picture
 
 # name to what gives the largest difference, and to the largest one allowed
 COMPARISONS: dict[str, tuple[Callable[[], float], float]] = {}
@@ -227,6 +231,25 @@ for (name, sizes), other, relu in itertools.product(
         assert stream.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(operand, stream.half())
         return furthest(stream, summed(plain, bias, residual, relu))
+
+
+# -------------------------------------------------------------------------- the whole forward
+
+
+@comparison("forward", 5e-3)
+def _() -> float:
+    """In pixels. The blocks of `main` would be too many here."""
+    kernels.ROI_ALIGN["BLOCK"] = 256
+    weights = standin.weights({"min_size": 64, "max_size": 96, "rpn_post_nms_top_n_test": 20})
+    found = []
+    for ways in (PLAIN, KERNELS):
+        engine = Engine(weights, "cpu", 1, "fp32", ways)
+        engine.at_once = True  # as on a GPU
+        found += engine([picture(48, 64)])
+    plain, ours = found
+    assert len(plain.labels) > 50 and (plain.labels == ours.labels).all()
+    assert abs(plain.scores - ours.scores).max() < 1e-3
+    return float(abs(plain.xyxy - ours.xyxy).max())
 
 
 def main() -> None:
