@@ -18,7 +18,8 @@ class RunError(RuntimeError):
 
 class Code(StrEnum):
     """Why an image has an error row: the values of `error_code`. Users filter by them, so they
-    stay."""
+    stay.
+    """
 
     # of a read
     NOT_FOUND = "not_found"

@@ -31,9 +31,9 @@ def printable(text: object, limit: int = 500) -> str:
 
 
 def explain(error: BaseException) -> str:
-    """An error's message in one line of at most 500 characters, without the queries of URLs.
+    r"""An error's message in one line of at most 500 characters, without the queries of URLs.
 
-    >>> explain(ValueError("of two\\nlines"))
+    >>> explain(ValueError("of two\nlines"))
     'ValueError: of two lines'
     """
     return printable(" ".join(f"{type(error).__name__}: {error}".split()))

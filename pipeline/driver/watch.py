@@ -172,7 +172,8 @@ class Watch:
 
     def _has_room(self) -> bool:
         """Whether there is, and was when last looked for, room for so many more replicas that
-        starting all of them anew is worth it."""
+        starting all of them anew is worth it.
+        """
         if time.monotonic() - self.looked < ROOM_SECONDS or not self.state.ready["detect"]:
             return False
         self.looked = time.monotonic()

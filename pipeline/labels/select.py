@@ -137,7 +137,8 @@ def _features(
 
 def describe(chosen: BoxBatch, weights: np.ndarray, threshold: float) -> np.ndarray:
     """[n, classes * (GRID * GRID + 1)] float32, what stands where: a histogram of box centres by
-    class and cell, and of classes; square roots of sums of scores, rare classes weighted up."""
+    class and cell, and of classes; square roots of sums of scores, rare classes weighted up.
+    """
     width = GRID * GRID + 1
     owners = chosen.owners
     centres = (chosen.xyxy[:, :2] + chosen.xyxy[:, 2:]) / 2 / chosen.sizes[owners]

@@ -122,7 +122,9 @@ def test_a_table(tmp_path: Path) -> None:
     names = [Path(uri).name for uri in part["image_uri"].to_pylist()]
     assert names == ["0.png", "1.png", "", "2.png"]
     assert part["tag"].to_pylist() == ["x", "y", "nothing", "new"]
-    (note,) = (manifest.load(output, "mark") or pytest.fail()).refreshed
+    fresh = manifest.load(output, "mark")
+    assert fresh
+    (note,) = fresh.refreshed
     assert (note["new"], note["changed"], note["gone"]) == (1, 0, 1)
     write(("2.png", 1))
     with pytest.raises(

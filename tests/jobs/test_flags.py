@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from jobs import plan
+from pipeline.forecast import planning
 from tests.support import flags
 
 
@@ -12,3 +14,10 @@ def test_the_table_is_that_of_the_code() -> None:
 def test_every_job_is_in_it() -> None:
     jobs = {path.stem for path in (flags.ROOT / "jobs").glob("*.py")}
     assert jobs - {"__init__", "cli", "demo"} == set(flags.JOBS)
+
+
+def test_the_sample_of_a_plan() -> None:
+    """Its default stands where importing it would bring torch, so the help has it in words."""
+    gpus, cpus = planning.IMAGES["cuda"], planning.IMAGES["cpu"]
+    said = " ".join(plan.parser().format_help().split())
+    assert f"images to try (default {gpus} on GPUs, {cpus} on CPUs)" in said

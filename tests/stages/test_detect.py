@@ -200,6 +200,8 @@ class Crowded(PixelEngine):
 
 
 class Double(Crowded):
+    """Takes two at once."""
+
     in_flight = 2
 
 

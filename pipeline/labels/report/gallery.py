@@ -91,7 +91,8 @@ def _failed(found: Statistics) -> list[Shown]:
 
 def read(output: Output, galleries: Sequence[Gallery]) -> Iterator[tuple[Gallery, Picture]]:
     """The first picture of each gallery, then the second of each, and so on: whoever stops early
-    has something of all. An image of several galleries comes once for each."""
+    has something of all. An image of several galleries comes once for each.
+    """
     longest = max((len(gallery.samples) for gallery in galleries), default=0)
     wanted = [
         (gallery, gallery.samples[place])
