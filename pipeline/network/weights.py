@@ -46,6 +46,7 @@ def resolve(config: Config, read: Read) -> Weights:
     options = {k: v for k, v in config.model.items() if k not in BUILDER_ONLY}
     options["num_classes"] = _checked_classes(config, state)
     _check_fit(config, state, options)
+    _check_finite(config, state)
     trained = not config.weights.startswith("random:")
     named = config.weights == "COCO_V1" or not trained
     origin = config.weights if named else os.path.basename(without_secrets(config.weights))
@@ -183,6 +184,16 @@ def _check_fit(
         raise UsageError(
             f"weights {config.weights} do not fit {ARCHITECTURE}: {'; '.join(wrong[:3])}{more}"
         )
+
+
+def _check_finite(config: Config, state: Mapping[str, torch.Tensor]) -> None:
+    """Of what is no number, a network makes images without boxes."""
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise UsageError(
+                f"weights {config.weights} hold what is no finite number, first in {name}; was the "
+                f"training broken off or did it diverge? Give an earlier checkpoint"
+            )
 
 
 def _categories(

@@ -90,6 +90,17 @@ def test_code_in_a_checkpoint_never_runs(save: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_what_is_no_number(state: dict[str, torch.Tensor], tmp_path: Path, value: float) -> None:
+    """One among millions is enough: of it, every image would have no boxes, without a word."""
+    path, name = tmp_path / "w.pth", "backbone.body.layer1.0.conv1.weight"
+    broken = state[name].clone()
+    broken[3, 2] = value
+    torch.save({**state, name: broken}, path)
+    with pytest.raises(UsageError, match=f"w.pth hold what is no finite number, first in {name};"):
+        weights_of(path)
+
+
 def test_what_does_not_fit(
     state: dict[str, torch.Tensor], checkpoint: Path, tmp_path: Path
 ) -> None:
