@@ -98,7 +98,8 @@ def average_precision(found: Sequence[Boxes], ids: Sequence[int], truth: COCO) -
     return {"AP": float(evaluation.stats[0]), "AP50": float(evaluation.stats[1])}
 
 
-def main() -> None:
+def asked() -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--categories", required=True)
@@ -107,7 +108,11 @@ def main() -> None:
     parser.add_argument(
         "--model", type=json.loads, default={}, help="JSON of the network's keywords"
     )
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = asked()
     config = Config(
         input=str(given.images),
         output="none",
