@@ -104,19 +104,16 @@ class Verification:
         content = self._json(self.layout.manifest, "manifest")
         if content.get("fingerprint") != fingerprint(record.get("identity", {})):
             check.breach("manifest.json belongs to another run than run.json")
-        known = Manifest(0, 0, [])
         names = ("part_rows", "slice_rows")
         sizes = {n: content[n] for n in names if _is_count(content.get(n))}
-        known = self.manifest = dataclasses.replace(known, **sizes)
+        known = Manifest(0, 0, [], **sizes)
         held = self._held(known)
         rows = content.get("rows")
         # nothing larger is believed, for memory is taken for each row
-        if not _is_count(rows) or rows > held:
+        if not _is_count(rows) or rows != held:
             check.breach(f"its parts hold {held:,} rows, manifest.json says {rows!r}")
-            return dataclasses.replace(known, rows=held)
-        if rows < held:
-            check.breach(f"its parts hold {held:,} rows, manifest.json says {rows:,}")
-        return dataclasses.replace(known, rows=rows)
+        believed = min(rows, held) if _is_count(rows) else held
+        return dataclasses.replace(known, rows=believed)
 
     def _held(self, known: Manifest) -> int:
         """Number of rows in the manifest's parts."""

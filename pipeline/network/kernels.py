@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
+from pipeline.network import nms
+
 try:
     import triton
     import triton.language as tl
@@ -57,16 +59,11 @@ def best_at_once(
 
     Takes and returns what `nms.best` does.
     """
-    far = boxes.where(good[..., None], 0).amax((1, 2, 3)) + 1
-    moved = boxes + (groups * far[:, None, None])[..., None]
-    order = scores.where(good, -torch.inf).argsort(dim=-1, descending=True, stable=True)
-    sides = moved.transpose(2, 3).gather(3, order[:, :, None].expand(-1, -1, 4, -1))
+    moved, order = nms.apart(boxes, scores, groups, good)
+    sides = moved.transpose(2, 3).contiguous()
     kept, room, (n, sets, k) = good.new_zeros(good.shape), torch.empty_like(sides), good.shape
     _nms[(n * sets,)](sides, good.sum(-1), room, kept, threshold, k, **NMS)
-    found = torch.zeros_like(good).scatter(2, order, kept).flatten(1)
-    ranks = scores.flatten(1).where(found, -torch.inf)
-    index = ranks.argsort(dim=-1, descending=True, stable=True)[:, :limit]
-    return index, found.gather(1, index), good.new_ones(())
+    return *nms.ranked(scores, order, kept, limit), good.new_ones(())
 
 
 @_jit

@@ -56,10 +56,7 @@ def best_at_once(
     Returns:
         As `best`; the last is false where so many rounds did not settle all boxes.
     """
-    far = boxes.where(good[..., None], 0).amax((1, 2, 3)) + 1
-    moved = boxes + (groups * far[:, None, None])[..., None]
-    order = scores.where(good, -torch.inf).argsort(dim=-1, descending=True, stable=True)
-    moved = moved.gather(2, order[..., None].expand_as(moved))
+    moved, order = apart(boxes, scores, groups, good)
     there = good.gather(2, order)
     # enough to tell none from some, and on a GPU half as long to read
     dtype = torch.float16 if boxes.is_cuda else torch.float32
@@ -68,10 +65,25 @@ def best_at_once(
     for _ in range(ROUNDS):
         before = kept
         kept = there & (before[..., None, :].to(dtype) @ overlap == 0)[..., 0, :]
-    found = torch.zeros_like(good).scatter(2, order, kept).flatten(1)
+    return *ranked(scores, order, kept, limit), (kept == before).all()
+
+
+def apart(boxes: Tensor, scores: Tensor, groups: Tensor, good: Tensor) -> tuple[Tensor, Tensor]:
+    """Each set's boxes, highest score first and those that are not good last, with each group moved
+    to where no other one is; and the order, [N, S, K] int64 places in the set.
+    """
+    far = boxes.where(good[..., None], 0).amax((1, 2, 3)) + 1
+    moved = boxes + (groups * far[:, None, None])[..., None]
+    order = scores.where(good, -torch.inf).argsort(dim=-1, descending=True, stable=True)
+    return moved.gather(2, order[..., None].expand_as(moved)), order
+
+
+def ranked(scores: Tensor, order: Tensor, kept: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """The first two results of `best`, of what is kept of each set in the order of `apart`."""
+    found = torch.zeros_like(kept).scatter(2, order, kept).flatten(1)
     ranks = scores.flatten(1).where(found, -torch.inf)
     index = ranks.argsort(dim=-1, descending=True, stable=True)[:, :limit]
-    return index, found.gather(1, index), (kept == before).all()
+    return index, found.gather(1, index)
 
 
 def _iou(boxes: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def multiscale_roi_align(
     image: Tensor,
     heights: list[int],
     pooler: MultiScaleRoIAlign,
-    align: Callable[..., Tensor] | None = None,
+    align: Callable[..., Tensor],
 ) -> Tensor:
     """torchvision's `MultiScaleRoIAlign` (He et al. 2017; levels by Lin et al. 2017).
 
@@ -33,7 +33,7 @@ def multiscale_roi_align(
         image: [P] int64, which image a box is of.
         heights: of each image in the network's input, without its padding.
         pooler: has output size, sampling ratio and canonical scale and level.
-        align: in the place of `roi_align`.
+        align: `roi_align`, or what gives the same.
 
     Returns:
         [P, C, h, w], channels_last.
@@ -46,7 +46,7 @@ def multiscale_roi_align(
     side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
     level = (pooler.canonical_level + torch.log2(side / pooler.canonical_scale) + 1e-6).floor()
     level = (level.clamp(k_min, k_max) - k_min).long()
-    return (align or roi_align)(maps, boxes * scales[image, level][:, None], image, level, pooler)
+    return align(maps, boxes * scales[image, level][:, None], image, level, pooler)
 
 
 def uploaded(values: Any, device: torch.device) -> Tensor:

@@ -90,7 +90,7 @@ class Chain:
     run_id: str
     client: Client
     image_bytes: float
-    stages: Stages = Stages()
+    stages: Stages
 
     def execute(self, finished: Finished, over: Over) -> Iterator[pa.Table]:
         """Process the images of a slice that are not finished; yields the writer's summaries.

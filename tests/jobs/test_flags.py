@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from jobs import plan
+import inspect
+
+from torchvision.models.detection import FasterRCNN
+
+from jobs import detect, plan
 from pipeline.forecast import planning
 from tests.support import flags
 
@@ -21,3 +25,11 @@ def test_the_sample_of_a_plan() -> None:
     gpus, cpus = planning.IMAGES["cuda"], planning.IMAGES["cpu"]
     said = " ".join(plan.parser().format_help().split())
     assert f"images to try (default {gpus} on GPUs, {cpus} on CPUs)" in said
+
+
+def test_the_defaults_of_the_network() -> None:
+    """They are torchvision's, and the help says them in words."""
+    defaults = inspect.signature(FasterRCNN).parameters
+    helped = {action.dest: str(action.help) for action in detect.parser()._actions}
+    for name in detect.MODEL_FLAGS:
+        assert helped[name].endswith(f"(default {defaults[name].default})")

@@ -10,7 +10,7 @@ from pipeline.cluster.placement import Placement
 from pipeline.config import Config
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.manifest import Manifest
-from pipeline.stages.chain import Chain
+from pipeline.stages.chain import Chain, Stages
 
 
 @pytest.mark.parametrize(
@@ -38,5 +38,6 @@ def test_rows_of_a_range(missing: int, replicas: int, image_bytes: float, rows: 
         run_id="run",
         client=nothing,
         image_bytes=image_bytes,
+        stages=Stages(),
     )
     assert chain._range_rows(Finished.of(nothing, known, 0)) == rows
