@@ -20,11 +20,12 @@ if TYPE_CHECKING:  # importing it is for the chain, which first says what it sha
 class Execution:
     """One execution of a dataset, which another thread can end.
 
-    Seen on Ray 2.60. `Dataset.iter_internal_ref_bundles` and `iter_batches` are the public ways,
-    but there what comes back is a plain iterator that cannot be closed while it waits for the next
-    block, and the executor behind it ends only when Python has freed it: for a run that stands
-    still, never. When `_create_executor` or `_build_bundle_iterator` is gone, look first whether
-    an iterator can be closed from another thread by then.
+    Seen on Ray 2.60, where the public ways were tried: `Dataset.iter_internal_ref_bundles` gives an
+    iterator without `close`, and to close that of `iter_batches` while another thread waits for its
+    next batch is a ValueError ("generator already executing"). The executor behind them ends only
+    when Python has freed it: for a run that stands still, never. When `_create_executor` or
+    `_build_bundle_iterator` is gone, look first whether an iterator can be closed from another
+    thread by then.
     """
 
     def __init__(self, dataset: Dataset) -> None:
