@@ -67,7 +67,8 @@ def of_small_objects(fetch: type, detect: type, object_bytes: int) -> Stages:
         detect: made and called as `Detector` is.
         object_bytes: of what stands for an encoded image.
     """
-    return Stages(fetch, detect, BLOCK_BYTES // (PHOTOGRAPH_BYTES // object_bytes))
+    share = PHOTOGRAPH_BYTES // object_bytes
+    return Stages(fetch, detect, {device: size // share for device, size in BLOCK_BYTES.items()})
 
 
 def list_input(

@@ -36,6 +36,7 @@ PHOTOGRAPHS = ("rocket.jpg", "retina.jpg", "hubble_deep_field.jpg")
 class NullEngine:
     """Finds nothing, at once."""
 
+    name = "fake"
     in_flight = 1
 
     def __init__(self, weights: Weights, device: str, threads: int, precision: str) -> None: ...

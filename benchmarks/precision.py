@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from torch.overrides import TorchFunctionMode
 
+from benchmarks.compared import average_precision, moved
 from pipeline import Config
-from pipeline.bench.matching import iou, match
 from pipeline.bench.rows import Eager, Reference
 from pipeline.images.decode import decode, read_header
 from pipeline.network.contract import Boxes
@@ -53,49 +52,6 @@ class Emulated(TorchFunctionMode):
             x, weight, *others = arguments
             arguments = (tf32(x), tf32(weight), *others)
         return function(*arguments, **(keywords or {}))
-
-
-def moved(found: Sequence[Boxes], reference: Sequence[Boxes]) -> dict[str, float]:
-    """What became of the reference's detections."""
-    same = match(found, reference)
-    scores, corners = [], []
-    for ours, theirs in zip(found, reference, strict=True):
-        if not len(ours.labels) or not len(theirs.labels):
-            continue
-        near = iou(theirs.xyxy, ours.xyxy) * (theirs.labels[:, None] == ours.labels)
-        best = near.argmax(1)
-        paired = near.max(1) > 0.9
-        scores += np.abs(theirs.scores - ours.scores[best])[paired].tolist()
-        corners += np.abs(theirs.xyxy - ours.xyxy[best]).max(1)[paired].tolist()
-    return {
-        "tight": same.tight,
-        "loose": same.loose,
-        "score": float(np.mean(scores)),
-        "pixels": float(np.mean(corners)),
-    }
-
-
-def average_precision(found: Sequence[Boxes], ids: Sequence[int], truth: COCO) -> dict[str, float]:
-    """COCO's AP and AP50."""
-    rows = [
-        {
-            "image_id": image,
-            "category_id": int(label),
-            "score": float(score),
-            "bbox": [float(x0), float(y0), float(x1 - x0), float(y1 - y0)],
-        }
-        for image, boxes in zip(ids, found, strict=True)
-        for (x0, y0, x1, y1), label, score in zip(
-            boxes.xyxy, boxes.labels, boxes.scores, strict=True
-        )
-    ]
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
-        evaluation.params.imgIds = list(ids)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return {"AP": float(evaluation.stats[0]), "AP50": float(evaluation.stats[1])}
 
 
 def asked() -> argparse.Namespace:
@@ -147,10 +103,10 @@ def main() -> None:
         with setting():
             found = [forward([image])[0] for image in pixels]
         reference = reference or found
-        figures = moved(found, reference) | average_precision(found, ids, truth)
+        moves, ap = moved(found, reference), average_precision(found, ids, truth)
         print(
-            f"{name:12} {figures['tight']:7.2%} {figures['loose']:7.2%} {figures['score']:9.2e} "
-            f"{figures['pixels']:9.2e} {figures['AP']:7.4f} {figures['AP50']:7.4f}"
+            f"{name:12} {moves.tight:7.2%} {moves.loose:7.2%} {moves.score_mean:9.2e} "
+            f"{moves.corner_mean:9.2e} {ap['AP']:7.4f} {ap['AP50']:7.4f}"
         )
 
 

@@ -39,8 +39,8 @@ class Extent:
 # A GPU has thirty seconds of each row in a full measurement. On a CPU, which needs seconds for an
 # image, a turn is one pass over a few.
 EXTENTS = {
-    ("cuda", False): Extent("cuda", 512, 8, 8, 3, 10.0, 16_384, 1024),
-    ("cuda", True): Extent("cuda", 128, 8, 8, 2, 3.0, 4096, 256),
+    ("cuda", False): Extent("cuda", 512, 8, 16, 3, 10.0, 16_384, 1024),
+    ("cuda", True): Extent("cuda", 128, 8, 16, 2, 3.0, 4096, 256),
     ("cpu", False): Extent("cpu", 8, 2, 1, 3, 0.0, 48, 8),
     ("cpu", True): Extent("cpu", 4, 2, 1, 2, 0.0, 24, 8, {"min_size": 320, "max_size": 533}),
 }

@@ -21,6 +21,8 @@ from pipeline.outputs.schema import SCHEMA_VERSION
 from pipeline.store import failures, objects, urls
 
 LAYOUT = 2
+# what older versions did where they did not say so
+BEFORE = {"precision": "fp32"}
 PACKAGES = ("prelabel", "torch", "torchvision", "ray", "pyarrow", "pillow", "fsspec", "s3fs")
 
 
@@ -117,14 +119,22 @@ def check_same(record: Record, config: Config, weights: Weights) -> None:
         now["input"] = record.identity["input"]  # the images are a part of the run's own
     for name, value in now.items():
         # what an older version did not know was as it is by default
-        before = record.identity.get(name, getattr(Config, name, None))
-        if before != value:
+        before = record.identity.get(name, BEFORE.get(name, getattr(Config, name, None)))
+        if before != value and (name, value) != ("precision", "auto"):
             if name == "categories":
                 value, before = f"{len(value)} names", f"{len(before or ())} names, not the same"
             raise UsageError(
                 f"{config.output} belongs to another run: {name} was {before!r} and is now "
                 f"{value!r}; choose another output, or the same {name}"
             )
+
+
+def continued(record: Record, config: Config) -> Config:
+    """The configuration with what its run has chosen where it leaves the choice."""
+    if config.precision != "auto":
+        return config
+    precision = record.identity.get("precision", BEFORE["precision"])
+    return dataclasses.replace(config, precision=precision)
 
 
 def begin(record: Record, config: Config, placement: Placement) -> None:
@@ -153,6 +163,11 @@ def end(record: Record, sums: dict[str, float], seconds: float) -> None:
         "bytes_read": int(sums.get("bytes_read", 0)),
         "forwarded": int(sums.get("forwarded", 0)),
         "micro_batches": int(sums.get("forwards", 0)),
+        "engines": {
+            name.removeprefix("engine "): int(number)
+            for name, number in sorted(sums.items())
+            if name.startswith("engine ")
+        },
         "seconds": {
             "wall": round(seconds, 3),
             **{

@@ -50,6 +50,7 @@ def run(
     weights = resolve(config, objects.read)
     layout = Layout.of(config.output)
     known = record.existing(layout, config, weights)
+    config = record.continued(known, config) if known else config
     if _refreshed(config, layout, known, dry_run, refresh) and dry_run:
         return None
     if complete := _complete(config, layout, known):

@@ -66,9 +66,11 @@ class Engine(Protocol):
     """What turns pixels into boxes; see `network.engine.Engine`.
 
     Attributes:
+        name: what it computes on, and in which precision.
         in_flight: how many calls gain from being made at once.
     """
 
+    name: str
     in_flight: int
 
     def padded_shape(self, height: int, width: int) -> tuple[int, int]: ...

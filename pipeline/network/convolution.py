@@ -2,82 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+from pipeline.network.ways import PLAIN, Ways
 from pipeline.network.winograd import Winograd
 
-# in place: bias [K] float32 and a residual added to a map [N, K, H, W], and max(0, .) if told so
-Epilogue = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, bool], torch.Tensor]
 # the fewer the input channels, the more the transforms weigh beside the products
 WINOGRAD_CHANNELS = 128
 
 
 class Convolution:
-    """A convolution, the batch normalisation behind it, and max(0, .) behind that.
+    """A convolution, and max(0, .) behind it.
 
-    The normalisation is folded into weight and bias in float64. On a CPU, 3x3 convolutions of
-    stride 1 in float32 are computed by Winograd's algorithm.
+    On a CPU, 3x3 convolutions of stride 1 in float32 are computed by Winograd's algorithm.
 
     Args:
-        convolution: with its weights, in eval mode.
-        norm: what follows it, if anything.
-        relu: whether max(0, .) follows, after `residual` if one is added.
+        folded: weight [K, C, h, w] and bias [K], or none; see `folded`.
+        convolution: whose stride and padding it has.
+        relu: whether max(0, .) follows, after a residual if one is added.
         device: where it shall run.
-        dtype: what it computes with.
-        epilogue: adds bias and residual and takes max(0, .), in one pass over a new map; by default
-            that is done in torch's operations.
+        dtype: of what it takes, multiplies and gives.
+        ways: of the steps for which there are several.
     """
 
     def __init__(
         self,
+        folded: tuple[Tensor, Tensor | None],
         convolution: nn.Conv2d,
-        norm: nn.BatchNorm2d | None,
         relu: bool,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
-        epilogue: Epilogue | None = None,
+        ways: Ways = PLAIN,
     ) -> None:
-        weight, bias = folded(convolution, norm)
+        weight, bias = folded
         self.stride, self.padding = convolution.stride, convolution.padding
-        self.relu, self.epilogue = relu, epilogue
+        self.relu, self.ways = relu, ways
         self.winograd = None
         if (
             device.type == "cpu"
             and dtype == torch.float32
+            and bias is not None
             and weight.shape[1] >= WINOGRAD_CHANNELS
             and (convolution.kernel_size, self.stride, self.padding) == ((3, 3), (1, 1), (1, 1))
         ):
             self.winograd = Winograd(weight, bias, relu)
-        else:
-            self.weight = weight.to(dtype).to(device, memory_format=torch.channels_last)
-            self.bias = bias.to(torch.float32 if epilogue else dtype).to(device)
+            return
+        self.weight = weight.to(dtype).to(device, memory_format=torch.channels_last)
+        # cuDNN takes max(0, .) along with a bias of the same type alone
+        self.bias = None if bias is None else bias.to(device, dtype if relu else torch.float32)
 
-    def __call__(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """[N, C, H, W] to [N, K, H', W'], both of its dtype and channels_last.
 
         Args:
             x: the input.
-            residual: [N, K, H', W'], added to the result, before max(0, .).
+            residual: [N, K, H', W'] of its dtype, or smaller, resized then to the nearest; added to
+                the result, before max(0, .).
         """
         if self.winograd:
             assert residual is None, "only 1x1 convolutions have one"
             return self.winograd(x)
-        if self.epilogue:
-            y = F.conv2d(x, self.weight, None, self.stride, self.padding)
-            return self.epilogue(y, self.bias, residual, self.relu)
-        y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
-        if residual is not None:
-            y += residual
-        return y.relu_() if self.relu else y
+        return self.ways.convolution(
+            x, self.weight, self.bias, residual, self.relu, self.stride, self.padding
+        )
 
 
-def folded(
-    convolution: nn.Conv2d, norm: nn.BatchNorm2d | None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> tuple[Tensor, Tensor]:
     """Weight [K, C, h, w] and bias [K], float64, of a convolution and its normalisation as one."""
     weight = convolution.weight.detach().double()
     if convolution.bias is None:

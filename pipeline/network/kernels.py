@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
@@ -28,9 +29,12 @@ except ImportError:
 # Sizes of blocks, and what the compiler is told. Without fusion a product and a sum are rounded
 # one after the other, as by torch; where one rounding is as good, `tl.fma` asks for it.
 NMS = {"BLOCK": 32, "num_warps": 8, "num_stages": 1, "maxnreg": 128, "enable_fp_fusion": False}
-EPILOGUE = {"BLOCK": 1024, "num_warps": 4, "enable_fp_fusion": False}
+EPILOGUE = {"num_warps": 8, "enable_fp_fusion": False}
 ROI_ALIGN = {"BLOCK": 256, "num_warps": 8, "maxnreg": 64, "enable_fp_fusion": False}
-POINTWISE = {"BLOCK": 64, "num_warps": 8, "num_stages": 3, "enable_fp_fusion": False}
+MAX_POOL = {"num_warps": 4, "enable_fp_fusion": False}
+TRANSFORM = {"BLOCK": 256, "num_warps": 4, "enable_fp_fusion": False}
+# values of a map that a program works on at a time
+VALUES = 2048
 
 
 def available() -> bool:
@@ -40,7 +44,7 @@ def available() -> bool:
 
 def _jit(function: Callable[..., Any]) -> Any:
     # nothing is compiled anew for another size of image
-    sizes = ["k", "count", "pixels", "width"]
+    sizes = ["k", "count", "pixels", "height", "width", "rows", "columns", "last"]
     return triton.jit(function, do_not_specialize=sizes) if triton else function
 
 
@@ -123,10 +127,32 @@ def _nms(boxes, counts, room, kept, threshold, k, BLOCK: constexpr):
         tl.debug_barrier()
 
 
-# -------------------------------------------------------------- what follows a convolution
+# ---------------------------------------------------------------------------- convolutions
 
 
-def epilogue(y: Tensor, bias: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
+def convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    relu: bool,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> Tensor:
+    """`steps.convolution`, its reference: bias, residual and max(0, .) in the pass that writes it.
+
+    Where max(0, .) is the last step cuDNN takes all three along, and rounds once.
+    """
+    if relu:
+        shape = (stride, padding, (1, 1), 1)
+        if residual is None:
+            return torch.cudnn_convolution_relu(x, weight, bias, *shape)
+        return torch.cudnn_convolution_add_relu(x, weight, residual, 1.0, bias, *shape)
+    y = F.conv2d(x, weight, None, stride, padding)
+    return y if bias is None else epilogue(y, bias, residual)
+
+
+def epilogue(y: Tensor, bias: Tensor, residual: Tensor | None, relu: bool = False) -> Tensor:
     """`relu(y + bias + residual)`, in y's place if that is channels_last; rounded once, of float32.
 
     The reference is the same in torch's operations, in float32.
@@ -134,27 +160,72 @@ def epilogue(y: Tensor, bias: Tensor, residual: Tensor | None, relu: bool) -> Te
     Args:
         y: [N, C, H, W] float16 or float32, channels_last.
         bias: [C] float32.
-        residual: as y in shape and memory, float16 or float32; or none.
+        residual: [N, C, H, W], or of half its height and width, each value then added to four;
+            channels_last, float16 or float32; or none.
         relu: whether max(0, .) is the last step; it lets NaN through, as torch's does.
     """
     y = y.contiguous(memory_format=torch.channels_last)
-    assert _fits(residual, y.shape)
-    n, c = y.numel(), y.shape[1]
-    _epilogue[(triton.cdiv(n, EPILOGUE["BLOCK"]),)](y, bias, residual, n, c, relu, **EPILOGUE)
+    residual, up = _residual(residual, y.shape)
+    (n, c, height, width), columns = y.shape, _columns(y.shape[1])
+    pixels = n * height * width
+    grid = (triton.cdiv(pixels, VALUES // columns), triton.cdiv(c, columns))
+    given = (y, bias, residual, pixels, width, c, relu, up, VALUES // columns, columns)
+    _epilogue[grid](*given, **EPILOGUE)
     return y
 
 
+def _columns(c: int) -> int:
+    """So many of a map's channels a program works on."""
+    return min(1 << (c - 1).bit_length(), 256)
+
+
+def _residual(x: Tensor | None, shape: Sequence[int]) -> tuple[Tensor | None, bool]:
+    """It, as a kernel takes it for a map of that shape; and whether it is of half its sides."""
+    if x is None or x.shape == shape:
+        assert _fits(x, shape)
+        return x, False
+    if (2 * x.shape[2], 2 * x.shape[3]) == tuple(shape[2:]):
+        assert _fits(x, x.shape)
+        return x, True
+    x = F.interpolate(x, size=shape[2:], mode="nearest")
+    return x.contiguous(memory_format=torch.channels_last), False
+
+
 @_jit
-def _epilogue(y, bias, residual, n, C: constexpr, RELU: constexpr, BLOCK: constexpr):
-    first = tl.program_id(0).to(tl.int64) * BLOCK
-    index = first + tl.arange(0, BLOCK)
-    channel = ((first % C).to(tl.int32) + tl.arange(0, BLOCK)) % C
-    value = tl.load(y + index, mask=index < n).to(tl.float32) + tl.load(bias + channel)
+def _below(pixel, width):
+    """Of each pixel of maps of that even width and an even height, the one in the maps of half."""
+    return pixel // width // 2 * (width // 2) + pixel % width // 2
+
+
+@_jit
+def _epilogue(
+    y,
+    bias,
+    residual,
+    count,
+    width,
+    C: constexpr,
+    RELU: constexpr,
+    UP: constexpr,
+    ROWS: constexpr,
+    COLUMNS: constexpr,
+):
+    """ROWS pixels, of all images one after the other, and COLUMNS channels a program."""
+    pixel = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    channel = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
+    there = (pixel < count)[:, None] & (channel < C)
+    place = pixel.to(tl.int64)[:, None] * C + channel
+    value = tl.load(y + place, mask=there).to(tl.float32)
+    value += tl.load(bias + channel, mask=channel < C)
     if residual is not None:
-        value += tl.load(residual + index, mask=index < n).to(tl.float32)
+        if UP:
+            place_below = _below(pixel, width).to(tl.int64)[:, None] * C + channel
+            value += tl.load(residual + place_below, mask=there).to(tl.float32)
+        else:
+            value += tl.load(residual + place, mask=there).to(tl.float32)
     if RELU:
         value = tl.where(value < 0, 0.0, value)
-    tl.store(y + index, value.to(y.dtype.element_ty), mask=index < n)
+    tl.store(y + place, value.to(y.dtype.element_ty), mask=there)
 
 
 # ------------------------------------------------------------------------------- RoIAlign
@@ -229,69 +300,110 @@ def _roi_align(
     tl.store(out, total.to(out.dtype.element_ty), mask=there)
 
 
-# ------------------------------------------------------------------------ 1x1 convolutions
+# ------------------------------------------------------------------------------- the others
 
 
-def pointwise(
-    x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, relu: bool
-) -> tuple[Tensor, Tensor]:
-    """A 1x1 convolution of float16 operands that is rounded to float16 once, at its very end.
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`steps.linear`, its reference, by cuBLAS."""
+    return torch.mm(x, weight.T, out_dtype=torch.float32).add_(bias)
 
-    The reference is `F.conv2d` of x and weight in float32, and the rest likewise. Below compute
-    capability 8.0 Triton uses no tensor cores, and this is no gain.
+
+def max_pool(x: Tensor) -> Tensor:
+    """`steps.max_pool`, its reference.
 
     Args:
-        x: [N, C, H, W] float16 with channels beside each other in memory; for a stride above 1,
-            `x[:, :, ::stride, ::stride]`, which copies nothing.
-        weight: [K, C, 1, 1] float16.
-        bias: [K] float32.
-        residual: [N, K, H, W] float16 or float32, channels_last, added before max(0, .); or none.
-        relu: whether max(0, .) is the last step; it lets NaN through, as torch's does.
-
-    Returns:
-        [N, K, H, W] float32, what another residual sum takes; and the same in float16, what
-        another convolution takes; both channels_last.
+        x: [N, C, H, W], channels_last.
     """
-    (n, c, height, width), k = x.shape, len(weight)
-    assert x.stride(1) == 1 and _fits(residual, (n, k, height, width))
-    stream = x.new_empty(n, height, width, k, dtype=torch.float32)
-    operand = torch.empty_like(stream, dtype=x.dtype)
-    sizes = (n * height * width, height * width, width)
-    steps = (c, k, x.stride(0), x.stride(2), x.stride(3))
-    given = (x, weight.view(k, c), bias, residual, (stream, operand), *sizes, steps)
-    tiles = triton.cdiv(sizes[0], 2 * POINTWISE["BLOCK"]) * triton.cdiv(k, POINTWISE["BLOCK"])
-    _pointwise[(tiles,)](*given, RELU=relu, **POINTWISE)
-    return stream.permute(0, 3, 1, 2), operand.permute(0, 3, 1, 2)
+    assert _fits(x, x.shape)
+    (n, c, height, width), columns = x.shape, _columns(x.shape[1])
+    rows, across = (height + 1) // 2, (width + 1) // 2
+    y = x.new_empty(n, rows, across, c)
+    grid = (triton.cdiv(n * rows * across, VALUES // columns), triton.cdiv(c, columns))
+    sizes = (height, width, rows, across, n * rows * across)
+    _max_pool[grid](x, y, *sizes, c, VALUES // columns, columns, **MAX_POOL)
+    return y.permute(0, 3, 1, 2)
 
 
 @_jit
-def _pointwise(
-    x, weight, bias, residual, out, count, pixels, width, steps, RELU: constexpr, BLOCK: constexpr
+def _max_pool(
+    x, y, height, width, rows, columns, count, C: constexpr, ROWS: constexpr, COLUMNS: constexpr
 ):
-    """A tile of 2 BLOCK pixels and BLOCK channels a program; neighbours read the same pixels."""
-    c, k, by_image, by_row, by_pixel = steps
-    first = tl.program_id(0) // tl.cdiv(k, BLOCK) * (2 * BLOCK)
-    row = first + tl.arange(0, 2 * BLOCK)
-    column = tl.program_id(0) % tl.cdiv(k, BLOCK) * BLOCK + tl.arange(0, BLOCK)
-    place = row % pixels // width * by_row + row % width * by_pixel
-    x += ((row // pixels).to(tl.int64) * by_image + place)[:, None]
-    weight += column[None, :] * c
-    total = tl.zeros((2 * BLOCK, BLOCK), tl.float32)
-    for start in range(0, c, BLOCK):
-        depth = start + tl.arange(0, BLOCK)
-        there = (row < count)[:, None] & (depth < c)[None, :]
-        a = tl.load(x + depth[None, :], mask=there, other=0.0)
-        there = (depth < c)[:, None] & (column < k)[None, :]
-        b = tl.load(weight + depth[:, None], mask=there, other=0.0)
-        total = tl.dot(a, b, total)
-    total += tl.load(bias + column, mask=column < k, other=0.0)[None, :]
-    # in int64 what a program has once, in int32 what each value has
-    first = first.to(tl.int64) * k
-    index = tl.arange(0, 2 * BLOCK)[:, None] * k + column[None, :]
-    there = (row < count)[:, None] & (column < k)[None, :]
-    if residual is not None:
-        total += tl.load(residual + first + index, mask=there).to(tl.float32)
-    if RELU:
-        total = tl.where(total < 0, 0.0, total)
-    tl.store(out[0] + first + index, total, mask=there)
-    tl.store(out[1] + first + index, total.to(tl.float16), mask=there)
+    """ROWS pixels of y, of all images one after the other, and COLUMNS channels a program."""
+    pixel = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    channel = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
+    there = (pixel < count)[:, None] & (channel < C)
+    top = pixel // columns % rows * 2 - 1
+    left = pixel % columns * 2 - 1
+    x += (pixel // columns // rows).to(tl.int64)[:, None] * height * width * C + channel
+    most = tl.full(there.shape, float("-inf"), x.dtype.element_ty)
+    for place in tl.static_range(9):
+        at_y, at_x = top + place // 3, left + place % 3
+        inside = (at_y >= 0) & (at_y < height) & (at_x >= 0) & (at_x < width)
+        value = tl.load(
+            x + (at_y * width + at_x)[:, None] * C,
+            mask=there & inside[:, None],
+            other=float("-inf"),
+        )
+        most = tl.maximum(most, value, propagate_nan=tl.PropagateNan.ALL)
+    tl.store(y + pixel.to(tl.int64)[:, None] * C + channel, most, mask=there)
+
+
+def transform(
+    pixels: Tensor, out: Tensor, size: tuple[int, int], mean: Tensor, std: Tensor
+) -> None:
+    """`steps.transform`, its reference."""
+    (height, width, _), (_, rows, columns) = pixels.shape, out.shape
+    assert out.stride(0) == 1 and mean.numel() == 3
+    grid = (rows, triton.cdiv(columns, TRANSFORM["BLOCK"]))
+    sizes = (height, width, *size, columns)
+    _transform[grid](pixels, out, mean, std, *sizes, len(out), **TRANSFORM)
+
+
+@_jit
+def _source(place, length, resized):
+    """Along one axis, the two pixels that a resized one lies between, and the second's weight."""
+    scale = tl.div_rn(length.to(tl.float32), resized.to(tl.float32))
+    at = tl.maximum((place.to(tl.float32) + 0.5) * scale - 0.5, 0.0)
+    low = tl.minimum(at.to(tl.int32), length - 1)
+    return low, tl.minimum(low + 1, length - 1), at - low
+
+
+@_jit
+def _normal(image, place, there, mean, std):
+    value = tl.load(image + place, mask=there, other=0).to(tl.float32)
+    return tl.div_rn(tl.div_rn(value, 255.0) - mean, std)
+
+
+@_jit
+def _transform(
+    image,
+    out,
+    mean,
+    std,
+    height,
+    width,
+    rows,
+    columns,
+    last,
+    CHANNELS: constexpr,
+    BLOCK: constexpr,
+):
+    """BLOCK pixels of one row of the network's input a program, with all CHANNELS."""
+    row = tl.program_id(0)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    channel = tl.arange(0, CHANNELS)[None, :]
+    there = (column < tl.where(row < rows, columns, 0))[:, None] & (channel < 3)
+    mean = tl.load(mean + channel, mask=channel < 3, other=0.0)
+    std = tl.load(std + channel, mask=channel < 3, other=1.0)
+    top, bottom, down = _source(row, height, rows)
+    left, right, across = _source(column, width, columns)
+    left, right, across = left[:, None] * 3 + channel, right[:, None] * 3 + channel, across[:, None]
+    upper = image + top.to(tl.int64) * width * 3
+    lower = image + bottom.to(tl.int64) * width * 3
+    first = (1.0 - across) * _normal(upper, left, there, mean, std)
+    first += across * _normal(upper, right, there, mean, std)
+    second = (1.0 - across) * _normal(lower, left, there, mean, std)
+    second += across * _normal(lower, right, there, mean, std)
+    value = tl.where(there, (1.0 - down) * first + down * second, 0.0)
+    place = (row.to(tl.int64) * last + column[:, None]) * CHANNELS + channel
+    tl.store(out + place, value.to(out.dtype.element_ty), mask=(column < last)[:, None])

@@ -17,7 +17,7 @@ def multiscale_roi_align(
     maps: list[Tensor],
     boxes: Tensor,
     image: Tensor,
-    heights: list[int],
+    scales: Tensor,
     pooler: MultiScaleRoIAlign,
     align: Callable[..., Tensor],
 ) -> Tensor:
@@ -31,16 +31,13 @@ def multiscale_roi_align(
         maps: each [N, C, H, W], finest first.
         boxes: [P, 4] float32, xyxy in pixels of the network's input.
         image: [P] int64, which image a box is of.
-        heights: of each image in the network's input, without its padding.
+        scales: [N, L] float32, `inferred_scale` of each image on each map.
         pooler: has output size, sampling ratio and canonical scale and level.
         align: `roi_align`, or what gives the same.
 
     Returns:
         [P, C, h, w], channels_last.
     """
-    scales = uploaded(
-        [[inferred_scale(x.shape[2], height) for x in maps] for height in heights], boxes.device
-    )
     levels = -scales[image].log2()
     k_min, k_max = levels[:, 0], levels[:, -1]
     side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()

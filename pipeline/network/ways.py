@@ -1,4 +1,4 @@
-"""The steps of a forward that can be computed in more than one way, and the way taken."""
+"""The steps of a forward that are computed one way on a CPU and another way on a GPU."""
 
 from __future__ import annotations
 
@@ -7,26 +7,37 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pipeline.network import kernels, nms, roi_align
-from pipeline.network.convolution import Epilogue
+from pipeline.network import kernels, nms, roi_align, steps
 
 
 @dataclass(frozen=True)
 class Ways:
-    """One way for each of these steps; as it stands, the plain ones, in torch's operations.
+    """One way for each of these steps; as it stands, in torch's own operations.
 
     Attributes:
-        best_at_once: non-maximum suppression without waiting for the device.
-        roi_align: RoIAlign, each box on its own map.
-        epilogue: what follows a convolution, in one pass; None for one pass each.
+        transform, convolution, linear, max_pool: see `steps`.
+        best_at_once: non-maximum suppression without waiting for the device; see `nms`.
+        roi_align: RoIAlign, each box on its own map; see `roi_align`.
+        graphs: whether all behind the transform is recorded once, and replayed; on a GPU only.
     """
 
+    transform: Callable[..., None] = steps.transform
+    convolution: Callable[..., Tensor] = steps.convolution
+    linear: Callable[..., Tensor] = steps.linear
+    max_pool: Callable[[Tensor], Tensor] = steps.max_pool
     best_at_once: Callable[..., tuple[Tensor, Tensor, Tensor]] = nms.best_at_once
     roi_align: Callable[..., Tensor] = roi_align.roi_align
-    epilogue: Epilogue | None = None
+    graphs: bool = False
 
 
 PLAIN = Ways()
-# by kernels of our own. They have run in Triton's interpreter only: not the default until a GPU has
-# shown that they are right and faster there
-KERNELS = Ways(kernels.best_at_once, kernels.roi_align, kernels.epilogue)
+# by kernels of our own, and by cuDNN's fused ones
+KERNELS = Ways(
+    kernels.transform,
+    kernels.convolution,
+    kernels.linear,
+    kernels.max_pool,
+    kernels.best_at_once,
+    kernels.roi_align,
+    graphs=True,
+)

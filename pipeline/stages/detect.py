@@ -62,6 +62,7 @@ class Detector:
         self.model_id = loaded.model_id
         self.client = client
         self.engine = make_engine(loaded, replica.device, replica.threads, replica.config.precision)
+        client.add(**{f"engine {self.engine.name}": 1})
         self.micro_batch = replica.micro_batch
         self.forwards = threading.Semaphore(self.engine.in_flight)
         self.forward_ended = 0.0

@@ -37,7 +37,7 @@ def test_stand_ins_are_made_and_called_as_the_real_ones_are(stand_in: type, real
 
 def test_blocks_shrink_as_objects_do() -> None:
     chain = null_run.of_small_objects(stages.NullFetch, stages.NullReplica, 1000)
-    assert chain.block_bytes / 1000 == BLOCK_BYTES / 256_000
+    assert {name: size * 256 for name, size in chain.block_bytes.items()} == BLOCK_BYTES
     assert (chain.fetch, chain.detect) == (stages.NullFetch, stages.NullReplica)
 
 

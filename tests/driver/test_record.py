@@ -34,6 +34,7 @@ def test_an_output_from_before_a_field_was_known_goes_on() -> None:
     known = record.new(config, weights)
     del known.identity["precision"]
     record.check_same(known, config, weights)
+    assert record.continued(known, config).precision == "fp32"
     half = dataclasses.replace(config, precision="fp16")
     with pytest.raises(UsageError, match="precision was 'fp32' and is now 'fp16'"):
         record.check_same(known, half, weights)
@@ -45,3 +46,26 @@ def test_signatures_are_not_written_down(tmp_path: Path) -> None:
     content = record.new(config, resolve(config, objects.read))
     record.begin(content, config, Placement("cpu", 1, 0, 1, 0, 1, 1, 1, 1))
     assert "canary" not in str(content) and "https://host/list.csv" in str(content)
+
+
+@pytest.mark.parametrize("before", ["auto", "fp32", "fp16"])
+def test_a_run_goes_on_in_its_precision(before: str) -> None:
+    """Where the next call leaves the choice; another one than the run's is refused."""
+    config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
+    weights = resolve(config, objects.read)
+    assert config.precision == "auto"
+    known = record.new(dataclasses.replace(config, precision=before), weights)
+    record.check_same(known, config, weights)
+    assert record.continued(known, config).precision == before
+    other = dataclasses.replace(config, precision="fp16" if before != "fp16" else "fp32")
+    with pytest.raises(UsageError, match=f"precision was '{before}' and is now"):
+        record.check_same(known, other, weights)
+
+
+def test_what_computed_is_written_down(tmp_path: Path) -> None:
+    config = Config(input="/in", output=str(tmp_path), weights="random:0")
+    content = record.new(config, resolve(config, objects.read))
+    record.begin(content, config, Placement("cuda", 3, 1, 1, 0, 1, 1, 16, 4096))
+    sums = {"processed": 7, "engine NVIDIA L4, fp16": 2, "engine Tesla T4, fp32": 1}
+    record.end(content, sums, 1.0)
+    assert content.attempts[-1]["engines"] == {"NVIDIA L4, fp16": 2, "Tesla T4, fp32": 1}

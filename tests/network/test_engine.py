@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn_v2
+from torchvision.ops import poolers
 
-from pipeline.bench import device
 from pipeline.bench.matching import match
 from pipeline.network.build import build
 from pipeline.network.contract import DeviceLost, ShortOfMemory, Weights
-from pipeline.network.engine import Engine, packed
+from pipeline.network.engine import DTYPES, Engine, chosen, packed
+from tests.support.fake_cuda import FakeCuda
 from tests.support.matching import as_on_a_gpu, assert_same, picture, reference
 
 # (height, width): of photographs, upright and not; of the sizes that torchvision rounds down to
@@ -38,7 +39,10 @@ def weights(calibrated: Weights) -> Weights:
 
 @pytest.fixture(scope="module")
 def engine(weights: Weights) -> Engine:
-    return Engine(weights, "cpu", 2, "fp32")
+    """On a CPU, "auto" is fp32."""
+    engine = Engine(weights, "cpu", 2, "auto")
+    assert engine.name == "CPU, fp32"
+    return engine
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,13 @@ def at_once(engine: Engine) -> Engine:
     other = copy.copy(engine)
     other.at_once = True
     return other
+
+
+def inputs(engine: Engine, images: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the engine's maps are computed from."""
+    sizes = [engine.resized_shape(*image.shape[:2]) for image in images]
+    known = engine._known(sizes, engine.padded_shape(*images[0].shape[:2]))
+    return engine._given(packed(images, pinned=False), images, sizes, known)
 
 
 def check(weights: Weights, pixels: np.ndarray, gpus_steps: bool = True) -> int:
@@ -165,13 +176,11 @@ def test_a_micro_batch_changes_nothing(engine: Engine) -> None:
 def test_a_gpu_is_not_waited_for(weights: Weights) -> None:
     """torch's meta device refuses whatever asks for a value, and a shape that depends on one."""
     engine = Engine(weights, "meta", 1, "fp32")
-    images = [picture(96, 128, seed) for seed in range(3)]
-    batch, sizes = engine._transform(packed(images, pinned=False).to("meta"), images)
-    maps = engine._pyramid(engine._body(batch))
-    found, flags = engine._detect(maps, batch.shape[2:], sizes, at_once=True)
+    given = inputs(engine, [picture(96, 128, seed) for seed in range(3)])
+    found, flags = engine._found(*given, at_once=True)
     assert (found.shape, flags.shape) == ((3, 100, 7), (2,))
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
-        engine._detect(maps, batch.shape[2:], sizes, at_once=False)
+        engine._found(*given, at_once=False)
 
 
 def test_micro_batches_at_once(engine: Engine) -> None:
@@ -211,20 +220,20 @@ def test_what_has_no_room_is_done_again(
     pixels, detect = picture(96, 128), Engine._detect
     ways = []
 
-    def noted(*args: Any, **keywords: Any) -> Any:
-        found, flags = detect(*args, **keywords)
-        ways.append(bool(flags[0]))
+    def noted(*args: Any) -> Any:
+        found, flags = detect(*args)
+        ways.append(("at once" if args[-1] else "waiting", bool(flags[0])))
         return found, flags
 
     monkeypatch.setattr(Engine, "_detect", noted)
     at_once(engine)([pixels])
-    assert ways == [True]
+    assert ways == [("at once", True)]
     for limit in ("engine.CANDIDATES", "nms.ROUNDS"):
         ways.clear()
         with monkeypatch.context() as patch:
             patch.setattr(f"pipeline.network.{limit}", 1)
             (ours,) = at_once(engine)([pixels])
-        assert ways == [False, True]
+        assert ways == [("at once", False), ("waiting", True)]
         assert_same(ours, reference(torchvisions, pixels))
 
 
@@ -279,6 +288,18 @@ def test_padded_shape_is_torchvisions(engine: Engine, options: dict[str, Any]) -
         assert engine.resized_shape(height, width) == batch.image_sizes[0]
 
 
+@pytest.mark.parametrize("options", [{}, {"size_divisible": 2, "min_size": 101}])
+def test_what_is_known_of_an_image(weights: Weights, options: dict[str, Any]) -> None:
+    """Its limits, and the scales that torchvision infers of it as the first image."""
+    engine = Engine(with_options(weights, **options), "meta", 1, "fp32")
+    for height, width in [(96, 128), (97, 131), *STRIPS]:
+        batch, _ = inputs(engine, [picture(height, width)])
+        size = engine.resized_shape(height, width)
+        scales, _ = poolers._setup_scales(engine._body(batch), [size], 224, 4)
+        known = engine._known([size], engine.padded_shape(height, width))
+        assert known.tolist() == [[*size[::-1], *size[::-1], *scales]]
+
+
 def test_half_precision(engine: Engine, weights: Weights) -> None:
     """A little off: what it costs is measured by `benchmarks.precision`."""
     half = Engine(weights, "cpu", 2, "fp16")
@@ -290,17 +311,44 @@ def test_half_precision(engine: Engine, weights: Weights) -> None:
         assert ours.xyxy.dtype == ours.scores.dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    "device,capability,side,precision",
+    [
+        ("cuda", (8, 0), 352, "fp16"),
+        ("cuda", (9, 0), 352, "fp16"),
+        ("cuda", (9, 0), 351, "fp32"),
+        # has no TF32
+        ("cuda", (7, 5), 352, "fp32"),
+        ("cpu", (9, 0), 352, "fp32"),
+    ],
+)
+def test_the_precision_that_is_chosen(
+    device: str,
+    capability: tuple[int, int],
+    side: int,
+    precision: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert chosen(device, side) == precision
+
+
+@pytest.mark.parametrize(
+    "options,precision",
+    [
+        # of several sides torchvision takes the last one
+        ({"min_size": (800, 351)}, "fp32"),
+        ({"min_size": (320, 352)}, "fp16"),
+        ({"fixed_size": (800, 351)}, "fp32"),
+        ({"fixed_size": (352, 800), "min_size": 320}, "fp16"),
+    ],
+)
+def test_the_side_that_precision_hangs_on(options: dict[str, Any], precision: str) -> None:
+    engine = FakeCuda().engine(precision="auto", **options)
+    assert engine.name == f"fake, {precision}" and engine.dtype == DTYPES[precision]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there(weights: Weights) -> None:
     with pytest.raises(RuntimeError, match="torch sees none: .*or pass --device cpu"):
         Engine(weights, "cuda", 1, "fp32")
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_finds_the_same(weights: Weights, torchvisions: FasterRCNN) -> None:
-    """With TF32 off; with it, no further away than torchvision's own forward with it."""
-    cuda = Engine(weights, "cuda", 1, "fp32")
-    with device.tf32(False, False):
-        for height, width in SHAPES:
-            pixels = picture(height, width, seed=height)
-            assert_same(cuda([pixels])[0], reference(torchvisions, pixels))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.ops import MultiScaleRoIAlign
 
-from pipeline.network.roi_align import multiscale_roi_align, roi_align
+from pipeline.network.roi_align import inferred_scale, multiscale_roi_align, roi_align
 
 
 def random_boxes(count: int, height: int, width: int) -> torch.Tensor:
@@ -35,8 +35,8 @@ def test_multiscale_roi_align(
     boxes = [random_boxes(200 + n, *size) for n, size in enumerate(sizes)]
     pooler = MultiScaleRoIAlign(["0", "1", "2", "3"], output, ratio)
     image = torch.arange(len(sizes)).repeat_interleave(torch.tensor([len(b) for b in boxes]))
-    heights = [height for height, _ in sizes]
-    ours = multiscale_roi_align(maps, torch.cat(boxes), image, heights, pooler, roi_align)
+    scales = torch.tensor([[inferred_scale(x.shape[2], side) for x in maps] for side, _ in sizes])
+    ours = multiscale_roi_align(maps, torch.cat(boxes), image, scales, pooler, roi_align)
     expected = [
         MultiScaleRoIAlign(["0", "1", "2", "3"], output, ratio)(
             OrderedDict((str(level), x[n : n + 1]) for level, x in enumerate(maps)), [found], [size]
@@ -50,4 +50,6 @@ def test_no_boxes() -> None:
     maps = [torch.randn(1, 6, 64 // s, 64 // s) for s in (1, 2, 4, 8)]
     pooler = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
     none, nobody = torch.empty(0, 4), torch.empty(0, dtype=torch.int64)
-    assert multiscale_roi_align(maps, none, nobody, [256], pooler, roi_align).shape == (0, 6, 7, 7)
+    scales = torch.tensor([[1 / 4, 1 / 8, 1 / 16, 1 / 32]])
+    found = multiscale_roi_align(maps, none, nobody, scales, pooler, roi_align)
+    assert found.shape == (0, 6, 7, 7)

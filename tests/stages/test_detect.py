@@ -202,6 +202,7 @@ class Crowded(PixelEngine):
 class Double(Crowded):
     """Takes two at once."""
 
+    name = "fake"
     in_flight = 2
 
 

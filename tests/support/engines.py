@@ -18,6 +18,7 @@ from pipeline.network.contract import Boxes, DeviceLost, Weights
 class PixelEngine:
     """One box an image, a function of its pixels alone; none for a dark image."""
 
+    name = "fake"
     in_flight = 1
 
     def __init__(self, weights: Weights, device: str, threads: int, precision: str) -> None:

@@ -1,20 +1,26 @@
 """A GPU that knows shapes, types and places, and computes nothing; what an engine launches on it.
 
-`python -m tests.support.fake_cuda` prints the table. It needs neither a GPU nor a CUDA library.
+`python -m tests.support.fake_cuda` prints the tables. It needs neither a GPU nor a CUDA library nor
+Triton.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import inspect
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import (
@@ -26,16 +32,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn_v2
 
-from pipeline.network.contract import Boxes, EngineFactory, Weights
-from pipeline.network.contract import Engine as AnyEngine
+from pipeline.network import kernels
+from pipeline.network.contract import Weights
 from pipeline.network.engine import DTYPES, Engine
+from pipeline.network.ways import KERNELS, PLAIN
 
 # (height, width) of the pictures that are counted; 800x1088 in the network
 PICTURE = (480, 640)
 IMAGES = (1, 3, 8)
+# what is launched by the replay of a graph would not be seen
+WAYS = {"plain": PLAIN, "kernels": dataclasses.replace(KERNELS, graphs=False)}
 # which stage an operation belongs to: that of the innermost of these functions it was called in
 STAGES = {
-    "_transform": "transform",
+    "_given": "transform",
     "_body": "body",
     "_pyramid": "pyramid",
     "_proposals": "proposals",
@@ -57,7 +66,23 @@ SELECTING = {"index", "gather", "index_select"}
 ASSIGNING = {"index_put_", "index_put", "_index_put_impl_"}
 # torch's shape functions let some of these mix types, which no CUDA kernel does
 BAGS = {"_embedding_bag", "_embedding_bag_forward_only"}
-ONE_DTYPE = {"convolution", "mm", "addmm", "bmm", "baddbmm"} | BAGS
+FUSED = {"cudnn_convolution_relu", "cudnn_convolution_add_relu"}
+CONVOLUTIONS = {"convolution"} | FUSED
+ONE_DTYPE = {"mm", "addmm", "bmm", "baddbmm"} | CONVOLUTIONS | BAGS
+
+# `pipeline.network.kernels` that it launches by itself, and what each reads and writes
+TRITON: dict[str, Callable[[Mapping[str, Any]], int]] = {
+    # in place
+    "_epilogue": lambda given: _extents(given) + _extent(given["y"]),
+    "_max_pool": lambda given: _extents(given),
+    "_nms": lambda given: _extents(given),
+    # four pixels for each sample, of all channels; each of them for each sample, as for `BAGS`
+    "_roi_align": lambda given: (
+        _extents({name: x for name, x in given.items() if name != "maps"})
+        + _extent(given["out"]) * 4 * given["RATIO"] ** 2
+    ),
+    "_transform": lambda given: _extents(given),
+}
 
 
 class Refused(Exception):
@@ -93,19 +118,27 @@ class Work:
 
 
 class Counter(TorchDispatchMode):
-    """Counts all that torch is asked for, by stage, and refuses what waits for the device.
+    """Counts all that torch is asked for, and kernels, and refuses what waits for the device.
 
     Attributes:
-        stages: what each one asks for; those that ask for nothing are there too.
+        asked: by stage and name of the operation.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.stages = {name: Work() for name in (*STAGES.values(), REST)}
+        self.asked: defaultdict[tuple[str, str], Work] = defaultdict(Work)
+
+    @property
+    def stages(self) -> dict[str, Work]:
+        """What each stage asks for; those that ask for nothing are there too."""
+        found = {name: Work() for name in (*STAGES.values(), REST)}
+        for (stage, _), work in self.asked.items():
+            found[stage] += work
+        return found
 
     @property
     def total(self) -> Work:
-        return sum(self.stages.values(), Work())
+        return sum(self.asked.values(), Work())
 
     def table(self) -> str:
         lines = [f"{'':<12}{'operations':>11}{'views':>7}{'host':>6}{'pageable':>10}{'MB':>11}"]
@@ -113,6 +146,28 @@ class Counter(TorchDispatchMode):
             counts = f"{work.operations:11,}{work.views:7,}{work.host:6,}{work.pageable:10,}"
             lines.append(f"{name:<12}{counts}{work.moved / 1e6:11,.1f}")
         return "\n".join(lines)
+
+    def operations(self) -> str:
+        """Of each stage the operations on the device, the most frequent first, and their MB."""
+        lines = []
+        for stage in self.stages:
+            found = [
+                (-work.operations, name, work.moved)
+                for (other, name), work in self.asked.items()
+                if other == stage and work.operations
+            ]
+            parts = (
+                f"{name} {-count} ({moved / 1e6:,.1f})" for count, name, moved in sorted(found)
+            )
+            lines.append(f"{stage}: {', '.join(parts)}")
+        return "\n".join(lines)
+
+    def launched(self, name: str, given: Mapping[str, Any]) -> None:
+        """A kernel of ours, with these arguments."""
+        tensors = [x for x in tree_leaves(given) if isinstance(x, Tensor)]
+        if any(x.device.type != "cuda" for x in tensors):
+            raise Refused(f"{_stage()}: {name} of tensors of the host")
+        self.asked[_stage(), name] += Work(operations=1, moved=TRITON[name](given))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -129,7 +184,7 @@ class Counter(TorchDispatchMode):
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         self._check(name, args, kwargs, given)
         try:
-            result = func(*args, **kwargs)
+            result = _fused(*args) if name in FUSED else func(*args, **kwargs)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise Refused(f"{_stage()}: {func} waits for a value") from error
         arguments = func._schema.arguments
@@ -163,7 +218,7 @@ class Counter(TorchDispatchMode):
             raise Refused(f"{_stage()}: {name} of {' and '.join(sorted(map(str, floats)))}")
 
     def _count(self, func: Any, name: str, given: list[Tensor], made: list[Tensor]) -> None:
-        work = self.stages[_stage()]
+        work = self.asked[_stage(), name]
         if all(x.device.type != "cuda" for x in given + made):
             work.host += 1
         elif func.is_view or name in NO_KERNEL:
@@ -173,10 +228,29 @@ class Counter(TorchDispatchMode):
             work.moved += _moved(name, given, made)
             if name in COPYING and given[-1].device.type == "cpu" and not is_pinned(given[-1]):
                 work.pageable += 1
-            if name == "convolution" and len(given) > 2:
-                # cuDNN computes it without, and torch adds the bias to what comes out
-                work.operations += 1
-                work.moved += 2 * _extent(made[0])
+        if name in CONVOLUTIONS:
+            maps = [x for x in given if x.dim() == 4]
+            apart = [x for x in maps if not x.is_contiguous(memory_format=torch.channels_last)]
+            if apart:
+                # what is not in its order is copied before
+                self.asked[_stage(), f"{name}'s copies"] += Work(
+                    operations=len(apart), moved=2 * sum(map(_extent, apart))
+                )
+        if name == "convolution" and len(given) > 2:
+            # cuDNN computes it without, and torch adds the bias to what comes out
+            self.asked[_stage(), f"{name}'s bias"] += Work(operations=1, moved=2 * _extent(made[0]))
+
+
+def _fused(x: Tensor, weight: Tensor, *others: Any) -> Tensor:
+    """What cuDNN's convolution gives that takes along a residual, if there is one, and max(0, .).
+
+    torch knows no shapes of it.
+    """
+    *residual, bias, stride, padding, dilation, groups = others
+    y = F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    if bias is None or (residual and residual[0].shape != y.shape):
+        raise Refused(f"{_stage()}: cuDNN fuses no convolution without a bias, or with another map")
+    return y.contiguous(memory_format=torch.channels_last)
 
 
 def _moved(name: str, given: list[Tensor], made: list[Tensor]) -> int:
@@ -194,6 +268,10 @@ def _moved(name: str, given: list[Tensor], made: list[Tensor]) -> int:
     if name == "convolution":
         given = given[:2]
     return written + sum(map(_extent, {id(x): x for x in given}.values()))
+
+
+def _extents(given: Mapping[str, Any]) -> int:
+    return sum(_extent(x) for x in tree_leaves(given) if isinstance(x, Tensor))
 
 
 def _extent(x: Tensor) -> int:
@@ -251,12 +329,13 @@ class FakeCuda:
     """Engines whose tensors are fake ones on "cuda", and what they launch.
 
     A device or a type that does not fit raises, as does whatever depends on a value. An operator
-    of one's own is one operation; it needs torch's `register_fake`, and what launches without
-    torch's dispatcher, or is replayed as a CUDA graph, is not seen.
+    of one's own is one operation; it needs torch's `register_fake`. A kernel of `TRITON` is one
+    too. What else launches without torch's dispatcher, or is replayed as a CUDA graph, is not seen.
     """
 
     def __init__(self) -> None:
         self.mode = _Mode(allow_non_fake_inputs=True)
+        self.counter = Counter()
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
@@ -267,30 +346,58 @@ class FakeCuda:
                 (torch.cuda, "is_available", lambda: True),
                 (torch.cuda, "Event", _Event),
                 (torch.cuda, "synchronize", _synchronize),
+                (torch.cuda, "get_device_name", lambda device=None: "fake"),
+                (torch.cuda, "get_device_capability", lambda device=None: (9, 0)),
                 (Tensor, "pin_memory", pinned),
                 (nn.Module, "_apply", _converted),
+                (kernels, "triton", SimpleNamespace(cdiv=lambda a, b: -(-a // b))),
+                *((kernels, kernel, self._kernel(kernel)) for kernel in TRITON),
             ):
                 stack.enter_context(mock.patch.object(target, name, value))
             stack.enter_context(self.mode)
             yield
 
-    def engine(self, factory: EngineFactory = Engine, precision: str = "fp32") -> AnyEngine:
-        """An engine of a network of 91 classes whose weights take no memory."""
-        weights = Weights("fake", "", False, {}, {}, {"num_classes": 91})
-        with self(), mock.patch("pipeline.network.engine.build", _build):
-            return factory(weights, "cuda", 1, precision)
+    def _kernel(self, name: str) -> Any:
+        """What stands for a kernel, and is launched as one."""
+        kernel = getattr(kernels, name)
+        parameters = inspect.signature(getattr(kernel, "fn", kernel))
 
-    def count(self, engine: AnyEngine, images: int) -> Counter:
+        def launch(grid: tuple[int, ...], *args: Any, **options: Any) -> None:
+            known = {key: x for key, x in options.items() if key in parameters.parameters}
+            given = parameters.bind(*args, **known).arguments
+            if not all(side > 0 for side in grid):
+                raise Refused(f"{_stage()}: {name} of nothing")
+            self.counter.launched(name, given)
+
+        class Kernel:
+            def __getitem__(self, grid: tuple[int, ...]) -> Any:
+                return functools.partial(launch, grid)
+
+        return Kernel()
+
+    def engine(self, precision: str = "fp32", ways: str = "plain", **options: Any) -> Engine:
+        """An engine of a network with these options, whose weights take no memory."""
+        weights = Weights("fake", "", False, {}, {}, {"num_classes": 91, **options})
+        with self(), mock.patch("pipeline.network.engine.build", _build):
+            return Engine(weights, "cuda", 1, precision, WAYS[ways])
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[Counter]:
+        """As long as it lasts, there is a GPU, and what it is asked for is counted."""
+        self.counter = Counter()
+        with self(), self.counter:
+            yield self.counter
+
+    def count(self, engine: Engine, images: int) -> Counter:
         """What the engine launches for so many pictures, until it first waits.
 
         Raises:
             Refused: it waits for something else.
         """
         pictures = [np.zeros((*PICTURE, 3), np.uint8) for _ in range(images)]
-        counter = Counter()
-        with self(), mock.patch("pipeline.network.engine.packed", _packed), counter:
+        with mock.patch("pipeline.network.engine.packed", _packed), self.counting() as counter:
             try:
-                found: Sequence[Boxes] = engine(pictures)
+                found = engine(pictures)
             except Launched:
                 return counter
         raise Refused(f"{len(found)} results without waiting for the device")
@@ -321,12 +428,19 @@ def _converted(
 
 
 def report() -> None:
-    """Prints what today's engine launches, by stage."""
-    cuda = FakeCuda()
-    for precision in DTYPES:
-        engine = cuda.engine(precision=precision)
-        for images in IMAGES:
-            print(f"{precision}, images: {images}\n{cuda.count(engine, images).table()}\n")
+    """Prints what today's engine launches, by stage, and the budgets for all of it."""
+    cuda, budgets = FakeCuda(), []
+    for ways in WAYS:
+        for precision in DTYPES:
+            engine = cuda.engine(precision=precision, ways=ways)
+            for images in IMAGES:
+                counter = cuda.count(engine, images)
+                print(f"{ways}, {precision}, images: {images}\n{counter.table()}\n")
+                total, key = counter.total, (ways, precision, images)
+                megabytes = math.ceil(total.moved * 1.005 / 1e7) * 10
+                budgets.append(f"    {key}: ({total.operations:_}, {megabytes:_}),")
+            print(f"{counter.operations()}\n")
+    print("\n".join(budgets).replace("'", '"'))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""Whether the network starves: decoding alone, the engine alone, and both at once."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+from collections.abc import Callable
+from contextlib import closing
+
+import numpy as np
+
+from benchmarks.gpu.record import Record
+from benchmarks.gpu.scene import Scene, Variant
+from benchmarks.gpu.timing import WARM, driven, kinds
+from pipeline.bench import mix
+from pipeline.bench.feed import Feed, bucketed
+from pipeline.network.contract import Weights
+
+IMAGES, TINY_IMAGES = 256, 2
+Decoded = list[np.ndarray]
+
+
+def run(record: Record) -> None:
+    scene = Scene(record.asked)
+    weights, threads = scene.wide(), os.cpu_count() or 1
+    feed = Feed(mix.encoded(TINY_IMAGES if scene.tiny else IMAGES), threads)
+    for variant in scene.few(scene.fastest()):
+        record.attempt(variant.name, _measure, record, scene, variant, weights, feed)
+    record.say("threads", note=f"{threads} that decode")
+
+
+def _measure(record: Record, scene: Scene, variant: Variant, weights: Weights, feed: Feed) -> None:
+    scene.clear()
+    engine = variant.engine(weights, scene.where)
+    shapes = [engine.padded_shape(*size) for size in feed.sizes()]
+    batches = bucketed(shapes, scene.micro_batch)
+    decoded = [images for _, images in feed(batches)]
+    for images in kinds(engine, decoded) if variant.graphs else decoded:
+        for _ in range(WARM if variant.graphs else 1):
+            engine(images)
+    turns, seconds = (1, 0.1) if scene.tiny else (2, 1.0)
+    calls = engine.in_flight
+
+    def fed(forward: Callable[[Decoded], object]) -> float:
+        with closing(feed(itertools.cycle(batches))) as ahead:
+            images = (some for _, some in ahead)
+            return driven(scene, forward, images, len(batches), seconds, calls)
+
+    rates: dict[str, list[float]] = {"decode": [], "engine": [], "both": []}
+    for _ in range(turns):
+        rates["decode"].append(fed(lambda images: images))
+        alone = driven(scene, engine, itertools.cycle(decoded), len(batches), seconds, calls)
+        rates["engine"].append(alone)
+        rates["both"].append(fed(engine))
+    shares = [
+        both / min(decode, alone)
+        for decode, alone, both in zip(rates["decode"], rates["engine"], rates["both"], strict=True)
+    ]
+    record.say(
+        variant.name,
+        **{name: statistics.median(some) for name, some in rates.items()},
+        share=statistics.median(shares),
+    )

@@ -1,0 +1,162 @@
+"""Rates of several forwards in rotation, each by as many threads as it gains from."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.gpu.record import Record
+from benchmarks.gpu.scene import Scene
+from pipeline.bench import device
+from pipeline.bench.rows import Forward
+
+Batch = Sequence[np.ndarray]
+# calls before any is timed: with graphs, the first ones of a shape are not replayed
+WARM = 4
+
+
+@dataclass
+class Row:
+    """What is measured.
+
+    Attributes:
+        name: in the table.
+        arithmetic: of its products, see `device.peaks`.
+        build: makes what turns a batch into boxes.
+        batches: of decoded images; one pass over all of them is the least that is timed.
+        tf32: whether torch's default is left as it is.
+        warm: passes before that; if more than one, over a batch of each kind.
+        theirs: whether it is torchvision's own.
+        forward, peak, held, graphs, boxes: when it is warm: what was built; GB of the GPU's memory
+            that it took at most, and that it keeps; how many graphs; detections an image.
+        rates: images a second in each of its turns.
+    """
+
+    name: str
+    arithmetic: str
+    build: Callable[[], Forward]
+    batches: Sequence[Batch]
+    tf32: bool = True
+    warm: int = 1
+    theirs: bool = False
+    forward: Forward | None = None
+    peak: float | None = None
+    held: float | None = None
+    graphs: int | None = None
+    boxes: float = 0.0
+    rates: list[float] = field(default_factory=list)
+
+    def setting(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.tf32 else device.tf32(False, False)
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.rates)
+
+
+def rotate(
+    record: Record, scene: Scene, rows: Iterable[Row], seconds: float, turns: int = 3
+) -> list[Row]:
+    """Warm all of them, then give each its turns of so long at least; those that raise drop out.
+
+    Returns:
+        Those that have been measured.
+    """
+    turns, seconds = (1, 0.1) if scene.tiny else (turns, seconds)
+    alive = []
+    for row in rows:
+        record.attempt(row.name, _warm, scene, row)
+        alive += [row] if row.forward else []
+    for _ in range(turns):
+        for row in alive:
+            record.attempt(row.name, _turn, scene, row, seconds)
+        alive = [row for row in alive if row.rates]
+    return alive
+
+
+def _warm(scene: Scene, row: Row) -> None:
+    before = reserved = 0
+    scene.clear()
+    if scene.gpu:
+        before, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+        torch.cuda.reset_peak_memory_stats()
+    with row.setting():
+        forward = row.build()
+        batches = list(kinds(forward, row.batches)) if row.warm > 1 else row.batches
+        for _ in range(row.warm):
+            found = [boxes for batch in batches for boxes in forward(batch)]
+        scene.synchronize()
+    row.boxes = statistics.mean(len(boxes.labels) for boxes in found)
+    if scene.gpu:
+        row.peak = (torch.cuda.max_memory_allocated() - before) / 1e9
+        scene.clear()
+        row.held = (torch.cuda.memory_reserved() - reserved) / 1e9
+        graphs = getattr(forward, "graphs", None)
+        row.graphs = len(graphs.recorded) if graphs else None
+    row.forward = forward
+
+
+def kinds(forward: Any, batches: Sequence[Batch]) -> Iterable[Batch]:
+    """One of each padded shape and number of images: each has a graph of its own."""
+    shapes = [(forward.padded_shape(*batch[0].shape[:2]), len(batch)) for batch in batches]
+    return dict(zip(shapes, batches, strict=True)).values()
+
+
+def _turn(scene: Scene, row: Row, seconds: float) -> None:
+    """One more of its rates, over whole passes of so many seconds at least."""
+    assert row.forward
+    calls, batches = getattr(row.forward, "in_flight", 1), itertools.cycle(row.batches)
+    with row.setting():
+        rate = driven(scene, row.forward, batches, len(row.batches), seconds, calls)
+    row.rates.append(rate)
+
+
+def driven(
+    scene: Scene,
+    forward: Callable[[Any], Any],
+    batches: Iterator[Any],
+    whole: int,
+    seconds: float,
+    calls: int,
+) -> float:
+    """Images a second of a forward that is called by several threads.
+
+    Args:
+        scene: says on what device.
+        forward: takes a batch and returns something for each of its images.
+        batches: without end; each is asked for by one thread at a time.
+        whole: batches of one pass; it ends with one.
+        seconds: that it takes at least.
+        calls: number of threads.
+    """
+    lock, started, given = threading.Lock(), time.perf_counter(), 0
+
+    def take() -> Any:
+        nonlocal given
+        with lock:
+            over = time.perf_counter() - started >= seconds
+            if given and given % whole == 0 and over:
+                return None
+            given += 1
+            return next(batches)
+
+    def work() -> int:
+        count = 0
+        while (batch := take()) is not None:
+            count += len(forward(batch))
+        return count
+
+    with ThreadPoolExecutor(calls) as threads:
+        counts = [thread.result() for thread in [threads.submit(work) for _ in range(calls)]]
+    scene.synchronize()
+    return sum(counts) / (time.perf_counter() - started)

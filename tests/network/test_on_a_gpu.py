@@ -1,0 +1,125 @@
+"""What only a GPU can show; needs no Ray: `pytest --noconftest tests/network/test_on_a_gpu.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.bench import device, standin
+from pipeline.bench.matching import match
+from pipeline.bench.rows import Eager, Reference
+from pipeline.network import kernels, steps
+from pipeline.network.contract import Boxes, ShortOfMemory, Weights
+from pipeline.network.engine import CHANNELS, Engine
+from pipeline.network.graphs import AFTER
+from pipeline.network.ways import KERNELS, PLAIN
+from tests.support.kernels_interpreted import COMPARISONS
+from tests.support.matching import picture
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+# a GPU's own functions, such as a division's, round otherwise in the last place
+LAST_PLACE = 4e-6
+SIZES = [(480, 640), (427, 640), (64, 64), (33, 500), (500, 33), (1080, 1920), (1, 1)]
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    return standin.weights({"num_classes": 21, "min_size": 256, "max_size": 512})
+
+
+@pytest.fixture
+def on_the_gpu() -> Iterator[None]:
+    torch.manual_seed(0)
+    with torch.device("cuda"), device.tf32(False, False):
+        yield
+
+
+@pytest.mark.parametrize("name", [name for name in COMPARISONS if not name.startswith("forward")])
+def test_a_kernel_is_its_reference(name: str, on_the_gpu: None) -> None:
+    difference, allowed = COMPARISONS[name]
+    assert difference() <= max(allowed, LAST_PLACE)
+
+
+@pytest.mark.parametrize("dtype,allowed", [(torch.float32, 1e-4), (torch.float16, 2e-2)])
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_fused_convolution_is_its_reference(
+    residual: bool, dtype: torch.dtype, allowed: float, on_the_gpu: None
+) -> None:
+    """Also where memory that it is given holds no numbers."""
+    last = torch.channels_last
+    for channels, side, stride in [(CHANNELS, 7, 2), (64, 1, 1), (256, 3, 1), (128, 3, 2)]:
+        x = torch.randn(2, channels, 50, 68).to(dtype).contiguous(memory_format=last)
+        weight = torch.randn(256, channels, side, side) / (channels * side**2) ** 0.5
+        weight = weight.to(dtype).contiguous(memory_format=last)
+        shape = (stride, stride), (side // 2, side // 2)
+        plain = torch.nn.functional.conv2d(x, weight, None, *shape)
+        other = torch.randn_like(plain) if residual else None
+        for relu in (True, False):
+            bias = torch.randn(256).to(dtype if relu else torch.float32)
+            expected = steps.convolution(x, weight, bias, other, relu, *shape)
+            junk = [torch.full_like(plain, torch.nan) for _ in range(4)]
+            del junk
+            ours = kernels.convolution(x, weight, bias, other, relu, *shape)
+            torch.testing.assert_close(ours, expected, atol=allowed, rtol=allowed)
+
+
+def test_boxes_are_torchvisions(weights: Weights) -> None:
+    """With TF32 off, by kernels and without, recorded and not."""
+    reference, pictures = Reference(weights, "cuda"), [picture(*size) for size in SIZES]
+    expected = [reference([pixels])[0] for pixels in pictures]
+    assert sum(len(boxes.labels) for boxes in expected) > 100
+    with device.tf32(False, False):
+        for ways in (PLAIN, KERNELS):
+            engine = Engine(weights, "cuda", 1, "fp32", ways)
+            for _ in range(AFTER + 1):
+                found = [engine([pixels])[0] for pixels in pictures]
+            assert match(found, expected).tight == 1
+            assert (len(engine.graphs.recorded) if engine.graphs else 0) == (
+                len({engine.padded_shape(*size) for size in SIZES}) if ways.graphs else 0
+            )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_no_further_than_torchvision(weights: Weights, precision: str) -> None:
+    """Of what torchvision itself finds again with TF32 on, nearly as much is found."""
+    reference, eager = Reference(weights, "cuda"), Eager(weights, "cuda")
+    pictures = [picture(480, 640, seed) for seed in range(16)]
+    expected = [reference([pixels])[0] for pixels in pictures]
+    theirs = match(eager(pictures), expected)
+    ours = match(Engine(weights, "cuda", 1, precision)(pictures), expected)
+    assert ours.loose >= theirs.loose - 0.02
+
+
+def test_two_threads_find_the_same(weights: Weights) -> None:
+    engine = Engine(weights, "cuda", 1, "fp16")
+    pictures = [picture(*size) for size in SIZES] * 10
+    alone = [engine([pixels])[0] for pixels in pictures]
+
+    def call(pixels: np.ndarray) -> Boxes:
+        return engine([pixels])[0]
+
+    with ThreadPoolExecutor(2) as threads:
+        for ours, expected in zip(threads.map(call, pictures), alone, strict=True):
+            np.testing.assert_allclose(ours.xyxy, expected.xyxy, atol=1e-3)
+            np.testing.assert_array_equal(ours.labels, expected.labels)
+
+
+def test_memory_that_is_short(weights: Weights) -> None:
+    """Graphs are given up, the micro-batch is refused, and one image goes on."""
+    engine, pixels = Engine(weights, "cuda", 1, "fp32"), picture(480, 640)
+    for _ in range(AFTER + 1):
+        (before,) = engine([pixels])
+    room = torch.cuda.memory_allocated() + 600 * 2**20
+    torch.cuda.set_per_process_memory_fraction(room / torch.cuda.mem_get_info()[1])
+    try:
+        with pytest.raises(ShortOfMemory):
+            engine([pixels] * 64)
+        assert engine.graphs is None
+        (after,) = engine([pixels])
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    np.testing.assert_allclose(after.xyxy, before.xyxy, atol=0.01)
