@@ -109,7 +109,12 @@ def test_make_targets(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_modules_to_run(document: Path) -> None:
     modules = set(MODULE.findall(document.read_text()))
-    assert not [name for name in modules if not (ROOT / f"{name.replace('.', '/')}.py").exists()]
+    paths = {name: ROOT / name.replace(".", "/") for name in modules}
+    assert not [
+        name
+        for name, path in paths.items()
+        if not (path.with_suffix(".py").exists() or (path / "__main__.py").exists())
+    ]
 
 
 @pytest.mark.parametrize("document", NOW, ids=name_of)

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.scene import Scene, Variant
-from benchmarks.gpu.timing import WARM, driven, kinds
+from benchmarks.gpu.timing import WARM, driven, warmed, workers
 from pipeline.bench import mix
 from pipeline.bench.feed import Feed, bucketed
 from pipeline.network.contract import Weights
@@ -36,21 +36,19 @@ def _measure(record: Record, scene: Scene, variant: Variant, weights: Weights, f
     shapes = [engine.padded_shape(*size) for size in feed.sizes()]
     batches = bucketed(shapes, scene.micro_batch)
     decoded = [images for _, images in feed(batches)]
-    for images in kinds(engine, decoded) if variant.graphs else decoded:
-        for _ in range(WARM if variant.graphs else 1):
-            engine(images)
+    threads = workers(engine)
+    warmed(threads, engine, decoded, WARM if variant.graphs else 1)
     turns, seconds = (1, 0.1) if scene.tiny else (2, 1.0)
-    calls = engine.in_flight
 
     def fed(forward: Callable[[Decoded], object]) -> float:
         with closing(feed(itertools.cycle(batches))) as ahead:
             images = (some for _, some in ahead)
-            return driven(scene, forward, images, len(batches), seconds, calls)
+            return driven(scene, forward, images, len(batches), seconds, threads)
 
     rates: dict[str, list[float]] = {"decode": [], "engine": [], "both": []}
     for _ in range(turns):
         rates["decode"].append(fed(lambda images: images))
-        alone = driven(scene, engine, itertools.cycle(decoded), len(batches), seconds, calls)
+        alone = driven(scene, engine, itertools.cycle(decoded), len(batches), seconds, threads)
         rates["engine"].append(alone)
         rates["both"].append(fed(engine))
     shares = [

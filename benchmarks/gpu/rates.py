@@ -145,7 +145,7 @@ def _on_the_mix(
         places = bucketed(shapes, size)
         for variant in scene.few(scene.fastest()):
             row = ours(scene, variant, weights, chosen(places))
-            rows.append(dataclasses.replace(row, name=f"{row.name}, micro-batch {size}"))
+            rows.append(dataclasses.replace(row, name=f"{row.name}, in {size}s"))
         kinds = len({(shapes[batch[0]], len(batch)) for batch in places})
         record.say(f"mix: micro-batch {size}", note=f"{kinds} shapes of micro-batches")
     gflop = statistics.mean(cost.gflop(shape) for shape in shapes)

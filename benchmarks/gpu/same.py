@@ -27,7 +27,7 @@ PICTURES = 4
 NEIGHBOURS = [(427, 640), (426, 640), (425, 640), (428, 640)]
 # calls of a shape until it has been recorded and replayed, and how many of the images get them
 CALLS, RECORDED = 4, 8
-THREADS, MICRO_BATCHES, THREADED = 2, 4, 4
+THREADS, MICRO_BATCHES = 2, 4
 # how many more of the boxes may be lost than torchvision's own default loses
 LOST = 0.05
 
@@ -118,7 +118,8 @@ def _replayed(
 
 def _threads(scene: Scene, engine: Forward) -> tuple[list[Boxes], list[Boxes]]:
     """Micro-batches of two shapes, by one thread and by several at once."""
-    number, size = (2, 1) if scene.tiny else (MICRO_BATCHES, THREADED)
+    # of the size of those before, as less than that is not recorded
+    number, size = (2, 1) if scene.tiny else (MICRO_BATCHES, scene.micro_batch)
     batches = [scene.shaped([SHAPES[i % 2]] * (i + size))[i:] for i in range(number)]
     alone = [boxes for batch in batches for boxes in engine(batch)]
     found: list[list[Boxes]] = [[] for _ in range(THREADS * number)]

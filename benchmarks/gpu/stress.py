@@ -40,9 +40,9 @@ def run(record: Record) -> None:
     scene = Scene(record.asked)
     for what, check in (
         ("overflow", _overflow),
+        ("memory", _memory),
         ("crowd", _crowd),
         ("sizes", _sizes),
-        ("memory", _memory),
     ):
         record.attempt(what, check, record, scene)
 

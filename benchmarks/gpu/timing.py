@@ -19,6 +19,7 @@ from benchmarks.gpu.record import Record
 from benchmarks.gpu.scene import Scene
 from pipeline.bench import device
 from pipeline.bench.rows import Forward
+from pipeline.network.contract import Boxes
 
 Batch = Sequence[np.ndarray]
 # calls before any is timed: with graphs, the first ones of a shape are not replayed
@@ -39,6 +40,7 @@ class Row:
         theirs: whether it is torchvision's own.
         forward, peak, held, graphs, boxes: when it is warm: what was built; GB of the GPU's memory
             that it took at most, and that it keeps; how many graphs; detections an image.
+        threads: that call it, see `workers`.
         rates: images a second in each of its turns.
     """
 
@@ -54,6 +56,7 @@ class Row:
     held: float | None = None
     graphs: int | None = None
     boxes: float = 0.0
+    threads: list[ThreadPoolExecutor] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
 
     def setting(self) -> contextlib.AbstractContextManager[None]:
@@ -92,9 +95,8 @@ def _warm(scene: Scene, row: Row) -> None:
         torch.cuda.reset_peak_memory_stats()
     with row.setting():
         forward = row.build()
-        batches = list(kinds(forward, row.batches)) if row.warm > 1 else row.batches
-        for _ in range(row.warm):
-            found = [boxes for batch in batches for boxes in forward(batch)]
+        row.threads = workers(forward)
+        found = warmed(row.threads, forward, row.batches, row.warm)
         scene.synchronize()
     row.boxes = statistics.mean(len(boxes.labels) for boxes in found)
     if scene.gpu:
@@ -106,18 +108,37 @@ def _warm(scene: Scene, row: Row) -> None:
     row.forward = forward
 
 
-def kinds(forward: Any, batches: Sequence[Batch]) -> Iterable[Batch]:
-    """One of each padded shape and number of images: each has a graph of its own."""
-    shapes = [(forward.padded_shape(*batch[0].shape[:2]), len(batch)) for batch in batches]
-    return dict(zip(shapes, batches, strict=True)).values()
+def workers(forward: Forward) -> list[ThreadPoolExecutor]:
+    """As many threads as a forward gains from, each its own.
+
+    Always the same ones call it, for cuDNN plans its kernels anew for each thread that asks.
+    """
+    return [ThreadPoolExecutor(1) for _ in range(getattr(forward, "in_flight", 1))]
+
+
+def warmed(
+    threads: Sequence[ThreadPoolExecutor], forward: Any, batches: Sequence[Batch], passes: int
+) -> list[Boxes]:
+    """So many passes by each thread, and what is found; see `Row`."""
+    if passes > 1:
+        # one of each padded shape and number of images, as each has a graph of its own
+        shapes = [(forward.padded_shape(*batch[0].shape[:2]), len(batch)) for batch in batches]
+        batches = list(dict(zip(shapes, batches, strict=True)).values())
+
+    def one_pass() -> list[Boxes]:
+        return [boxes for batch in batches for boxes in forward(batch)]
+
+    for thread in [*threads] * passes:
+        found = thread.submit(one_pass).result()
+    return found
 
 
 def _turn(scene: Scene, row: Row, seconds: float) -> None:
     """One more of its rates, over whole passes of so many seconds at least."""
     assert row.forward
-    calls, batches = getattr(row.forward, "in_flight", 1), itertools.cycle(row.batches)
+    batches = itertools.cycle(row.batches)
     with row.setting():
-        rate = driven(scene, row.forward, batches, len(row.batches), seconds, calls)
+        rate = driven(scene, row.forward, batches, len(row.batches), seconds, row.threads)
     row.rates.append(rate)
 
 
@@ -127,7 +148,7 @@ def driven(
     batches: Iterator[Any],
     whole: int,
     seconds: float,
-    calls: int,
+    threads: Sequence[ThreadPoolExecutor],
 ) -> float:
     """Images a second of a forward that is called by several threads.
 
@@ -137,7 +158,7 @@ def driven(
         batches: without end; each is asked for by one thread at a time.
         whole: batches of one pass; it ends with one.
         seconds: that it takes at least.
-        calls: number of threads.
+        threads: that call it at once.
     """
     lock, started, given = threading.Lock(), time.perf_counter(), 0
 
@@ -156,7 +177,6 @@ def driven(
             count += len(forward(batch))
         return count
 
-    with ThreadPoolExecutor(calls) as threads:
-        counts = [thread.result() for thread in [threads.submit(work) for _ in range(calls)]]
+    counts = [working.result() for working in [thread.submit(work) for thread in threads]]
     scene.synchronize()
     return sum(counts) / (time.perf_counter() - started)

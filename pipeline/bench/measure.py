@@ -25,6 +25,8 @@ from pipeline.network.contract import Boxes, Weights
 from pipeline.network.cost import Cost
 
 log = logging.getLogger(__name__)
+# of each thread on a GPU: what comes up again and again is recorded by then
+WARM_PASSES = 2
 
 
 @dataclass
@@ -34,7 +36,9 @@ class Measured:
     Attributes:
         row: which.
         forward: what it has built.
-        warm_up: seconds of building it and of a first pass over all its batches.
+        threads: that call it, as many at once as it gains from, each its own; always the same ones,
+            for cuDNN plans its kernels anew for each thread that asks.
+        warm_up: seconds of building it and of first passes over all its batches.
         peak_memory: bytes of the GPU's memory that it took at most beside the other rows; None on
             a CPU.
         found: boxes of each image.
@@ -43,6 +47,7 @@ class Measured:
 
     row: Row
     forward: Forward
+    threads: list[ThreadPoolExecutor]
     warm_up: float
     peak_memory: int | None
     found: list[Boxes]
@@ -96,16 +101,24 @@ def _warmed(row: Row, feed: Feed, where: str) -> Measured:
     if gpu:
         torch.cuda.reset_peak_memory_stats()
     started = time.monotonic()
-    found: dict[int, Boxes] = {}
     with row.setting():
         forward = row.build()
-        for batch, pixels in feed(row.batches):
-            found.update(zip(batch, forward(pixels), strict=True))
+        threads = [ThreadPoolExecutor(1) for _ in range(getattr(forward, "in_flight", 1))]
+        for thread in threads * (WARM_PASSES if gpu else 1):
+            found = thread.submit(_pass, row, forward, feed).result()
         device.synchronize(where)
     seconds = time.monotonic() - started
     log.info("%s is warm after %.1f s", row.name, seconds)
     peak = torch.cuda.max_memory_allocated() - before if gpu else None
-    return Measured(row, forward, seconds, peak, [found[place] for place in sorted(found)])
+    return Measured(row, forward, threads, seconds, peak, found)
+
+
+def _pass(row: Row, forward: Forward, feed: Feed) -> list[Boxes]:
+    """Boxes of each image."""
+    found: dict[int, Boxes] = {}
+    for batch, pixels in feed(row.batches):
+        found.update(zip(batch, forward(pixels), strict=True))
+    return [found[place] for place in sorted(found)]
 
 
 def _rotate(measured: list[Measured], feed: Feed, extent: Extent) -> None:
@@ -127,12 +140,11 @@ def _rate(one: Measured, feed: Feed, extent: Extent) -> float:
 
     As many calls at once as the forward gains from, as a replica makes them.
     """
-    calls = getattr(one.forward, "in_flight", 1)
     started = time.monotonic()
     batches = feed(itertools.cycle(one.row.batches))
-    with one.row.setting(), contextlib.closing(batches), ThreadPoolExecutor(calls) as threads:
+    with one.row.setting(), contextlib.closing(batches):
         turns = _Turns(batches, extent, started)
-        for working in [threads.submit(turns.work, one.forward) for _ in range(calls)]:
+        for working in [thread.submit(turns.work, one.forward) for thread in one.threads]:
             working.result()
         device.synchronize(extent.device)
         return turns.given / (time.monotonic() - started)

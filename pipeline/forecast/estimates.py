@@ -10,9 +10,12 @@ from pipeline.cluster.placement import REPLICA_CPUS, RESERVED_CPUS
 from pipeline.config import Config
 from pipeline.forecast.prices import Machine
 from pipeline.forecast.trial import Trial
+from pipeline.network.engine import HALF_FROM_SIDE
 
-# of a GPU's products at its peak, where no GPU was tried: an assumption, nothing measured
-ASSUMED_SHARE = 0.25
+# Of the peak in `prices.yaml`, what the network reached on an H200, by what it computes with: half
+# precision, float32 with TF32, float32 without. See benchmarks/engine.md.
+MEASURED_ON = "H200"
+SHARES = {"fp16": 0.9, "tf32": 0.43, "fp32": 0.3}
 LISTED_AT_ONCE = 1000
 
 
@@ -62,10 +65,19 @@ def elsewhere(
     if tried:
         network = machine.tflops / tried.tflops / trial.forward_seconds
     else:
-        network = ASSUMED_SHARE * machine.tflops * 1000 / gflop
+        network = SHARES[arithmetic(machine, config)] * machine.tflops * 1000 / gflop
     cpus = machine.cpus / machine.gpus - RESERVED_CPUS
     decode = min(cpus, REPLICA_CPUS) / max(trial.decode_seconds, 1e-9)
     return dataclasses.replace(here(trial, config), network=network, decode=decode)
+
+
+def arithmetic(machine: Machine, config: Config) -> str:
+    """What the network of a run multiplies with there, of `SHARES`."""
+    if not machine.tf32:
+        return "fp32"
+    side = config.model.get("min_size", HALF_FROM_SIDE)
+    half = config.precision == "fp16" or (config.precision == "auto" and side >= HALF_FROM_SIDE)
+    return "fp16" if half else "tf32"
 
 
 def run_seconds(images: int, rates: Rates, replicas: int, start_up: float) -> float:

@@ -23,6 +23,7 @@ class Machine:
         gpus, cpus: that it has.
         tflops: of one GPU at its peak.
         dollars_per_hour: for the whole machine.
+        tf32: whether its GPU has that.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Machine:
     cpus: float
     tflops: float
     dollars_per_hour: float
+    tf32: bool = True
 
 
 @dataclass(frozen=True)

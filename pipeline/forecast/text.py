@@ -126,8 +126,8 @@ def _elsewhere(
         )
     else:
         lines.append(
-            f"network: none of these was tried, {estimates.ASSUMED_SHARE:.0%} of the peak is "
-            f"assumed; decoding: as on these cores"
+            f"network: as measured on an {estimates.MEASURED_ON}; of the others by the same share "
+            f"of their peak, not measured. decoding: as on these cores"
         )
     if config.input.startswith("s3://"):
         rows_per_file = config.rows_per_file or ROWS_PER_FILE["cuda"]

@@ -265,7 +265,8 @@ class Engine:
                     *(inferred_scale(side, height) for side in sides[2:]),
                 ]
                 for height, width in sizes
-            ]
+            ],
+            device="cpu",
         )
         # of other memory a driver may make the host wait until it has been copied
         return known.pin_memory() if self.device.type == "cuda" else known
@@ -523,7 +524,8 @@ def _boxes(values: np.ndarray, image: np.ndarray, size: tuple[int, int]) -> Boxe
     original = np.array(image.shape[1::-1] * 2, np.float32)
     scale = original / np.array(size[::-1] * 2, np.float32)
     return Boxes(
-        xyxy=xyxy[there] * scale,
+        # by rounding, one may end a ten-thousandth of a pixel outside
+        xyxy=np.minimum(xyxy[there] * scale, original),
         labels=label[there, 0].astype(np.int64),
         scores=score[there, 0],
     )

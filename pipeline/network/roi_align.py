@@ -48,7 +48,7 @@ def multiscale_roi_align(
 
 def uploaded(values: Any, device: torch.device) -> Tensor:
     """Numbers that the host knows, on a device that it does not wait for."""
-    numbers = torch.tensor(values)
+    numbers = torch.tensor(values, device="cpu")
     # of other memory a driver may make the host wait until it has been copied
     return (numbers.pin_memory() if device.type == "cuda" else numbers).to(
         device, non_blocking=True

@@ -31,10 +31,10 @@ for _resource in ("CPU", "GPU", "MEMORY", "OBJECT_STORE_MEMORY"):
     os.environ.setdefault(f"RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_{_resource}_UTIL_THRESHOLD", "1e9")
 import ray.data  # noqa: E402
 
-# Images read, and handed to a replica, together. Only images of one padded shape share a
-# micro-batch: of photographs, which have some fifteen, so many fill theirs to nine tenths.
+# Images read, and handed to a replica, together, in its micro-batches. Only images of one padded
+# shape share one: of photographs, which have some fifteen, so many fill theirs to nine tenths. More
+# would cost more when a replica is killed, for what it has done of a range goes with it.
 RANGE_MICRO_BATCHES = 64
-MAX_RANGE_ROWS = 256
 MIN_RANGE_ROWS = 8
 # the driver keeps something for every block of an execution
 MAX_BLOCKS = 2000
@@ -165,7 +165,7 @@ class Chain:
 
         A replica holds a few ranges at once, and a batch of several blocks is copied together.
         """
-        most = max(MAX_RANGE_ROWS, RANGE_MICRO_BATCHES * self.placement.micro_batch)
+        most = RANGE_MICRO_BATCHES * self.placement.micro_batch
         wanted = finished.missing // (8 * self.placement.replicas)
         wanted = min(wanted, most, int(self._block_bytes / self.image_bytes))
         return max(MIN_RANGE_ROWS, 1 << max(0, wanted.bit_length() - 1))

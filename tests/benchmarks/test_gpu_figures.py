@@ -118,3 +118,10 @@ def test_weights_as_int8() -> None:
         assert (off <= 0.501 * step).all() and found[name].dtype == torch.float32
     again = folder.packed(packed)
     assert all(torch.equal(again[name], x) for name, x in packed.items())
+
+
+def test_a_row_that_is_cut_off_is_left_out(tmp_path: Path) -> None:
+    Record("one", Asked("cpu", True, None, str(tmp_path), "")).say("whole", value=1)
+    with (tmp_path / "results.jsonl").open("a") as file:
+        file.write('{"stage": "one", "wh')
+    assert [row["what"] for row in visit.rows(tmp_path / "results.jsonl")] == ["whole"]

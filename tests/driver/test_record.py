@@ -66,6 +66,10 @@ def test_what_computed_is_written_down(tmp_path: Path) -> None:
     config = Config(input="/in", output=str(tmp_path), weights="random:0")
     content = record.new(config, resolve(config, objects.read))
     record.begin(content, config, Placement("cuda", 3, 1, 1, 0, 1, 1, 16, 4096))
-    sums = {"processed": 7, "engine NVIDIA L4, fp16": 2, "engine Tesla T4, fp32": 1}
+    sums: dict[str, float] = {
+        "processed": 7,
+        "engine NVIDIA L4, fp16": 2,
+        "engine Tesla T4, fp32": 1,
+    }
     record.end(content, sums, 1.0)
     assert content.attempts[-1]["engines"] == {"NVIDIA L4, fp16": 2, "Tesla T4, fp32": 1}

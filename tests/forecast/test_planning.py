@@ -57,7 +57,7 @@ def test_rates_and_their_bottleneck() -> None:
 
 def test_other_machines() -> None:
     rates = estimates.elsewhere(L4, TRIAL, CONFIG, gflop=600, tried=None)
-    assert (rates.network, rates.decode) == (25, 400)  # a quarter of 60 TFLOP/s; four cores
+    assert (rates.network, rates.decode) == (90, 400)  # nine tenths of 60 TFLOP/s; four cores
     tried = dataclasses.replace(L4, tflops=30)
     assert estimates.elsewhere(L4, TRIAL, CONFIG, gflop=600, tried=tried).network == 4
     eight = dataclasses.replace(L4, gpus=8, cpus=12, dollars_per_hour=20)
@@ -66,6 +66,26 @@ def test_other_machines() -> None:
     assert estimates.machine_dollars(eight, 9, 3600) == 40
     asked = estimates.request_dollars(1_000_000, 4000, read_prices().requests)
     assert asked == pytest.approx(0.4 + 1000 * 5e-6 + 250 * 5e-6)
+
+
+@pytest.mark.parametrize(
+    "precision,side,tf32,share",
+    [
+        ("auto", 800, True, "fp16"),
+        ("auto", 100, True, "tf32"),
+        ("fp16", 100, True, "fp16"),
+        ("fp32", 800, True, "tf32"),
+        ("auto", 800, False, "fp32"),
+    ],
+)
+def test_what_another_machine_multiplies_with(
+    precision: str, side: int, tf32: bool, share: str
+) -> None:
+    config = dataclasses.replace(CONFIG, precision=precision, model={"min_size": side})
+    machine = dataclasses.replace(L4, tf32=tf32)
+    assert estimates.arithmetic(machine, config) == share
+    rates = estimates.elsewhere(machine, TRIAL, config, gflop=600, tried=None)
+    assert rates.network == pytest.approx(estimates.SHARES[share] * 100)
 
 
 def test_what_is_said() -> None:
@@ -78,7 +98,11 @@ def test_what_is_said() -> None:
     assert "sizes       640x480 90%" in said and "detections  1.8 an image" in said
     assert "  network          2.0   the bottleneck" in said
     assert "all images here: 2 d 21 h, 10 s of it to start" in said
-    assert "g6.2xlarge" in said and "is assumed" in said and "requests to the bucket: $0.4" in said
+    assert (
+        "g6.2xlarge" in said
+        and "as measured on an H200" in said
+        and "requests to the bucket: $0.4" in said
+    )
     assert "--cpus-per-replica" not in said
     on_gpu = dataclasses.replace(PLACEMENT, gpus=1)
     gpu = dataclasses.replace(TRIAL, placement=on_gpu, forward_seconds=0.0025)

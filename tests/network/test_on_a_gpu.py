@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,10 +12,10 @@ import torch
 
 from pipeline.bench import device, standin
 from pipeline.bench.matching import match
-from pipeline.bench.rows import Eager, Reference
+from pipeline.bench.rows import Reference
 from pipeline.network import kernels, steps
 from pipeline.network.contract import Boxes, ShortOfMemory, Weights
-from pipeline.network.engine import CHANNELS, Engine
+from pipeline.network.engine import CHANNELS, HALF_FROM_SIDE, Engine
 from pipeline.network.graphs import AFTER
 from pipeline.network.ways import KERNELS, PLAIN
 from tests.support.kernels_interpreted import COMPARISONS
@@ -83,15 +84,19 @@ def test_boxes_are_torchvisions(weights: Weights) -> None:
             )
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_no_further_than_torchvision(weights: Weights, precision: str) -> None:
-    """Of what torchvision itself finds again with TF32 on, nearly as much is found."""
-    reference, eager = Reference(weights, "cuda"), Eager(weights, "cuda")
+def test_half_precision_is_chosen_and_near(weights: Weights) -> None:
+    """How near is measured by `benchmarks.gpu`, with a trained network."""
+    options = {**weights.options, "min_size": HALF_FROM_SIDE, "max_size": 2 * HALF_FROM_SIDE}
+    weights = dataclasses.replace(weights, options=options)
+    reference, engine = Reference(weights, "cuda"), Engine(weights, "cuda", 1, "auto")
+    assert engine.dtype == chosen_dtype()
     pictures = [picture(480, 640, seed) for seed in range(16)]
     expected = [reference([pixels])[0] for pixels in pictures]
-    theirs = match(eager(pictures), expected)
-    ours = match(Engine(weights, "cuda", 1, precision)(pictures), expected)
-    assert ours.loose >= theirs.loose - 0.02
+    assert match(engine(pictures), expected).loose > 0.85
+
+
+def chosen_dtype() -> torch.dtype:
+    return torch.float16 if torch.cuda.get_device_capability() >= (8, 0) else torch.float32
 
 
 def test_two_threads_find_the_same(weights: Weights) -> None:

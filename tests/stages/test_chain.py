@@ -20,7 +20,7 @@ from pipeline.stages.chain import RANGE_MICRO_BATCHES, Chain, Stages
     "missing,replicas,image_bytes,device,rows",
     [
         (10_000_000, 8, 150_000, "cuda", 1024),  # so that micro-batches of 16 are full
-        (10_000_000, 8, 150_000, "cpu", 256),
+        (10_000_000, 8, 150_000, "cpu", 64),  # a kill costs two of them, and those before a file
         (10_000_000, 8, 400_000, "cuda", 512),  # a range stays within a block
         (10_000_000, 8, 4_000_000, "cuda", 64),  # of 12 megapixels
         (10_000_000, 8, 4_000_000, "cpu", 16),
