@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import words
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs.digests import Digested, repeats
@@ -18,6 +20,10 @@ from pipeline.outputs import manifest
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import EMBEDDED, LISTED, PART_ROWS, SLICE_ROWS, Manifest
 from pipeline.store import objects, urls
+
+log = logging.getLogger(__name__)
+# of files that are passed over, so many are named
+ENDINGS = 8
 
 
 def write(
@@ -44,6 +50,7 @@ def write(
     counted = Counted()
     written = write_parts(layout, unique(source, config.limit, counted), 0, part_rows)
     check_not_empty(config, source, written)
+    say_passed(source)
     listed = Manifest(
         rows=written.rows,
         duplicates=counted.duplicates,
@@ -77,6 +84,7 @@ def count(config: Config) -> Manifest:
     for table in unique(source, config.limit, counted):
         counted.add(table)
     check_not_empty(config, source, counted)
+    say_passed(source)
     return Manifest(counted.rows, counted.duplicates, [], known_bytes=counted.known_bytes)
 
 
@@ -98,7 +106,23 @@ def check_not_empty(config: Config, source: Source, counted: Counted) -> None:
         where, wanted = urls.public(config.input), ", ".join(config.extensions)
         if source.is_table:
             raise UsageError(f"no images in {where}: the table has no rows")
-        raise UsageError(f"no images under {where} (looked for {wanted})")
+        others = f"; passed over {passed_over(source)}" if source.passed else ""
+        raise UsageError(f"no images under {where} (looked for {wanted}{others})")
+
+
+def say_passed(source: Source) -> None:
+    """Which files were not taken for images, lest someone miss them."""
+    if source.passed:
+        log.info("passed over %s; --extensions names what is read", passed_over(source))
+
+
+def passed_over(source: Source) -> str:
+    """For instance `3 files: 2 .heic, 1 without an ending`."""
+    common = source.passed.most_common(ENDINGS)
+    kinds = [f"{number:,} {f'.{name}' if name else 'without an ending'}" for name, number in common]
+    if left := source.passed.total() - sum(number for _, number in common):
+        kinds.append(f"{left:,} others")
+    return f"{words.count(source.passed.total(), 'file')}: {', '.join(kinds)}"
 
 
 def _parts(tables: Iterator[pa.Table], part_rows: int) -> Iterator[pa.Table]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,11 +20,22 @@ Entry = tuple[str, int | None, int | None]
 VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime")
 
 
-def list_files(fs: AbstractFileSystem, path: str, extensions: tuple[str, ...]) -> Iterator[Entry]:
+def list_files(
+    fs: AbstractFileSystem,
+    path: str,
+    extensions: tuple[str, ...],
+    passed: Counter[str] | None = None,
+) -> Iterator[Entry]:
     """The files with one of the extensions, in the store's order.
 
     A path with `*`, `?` or `[` is a glob (`**` crosses folders), unless it exists as it stands.
     Names that begin with `_` or `.` are files like any other.
+
+    Args:
+        fs: the store.
+        path: in it.
+        extensions: in lower case, without their dots.
+        passed: counts the other files by their extension, likewise; "" for none.
 
     Raises:
         OSError: what the store says of a path that cannot be listed.
@@ -37,8 +49,11 @@ def list_files(fs: AbstractFileSystem, path: str, extensions: tuple[str, ...]) -
         entries = (entry for entry in _walk(fs, path))
     for entry in entries:
         _, dot, extension = urls.public(entry[0]).rpartition("/")[2].rpartition(".")
-        if dot and extension.lower() in extensions:
+        extension = extension.lower() if dot else ""
+        if extension in extensions:
             yield entry
+        elif passed is not None:
+            passed[extension] += 1
 
 
 def _walk(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -23,12 +24,15 @@ class Source:
         read: yields tables of that schema.
         may_repeat: whether a URI can occur twice.
         is_table: whether the images stand in rows.
+        passed: of the latest reading of a listing, how many files were no images by their
+            extension, by that.
     """
 
     schema: pa.Schema
     read: Callable[[], Iterator[pa.Table]]
     may_repeat: bool = False
     is_table: bool = True
+    passed: Counter[str] = field(default_factory=Counter)
 
 
 def carried_fields(config: Config, schema: pa.Schema, column: str) -> list[pa.Field]:

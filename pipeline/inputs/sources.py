@@ -5,7 +5,9 @@ Every source yields Arrow tables of a bounded number of rows. No listing is ever
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 
 import pyarrow as pa
@@ -35,11 +37,16 @@ def open_source(config: Config) -> Source:
         return open_table(config, fs, path)
     if config.carry:
         raise UsageError("carry needs a manifest table or bytes_column; the input is a listing")
-    return Source(LISTED, lambda: _listing(config, fs, path), is_table=False)
+    passed: Counter[str] = Counter()
+    read = partial(_listing, config, fs, path, passed)
+    return Source(LISTED, read, is_table=False, passed=passed)
 
 
-def _listing(config: Config, fs: AbstractFileSystem, path: str) -> Iterator[pa.Table]:
-    entries = list_files(fs, path, config.extensions)
+def _listing(
+    config: Config, fs: AbstractFileSystem, path: str, passed: Counter[str]
+) -> Iterator[pa.Table]:
+    passed.clear()
+    entries = list_files(fs, path, config.extensions, passed)
     try:
         while found := list(islice(entries, tables.BATCH_ROWS)):
             names, sizes, versions = zip(*found, strict=True)

@@ -47,6 +47,19 @@ def test_extensions_limit_and_globs(tree: Path, tmp_path: Path) -> None:
     assert uris(tmp_path, input=f"{tree}/[x]") == ["in/[x]/e.jpg"]
 
 
+def test_what_is_passed_over_is_said(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.heic", "b.HEIC", "c.d/e", *(f"{n}.x{n}" for n in range(9))):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_bytes(b"1")
+    caplog.set_level("INFO")
+    assert len(uris(tmp_path, input=str(tree))) == 5
+    said, *_ = caplog.messages
+    assert said.startswith("passed over 14 files: 2 .heic, 2 without an ending, 1 .")
+    assert said.endswith(", 4 others; --extensions names what is read")
+
+
 def test_s3(s3: Any, bucket: str, tmp_path: Path) -> None:
     keys = [f"images/{number:04d}.jpg" for number in range(1100)]  # over one page of 1000
     for key in [*keys, "images2/x.jpg", "images.jpg", "one.jpg", "deep/a/b.png", "deep/c.txt"]:
@@ -101,7 +114,8 @@ def test_unusable_inputs(s3: Any, bucket: str, tree: Path, tmp_path: Path) -> No
 
     assert "absent: it does not exist" in complaint(input=str(tree / "absent"))
     assert "no images under" in complaint(input=str(tree), extensions=["bmp"])
-    assert "looked for bmp" in complaint(input=str(tree), extensions=["bmp"])
+    said = complaint(input=str(tree), extensions=["bmp"])
+    assert "(looked for bmp; passed over 7 files: " in said and "1 without an ending" in said
     assert "does not exist" in complaint(input="s3://no-such-bucket-here/x/")
     assert f"no images under s3://{bucket}/x/" in complaint(input=f"s3://{bucket}/x/")
     assert "cannot open zz://x" in complaint(input="zz://x")
