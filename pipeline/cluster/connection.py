@@ -22,20 +22,39 @@ log = logging.getLogger(__name__)
 # for the first GPU: the machine, its image, the packages
 GPU_SECONDS = 1800.0
 LOOK_SECONDS = 1.0
+# how often Ray is started on a machine where it takes too long, and what it says then
+STARTS = 2
+TOO_SLOW = "timed out during startup"
 
 
 def connect() -> None:
     """Join the cluster that RAY_ADDRESS or `ray start` names, else start one on this machine."""
     if not ray.is_initialized():
         on_terminate = signal.getsignal(signal.SIGTERM)
-        try:
-            ray.init(logging_level=logging.ERROR)
-        except ConnectionError as error:
-            raise UsageError(f"cannot reach the Ray cluster: {explain(error)}") from error
+        _start()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_terminate)  # Ray puts its own in its place
     # Ray Data's own lines go to its log file; the run's progress is ours to tell
     ray_internals.silence_ray_data()
+
+
+def _start() -> None:
+    for tries_left in reversed(range(STARTS)):
+        try:
+            ray.init(logging_level=logging.ERROR)
+            return
+        except ConnectionError as error:
+            raise UsageError(f"cannot reach the Ray cluster: {explain(error)}") from error
+        except Exception as error:  # Ray has no other for it
+            if TOO_SLOW not in str(error):
+                raise
+            ray.shutdown()
+            if not tries_left:
+                raise UsageError(
+                    f"Ray did not start on this machine in time, {STARTS} times; it is too busy, or "
+                    "short of memory. Try again when less runs on it"
+                ) from error
+            log.warning("Ray did not start in time on this machine; once more")
 
 
 def await_gpu(config: Config) -> None:

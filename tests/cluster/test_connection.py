@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import ray
 
-from pipeline import Config, RunError
+from pipeline import Config, RunError, UsageError
 from pipeline.cluster import connection, placement
 from pipeline.cluster.connection import await_gpu, place
 
@@ -41,3 +43,42 @@ def test_no_gpu_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RunError, match="no GPU has come to the cluster"):
         await_gpu(Config(input="i", output="o", device="cuda", replicas=3, gpus_per_replica=0.5))
     assert asked == taken == [[{"GPU": 0.5}]] * 3
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_ray_that_starts_too_slowly(late: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is started once more; then it is said in a line, and nothing that could be continued."""
+    starts = []
+
+    def init(**options: object) -> None:
+        starts.append(options)
+        if len(starts) <= late:
+            raise Exception(
+                "The current node timed out during startup. This could happen because some of the "
+                "raylet failed to startup or the GCS has become overloaded."
+            )
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "init", init)
+    if late < connection.STARTS:
+        connection.connect()
+    else:
+        with pytest.raises(UsageError, match="did not start on this machine in time, 2 times"):
+            connection.connect()
+    assert len(starts) == min(late + 1, connection.STARTS)
+
+
+def test_what_else_ray_says_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: object) -> None:
+        raise ValueError("something else")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ValueError, match="something else"):
+        connection.connect()
+
+
+def test_the_words_ray_says_it_in() -> None:
+    """By which a start that took too long is known."""
+    assert connection.TOO_SLOW in inspect.getsource(ray._private.node)
