@@ -166,14 +166,15 @@ class Engine:
             DeviceLost: the GPU has failed.
         """
         try:
-            return self._forward(images)
-        except torch.OutOfMemoryError as error:
-            traceback.clear_frames(error.__traceback__)  # which hold what was computed so far
-            if not self._without_graphs():
-                raise ShortOfMemory(str(error)) from None
+            try:
+                return self._forward(images)
+            except torch.OutOfMemoryError as error:
+                traceback.clear_frames(error.__traceback__)  # which hold what was computed so far
+                if not self._without_graphs():
+                    raise ShortOfMemory(str(error)) from None
+            return self(images)
         except torch.AcceleratorError as error:
             raise DeviceLost(str(error)) from error
-        return self(images)
 
     def _without_graphs(self) -> bool:
         """Give back the memory that is not in use; returns whether graphs had some."""

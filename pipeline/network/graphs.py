@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -43,13 +44,12 @@ class Graphs:
         """
         shapes = tuple(x.shape for x in given)
         self.largest = max(self.largest, len(given[0]))
-        if len(given[0]) < self.largest:
-            return self.function(*given)
         if shapes not in self.recorded:
-            self.calls[shapes] += 1
+            self.calls[shapes] += len(given[0]) == self.largest
             if self.calls[shapes] < AFTER:
                 return self.function(*given)
             if len(self.recorded) == MOST:
+                torch.cuda.synchronize()  # the one that goes may still be replayed
                 old, _ = self.recorded.popitem(last=False)
                 del self.calls[old]
             self.recorded[shapes] = self._recording(given)
@@ -62,6 +62,7 @@ class Graphs:
         except torch.AcceleratorError as error:
             # one that runs out of memory can end like this, too; if the device is lost, the next
             # call says so again
+            traceback.clear_frames(error.__traceback__)
             raise torch.OutOfMemoryError(str(error)) from error
 
 

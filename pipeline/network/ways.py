@@ -18,7 +18,8 @@ class Ways:
         transform, convolution, linear, max_pool: see `steps`.
         best_at_once: non-maximum suppression without waiting for the device; see `nms`.
         roi_align: RoIAlign, each box on its own map; see `roi_align`.
-        graphs: whether all behind the transform is recorded once, and replayed; on a GPU only.
+        graphs: whether all behind the transform is recorded once, and replayed; on a GPU only, and
+            only with a `roi_align` that takes nothing from the host.
     """
 
     transform: Callable[..., None] = steps.transform

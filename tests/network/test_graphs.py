@@ -33,6 +33,10 @@ def cuda() -> Iterator[RecordedCuda]:
 # -------------------------------------------------------------------------- of a function
 
 
+# of a recording that is not kept
+GOING = ("synchronized", "dropped")
+
+
 class Sums:
     """Graphs of sum and difference of two tensors.
 
@@ -63,7 +67,7 @@ class Sums:
         # before it is recorded, it is called once more
         how = {(False, True): "recorded", (False,): "plain", (): "replayed"}[tuple(self.calls)]
         log = {"recorded": ["recorded", "replayed"], "replayed": ["replayed"], "plain": []}[how]
-        assert [what for what in self.cuda.log if what != "dropped"] == log
+        assert [what for what in self.cuda.log if what not in GOING] == log
         return how
 
 
@@ -86,6 +90,8 @@ def test_less_than_the_most_is_not_recorded(sums: Sums) -> None:
     assert {sums(n, side) for n in (1, 3) for side in (3, 5) for _ in range(AFTER + 1)} == {"plain"}
     assert [sums(5) for _ in range(AFTER)][-1] == "recorded"
     assert {sums(4) for _ in range(AFTER)} == {"plain"}
+    # but what was recorded while it was the most is replayed
+    assert [sums(6), sums(5)] == ["plain", "replayed"]
 
 
 def test_the_least_recently_used_goes(sums: Sums, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +99,9 @@ def test_the_least_recently_used_goes(sums: Sums, monkeypatch: pytest.MonkeyPatc
     for side in (1, 2):
         assert [sums(4, side) for _ in range(AFTER)][-1] == "recorded"
     assert sums(4, 1) == "replayed"
-    assert [sums(4, 3) for _ in range(AFTER)][-1] == "recorded" and "dropped" in sums.cuda.log
+    assert [sums(4, 3) for _ in range(AFTER)][-1] == "recorded"
+    # not while it may still be replayed
+    assert tuple(what for what in sums.cuda.log if what in GOING) == GOING
     assert [sums(4, 1), sums(4, 3)] == ["replayed"] * 2
     assert [sums(4, 2) for _ in range(AFTER)] == ["plain"] * (AFTER - 1) + ["recorded"]
     assert [sums(4, 3), sums(4, 2)] == ["replayed"] * 2 and len(sums.graphs.recorded) == 2
@@ -253,6 +261,8 @@ def test_where_nothing_can_be_recorded(
     assert [what for what in log if what != "dropped"] == (
         ["held", "failed", "freed", "held", "synchronized", "emptied", "freed", *PLAINLY]
     )
+    # nor is anything held any more of what failed
+    assert log.count("dropped") == 2 and "dropped" not in log[log.index("emptied") :]
     assert not whole.fails and engine.graphs is None
     assert finds_all(engine, cuda, 2) == PLAINLY
 
@@ -289,3 +299,17 @@ def test_a_device_that_is_lost(
     monkeypatch.setattr("tests.support.recorded_cuda._Graph.replay", fails)
     with pytest.raises(DeviceLost, match="CUDA says so"):
         engine([picture(96, 128)] * images)
+
+
+def test_a_device_that_is_lost_in_a_recording(
+    engine: Engine, whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which looks as if memory were short, until the device is asked again."""
+
+    def fails() -> None:
+        raise torch.AcceleratorError("CUDA says so")
+
+    whole.fails, whole.recorded = [torch.AcceleratorError("CUDA says so")], True
+    monkeypatch.setattr(torch.cuda, "synchronize", fails)
+    with pytest.raises(DeviceLost, match="CUDA says so"):
+        engine([picture(96, 96)] * 2)

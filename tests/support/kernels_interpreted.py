@@ -193,7 +193,10 @@ MAPS = [(37, 51), (19, 26), (9, 13), (1, 1)]
 def aligned(
     count: int, channels: int, output: int | tuple[int, int], ratio: int, dtype: torch.dtype
 ) -> float:
-    """Boxes of all sizes, some beyond their map, some without an extent."""
+    """Boxes of all sizes, some beyond their map, some without an extent.
+
+    In float16 the difference is in parts of what one rounding makes of it.
+    """
     maps = [normal(2, channels, *size, dtype=dtype) for size in MAPS]
     level, image = torch.arange(count) % 4, torch.randint(2, (count,))
     width, height = torch.tensor([[w, h] for h, w in MAPS])[level].T
@@ -207,14 +210,17 @@ def aligned(
     pooler = MultiScaleRoIAlign(["0", "1", "2", "3"], output, ratio)
     ours = kernels.roi_align(maps, boxes, image, level, pooler)
     assert ours.is_contiguous(memory_format=torch.channels_last)
-    full = [x.float() for x in maps]
-    return furthest(ours, gathered.roi_align(full, boxes, image, level, pooler).to(dtype))
+    exact = gathered.roi_align([x.float() for x in maps], boxes, image, level, pooler)
+    if dtype == FULL:
+        return furthest(ours, exact)
+    rounding = exact.abs() * 2**-11 + 1e-5
+    return furthest(ours.float() / rounding, exact / rounding)
 
 
 for given in [(14, 6, 7, 2), (7, 12, (3, 5), 2), (7, 3, (2, 3), 3), (5, 1, 1, 1), (0, 6, 7, 2)]:
     comparison(f"roi_align {given} {FULL}", 2e-6, *given, FULL)(aligned)
 for given in [(7, 12, (3, 5), 2), (0, 6, 7, 2)]:
-    comparison(f"roi_align {given} {HALF}", 2e-3, *given, HALF)(aligned)
+    comparison(f"roi_align {given} {HALF}", 1, *given, HALF)(aligned)
 
 
 # --------------------------------------------------------------------------------- the others
