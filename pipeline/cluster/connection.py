@@ -51,8 +51,8 @@ def _start() -> None:
             ray.shutdown()
             if not tries_left:
                 raise UsageError(
-                    f"Ray did not start on this machine in time, {STARTS} times; it is too busy, or "
-                    "short of memory. Try again when less runs on it"
+                    f"Ray did not start on this machine in time, {STARTS} times; it is too busy, "
+                    "or short of memory. Try again when less runs on it"
                 ) from error
             log.warning("Ray did not start in time on this machine; once more")
 

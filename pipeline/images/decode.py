@@ -7,16 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
 from pipeline.errors import Code
-from pipeline.images.formats import TILES, DecodeError, EncodedFile, failure, open_image
+from pipeline.images.errors import DecodeError
+from pipeline.images.formats import EncodedFile, failure, open_image
+from pipeline.images.tiff import BITS_PER_SAMPLE, PHOTOMETRIC, TiffFile, check_layout
 
 __all__ = ["DecodeError", "Header", "decode", "read_header"]
 
 ORIENTATION = 0x0112
-# of TIFF
-BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR, TILE_WIDTH, TILE_LENGTH = 258, 262, 284, 322, 323
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,9 @@ def read_header(data: bytes | memoryview, max_pixels: int) -> Header:
     if width * height > max_pixels:
         message = f"{width}x{height} is over max_pixels, which is {max_pixels}"
         raise DecodeError(Code.TOO_MANY_PIXELS, message)
-    if isinstance(image, TiffImageFile):
+    if isinstance(image, TiffFile):
         try:
-            _check_layout(image, max_pixels)
+            check_layout(image, max_pixels)
         except (TypeError, ValueError) as error:  # tags of any type
             raise failure(error, source) from error
     if image.mode == "P" and image.palette is None:
@@ -63,22 +62,6 @@ def read_header(data: bytes | memoryview, max_pixels: int) -> Header:
     if known and _orientation(image) >= 5:
         width, height = height, width
     return Header(image, width, height)
-
-
-def _check_layout(image: TiffImageFile, max_pixels: int) -> None:
-    """Refuse tiles that are larger than an image may be, and strips that leave some of it out."""
-    tags = image.tag_v2
-    width, length = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
-    if TILES[0] in tags and isinstance(width, int) and width * length > max_pixels:
-        message = f"a tile of {width}x{length} is over max_pixels, which is {max_pixels}"
-        raise DecodeError(Code.TOO_MANY_PIXELS, message)
-    if image.tile[0].codec_name == "libtiff":  # which looks for itself
-        return
-    places = [tile.extents or (0, 0, 0, 0) for tile in image.tile]
-    covered = sum((right - left) * (bottom - top) for left, top, right, bottom in places)
-    planes = len(image.getbands()) if tags.get(PLANAR, 1) == 2 else 1
-    if covered < image.width * image.height * planes:
-        raise DecodeError(Code.CORRUPT, "the strips or tiles do not cover the image")
 
 
 def decode(header: Header) -> np.ndarray:
@@ -98,7 +81,7 @@ def decode(header: Header) -> np.ndarray:
         if image.mode.startswith("I;16"):
             image = _scaled_to_8_bits(image)
         elif image.mode in ("I", "F"):
-            message = f"mode {image.mode} has no defined range; store 8 or 16 bits a sample"
+            message = f"mode {image.mode} has no defined range; store 8 or 16 bits, unsigned"
             raise DecodeError(Code.UNSUPPORTED_MODE, message)
         elif image.mode == "La":
             image = image.convert("LA")
@@ -138,7 +121,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.uint16)
-    if isinstance(image, TiffImageFile):
+    if isinstance(image, TiffFile):
         bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0]
         if image.tag_v2.get(PHOTOMETRIC) == 0:  # white is zero; Pillow inverts up to 8 bits only
             values = ~values

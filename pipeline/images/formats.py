@@ -15,32 +15,18 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from pipeline.errors import Code
-
-# of TIFF: offsets and lengths
-STRIPS, TILES = (273, 279), (324, 325)
-# what begins a frame of a JPEG (the last: a hierarchy of them), and what of it libjpeg cannot read
-FRAMES = {*range(0xFFC0, 0xFFD0), 0xFFDE} - {0xFFC4, 0xFFC8, 0xFFCC}
-UNREADABLE = FRAMES - {0xFFC0, 0xFFC1, 0xFFC2, 0xFFC3, 0xFFC9, 0xFFCA}
+from pipeline.images.errors import DecodeError
+from pipeline.images.jpeg import picture_alone, unreadable
+from pipeline.images.libtiff import silence
+from pipeline.images.tiff import STRIPS, TILES, TiffFile
 
 # A damaged EXIF block says nothing about the pixels, and a million of them would fill the log.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
-
-
-class DecodeError(Exception):
-    """An image that cannot be decoded.
-
-    Attributes:
-        code: one of `errors.STAGE_CODES["decode"]`.
-    """
-
-    def __init__(self, code: Code, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+silence()
 
 
 class EncodedFile(io.BytesIO):
@@ -69,7 +55,7 @@ READERS: list[tuple[re.Pattern[bytes], type[ImageFile]]] = [
         (rb"\x89PNG\r\n\x1a\n", _Png),
         (rb"RIFF.{4}WEBP", WebPImageFile),
         (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", BmpImageFile),
-        (rb"II[*+]\0|MM\0\*|II\0\*|MM\*\0", TiffImageFile),
+        (rb"II[*+]\0|MM\0\*|II\0\*|MM\*\0", TiffFile),
         (rb"GIF8[79]a", GifImageFile),
     )
 ]
@@ -82,15 +68,24 @@ def open_image(source: EncodedFile) -> ImageFile:
         DecodeError: no known format, or a damaged header.
     """
     start = source.getvalue()[:32]
+    if start.startswith(b"MM\0+"):
+        message = "a BigTIFF of high bytes first is not read; store it with low bytes first"
+        raise DecodeError(Code.UNSUPPORTED_MODE, message)
     readers = [reader for signature, reader in READERS if signature.match(start)]
     if not readers:
         raise DecodeError(Code.NOT_AN_IMAGE, f"no known image format; begins {start[:16]!r}")
+    reader = readers[0]
     try:
-        return _opened(readers[0], source)
+        return _opened(reader, source)
     except DecodeError as error:
-        if readers[0] is not _Png or error.code == Code.TOO_MANY_PIXELS:
+        # what Pillow stumbled over may be beside the picture
+        if reader is _Png and error.code != Code.TOO_MANY_PIXELS:
+            picture = _critical_chunks(source.getvalue())
+        elif reader is JpegImageFile and error.code == Code.CORRUPT:
+            picture = picture_alone(source.getvalue())
+        else:
             raise
-    return _opened(_Png, EncodedFile(_critical_chunks(source.getvalue())))
+    return _opened(reader, EncodedFile(picture))
 
 
 def _opened(reader: type[ImageFile], source: EncodedFile) -> ImageFile:
@@ -98,6 +93,8 @@ def _opened(reader: type[ImageFile], source: EncodedFile) -> ImageFile:
         image = reader(source)
         if not image.tile and reader is not WebPImageFile:
             raise SyntaxError("there are no pixels")
+    except DecodeError:
+        raise
     except Exception as error:  # decoders raise what they like at hostile bytes
         raise failure(error, source) from error
     return image
@@ -122,11 +119,11 @@ def failure(error: Exception, source: EncodedFile, image: ImageFile | None = Non
         return DecodeError(Code.OUT_OF_MEMORY, message)
     if isinstance(error, Image.DecompressionBombError):
         return DecodeError(Code.TOO_MANY_PIXELS, message)
-    # a TIFF whose combination of tags is in none of Pillow's tables ends in a KeyError
-    unknown = isinstance(error.__cause__, KeyError) or (
-        isinstance(image, JpegImageFile) and _frame(source.getvalue()) in UNREADABLE
-    )
-    if unknown or any(word in message for word in ("cannot handle", "Unsupported")):
+    jpeg = source.getvalue() if source.getvalue().startswith(b"\xff\xd8") else b""
+    if kind := unreadable(jpeg):
+        message = f"{kind} is not read; store a baseline or progressive JPEG"
+        return DecodeError(Code.UNSUPPORTED_MODE, message)
+    if any(word in message for word in ("cannot handle", "Unsupported")):
         return DecodeError(Code.UNSUPPORTED_MODE, message)
     short = image is None and source.exhausted
     if short or _cut_short(source, image) or "truncated" in lowered or "not enough" in lowered:
@@ -134,23 +131,12 @@ def failure(error: Exception, source: EncodedFile, image: ImageFile | None = Non
     return DecodeError(Code.CORRUPT, message)
 
 
-def _frame(jpeg: bytes) -> int:
-    """The marker that tells the kind of compression; 0 where none is found."""
-    at = 2
-    while at + 4 <= len(jpeg):
-        marker, length = struct.unpack_from(">HH", jpeg, at)
-        if marker in FRAMES:
-            return int(marker)
-        at += length + 2
-    return 0
-
-
 def _cut_short(source: EncodedFile, image: ImageFile | None) -> bool:
     """Whether the file says that it has more bytes than it has."""
     data = source.getvalue()
     if data[:4] == b"RIFF":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
-    if isinstance(image, TiffImageFile):
+    if isinstance(image, TiffFile):
         for offsets, lengths in (STRIPS, TILES):
             starts, sizes = image.tag_v2.get(offsets, ()), image.tag_v2.get(lengths, ())
             with contextlib.suppress(TypeError):  # tags of any type

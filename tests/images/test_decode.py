@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from pipeline.images import libtiff
 from pipeline.images.decode import DecodeError, decode, read_header
 from tests.support.hostile_files import encoded, png
+from tests.support.hostile_odd import cases
 
 LIMIT = 10_000_000
 
@@ -160,6 +162,33 @@ def test_modes_without_a_range() -> None:
     for dtype in (np.int32, np.float32):
         image = Image.fromarray(np.ones((4, 4), dtype))
         assert code(encoded(image, "TIFF")) == "unsupported_mode"
+
+
+@pytest.mark.parametrize(
+    "name,words",
+    [
+        ("signed8-le-1.tif", "signed samples have no defined range; store .* unsigned"),
+        ("signed16-be-8-rgb.tif", "signed samples have no defined range; store .* unsigned"),
+        ("bands7-1.tif", "more than 6 samples a pixel are not read; store plain grey or RGB"),
+        ("bands5-2.tif", "samples a pixel: 5, of 8 bits, in planes: .* store plain grey or RGB"),
+        ("inks.tif", "inks are not those of CMYK; store"),
+        ("lab-planes.tif", "planes of CIELab are not read; store"),
+        ("ycbcr-planes-22.tif", "planes of subsampled YCbCr are not read; store"),
+        ("webp.tif", r"no decoder of compression 50001 \(webp\); store .* Deflate"),
+        ("jpeg-ls.jpg", "JPEG-LS is not read; store a baseline or progressive JPEG"),
+    ],
+)
+def test_a_refusal_says_what_and_what_to_do(name: str, words: str) -> None:
+    data = next(case.data for case in cases() if case.name == name)
+    with pytest.raises(DecodeError, match=words) as error:
+        pixels(data)
+    assert error.value.code == "unsupported_mode"
+
+
+def test_a_pillow_that_shows_no_libtiff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libtiff, "_library", object)
+    libtiff.silence()
+    assert libtiff.can_decode(8)
 
 
 def test_exif_after_the_pixels(photograph: Image.Image) -> None:

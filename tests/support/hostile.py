@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.images.decode import DecodeError, decode, read_header
-from tests.support import hostile_jpeg, hostile_other, hostile_png, hostile_tiff
+from tests.support import hostile_jpeg, hostile_odd, hostile_other, hostile_png, hostile_tiff
 from tests.support.hostile_files import (
     ASCII,
     BYTE,
@@ -159,7 +159,7 @@ def sizes() -> Iterator[Case]:
 
 
 def corpus() -> list[Case]:
-    """All cases, each under its own name; about 700, in a few seconds.
+    """All cases, each under its own name; about 900, in a few seconds.
 
     `scan_bomb` is not among them: it takes over a minute.
     """
@@ -168,6 +168,7 @@ def corpus() -> list[Case]:
         *hostile_png.cases(),
         *hostile_tiff.cases(),
         *hostile_other.cases(),
+        *hostile_odd.cases(),
         *orientations(),
         *sizes(),
     ]

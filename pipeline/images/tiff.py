@@ -1,0 +1,163 @@
+"""TIFF: what of it is read by Pillow, what by its libtiff, and what is refused."""
+
+from __future__ import annotations
+
+from PIL import ImagePalette
+from PIL.TiffImagePlugin import COMPRESSION_INFO, ImageFileDirectory_v2, TiffImageFile
+
+from pipeline.errors import Code
+from pipeline.images.errors import DecodeError
+from pipeline.images.libtiff import can_decode
+
+WIDTH, LENGTH = 256, 257
+BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR = 258, 259, 262, 277, 284
+ROWS_PER_STRIP, COLOR_MAP, TILE_WIDTH, TILE_LENGTH = 278, 320, 322, 323
+INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING = 332, 338, 339, 530
+# offsets and lengths
+STRIPS, TILES = (273, 279), (324, 325)
+NONE, DEFLATE = 1, 8
+GREY, RGB, SEPARATED, YCBCR, LAB = 1, 2, 5, 6, 8
+NAMES = {
+    0: "grey where white is 0",
+    GREY: "grey",
+    RGB: "RGB",
+    3: "palette",
+    SEPARATED: "CMYK",
+    YCBCR: "YCbCr",
+    LAB: "CIELab",
+}
+PREMULTIPLIED = 1
+MOST_SAMPLES = 6  # of a pixel, in Pillow
+ADVICE = (
+    "store plain grey or RGB of 8 or 16 unsigned bits, low bytes first, "
+    "by Deflate, LZW or without compression"
+)
+
+
+class TiffFile(TiffImageFile):
+    """Pillow's reader, kept from what it would read wrongly."""
+
+    def _setup(self) -> None:
+        tags = self.tag_v2
+        _refuse(tags)
+        what = _description(tags)
+        if _number(tags, PLANAR, 1) == 2:
+            _settle_planes(tags)
+        by_libtiff = _number(tags, COMPRESSION, NONE) == NONE and _needs_libtiff(tags)
+        if by_libtiff:
+            # Pillow gives libtiff whatever is compressed; libtiff goes by the file itself
+            tags[COMPRESSION] = DEFLATE
+        try:
+            super()._setup()
+        except SyntaxError as error:
+            if isinstance(error.__cause__, KeyError):  # in none of Pillow's tables
+                raise _unsupported(what, "such samples are not read") from error
+            raise
+        except KeyError as error:
+            raise SyntaxError(f"there is no tag {error}") from error
+        finally:
+            if by_libtiff:
+                tags[COMPRESSION] = NONE
+        if self.palette is not None and max(tags[COLOR_MAP]) < 256:
+            # libtiff's rule for writers that stored 8 of the 16 bits
+            self.palette = ImagePalette.raw("RGB;L", tags[COLOR_MAP])
+
+
+def _refuse(tags: ImageFileDirectory_v2) -> None:
+    """Raise for what Pillow would read, but not as it is meant, or complain of as damage."""
+    compression = _number(tags, COMPRESSION, NONE)
+    if compression not in COMPRESSION_INFO or (compression != NONE and not can_decode(compression)):
+        name = COMPRESSION_INFO.get(compression, "unknown")
+        raise _unsupported(tags, f"there is no decoder of compression {compression} ({name})")
+    formats = _numbers(tags, SAMPLE_FORMAT)
+    if 2 in formats:
+        raise _unsupported(tags, "signed samples have no defined range")
+    if 3 in formats:
+        raise _unsupported(tags, "floating-point samples have no defined range")
+    if MOST_SAMPLES < _number(tags, SAMPLES, 1) < 2**16:
+        raise _unsupported(tags, f"more than {MOST_SAMPLES} samples a pixel are not read")
+    if _number(tags, PHOTOMETRIC, 0) == SEPARATED and _number(tags, INK_SET, 1) == 2:
+        raise _unsupported(tags, "its inks are not those of CMYK")
+
+
+def _settle_planes(tags: ImageFileDirectory_v2) -> None:
+    """Make Pillow see the planes of the colours alone, where the others change nothing."""
+    samples, photometric = _number(tags, SAMPLES, 1), _number(tags, PHOTOMETRIC, 0)
+    if samples == 1:  # one plane is no planes; Pillow would forget that white is zero
+        tags[PLANAR] = 1
+        return
+    colors = {RGB: 3, SEPARATED: 4, YCBCR: 3, LAB: 3}.get(photometric, 1)
+    beyond, extra = samples - colors, _numbers(tags, EXTRA_SAMPLES)
+    if PREMULTIPLIED in extra and (photometric, beyond) != (RGB, 1):
+        raise _unsupported(tags, "planes multiplied by their alpha are not read")
+    if photometric == LAB:  # a and b would come shifted
+        raise _unsupported(tags, "planes of CIELab are not read")
+    if photometric == YCBCR and _numbers(tags, SUBSAMPLING) != (1, 1):
+        raise _unsupported(tags, "planes of subsampled YCbCr are not read")
+    unnamed_alpha = photometric == RGB and beyond == 1 and not extra
+    if PREMULTIPLIED not in extra and beyond > 0 and (len(extra) == beyond or unnamed_alpha):
+        bits = _numbers(tags, BITS_PER_SAMPLE)
+        tags[BITS_PER_SAMPLE] = (bits * samples if len(bits) == 1 else bits)[:colors]
+        tags[SAMPLES] = colors
+        if extra:
+            del tags[EXTRA_SAMPLES]
+
+
+def _needs_libtiff(tags: ImageFileDirectory_v2) -> bool:
+    """Whether Pillow's own way for uncompressed samples would go wrong."""
+    tiles_as_strips = TILE_WIDTH in tags and TILES[0] not in tags and ROWS_PER_STRIP not in tags
+    return _number(tags, PLANAR, 1) == 2 or tiles_as_strips or _is_subsampled(tags)
+
+
+def _is_subsampled(tags: ImageFileDirectory_v2) -> bool:
+    """Whether several pixels share their colour."""
+    if _number(tags, PHOTOMETRIC, 0) != YCBCR:
+        return False
+    if given := _numbers(tags, SUBSAMPLING):
+        return given != (1, 1)
+    # left out it means 2 by 2, but there are files of all samples that lack it
+    stored = sum(_numbers(tags, STRIPS[1]) + _numbers(tags, TILES[1]))
+    return stored < 3 * _number(tags, WIDTH, 0) * _number(tags, LENGTH, 0)
+
+
+def check_layout(image: TiffImageFile, max_pixels: int) -> None:
+    """Refuse tiles that are larger than an image may be, and strips that leave some of it out."""
+    tags = image.tag_v2
+    by_libtiff = image.tile[0].codec_name == "libtiff"
+    width, length = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
+    tiled = TILES[0] in tags or by_libtiff  # which takes tiles under the tags of strips, too
+    if tiled and isinstance(width, int) and width * length > max_pixels:
+        message = f"a tile of {width}x{length} is over max_pixels, which is {max_pixels}"
+        raise DecodeError(Code.TOO_MANY_PIXELS, message)
+    if by_libtiff:  # it looks for itself
+        return
+    places = [tile.extents or (0, 0, 0, 0) for tile in image.tile]
+    covered = sum((right - left) * (bottom - top) for left, top, right, bottom in places)
+    planes = len(image.getbands()) if tags.get(PLANAR, 1) == 2 else 1
+    if covered < image.width * image.height * planes:
+        raise DecodeError(Code.CORRUPT, "the strips or tiles do not cover the image")
+
+
+def _description(tags: ImageFileDirectory_v2) -> str:
+    samples, photometric = _number(tags, SAMPLES, 1), _number(tags, PHOTOMETRIC, 0)
+    bits = "/".join(map(str, dict.fromkeys(_numbers(tags, BITS_PER_SAMPLE) or (1,))))
+    kind = NAMES.get(photometric, f"photometric {photometric}")
+    order = ", high bytes first" if tags.prefix == b"MM" else ""
+    planes = ", in planes" if _number(tags, PLANAR, 1) == 2 else ""
+    return f"a TIFF of {kind}, samples a pixel: {samples}, of {bits} bits{order}{planes}"
+
+
+def _unsupported(what: ImageFileDirectory_v2 | str, reason: str) -> DecodeError:
+    what = what if isinstance(what, str) else _description(what)
+    return DecodeError(Code.UNSUPPORTED_MODE, f"{what}: {reason}; {ADVICE}")
+
+
+def _numbers(tags: ImageFileDirectory_v2, tag: int) -> tuple[int, ...]:
+    """The whole numbers of a tag; a hostile file has values of any type."""
+    values = tags.get(tag, ())
+    values = values if isinstance(values, tuple) else (values,)
+    return tuple(value for value in values if isinstance(value, int))
+
+
+def _number(tags: ImageFileDirectory_v2, tag: int, default: int) -> int:
+    return next(iter(_numbers(tags, tag)), default)
