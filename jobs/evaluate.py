@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import sys
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,11 +15,11 @@ from jobs import cli
 from pipeline import words
 from pipeline.config import checked_url
 from pipeline.errors import UsageError
-from pipeline.labels import classes
+from pipeline.labels import classes, strays
 from pipeline.labels.evaluate import METRICS, Evaluation, evaluate
 from pipeline.labels.match import NAMED_IMAGES, Matched, match
 from pipeline.labels.output import Output, open_output
-from pipeline.labels.truth import load_truth
+from pipeline.labels.truth import load_truth, told
 from pipeline.store import failures, objects, urls
 
 WIDEST = 40
@@ -74,7 +75,7 @@ def text(found: Evaluation, remarks: list[str]) -> str:
     return "\n".join([*lines, *remarks])
 
 
-def notes(output: Output, matched: Matched, present_only: bool) -> list[str]:
+def notes(output: Output, matched: Matched, foreign: Counter[str], present_only: bool) -> list[str]:
     """What is not like it should be, a line each."""
     lines = []
     truth = matched.truth
@@ -98,8 +99,13 @@ def notes(output: Output, matched: Matched, present_only: bool) -> list[str]:
     for name, count in sorted(matched.left_out.items()):
         quoted = repr(words.printable(name, 100))
         lines.append(f"{count:,} detections of {quoted}, no category of the annotations, left out")
-    if truth.strays:
-        lines.append(f"{truth.strays:,} annotations of images or categories not in the file")
+    if foreign:
+        names = strays.named(foreign)
+        count = foreign.total()
+        lines.append(f"{count:,} annotations of what is no class of the run, never found: {names}")
+    if truth.left_out:
+        count = truth.left_out.total()
+        lines.append(f"{count:,} annotations left out: {told(truth.left_out)}")
     threshold = output.detector["score_threshold"]
     if threshold > 0.05:
         lines.append(f"the run kept no score below {threshold:g}: AP is lower than the network's")
@@ -133,6 +139,7 @@ def record(output: Output, matched: Matched, found: Evaluation) -> dict[str, obj
             "examples": matched.without_truth_examples,
         },
         "left_out": matched.left_out,
+        "annotations_left_out": truth.left_out,
     }
 
 
@@ -143,11 +150,13 @@ def job(arguments: list[str]) -> int:
         raise UsageError("--annotations is missing; see --help")
     output = open_output(given["output"])
     truth = load_truth(given["annotations"])
-    chosen = classes.choose(output.every_category, mapping=given.get("classes"))
+    every = output.every_category
+    chosen = classes.choose(every, mapping=given.get("classes"))
     matched = match(output, truth, chosen, given.get("image_key"))
     present_only = given.get("present_only", False)
+    foreign = strays.check(output, matched, {*every.values(), *chosen.names}, present_only)
     found = evaluate(truth, matched, present_only)
-    shown = text(found, notes(output, matched, present_only))
+    shown = text(found, notes(output, matched, foreign, present_only))
     print(shown)
     if "to" in given:
         write(given["to"], shown, record(output, matched, found), found)

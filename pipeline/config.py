@@ -14,34 +14,13 @@ from urllib.parse import urlsplit
 import yaml
 
 from pipeline.errors import UsageError, nearest
+from pipeline.options import as_number, checked_options, is_number
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif")
 
 # where none is given, by device
 MICRO_BATCH = {"cuda": 16, "cpu": 1}
 ROWS_PER_FILE = {"cuda": 4096, "cpu": 64}
-
-# The keywords of torchvision's `fasterrcnn_resnet50_fpn_v2` and of its `FasterRCNN` that a text
-# file can express, with their types. Keywords that take a module (an anchor generator, a RoI
-# pooler, a head) are not among them.
-MODEL_OPTIONS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(["progress"], bool),
-    **dict.fromkeys(["weights_backbone"], str),
-    **dict.fromkeys(
-        "num_classes trainable_backbone_layers min_size max_size size_divisible "
-        "rpn_pre_nms_top_n_train rpn_pre_nms_top_n_test rpn_post_nms_top_n_train "
-        "rpn_post_nms_top_n_test rpn_batch_size_per_image box_detections_per_img "
-        "box_batch_size_per_image".split(),
-        int,
-    ),
-    **dict.fromkeys(
-        "rpn_nms_thresh rpn_fg_iou_thresh rpn_bg_iou_thresh rpn_positive_fraction "
-        "rpn_score_thresh box_score_thresh box_nms_thresh box_fg_iou_thresh box_bg_iou_thresh "
-        "box_positive_fraction".split(),
-        float,
-    ),
-    **dict.fromkeys("image_mean image_std fixed_size bbox_reg_weights".split(), (list, tuple)),
-}
 
 # fields that are whole numbers above 0, and those that are any number above it
 AT_LEAST_ONE = (
@@ -178,29 +157,35 @@ class Config:
                 object.__setattr__(self, name, checked_url(name, value))
         if "://" not in self.output or self.output.rstrip("/").partition("://")[2]:
             object.__setattr__(self, "output", self.output.rstrip("/") or "/")
-        object.__setattr__(self, "model", dict(self.model))
+        object.__setattr__(self, "model", checked_options(self.model))
         for name in ("extensions", "carry"):
             object.__setattr__(self, name, _words(name, getattr(self, name)))
         lowered = tuple(word.lower().removeprefix(".") for word in self.extensions)
         object.__setattr__(self, "extensions", lowered)
+        for name in (*AT_LEAST_ONE, *ABOVE_ZERO, "max_error_rate"):
+            value = as_number(getattr(self, name), whole=name in AT_LEAST_ONE)
+            object.__setattr__(self, name, value)
         self._check_values()
-        _check_model_options(self.model)
 
     def _check_values(self) -> None:
         for name in AT_LEAST_ONE:
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (not is_number(value, whole=True) or value < 1):
                 raise UsageError(f"{name} must be a whole number above 0, not {value!r}")
         for name in ABOVE_ZERO:
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int | float) or value <= 0):
+            if value is not None and (not is_number(value, whole=False) or value <= 0):
                 raise UsageError(f"{name} must be a number above 0, not {value!r}")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 listed = f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
                 raise UsageError(f"{name} must be {listed}, not {getattr(self, name)!r}")
-        if not isinstance(self.max_error_rate, int | float) or not 0 <= self.max_error_rate <= 1:
-            raise UsageError(f"max_error_rate must be within 0 and 1, not {self.max_error_rate!r}")
+        rate = self.max_error_rate
+        if not is_number(rate, whole=False) or not 0 <= rate <= 1:
+            raise UsageError(f"max_error_rate must be within 0 and 1, not {rate!r}")
+        for name in ("uri_column", "bytes_column"):
+            if not isinstance(getattr(self, name), str | None):
+                raise UsageError(f"{name} must be a name, not {getattr(self, name)!r}")
         if not isinstance(self.trust_uris, bool):
             raise UsageError(f"trust_uris must be true or false, not {self.trust_uris!r}")
         self._check_together()
@@ -286,14 +271,3 @@ def _words(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
         raise UsageError(f"{name} must be a list of words, not {value!r}")
     return tuple(dict.fromkeys(words))
-
-
-def _check_model_options(options: Mapping[str, Any]) -> None:
-    for name, value in options.items():
-        if name not in MODEL_OPTIONS:
-            raise UsageError(f"model has an unknown key {nearest(str(name), MODEL_OPTIONS)}")
-        expected = MODEL_OPTIONS[name]
-        accepted = (float, int) if expected is float else expected
-        if not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool):
-            kind = "list" if isinstance(expected, tuple) else expected.__name__
-            raise UsageError(f"model.{name} must be of type {kind}, not {value!r}")

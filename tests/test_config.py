@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Config, from_yaml
+from pipeline.config import AT_LEAST_ONE, Config, from_yaml
 from pipeline.errors import UsageError
 
 
@@ -25,8 +25,15 @@ from pipeline.errors import UsageError
         ({"extensions": 3}, "list of words"),
         ({"input": "s3://key:secret@bucket/x"}, "holds credentials"),
         ({"model": {"min_szie": 3}}, "did you mean 'min_size'"),
-        ({"model": {"min_size": "big"}}, "model.min_size must be of type int"),
-        ({"model": {"box_nms_thresh": True}}, "must be of type float"),
+        ({"limit": True}, "limit must be a whole number above 0, not True"),
+        ({"limit": "many"}, "limit must be a whole number above 0, not 'many'"),
+        ({"limit": "1e-3"}, "limit must be a whole number above 0, not 0.001"),
+        ({"fetch_timeout": float("nan")}, "fetch_timeout must be a number above 0, not nan"),
+        ({"grace": True}, "grace must be a number above 0, not True"),
+        ({"max_error_rate": float("nan")}, "max_error_rate must be within 0 and 1, not nan"),
+        ({"max_error_rate": False}, "max_error_rate must be within 0 and 1, not False"),
+        ({"uri_column": False}, "uri_column must be a name, not False"),
+        ({"bytes_column": 3}, "bytes_column must be a name, not 3"),
         ({"input": ""}, "must be a path or URL"),
     ],
 )
@@ -59,6 +66,38 @@ def test_yaml(tmp_path: Path) -> None:
         from_yaml(str(path))
     with pytest.raises(UsageError, match="cannot read"):
         from_yaml(str(tmp_path / "absent.yaml"))
+
+
+@pytest.mark.parametrize(
+    "line,expected",
+    [
+        ("limit: 1e6", 1_000_000),
+        ("limit: 1.0e+6", 1_000_000),
+        ("max_pixels: 2E8", 200_000_000),
+        ("max_object_bytes: 1_000_000", 1_000_000),
+        ("fetch_attempts: '7'", 7),
+        ("rows_per_file: 64.0", 64),
+        ("max_error_rate: 1e-3", 0.001),
+        ("max_error_rate: .5e-1", 0.05),
+        ("cpus_per_replica: 1.5e0", 1.5),
+        ("stall_timeout: 1e4", 10_000),
+        ("grace: +5e1", 50),
+    ],
+)
+def test_numbers_as_people_write_them(tmp_path: Path, line: str, expected: float) -> None:
+    (tmp_path / "run.yaml").write_text(f"input: in\noutput: out\n{line}\n")
+    config = Config(**from_yaml(str(tmp_path / "run.yaml")))
+    found = getattr(config, line.partition(":")[0])
+    assert found == expected
+    assert line.partition(":")[0] not in AT_LEAST_ONE or type(found) is int
+
+
+def test_what_is_no_number_to_its_field_stays_text(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("input: in\noutput: 1e6\nuri_column: 1e3\ncarry: [1e-3]\n")
+    config = Config(**from_yaml(str(path)))
+    assert config.output.endswith("/1e6") and config.uri_column == "1e3"
+    assert config.carry == ("1e-3",)
 
 
 def test_limits_are_no_part_of_the_identity() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
 from pipeline.labels.output import Output
 from pipeline.labels.truth import Truth
+from pipeline.outputs.schema import ROW
 from pipeline.store import urls
 
 NAMED_IMAGES = 5
@@ -106,15 +107,13 @@ def match(output: Output, truth: Truth, classes: Classes, image_key: str | None 
         output: the run's.
         truth: the annotations; their categories are matched by name.
         classes: which detections count, under which name.
-        image_key: column of the output with the truth's image id or file name; default: the URI.
+        image_key: carried column with the truth's image id or file name; default: the URI.
 
     Raises:
-        UsageError: no image or no class is in both, or two images of the run are the same one.
+        UsageError: no image or no class is in both, two images of the run or of the truth are the
+            same one, or the column can hold no ids of the truth.
     """
-    key = image_key or "image_uri"
-    if key not in output.schema.names:
-        known = ", ".join(output.schema.names)
-        raise UsageError(f"{output.url} has no column {key!r}; it has {known}")
+    key = _checked_key(output, image_key)
     category_ids = _category_ids(truth, classes)
     by_name, by_base = Matched(truth, True), Matched(truth, False)
     keys: list[str | None] = []
@@ -132,21 +131,73 @@ def match(output: Output, truth: Truth, classes: Classes, image_key: str | None 
             categories = category_ids[chosen.labels]
             matched.add(places[ok][chosen.owners], chosen, categories, classes.names)
     matched = by_name if any(uri is not None for uri in by_name.uris) else by_base
-    _check(matched, output, keys)
+    _check(matched, output, keys, by_key=True)
     matched.found = np.concatenate([*matched.parts, np.empty(0, FOUND)])
     matched.parts.clear()
     return matched
 
 
-def _check(matched: Matched, output: Output, keys: list[str | None]) -> None:
+def places(output: Output, truth: Truth, wanted: Collection[str] | None = None) -> dict[int, int]:
+    """Place in the truth of each image that is ok and in both, by the run's `image_id`.
+
+    Args:
+        output: the run's.
+        truth: the annotations.
+        wanted: URIs of the images that count; default: all.
+
+    Raises:
+        UsageError: no image is in both, or two of one side are the same one of the other.
+    """
+    by_name, by_base = Matched(truth, True), Matched(truth, False)
+    found: dict[bool, dict[int, int]] = {True: {}, False: {}}
+    keys: list[str | None] = []
+    for table in output.tables(("image_id", "image_uri"), ("ok",), "matching"):
+        if wanted is not None:
+            table = table.filter([uri in wanted for uri in table["image_uri"].to_pylist()])
+        uris, ids = table["image_uri"].to_pylist(), table["image_id"].to_pylist()
+        keys = keys or uris[:1]
+        candidates = [truth.place(uri) for uri in uris]
+        for matched in (by_name, by_base):
+            rows = matched.places(uris, candidates).tolist()
+            pairs = zip(ids, rows, strict=True)
+            found[matched.whole_names].update((k, place) for k, place in pairs if place >= 0)
+    matched = by_name if found[True] else by_base
+    if keys:
+        _check(matched, output, keys, by_key=False)
+    return found[matched.whole_names]
+
+
+def _checked_key(output: Output, image_key: str | None) -> str:
+    key = image_key or "image_uri"
+    carried = [name for name in output.schema.names if name not in ROW.names]
+    if key in ROW.names and key != "image_uri":
+        own = "the run's own number of a row" if key == "image_id" else "of the run itself"
+        raise UsageError(
+            f"--image-key {key} is {own}, no id of the annotations: name a column that --carry "
+            f"took along ({', '.join(carried) or 'this run has none'}), or leave --image-key out: "
+            f"then images are found by their names"
+        )
+    if key not in output.schema.names:
+        raise UsageError(
+            f"{output.url} has no column {key!r}; it has {', '.join(output.schema.names)}"
+        )
+    return key
+
+
+def _check(matched: Matched, output: Output, keys: list[str | None], by_key: bool) -> None:
     truth = matched.truth
     if matched.conflict:
-        raise UsageError(f"{matched.conflict}; tell them apart with --image-key")
+        way = "tell them apart with --image-key" if by_key else "leave one out with --images"
+        raise UsageError(f"{matched.conflict}; {way}")
     if all(uri is None for uri in matched.uris):
+        way = (
+            "name the column that holds the id or file name with --image-key"
+            if by_key
+            else "give the annotations of these images"
+        )
         raise UsageError(
             f"no image of {output.url} is in {truth.url}: there, images are called "
-            f"{_shown(truth.names[0])!r} (id {truth.ids[0]}), here {_shown(str(keys[0]))!r}; name "
-            f"the column that holds the id or file name with --image-key"
+            f"{_shown(truth.names[0])!r} (id {truth.ids[0]}), here {_shown(str(keys[0]))!r}; {way}"
         )
 
 
@@ -156,8 +207,7 @@ def _shown(uri: str) -> str:
 
 def _category_ids(truth: Truth, classes: Classes) -> np.ndarray:
     """[classes] int64: the truth's category id of each class, -1 where it has none."""
-    folded = {name.strip().casefold(): k for name, k in truth.category_ids.items()}
-    ids = [truth.category_ids.get(n, folded.get(n.strip().casefold(), -1)) for n in classes.names]
+    ids = truth.ids_of(classes.names)
     if max(ids, default=-1) < 0:
         theirs, ours = ", ".join([*truth.category_ids][:5]), ", ".join(classes.names[:5])
         raise UsageError(

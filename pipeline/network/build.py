@@ -21,6 +21,9 @@ def build(state: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> Faster
     # copied, since the arrays may be read-only memory shared by all processes of a node
     tensors = {name: torch.from_numpy(array.copy()) for name, array in state.items()}
     model.load_state_dict(tensors)
+    # whole numbers would make whole numbers of what is computed with them
+    for name in ("image_mean", "image_std"):
+        setattr(model.transform, name, [float(x) for x in getattr(model.transform, name)])
     return model.eval()
 
 

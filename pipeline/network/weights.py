@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import io
-import json
 import os
-import pickle
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torchvision.models import ResNet50_Weights
 from torchvision.models.detection import (
+    FasterRCNN,
     FasterRCNN_ResNet50_FPN_V2_Weights,
     fasterrcnn_resnet50_fpn_v2,
 )
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
+from pipeline.network import categories
+from pipeline.network.checkpoints import CLASSIFIER, state_dict
 from pipeline.network.contract import ARCHITECTURE, Weights
-from pipeline.words import explain, without_secrets
+from pipeline.words import explain, printable, without_secrets
 
-CLASSIFIER = "roi_heads.box_predictor.cls_score.weight"
+COUNTER = "num_batches_tracked"  # of batches in training, which some savers leave out
 # what the builder takes for training or downloading; inference from a state dict needs none of it
 BUILDER_ONLY = ("weights_backbone", "trainable_backbone_layers", "num_classes", "progress")
+# keys of other networks of torchvision's, which have the same classifier
+RELATIVES = {
+    "roi_heads.mask_predictor.mask_fcn_logits.weight": "a Mask R-CNN",
+    "roi_heads.keypoint_predictor.kps_score_lowres.weight": "a Keypoint R-CNN",
+    "backbone.body.0.0.weight": "one with a MobileNet for a backbone",
+    "roi_heads.box_head.fc6.weight": "the older fasterrcnn_resnet50_fpn, without V2",
+}
 
 # the bytes of a file that the user has named, given what it is to the user and its path or URL;
 # raises UsageError. Such as `store.objects.read`: this room knows no store.
@@ -45,7 +52,7 @@ def resolve(config: Config, read: Read) -> Weights:
     state, sha256, names = _state(config, read)
     options = {k: v for k, v in config.model.items() if k not in BUILDER_ONLY}
     options["num_classes"] = _checked_classes(config, state)
-    _check_fit(config, state, options)
+    state = _fitted(config, state, options)
     _check_finite(config, state)
     trained = not config.weights.startswith("random:")
     named = config.weights == "COCO_V1" or not trained
@@ -82,19 +89,26 @@ def _random_state(config: Config) -> dict[str, torch.Tensor]:
     seed = config.weights.removeprefix("random:")
     if not seed.isdecimal():
         raise UsageError(f"weights random:SEED takes a whole number, not {seed!r}")
-    options = dict(config.model)
+    backbone = config.model.get("weights_backbone", "DEFAULT")
+    known = list(ResNet50_Weights.__members__)
+    if backbone.removeprefix("ResNet50_Weights.") not in known:
+        listed = ", ".join(known)
+        raise UsageError(f"model.weights_backbone must be one of {listed}, not {backbone!r}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed))
+        return dict(_network(config.model).state_dict())
+
+
+def _network(options: Mapping[str, Any]) -> FasterRCNN:
+    """
+    Raises:
+        UsageError: torchvision builds none of these keywords.
+    """
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(seed))
-            return dict(
-                fasterrcnn_resnet50_fpn_v2(
-                    weights=None,
-                    weights_backbone=options.pop("weights_backbone", None),
-                    **options,
-                ).state_dict()
-            )
-    except (ValueError, TypeError, OSError) as error:
-        raise UsageError(f"torchvision refuses the model options: {error}") from error
+        return fasterrcnn_resnet50_fpn_v2(**{"weights_backbone": None, **options, "weights": None})
+    # it asserts some, looks others up in tables, and may download a backbone
+    except Exception as error:
+        raise UsageError(f"torchvision refuses the model options: {explain(error)}") from error
 
 
 def _coco_v1(progress: bool) -> str:
@@ -115,75 +129,63 @@ def _coco_v1(progress: bool) -> str:
 
 def _from_file(url: str, read: Read) -> tuple[dict[str, torch.Tensor], str]:
     data = read("weights", url)
-    return _parse(url, data), hashlib.sha256(data).hexdigest()
-
-
-def _parse(url: str, data: bytes) -> dict[str, torch.Tensor]:
-    try:
-        if without_secrets(url).endswith(".safetensors"):
-            import safetensors.torch
-
-            loaded: Any = safetensors.torch.load(data)
-        else:
-            # torchvision's training script keeps its arguments in the checkpoint
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UsageError(
-            f"weights {url} refused: the file is no plain state dict, and loading it could "
-            f"execute code; save model.state_dict() or convert it to .safetensors"
-        ) from error
-    except Exception as error:  # whatever the readers make of a damaged file
-        raise UsageError(f"weights {url} cannot be loaded: {explain(error)}") from error
-    if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
-        loaded = loaded["model"]  # torchvision's reference training script
-    if not isinstance(loaded, dict) or not all(torch.is_tensor(v) for v in loaded.values()):
-        raise UsageError(f"weights {url} hold no state dict")
-    return {
-        name.removeprefix("module."): v.float() if v.is_floating_point() else v
-        for name, v in loaded.items()
-    }
+    return state_dict(url, data), hashlib.sha256(data).hexdigest()
 
 
 # ------------------------------------------------------------------------------- checks
 
 
 def _checked_classes(config: Config, state: Mapping[str, torch.Tensor]) -> int:
-    if CLASSIFIER not in state:
+    shape = tuple(state[CLASSIFIER].shape)
+    if len(shape) != 2 or shape[0] < 2:
         raise UsageError(
-            f"weights {config.weights} are not of a {ARCHITECTURE}: they have no {CLASSIFIER}"
+            f"weights {config.weights} are not of a {ARCHITECTURE}: {CLASSIFIER} has shape "
+            f"{shape}, not one row a class, of which the background is one"
         )
-    classes = state[CLASSIFIER].shape[0]
-    wanted = config.model.get("num_classes", classes)
-    if wanted != classes:
+    wanted = config.model.get("num_classes", shape[0])
+    if wanted != shape[0]:
         raise UsageError(
-            f"model.num_classes is {wanted}, but weights {config.weights} have {classes} classes "
+            f"model.num_classes is {wanted}, but weights {config.weights} have {shape[0]} classes "
             f"(background included)"
         )
-    return int(classes)
+    return shape[0]
 
 
-def _check_fit(
+def _fitted(
     config: Config, state: Mapping[str, torch.Tensor], options: Mapping[str, Any]
-) -> None:
-    try:
-        with torch.device("meta"):
-            model = fasterrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, **options)
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"torchvision refuses the model options: {error}") from error
-    expected = model.state_dict()
-    wrong = [f"{name} is missing" for name in expected if name not in state]
-    wrong += [f"{name} is unknown" for name in state if name not in expected]
-    wrong += [
-        f"{name} has shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
+) -> dict[str, torch.Tensor]:
+    """The state dict with a zero for each counter that it has not."""
+    with torch.device("meta"):
+        expected = _network({**options, "progress": False}).state_dict()
+    counters = {n: torch.zeros_like(t, device="cpu") for n, t in expected.items() if COUNTER in n}
+    fitted = {**counters, **state}
+    missing = [f"{name} is missing" for name in expected if name not in fitted]
+    unknown = [f"{name} is unknown" for name in fitted if name not in expected]
+    other = [
+        wrong
         for name, tensor in expected.items()
-        if name in state and state[name].shape != tensor.shape
+        if name in fitted and (wrong := _difference(name, fitted[name], tensor))
     ]
-    if wrong:
-        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    shown = missing[:2] + unknown[:2] + other[:2]
+    if shown:
+        more = len(missing) + len(unknown) + len(other) - len(shown)
+        also = f", and {more} more" if more else ""
+        told = printable("; ".join(shown), 600)
+        looks = [what for name, what in RELATIVES.items() if name in state]
+        like = f", and this one looks like {looks[0]}" if looks else ""
         raise UsageError(
-            f"weights {config.weights} do not fit {ARCHITECTURE}: {'; '.join(wrong[:3])}{more}"
+            f"weights {config.weights} do not fit {ARCHITECTURE}: {told}{also}; what "
+            f"fits is the state dict of torchvision's {ARCHITECTURE}{like}"
         )
+    return fitted
+
+
+def _difference(name: str, found: torch.Tensor, expected: torch.Tensor) -> str:
+    if found.shape != expected.shape:
+        return f"{name} has shape {tuple(found.shape)}, not {tuple(expected.shape)}"
+    if expected.is_floating_point() and not found.is_floating_point():
+        return f"{name} is of {found.dtype}, not of {expected.dtype}"
+    return ""
 
 
 def _check_finite(config: Config, state: Mapping[str, torch.Tensor]) -> None:
@@ -199,33 +201,10 @@ def _check_finite(config: Config, state: Mapping[str, torch.Tensor]) -> None:
 def _categories(
     config: Config, classes: int, names: list[str] | None, read: Read
 ) -> dict[int, str]:
-    """Label id to name, background left out; COCO JSON keeps its own ids."""
+    """Label id to name, background left out."""
     if config.categories is None:
         if names is None and config.weights.startswith("random:") and classes == 91:
             names = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1.meta["categories"]
         return dict(enumerate(names[1:], start=1)) if names else {}
     data = read("categories", config.categories)
-    try:
-        text = data.decode("utf-8")
-        if config.categories.endswith(".json"):
-            entries = json.loads(text)["categories"]
-            found = {int(entry["id"]): str(entry["name"]) for entry in entries}
-        else:
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
-            found = dict(enumerate(lines, start=1))
-    except (ValueError, KeyError, TypeError) as error:
-        reason = explain(error)
-        raise UsageError(f"cannot read categories {config.categories}: {reason}") from error
-    if not found or min(found) < 1 or max(found) >= classes or _too_few(config, found, classes):
-        raise UsageError(
-            f"categories {config.categories} name {len(found)} classes with ids up to "
-            f"{max(found, default=0)}, but weights {config.weights} have {classes - 1} beside the "
-            f"background"
-        )
-    return found
-
-
-def _too_few(config: Config, found: Mapping[int, str], classes: int) -> bool:
-    # a text list must name each class; COCO's JSON ids have gaps
-    json_ids = str(config.categories).endswith(".json")
-    return max(found) != classes - 1 if json_ids else len(found) != classes - 1
+    return categories.parse(data, config.categories, config.weights, classes)

@@ -71,7 +71,7 @@ def test_a_folder_that_cannot_be_written(
             '{"images": [{"id": 1}], "annotations": [{"image_id": 1, "category_id": 1}], '
             '"categories": [{"id": 1, "name": "cup"}]}',
             [],
-            "is no instances JSON: KeyError",
+            "1 without a box or a polygon",
         ),
     ],
 )

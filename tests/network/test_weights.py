@@ -1,12 +1,12 @@
-"""Every way to name weights and categories, and what is refused."""
+"""Every way to name weights, and what is refused."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import inspect
-import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,22 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn
+from torchvision.models.detection import (
+    FasterRCNN,
+    fasterrcnn_mobilenet_v3_large_fpn,
+    fasterrcnn_resnet50_fpn,
+    keypointrcnn_resnet50_fpn,
+    maskrcnn_resnet50_fpn_v2,
+)
 from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2 as builder
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from jobs import detect
 from pipeline import Config, UsageError
-from pipeline.config import MODEL_OPTIONS
 from pipeline.network.build import build
 from pipeline.network.contract import Weights
-from pipeline.network.weights import resolve
+from pipeline.network.weights import RELATIVES, resolve
+from pipeline.options import MODEL_OPTIONS
 from pipeline.store import objects
 from tests.support.exploits import Exploit
 from tests.support.runs import SMALL
@@ -55,26 +62,49 @@ def test_plain_checkpoint(state: dict[str, torch.Tensor], checkpoint: Path) -> N
         torch.testing.assert_close(tensor, state[name], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["reference", "module", "half", "safetensors", "url"])
+def averaged(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """As torch's own `AveragedModel` saves it."""
+    model = builder(weights=None, weights_backbone=None, num_classes=4)
+    model.load_state_dict(state)
+    return dict(torch.optim.swa_utils.AveragedModel(model).state_dict())
+
+
+# as torchvision's training script saves it, and others do; see test_checkpoints.py for all ways
+FORMS: dict[str, Any] = {
+    "reference": lambda s: {
+        "model": s,
+        "epoch": 3,
+        "args": argparse.Namespace(lr=0.1, output_dir=Path("runs")),
+        "optimizer": {},
+    },
+    "module": lambda s: {f"module.{name}": tensor for name, tensor in s.items()},
+    "lightning": lambda s: {"state_dict": {f"model.{n}": t for n, t in s.items()}, "epoch": 3},
+    "compiled": lambda s: {"model_state_dict": {f"_orig_mod.module.{n}": t for n, t in s.items()}},
+    "averaged": lambda s: {"model_ema": averaged(s), "best": np.float64(0.5)},
+    "parameters": lambda s: {
+        n: torch.nn.Parameter(t, requires_grad=t.is_floating_point()) for n, t in s.items()
+    },
+    "arrays": lambda s: {name: tensor.numpy() for name, tensor in s.items()},
+    "no counters": lambda s: {n: t for n, t in s.items() if "num_batches_tracked" not in n},
+    "half": lambda s: {n: t.half() if t.is_floating_point() else t for n, t in s.items()},
+}
+
+
+@pytest.mark.parametrize("kind", [*FORMS, "safetensors", "SAFETENSORS", "url"])
 def test_other_forms(
     kind: str, state: dict[str, torch.Tensor], checkpoint: Path, tmp_path: Path
 ) -> None:
-    path = tmp_path / "weights.pth"
-    if kind == "reference":  # as torchvision's training script saves it
-        torch.save(
-            {"model": state, "epoch": 3, "args": argparse.Namespace(lr=0.1), "optimizer": {}}, path
-        )
-    elif kind == "module":
-        torch.save({f"module.{name}": tensor for name, tensor in state.items()}, path)
-    elif kind == "half":
-        torch.save({n: t.half() if t.is_floating_point() else t for n, t in state.items()}, path)
-    elif kind == "safetensors":
-        path = tmp_path / "weights.safetensors"
+    path = tmp_path / f"weights.{kind}"
+    if kind in FORMS:
+        torch.save(FORMS[kind](state), path)
+    else:
         safetensors.torch.save_file(state, path)
     weights = weights_of(checkpoint.as_uri() if kind == "url" else path)
-    name = "roi_heads.box_predictor.cls_score.weight"
+    assert set(weights.state) == set(state)
     tolerance = 1e-3 if kind == "half" else 0
-    np.testing.assert_allclose(weights.state[name], state[name].numpy(), atol=tolerance)
+    for name, tensor in build(weights.state, weights.options).state_dict().items():
+        expected = 0 * state[name] if kind == "no counters" and "num_b" in name else state[name]
+        torch.testing.assert_close(tensor, expected, rtol=0, atol=tolerance)
 
 
 def test_weights_on_s3(s3: Any, bucket: str, checkpoint: Path) -> None:
@@ -101,28 +131,89 @@ def test_what_is_no_number(state: dict[str, torch.Tensor], tmp_path: Path, value
         weights_of(path)
 
 
+def refusal(path: Path, **options: Any) -> str:
+    with pytest.raises(UsageError) as refused:
+        weights_of(path, **options)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
 def test_what_does_not_fit(
     state: dict[str, torch.Tensor], checkpoint: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "w.pth"
+    fits = "; what fits is the state dict of torchvision's fasterrcnn_resnet50_fpn_v2"
     torch.save(fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict(), path)
-    with pytest.raises(UsageError, match="do not fit fasterrcnn_resnet50_fpn_v2: .* is missing"):
-        weights_of(path)
+    line = refusal(path)
+    assert re.search(
+        r"do not fit fasterrcnn_resnet50_fpn_v2: \S+ is missing; .* is unknown; ", line
+    )
+    assert f"{fits}, and this one looks like the older fasterrcnn_resnet50_fpn, without V2" in line
     torch.save({**state, "backbone.body.conv1.weight": torch.zeros(64, 3, 3, 3)}, path)
-    with pytest.raises(UsageError, match=r"shape \(64, 3, 3, 3\), not \(64, 3, 7, 7\)"):
-        weights_of(path)
+    assert f"conv1.weight has shape (64, 3, 3, 3), not (64, 3, 7, 7){fits}" in refusal(path)
+    torch.save({**state, "backbone.body.conv1.weight": torch.ones(64, 3, 7, 7).char()}, path)
+    assert f"conv1.weight is of torch.int8, not of torch.float32{fits}" in refusal(path)
+    torch.save({**state, "neck.weight": torch.zeros(2)}, path)
+    assert f"fasterrcnn_resnet50_fpn_v2: neck.weight is unknown{fits}" in refusal(path)
     torch.save({"fc.weight": torch.zeros(2)}, path)
-    with pytest.raises(UsageError, match="are not of a fasterrcnn_resnet50_fpn_v2"):
-        weights_of(path)
+    assert "are not of a fasterrcnn_resnet50_fpn_v2: they have 1 tensor (fc.wei" in refusal(path)
+    for odd in (torch.ones(1, 1024), torch.tensor(1.0), torch.ones(4)):
+        torch.save({**state, "roi_heads.box_predictor.cls_score.weight": odd}, path)
+        assert f"has shape {tuple(odd.shape)}, not one row a class" in refusal(path)
     path.write_bytes(checkpoint.read_bytes()[:100_000])
-    with pytest.raises(UsageError, match="cannot be loaded"):
-        weights_of(path)
-    with pytest.raises(UsageError, match="does not exist"):
-        weights_of(tmp_path / "absent.pth")
-    with pytest.raises(UsageError, match=r"num_classes is 7, but .* have 4 classes"):
-        weights_of(checkpoint, model={"num_classes": 7})
+    assert "a zip, such as torch.save writes, that is cut off or damaged; copy it" in refusal(path)
+    assert "does not exist" in refusal(tmp_path / "absent.pth")
+    line = refusal(checkpoint, model={"num_classes": 7})
+    assert re.search(r"num_classes is 7, but .* have 4 classes", line)
     with pytest.raises(UsageError, match="takes a whole number"):
         weights_of("random:x")
+
+
+def test_other_networks_are_recognised() -> None:
+    """By keys that torchvision gives them, and the one that is wanted does not have."""
+    others = (
+        maskrcnn_resnet50_fpn_v2,
+        keypointrcnn_resnet50_fpn,
+        fasterrcnn_mobilenet_v3_large_fpn,
+        fasterrcnn_resnet50_fpn,
+    )
+    with torch.device("meta"):
+        wanted = builder(weights=None, weights_backbone=None).state_dict()
+        for key, other in zip(RELATIVES, others, strict=True):
+            assert key in other(weights=None, weights_backbone=None).state_dict()
+            assert key not in wanted
+
+
+@pytest.mark.parametrize(
+    "model,complaint",
+    [
+        ({"rpn_fg_iou_thresh": 0.2, "rpn_bg_iou_thresh": 0.5}, "refuses the model options: Asser"),
+        (
+            {"trainable_backbone_layers": 7, "weights_backbone": "V9"},
+            "weights_backbone must be one",
+        ),
+    ],
+)
+def test_what_only_torchvision_knows(model: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        weights_of("random:0", model=model)
+
+
+def test_a_backbone_that_is_not_needed_is_not_looked_for(checkpoint: Path) -> None:
+    assert weights_of(checkpoint, model={"weights_backbone": "anything"}).trained
+
+
+def test_a_mistake_is_one_line_and_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "w.pth"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 173\n")
+    flags = ["--input", str(tmp_path), "--output", str(tmp_path / "o"), "--weights", str(path)]
+    assert detect.main(flags) == 2
+    out, err = capsys.readouterr()
+    assert f"jobs.detect: weights {path} are no checkpoint: the file is a Git-LFS pointer" in err
+    assert len([line for line in err.splitlines() if "jobs.detect" in line]) == 1 and out == ""
+    assert not (tmp_path / "o").exists()
 
 
 def test_coco_weights_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -132,22 +223,6 @@ def test_coco_weights_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     )
     with pytest.raises(UsageError, match="cannot be downloaded.*pass --weights"):
         weights_of("DEFAULT")
-
-
-def test_categories(checkpoint: Path, tmp_path: Path) -> None:
-    text, coco = tmp_path / "names.txt", tmp_path / "names.json"
-    text.write_text("WBC\nRBC\nPlatelets\n")
-    coco.write_text(json.dumps({"categories": [{"id": 1, "name": "a"}, {"id": 3, "name": "c"}]}))
-    found = weights_of(checkpoint, categories=str(text)).categories
-    assert found == {1: "WBC", 2: "RBC", 3: "Platelets"}
-    assert weights_of(checkpoint, categories=str(coco)).categories == {1: "a", 3: "c"}
-    assert weights_of(checkpoint).categories == {}
-    text.write_text("WBC\nRBC\n")
-    with pytest.raises(UsageError, match="name 2 classes .* have 3 beside the background"):
-        weights_of(checkpoint, categories=str(text))
-    coco.write_text("{}")
-    with pytest.raises(UsageError, match="cannot read categories"):
-        weights_of(checkpoint, categories=str(coco))
 
 
 def test_random_weights_are_called_untrained() -> None:
@@ -176,8 +251,10 @@ def test_options_reach_the_network(checkpoint: Path) -> None:
         "box_score_thresh": 0.5,
         "rpn_nms_thresh": 0.6,
         "image_mean": [0.5, 0.5, 0.5],
+        "image_std": (1, 1, 1),
     }
     weights = weights_of(checkpoint, model=options)
     model = build(weights.state, weights.options)
     assert model.transform.min_size == (300,) and model.transform.image_mean == [0.5, 0.5, 0.5]
+    assert [type(x) for x in model.transform.image_std] == [float] * 3
     assert model.roi_heads.score_thresh == 0.5 and model.rpn.nms_thresh == 0.6

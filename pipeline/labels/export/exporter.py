@@ -21,6 +21,7 @@ from pipeline.labels.export.formats import yolo
 from pipeline.labels.export.naming import Names, input_folder, relative_name
 from pipeline.labels.export.parts import FORMATS, Parts
 from pipeline.labels.export.target import Item, Job, Options, Sender
+from pipeline.labels.match import places
 from pipeline.labels.originals import read_many
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.truth import load_truth
@@ -45,7 +46,7 @@ def export(output: str, options: Options) -> dict[str, Any]:
         What is written last, as `export.json`: format, place, run, thresholds, classes, counts.
 
     Raises:
-        UsageError: output, options or target cannot be used.
+        UsageError: output, options, annotations or target cannot be used.
         RunError: the output is damaged.
     """
     if options.format not in FORMATS:
@@ -58,11 +59,12 @@ def export(output: str, options: Options) -> dict[str, Any]:
         run.categories, options.score_threshold, options.thresholds, options.classes
     )
     truth = load_truth(options.annotations) if options.annotations else None
-    if truth and not set(kept.names) & set(truth.category_ids):
+    if truth and max(truth.ids_of(kept.names), default=-1) < 0:
         raise UsageError(f"{options.annotations} has none of the classes; rename by --classes")
     wanted = _listed(options.images) if options.images else None
     fs, root = _open_target(options.to)
-    job = Job(options, kept, str(run.detector["model_id"]), truth, Counter())
+    found = places(run, truth, wanted) if truth else {}
+    job = Job(options, kept, str(run.detector["model_id"]), truth, Counter(), found)
     with (
         ThreadPoolExecutor(SENDERS) as threads,
         Parts(Sender(fs, threads), root, job) as parts,
@@ -140,13 +142,16 @@ def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Im
 def _named(
     images: Iterator[boxes.Image], run: Output, job: Job
 ) -> Iterator[tuple[boxes.Image, str]]:
-    folder = input_folder(run.input)
+    folders = input_folder(run.input)
     names = Names()
+    shard, with_images = FORMATS[job.options.format], job.options.with_images
+    written = shard.named_files or (with_images and shard.images is not None)
+    named = names.safe if written else names.own
     for image in images:
-        name = relative_name(image.uri, folder)
+        name = relative_name(image.uri, folders)
         if job.options.format == "yolo":
             name = yolo.without_images_folders(name)
-        yield image, names.safe(name, image.image_id)
+        yield image, named(name, image.image_id)
 
 
 def _record(run: Output, job: Job) -> dict[str, Any]:

@@ -16,39 +16,46 @@ IMAGE_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 RESERVED = {"con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(10))}
 
 
-def relative_name(uri: str, folder: str) -> str:
+def relative_name(uri: str, folders: tuple[str, ...]) -> str:
     """The image's path below the input folder; elsewhere, its URI without the scheme.
 
     Args:
         uri: of the image.
-        folder: the run's input, as from `input_folder`.
+        folders: of the run's input, as from `input_folder`.
     """
-    if uri.startswith(f"{folder}/"):
-        return uri[len(folder) + 1 :].lstrip("/")
+    for folder in folders:
+        if uri.startswith(f"{folder}/") and (name := uri[len(folder) + 1 :].lstrip("/")):
+            return name
     return uri.partition("://")[2] if "://" in uri else uri.lstrip("/")
 
 
-def input_folder(url: str) -> str:
-    """The folder of a run's input: without a glob's wildcards, or the name of a table."""
+def input_folder(url: str) -> tuple[str, ...]:
+    """What the images of a run's input may stand in: the input itself, or else the folder before a
+    glob's wildcards, or of one image or table.
+
+    A folder's name may look like any of these. What stands in it begins with its name, and what
+    the others find does not.
+    """
+    itself = url.rstrip("/")
     wildcard = re.search(r"[*?\[]", url)
     if wildcard:
-        url = url[: wildcard.start()].rpartition("/")[0]
-    elif re.search(r"\.[A-Za-z0-9]{2,7}$", url):  # one image, or a manifest table
-        url = url.rpartition("/")[0]
-    return url.rstrip("/")
+        return itself, url[: wildcard.start()].rpartition("/")[0].rstrip("/")
+    if re.search(r"\.[A-Za-z0-9]{2,7}$", url):
+        return itself, url.rpartition("/")[0].rstrip("/")
+    return (itself,)
 
 
 class Names:
-    """Hands out safe relative paths, no two of which differ only in case or in their suffix.
-
-    Needs about 100 bytes an image.
-    """
+    """Hands out relative paths, each once. Needs about 100 bytes an image."""
 
     def __init__(self) -> None:
         self.taken: set[bytes] = set()
 
     def safe(self, name: str, image_id: int) -> str:
-        """`name` with every part made safe; where that meets another's, the image id is added."""
+        """`name` with every part made safe for a file.
+
+        Where it differs from another's only in case or in its suffix, the image id is added.
+        """
         *folders, base = [part for part in name.split("/") if part] or ["image"]
         path = "/".join([*map(_safe_folder, folders), _safe_part(base)])
         stem, suffix = posixpath.splitext(path)
@@ -58,11 +65,23 @@ class Names:
         self.taken.add(key)
         return stem + suffix
 
+    def own(self, name: str, image_id: int) -> str:
+        """`name` as it stands; where another has the very same, the image id is added."""
+        stem, suffix = posixpath.splitext(name)
+        number = str(image_id)
+        while (key := _digest(stem + suffix)) in self.taken:
+            stem, number = f"{stem}-{number}", "1"
+        self.taken.add(key)
+        return stem + suffix
+
 
 def _key(stem: str) -> bytes:
     # macOS takes composed and decomposed letters for the same
-    same = unicodedata.normalize("NFC", stem.casefold())
-    return hashlib.blake2b(same.encode(), digest_size=12).digest()
+    return _digest(unicodedata.normalize("NFC", stem.casefold()))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=12).digest()
 
 
 def _safe_folder(part: str) -> str:

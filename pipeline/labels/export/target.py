@@ -83,6 +83,7 @@ class Job:
         classes: that are kept.
         model_id: of the run.
         truth: the annotations whose ids to use, if any.
+        truth_places: place in their `ids` of each image that they have, by the run's `image_id`.
         counts: of what was exported and left out, by name.
     """
 
@@ -91,6 +92,7 @@ class Job:
     model_id: str
     truth: Truth | None
     counts: Counter[str]
+    truth_places: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class Item:
 
     Attributes:
         image: with the detections that are kept.
-        name: relative path that is safe on any system, unique in the export.
+        name: relative path, unique in the export; where files are written under it, one that is
+            safe on any system.
         data: the encoded image, where images are exported too.
     """
 
@@ -212,10 +215,12 @@ class Shard(ABC):
 
     Attributes:
         images: subfolder for the images' bytes; None if they do not become files.
+        named_files: whether files are called as the images even without these.
         how: how people bring it into the tool; `{to}` is the folder.
     """
 
     images: ClassVar[str | None] = "images"
+    named_files: ClassVar[bool] = False
     how: ClassVar[str]
 
     @abstractmethod

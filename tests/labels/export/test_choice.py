@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +21,7 @@ from benchmarks.readback import compare
 from benchmarks.readers import stem
 from benchmarks.readers.light import coco_pycocotools, cvat_labelformat
 from pipeline.labels.export.exporter import export
+from pipeline.labels.export.formats.markup import valid
 from pipeline.labels.export.parts import FORMATS
 from pipeline.labels.export.target import Options
 from tests.support import outputs, synthetic
@@ -152,7 +155,7 @@ def test_only_listed_images(
 # ------------------------------------------------------------------------------- names
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", [kind for kind, shard in FORMATS.items() if shard.named_files])
 def test_names_of_any_text(kind: str, hostile: Path, tmp_path: Path) -> None:
     assert run(hostile, tmp_path / "out/a", format=kind) == 0
     names = names_of(tmp_path / "out/a")
@@ -172,19 +175,58 @@ def test_names_of_any_text(kind: str, hostile: Path, tmp_path: Path) -> None:
         assert not any("/images/" in f"/{name}" for name in names.values())
 
 
+def names_in(kind: str, folder: Path) -> list[str]:
+    """The names of the images in an export, in its order."""
+    if kind == "coco":
+        images = json.loads((folder / "instances.json").read_text())["images"]
+        return [image["file_name"] for image in images]
+    if kind == "cvat":
+        found = ElementTree.parse(folder / "annotations.xml").getroot().iter("image")
+        return [str(image.get("name")) for image in found]
+    if kind == "labelstudio":
+        tasks = json.loads((folder / "tasks.json").read_text())
+        return [unquote(task["data"]["image"]) for task in tasks]
+    if kind == "fiftyone":
+        return list(json.loads((folder / "data.json").read_text()).values())
+    (file,) = (folder / "data").iterdir()
+    return [image["path"] for image in pq.read_table(file)["image"].to_pylist()]
+
+
+@pytest.mark.parametrize("kind", ["coco", "cvat", "labelstudio", "fiftyone", "huggingface"])
+def test_names_stay_where_no_files_are_written(kind: str, hostile: Path, tmp_path: Path) -> None:
+    assert run(hostile, tmp_path / "a", "--image-prefix", "p/", format=kind) == 0
+    own = {f"s3://bucket/images/{name}": name.lstrip("/") for name in NAMES}
+    assert names_of(tmp_path / "a") == own
+    expected_names = [f"p/{name}" for name in own.values()]
+    if kind == "cvat":  # XML cannot hold all
+        expected_names = list(map(valid, expected_names))
+    assert names_in(kind, tmp_path / "a") == expected_names
+    if kind == "fiftyone":
+        labels = json.loads((tmp_path / "a/labels.json").read_text())["labels"]
+        places = json.loads((tmp_path / "a/data.json").read_text())
+        assert list(labels) == list(map(stem, places)) and len(labels) == len(NAMES)
+
+
+def test_the_very_same_name_twice(tmp_path: Path) -> None:
+    output = synthetic.write(tmp_path / "out", 3, names=["a.jpg", "/a.jpg", "a-1.jpg"])
+    assert run(output, tmp_path / "a") == 0
+    assert names_in("coco", tmp_path / "a") == ["a.jpg", "a-1.jpg", "a-1-2.jpg"]
+
+
 @pytest.mark.parametrize("reader", [coco_pycocotools, cvat_labelformat])
-def test_files_hold_the_safe_names(
-    reader: Callable[[str], Any], hostile: Path, tmp_path: Path
-) -> None:
+def test_boxes_stand_at_their_names(reader: Callable[[str], Any], tmp_path: Path) -> None:
     kind = reader.__name__.partition("_")[0]
-    assert run(hostile, tmp_path / "a", format=kind) == 0
-    names = names_of(tmp_path / "a")
+    # readers leave the suffix out, and XML some letters
+    names = [name for name in NAMES if name not in ("a.png", "a.JPG", "\ufffe.jpg")]
+    output = synthetic.write(tmp_path / "out", len(names), 4, names=names)
+    assert run(output, tmp_path / "a", format=kind) == 0
+    called = names_of(tmp_path / "a")
     truth = {
-        stem(names[row["image_uri"]]): [
+        stem(called[row["image_uri"]]): [
             [d["label"], d["xmin"], d["ymin"], d["xmax"], d["ymax"], d["score"]]
             for d in row["detections"]
         ]
-        for row in outputs.rows(str(hostile))
+        for row in outputs.rows(str(output))
     }
     assert compare(truth, reader(str(tmp_path / "a")))[0] <= 0.0101
 
@@ -194,7 +236,7 @@ def test_files_hold_the_safe_names(
     [
         ("s3://bucket/a b", None, "s3://bucket/a b/x/1 #.jpg"),
         ("/data/a b", None, "/data/local-files/?d=data/a%20b/x/1%20%23.jpg"),
-        ("/data/a b", "https://host/", "https://host/x/1%20_.jpg"),
+        ("/data/a b", "https://host/", "https://host/x/1%20%23.jpg"),
     ],
 )
 def test_label_studio_addresses(

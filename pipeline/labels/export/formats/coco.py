@@ -35,7 +35,7 @@ class Coco(Shard):
         names = job.classes.names
         self.result_ids: list[int | None] = list(self.ids)
         if job.truth:
-            self.result_ids = [job.truth.category_ids.get(name) for name in names]
+            self.result_ids = [k if k >= 0 else None for k in job.truth.ids_of(names)]
         categories = [{"id": i, "name": name} for i, name in zip(self.ids, names, strict=True)]
         self.instances = folder.open("instances.json")
         self.instances.write(f'{{"categories":{json.dumps(categories)},\n"images":[')
@@ -72,10 +72,11 @@ class Coco(Shard):
     ) -> None:
         image_id: Any = item.image.image_id + 1
         if self.job.truth:
-            image_id = self.job.truth.image_id(item.image.uri)
-            if image_id is None:
+            place = self.job.truth_places.get(item.image.image_id)
+            if place is None:
                 self.job.counts["images_not_in_annotations"] += 1
                 return
+            image_id = self.job.truth.ids[place]
         written = json.dumps(image_id)
         lines = [
             RESULT % (written, category, x, y, w, h, score)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 
+from pipeline.labels.export.naming import Names
 from pipeline.labels.export.target import Folder, Item, Job, Shard
 
 DETECTION = '{"label":%s,"bounding_box":[%.7f,%.7f,%.7f,%.7f],"confidence":%.6f}'
@@ -14,7 +15,7 @@ class FiftyOne(Shard):
     """`labels.json`, and the images in `data/`, or `data.json`, which says where they are.
 
     Boxes are left, top, width and height as fractions of the image. FiftyOne knows an image by
-    its name without extension.
+    its name without extension, so that is made unique.
     """
 
     images = "data"
@@ -32,6 +33,7 @@ class FiftyOne(Shard):
         if self.places:
             self.places.write("{")
         self.separator = "\n"
+        self.names = Names()
 
     def add(self, item: Item) -> None:
         image = item.image
@@ -50,7 +52,8 @@ class FiftyOne(Shard):
                 image.classes.tolist(), image.scores.tolist(), image.xyxy.tolist(), strict=True
             )
         )
-        stem = posixpath.splitext(item.name)[0]
+        name = self.names.safe(item.name, image.image_id) if self.places else item.name
+        stem = posixpath.splitext(name)[0]
         self.file.write(f"{self.separator}{json.dumps(stem)}:[{detections}]")
         if self.places:
             # the suffix is cut off by FiftyOne, so there must be one

@@ -31,6 +31,7 @@ class Voc(Shard):
     """
 
     images = "JPEGImages"
+    named_files = True
     how = "CVAT: zip {to} and upload it as PASCAL VOC 1.1; others: point them at {to}"
 
     def __init__(self, folder: Folder, job: Job) -> None:

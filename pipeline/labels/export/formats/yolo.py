@@ -24,6 +24,7 @@ class Yolo(Shard):
     """
 
     images = "images/train"
+    named_files = True
     how = "Ultralytics: put the images below {to}/images/train; yolo train data={to}/data.yaml"
 
     def __init__(self, folder: Folder, job: Job) -> None:

@@ -1,0 +1,164 @@
+"""The keywords of the network that a text file can express, and what each may be."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pipeline.errors import UsageError, nearest
+
+# of what a tensor can count
+MOST = 2**63 - 1
+# as people write them, of which YAML 1.1 makes text: `1e-3`, `1e6`, `1.5e3`
+WRITTEN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+
+
+class Range(NamedTuple):
+    """What a keyword may be.
+
+    Attributes:
+        kind: bool, str, int or float.
+        least: of numbers.
+        most: likewise.
+        length: how many of them it takes as a list; 0 where it is none.
+    """
+
+    kind: type
+    least: float = -math.inf
+    most: float = math.inf
+    length: int = 0
+
+    def __str__(self) -> str:
+        if self.kind in (bool, str):
+            return "true or false" if self.kind is bool else "a text"
+        noun = "whole number" if self.kind is int else "number"
+        noun = f"a list of {self.length} {noun}s" if self.length else f"a {noun}"
+        if math.isinf(self.least):
+            return noun if self.kind is int else noun.replace("number", "finite number")
+        if self.most == MOST:
+            return f"{noun} of at least {self.least:g}"
+        return f"{noun} from {_shown(self.least)} to {_shown(self.most)}"
+
+    def holds(self, value: Any) -> bool:
+        """Whether it may be this."""
+        if self.length:
+            numbers = isinstance(value, list | tuple) and len(value) == self.length
+            return numbers and all(self._replace(length=0).holds(one) for one in value)
+        if self.kind in (bool, str):
+            return isinstance(value, self.kind)
+        if not is_number(value, whole=self.kind is int) or value in (math.inf, -math.inf):
+            return False
+        return bool(self.least <= value <= self.most)
+
+
+THRESHOLD = Range(float, 0, 1)
+COUNT = Range(int, 1, MOST)
+# in training alone; a run has no use for their values
+UNUSED_COUNT, UNUSED_NUMBER = Range(int), Range(float)
+# float32 divides by them, and multiplies
+FACTOR = (1e-6, 1e6)
+# The keywords of torchvision's `fasterrcnn_resnet50_fpn_v2` and of its `FasterRCNN`, but for those
+# that take a module (an anchor generator, a RoI pooler, a head).
+MODEL_OPTIONS: dict[str, Range] = {
+    "progress": Range(bool),
+    "num_classes": Range(int, 2, 65_536),  # the background is one
+    "min_size": COUNT,
+    "max_size": COUNT,
+    "size_divisible": Range(int, 1, 65_536),
+    "fixed_size": Range(int, 1, 65_536, length=2),
+    "image_mean": Range(float, -1e6, 1e6, length=3),
+    "image_std": Range(float, *FACTOR, length=3),
+    "rpn_pre_nms_top_n_test": COUNT,
+    "rpn_post_nms_top_n_test": COUNT,
+    "rpn_nms_thresh": THRESHOLD,
+    "rpn_score_thresh": THRESHOLD,
+    "box_score_thresh": THRESHOLD,
+    "box_nms_thresh": THRESHOLD,
+    "box_detections_per_img": COUNT,
+    "bbox_reg_weights": Range(float, *FACTOR, length=4),
+    "weights_backbone": Range(str),
+    **dict.fromkeys(
+        "trainable_backbone_layers rpn_pre_nms_top_n_train rpn_post_nms_top_n_train "
+        "rpn_batch_size_per_image box_batch_size_per_image".split(),
+        UNUSED_COUNT,
+    ),
+    **dict.fromkeys(
+        "rpn_fg_iou_thresh rpn_bg_iou_thresh rpn_positive_fraction box_fg_iou_thresh "
+        "box_bg_iou_thresh box_positive_fraction".split(),
+        UNUSED_NUMBER,
+    ),
+}
+# what `jobs.detect` calls some of them
+FLAGS = {
+    "min_size": "--min-size",
+    "box_score_thresh": "--score-threshold",
+    "box_detections_per_img": "--max-detections",
+}
+
+
+def is_number(value: Any, whole: bool) -> bool:
+    """Whether it is a number, which NaN and truth values are not; infinity is one.
+
+    Args:
+        value: anything.
+        whole: whether a fraction is none.
+    """
+    kinds = int if whole else int | float
+    return isinstance(value, kinds) and not isinstance(value, bool) and value == value
+
+
+def as_number(value: Any, whole: bool) -> Any:
+    """The number that a text is, a whole number for a float that is one, all else as it is.
+
+    Args:
+        value: anything.
+        whole: whether a whole number is wanted.
+
+    >>> as_number("1e6", whole=True), as_number("1e-3", whole=False), as_number("many", whole=True)
+    (1000000, 0.001, 'many')
+    """
+    if isinstance(value, str) and WRITTEN.fullmatch(value):
+        value = float(value) if re.search(r"[.eE]", value) else int(value)
+    return int(value) if whole and isinstance(value, float) and value.is_integer() else value
+
+
+def checked_options(options: Any) -> dict[str, Any]:
+    """Keywords of the network, with numbers where they were written as text.
+
+    Raises:
+        UsageError: one that does not exist, or that may not be what it is.
+    """
+    if not isinstance(options, Mapping):
+        raise UsageError(f"model must hold names and values, not {options!r}")
+    found = {}
+    for name, value in options.items():
+        if name not in MODEL_OPTIONS:
+            raise UsageError(f"model has an unknown key {nearest(str(name), MODEL_OPTIONS)}")
+        found[name] = _checked(name, value, MODEL_OPTIONS[name])
+    least, most = found.get("min_size"), found.get("max_size")
+    if least and most and most < least:
+        raise UsageError(f"model.max_size must be at least model.min_size, {least}, not {most}")
+    return found
+
+
+def _checked(name: str, value: Any, wanted: Range) -> Any:
+    if wanted.kind in (int, float):
+        whole = wanted.kind is int
+        if wanted.length and isinstance(value, list | tuple):
+            numbers = [as_number(one, whole) for one in value]
+            value = numbers if isinstance(value, list) else tuple(numbers)
+        else:
+            value = as_number(value, whole)
+    if not wanted.holds(value):
+        flag = f" ({FLAGS[name]})" if name in FLAGS else ""
+        also = ""
+        if wanted.most == MOST and is_number(value, whole=True) and value > MOST:
+            also = " and at most 2**63 - 1"
+        raise UsageError(f"model.{name}{flag} must be {wanted}{also}, not {value!r}")
+    return value
+
+
+def _shown(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"
