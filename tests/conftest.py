@@ -12,6 +12,7 @@ import pytest
 import ray
 import s3fs
 import torch
+from PIL import Image
 
 from pipeline import Config, run
 from pipeline.bench import standin
@@ -31,6 +32,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         whole = item.path.parent.name == "whole"
         if whole or "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
+
+
+@pytest.fixture(autouse=True)
+def pillows_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header that is read sets it for the whole process; the next test begins with Pillow's."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
 
 
 @pytest.fixture(scope="session")
