@@ -12,7 +12,7 @@ import uuid
 from typing import Any
 
 from pipeline.cluster.placement import Placement
-from pipeline.config import Config
+from pipeline.config import IMAGE_EXTENSIONS, Config
 from pipeline.errors import UsageError
 from pipeline.network.build import option
 from pipeline.network.contract import ARCHITECTURE, Weights
@@ -23,6 +23,8 @@ from pipeline.store import failures, objects, urls
 LAYOUT = 2
 # what older versions did where they did not say so
 BEFORE = {"precision": "fp32"}
+# the endings that older versions listed by default
+EXTENSIONS_BEFORE = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"]
 PACKAGES = ("prelabel", "torch", "torchvision", "ray", "pyarrow", "pillow", "fsspec", "s3fs")
 
 
@@ -114,13 +116,13 @@ def check_same(record: Record, config: Config, weights: Weights) -> None:
             f"{config.output} was written by another version of this program, which gave its files "
             f"other names; finish it with that one, or choose another output"
         )
-    now = identity(config, weights)
+    now = identity(continued(record, config), weights)
     if config.retries_failures:
         now["input"] = record.identity["input"]  # the images are a part of the run's own
     for name, value in now.items():
         # what an older version did not know was as it is by default
         before = record.identity.get(name, BEFORE.get(name, getattr(Config, name, None)))
-        if before != value and (name, value) != ("precision", "auto"):
+        if before != value:
             if name == "categories":
                 value, before = f"{len(value)} names", f"{len(before or ())} names, not the same"
             raise UsageError(
@@ -130,11 +132,16 @@ def check_same(record: Record, config: Config, weights: Weights) -> None:
 
 
 def continued(record: Record, config: Config) -> Config:
-    """The configuration with what its run has chosen where it leaves the choice."""
-    if config.precision != "auto":
-        return config
-    precision = record.identity.get("precision", BEFORE["precision"])
-    return dataclasses.replace(config, precision=precision)
+    """The configuration, with its run's own choice where it leaves the choice."""
+    if config.precision == "auto":
+        precision = record.identity.get("precision", BEFORE["precision"])
+        config = dataclasses.replace(config, precision=precision)
+    if (
+        config.extensions == IMAGE_EXTENSIONS
+        and record.identity.get("extensions") == EXTENSIONS_BEFORE
+    ):
+        config = dataclasses.replace(config, extensions=tuple(EXTENSIONS_BEFORE))
+    return config
 
 
 def begin(record: Record, config: Config, placement: Placement) -> None:
