@@ -22,6 +22,7 @@ from pipeline.bench.feed import Batch, bucketed
 from pipeline.bench.rows import Reference
 from pipeline.network.contract import Boxes
 from pipeline.network.cost import Cost
+from pipeline.network.precision import MIN_SIZE
 
 REFERENCE, SHIPPED = "torchvision, fp32", "torchvision as shipped"
 TOGETHER = "in {}s"
@@ -29,7 +30,7 @@ DECIDING = ("score_mean", "score_p99", "corner_mean", "corner_p99")
 # a sample of so many boxes says no more than this
 SLACK = 1.05
 # torchvision's, and how many pictures are looked at beside the size that was trained for
-MIN_SIZE, MAX_SIZE = 800, 1333
+MAX_SIZE = 1333
 TWICE, DEFAULT = 40, 24
 
 

@@ -17,6 +17,7 @@ from benchmarks.gpu.timing import WARM, Batch, Row, rotate
 from pipeline.bench import device, mix
 from pipeline.bench.feed import Feed, bucketed, in_order
 from pipeline.bench.rows import Autocast, Eager
+from pipeline.config import MICRO_BATCH
 from pipeline.network.contract import Weights
 from pipeline.network.cost import Cost
 
@@ -24,7 +25,7 @@ from pipeline.network.cost import Cost
 SHAPE = (480, 640)
 # images of the mix, for the engine, and so many of them for torchvision's rows, which are slower
 MIXED, FEWER_MIXED, TINY_MIXED = 512, 128, 2
-BATCH, TINY_BATCH, LARGER = 8, 2, 16
+BATCH, TINY_BATCH, LARGER = 8, 2, MICRO_BATCH["cuda"]
 # of a turn at least; a pass over the mix takes some
 SECONDS, MIX_TURNS = 0.7, 2
 

@@ -22,7 +22,8 @@ from pipeline.bench import device, mix, standin
 from pipeline.config import Config
 from pipeline.images.decode import decode, read_header
 from pipeline.network.contract import Boxes, Weights
-from pipeline.network.engine import DTYPES, Engine
+from pipeline.network.engine import Engine
+from pipeline.network.precision import DTYPES
 from pipeline.network.ways import KERNELS, PLAIN, Ways
 
 TINY = {"min_size": 64, "max_size": 96, "rpn_post_nms_top_n_test": 8}

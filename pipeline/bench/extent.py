@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.config import MICRO_BATCH
+
 
 @dataclass(frozen=True)
 class Extent:
@@ -39,8 +41,10 @@ class Extent:
 # A GPU has thirty seconds of each row in a full measurement. On a CPU, which needs seconds for an
 # image, a turn is one pass over a few.
 EXTENTS = {
-    ("cuda", False): Extent("cuda", 512, 8, 16, 3, 10.0, 16_384, 1024),
-    ("cuda", True): Extent("cuda", 128, 8, 16, 2, 3.0, 4096, 256),
-    ("cpu", False): Extent("cpu", 8, 2, 1, 3, 0.0, 48, 8),
-    ("cpu", True): Extent("cpu", 4, 2, 1, 2, 0.0, 24, 8, {"min_size": 320, "max_size": 533}),
+    ("cuda", False): Extent("cuda", 512, 8, MICRO_BATCH["cuda"], 3, 10.0, 16_384, 1024),
+    ("cuda", True): Extent("cuda", 128, 8, MICRO_BATCH["cuda"], 2, 3.0, 4096, 256),
+    ("cpu", False): Extent("cpu", 8, 2, MICRO_BATCH["cpu"], 3, 0.0, 48, 8),
+    ("cpu", True): Extent(
+        "cpu", 4, 2, MICRO_BATCH["cpu"], 2, 0.0, 24, 8, {"min_size": 320, "max_size": 533}
+    ),
 }

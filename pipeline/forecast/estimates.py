@@ -10,7 +10,7 @@ from pipeline.cluster.placement import REPLICA_CPUS, RESERVED_CPUS
 from pipeline.config import Config
 from pipeline.forecast.prices import Machine
 from pipeline.forecast.trial import Trial
-from pipeline.network.engine import HALF_FROM_SIDE
+from pipeline.network import precision
 
 # Of the peak in `prices.yaml`, what the network reached on an H200, by what it computes with: half
 # precision, float32 with TF32, float32 without. See benchmarks/engine.md.
@@ -75,9 +75,10 @@ def arithmetic(machine: Machine, config: Config) -> str:
     """What the network of a run multiplies with there, of `SHARES`."""
     if not machine.tf32:
         return "fp32"
-    side = config.model.get("min_size", HALF_FROM_SIDE)
-    half = config.precision == "fp16" or (config.precision == "auto" and side >= HALF_FROM_SIDE)
-    return "fp16" if half else "tf32"
+    chosen = config.precision
+    if chosen == "auto":
+        chosen = precision.chosen(machine.tf32, config.model)
+    return "fp16" if chosen == "fp16" else "tf32"
 
 
 def run_seconds(images: int, rates: Rates, replicas: int, start_up: float) -> float:

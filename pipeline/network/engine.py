@@ -15,29 +15,22 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck
+from torch import Tensor
 
 from pipeline.network import kernels, nms
+from pipeline.network.boxes import clipped, decoded, large
 from pipeline.network.build import build
 from pipeline.network.contract import Boxes, DeviceLost, ShortOfMemory, Weights
-from pipeline.network.convolution import Convolution, folded
 from pipeline.network.graphs import Graphs
+from pipeline.network.layers import CHANNELS, Layers
+from pipeline.network.precision import DTYPES, chosen
 from pipeline.network.roi_align import inferred_scale, multiscale_roi_align
 from pipeline.network.ways import KERNELS, PLAIN, Ways
 
 # torchvision's, which it does not let one set
 RPN_MIN_SIZE, BOX_MIN_SIZE = 1e-3, 1e-2
-MAX_LOG_SCALE = math.log(1000 / 16)
 # of an image's boxes of sufficient score, those that a GPU has room for
 CANDIDATES = 2048
-# of the network's input, three of which are colours: tensor cores take four at a time
-CHANNELS = 4
-# what convolutions and the first layer of the box head multiply; they sum up in float32
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
-# Short side of images in the network from which on half precision was measured to move boxes no
-# further than torchvision's own forward moves them on the same GPU; see benchmarks/engine.md.
-HALF_FROM_SIDE = 352
 
 
 class Engine:
@@ -84,76 +77,16 @@ class Engine:
             torch.set_num_threads(threads)
         model = build(weights.state, weights.options)
         self.transform, self.rpn, self.roi_heads = model.transform, model.rpn, model.roi_heads
-        sides = self.transform.fixed_size or self.transform.min_size[-1:]
-        precision = chosen(device, min(sides)) if precision == "auto" else precision
+        if precision == "auto":
+            tf32 = device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
+            precision = chosen(tf32, weights.options)
         self.dtype = DTYPES[precision]
         gpu = torch.cuda.get_device_name() if device == "cuda" else "CPU"
         self.name = f"{gpu}, {precision}"
         self.mean = torch.tensor(self.transform.image_mean, device=device)
         self.std = torch.tensor(self.transform.image_std, device=device)
-        body, fpn = model.backbone.body, model.backbone.fpn
-        weight, bias = folded(body.conv1, body.bn1)
-        weight = F.pad(weight, (0, 0, 0, 0, 0, CHANNELS - weight.shape[1]))
-        self.stem = self._convolution((weight, bias), body.conv1, relu=True)
-        self.stages = [
-            [self._block(block) for block in body[f"layer{number}"]] for number in range(1, 5)
-        ]
-        self.inner_blocks = [self._folded(*block) for block in fpn.inner_blocks]
-        self.layer_blocks = [self._folded(*block) for block in fpn.layer_blocks]
-        head = model.rpn.head
-        self.rpn_convs = [self._folded(block[0], relu=True) for block in head.conv]
-        self.rpn_predictor = self._predictor(head.cls_logits, head.bbox_pred, dtype=self.dtype)
-        self.cell_anchors = [a.to(device) for a in model.rpn.anchor_generator.cell_anchors]
-        *convs, _, fc, _ = model.roi_heads.box_head
-        self.box_convs = [self._folded(conv, norm, relu=True) for conv, norm, _ in convs]
-        side = model.roi_heads.box_roi_pool.output_size
-        self.fc = (
-            channels_last(fc, side).to(self.device, self.dtype),
-            fc.bias.detach().to(self.device),
-        )
-        predictor = model.roi_heads.box_predictor
-        self.classes = predictor.cls_score.out_features
-        self.box_predictor = self._predictor(
-            predictor.cls_score, predictor.bbox_pred, dtype=torch.float32
-        )
+        self.layers = Layers(model, self.device, self.dtype, self.ways)
         self.graphs = Graphs(self._found) if self.ways.graphs else None
-
-    def _convolution(
-        self, folded: tuple[Tensor, Tensor | None], conv: nn.Conv2d, relu: bool
-    ) -> Convolution:
-        return Convolution(folded, conv, relu, self.device, self.dtype, self.ways)
-
-    def _folded(
-        self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None, relu: bool = False
-    ) -> Convolution:
-        return self._convolution(folded(conv, norm), conv, relu)
-
-    def _predictor(
-        self, *layers: nn.Conv2d | nn.Linear, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor]:
-        """Weight [K, C] and bias [K] of layers of one input as one, filled up with zeros."""
-        weight = torch.cat([layer.weight.detach().flatten(1) for layer in layers])
-        bias = torch.cat([layer.bias.detach() for layer in layers if layer.bias is not None])
-        # tensor cores take eight at a time
-        more = -len(bias) % 8
-        weight, bias = F.pad(weight, (0, 0, 0, more)), F.pad(bias, (0, more))
-        return weight.to(self.device, dtype), bias.to(self.device)
-
-    def _block(self, block: Bottleneck) -> list[Convolution]:
-        """A bottleneck's three convolutions, and a fourth one where the input changes its shape."""
-        weight, bias = folded(block.conv3, block.bn3)
-        others = []
-        if block.downsample is not None:
-            # a sum needs one bias
-            other, more = folded(*block.downsample)
-            bias = bias + more
-            others = [self._convolution((other, None), block.downsample[0], relu=False)]
-        return [
-            self._folded(block.conv1, block.bn1, relu=True),
-            self._folded(block.conv2, block.bn2, relu=True),
-            self._convolution((weight, bias), block.conv3, relu=True),
-            *others,
-        ]
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[Boxes]:
         """Detect objects in images of one padded shape. Thread-safe.
@@ -309,9 +242,9 @@ class Engine:
 
     def _body(self, x: Tensor) -> list[Tensor]:
         """[N, 4, H, W] to the four stages' maps, at strides 4, 8, 16 and 32."""
-        x = self.ways.max_pool(self.stem(x))
+        x = self.ways.max_pool(self.layers.stem(x))
         maps = []
-        for stage in self.stages:
+        for stage in self.layers.stages:
             for conv1, conv2, conv3, *downsample in stage:
                 identity = downsample[0](x) if downsample else x
                 x = conv3(conv2(conv1(x)), identity)
@@ -320,7 +253,7 @@ class Engine:
 
     def _pyramid(self, maps: list[Tensor]) -> list[Tensor]:
         """The same in 256 channels, finest first, and a fifth map of half the last one's size."""
-        levels = list(zip(maps, self.inner_blocks, self.layer_blocks, strict=True))
+        levels = list(zip(maps, self.layers.inner_blocks, self.layers.layer_blocks, strict=True))
         inner: Tensor | None = None
         found: list[Tensor] = []
         for x, inner_block, layer_block in reversed(levels):
@@ -418,11 +351,13 @@ class Engine:
 
         Only theirs are decoded: of 217 thousand anchors in a photograph, fewer than 5 thousand.
         """
-        cell = self.cell_anchors[level]
-        for conv in self.rpn_convs:
+        cell = self.layers.cell_anchors[level]
+        for conv in self.layers.rpn_convs:
             x = conv(x)
         n, _, height, width = x.shape
-        predicted = self.ways.linear(x.permute(0, 2, 3, 1).flatten(0, 2), *self.rpn_predictor)
+        predicted = self.ways.linear(
+            x.permute(0, 2, 3, 1).flatten(0, 2), *self.layers.rpn_predictor
+        )
         objectness = predicted[:, : len(cell)].reshape(n, -1)
         deltas = predicted[:, len(cell) : 5 * len(cell)].reshape(n, -1, 4)
         top_n = min(self.rpn.pre_nms_top_n(), objectness.shape[1])
@@ -439,12 +374,12 @@ class Engine:
 
     def _box_head(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[P, 256, 7, 7] to class logits [P, classes] and deltas [P, classes, 4]."""
-        for conv in self.box_convs:
+        for conv in self.layers.box_convs:
             x = conv(x)
         x = x.permute(0, 2, 3, 1).flatten(1)
-        x = self.ways.linear(x, *self.fc).relu_()
-        predicted = self.ways.linear(x, *self.box_predictor)
-        classes = self.classes
+        x = self.ways.linear(x, *self.layers.fc).relu_()
+        predicted = self.ways.linear(x, *self.layers.box_predictor)
+        classes = self.layers.classes
         return predicted[:, :classes], predicted[:, classes : 5 * classes].unflatten(1, (-1, 4))
 
     def _detections(
@@ -492,20 +427,6 @@ class Engine:
         return torch.cat((values, found[..., None]), -1), settled & (count <= room)
 
 
-def chosen(device: str, side: int) -> str:
-    """The fastest precision that moves boxes no further than torchvision's own forward does.
-
-    On a GPU that has TF32 that rounds what convolutions multiply to 10 bits of mantissa, as many
-    as float16 has.
-
-    Args:
-        device: "cuda" or "cpu".
-        side: the shorter one of an image in the network, in pixels.
-    """
-    rounds = device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
-    return "fp16" if rounds and side >= HALF_FROM_SIDE else "fp32"
-
-
 def packed(images: Sequence[np.ndarray], pinned: bool) -> Tensor:
     """[values] uint8: the images' pixels one after the other.
 
@@ -530,35 +451,3 @@ def _boxes(values: np.ndarray, image: np.ndarray, size: tuple[int, int]) -> Boxe
         labels=label[there, 0].astype(np.int64),
         scores=score[there, 0],
     )
-
-
-def decoded(deltas: Tensor, boxes: Tensor, weights: Sequence[float]) -> Tensor:
-    """Boxes [..., 4] moved and stretched by deltas [..., 4]; `BoxCoder.decode_single`."""
-    dx, dy, dw, dh = (deltas[..., i] / weight for i, weight in enumerate(weights))
-    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
-    x = dx * width + (boxes[..., 0] + 0.5 * width)
-    y = dy * height + (boxes[..., 1] + 0.5 * height)
-    half_w = 0.5 * (dw.clamp(max=MAX_LOG_SCALE).exp() * width)
-    half_h = 0.5 * (dh.clamp(max=MAX_LOG_SCALE).exp() * height)
-    return torch.stack((x - half_w, y - half_h, x + half_w, y + half_h), -1)
-
-
-def clipped(boxes: Tensor, limits: Tensor) -> Tensor:
-    """Boxes [..., 4] within 0 and limits; `clip_boxes_to_image`."""
-    return boxes.clamp(min=0).minimum(limits)
-
-
-def large(boxes: Tensor, least: float) -> Tensor:
-    """Whether both sides are that long; `remove_small_boxes`."""
-    return (boxes[..., 2:] - boxes[..., :2] >= least).all(-1)
-
-
-def channels_last(layer: nn.Linear, side: Sequence[int]) -> Tensor:
-    """Weight of a layer behind a flattening of [C, h, w] as of one behind that of [h, w, C].
-
-    Args:
-        layer: takes C * h * w values.
-        side: (h, w).
-    """
-    weight = layer.weight.detach().reshape(layer.out_features, -1, *side)
-    return weight.permute(0, 2, 3, 1).flatten(1).contiguous()

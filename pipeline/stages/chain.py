@@ -38,7 +38,7 @@ RANGE_MICRO_BATCHES = 64
 MIN_RANGE_ROWS = 8
 # the driver keeps something for every block of an execution
 MAX_BLOCKS = 2000
-# of encoded images in a block, by device
+# of encoded images in a block, by device: on a GPU, a range of 1,024 of 256 kB
 BLOCK_BYTES = {"cuda": 256 * 2**20, "cpu": 64 * 2**20}
 # actors of a stage that fail to start one after the other, until the run does
 INIT_DEATHS = 3

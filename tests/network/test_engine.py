@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +17,8 @@ from torchvision.ops import poolers
 from pipeline.bench.matching import match
 from pipeline.network.build import build
 from pipeline.network.contract import DeviceLost, ShortOfMemory, Weights
-from pipeline.network.engine import DTYPES, Engine, chosen, packed
+from pipeline.network.engine import Engine, packed
+from pipeline.network.precision import DTYPES, MIN_SIZE, chosen
 from tests.support.fake_cuda import FakeCuda
 from tests.support.matching import as_on_a_gpu, assert_same, picture, reference
 
@@ -312,25 +314,31 @@ def test_half_precision(engine: Engine, weights: Weights) -> None:
 
 
 @pytest.mark.parametrize(
-    "device,capability,side,precision",
+    "tf32,options,precision",
     [
-        ("cuda", (8, 0), 352, "fp16"),
-        ("cuda", (9, 0), 352, "fp16"),
-        ("cuda", (9, 0), 351, "fp32"),
-        # has no TF32
-        ("cuda", (7, 5), 352, "fp32"),
-        ("cpu", (9, 0), 352, "fp32"),
+        (True, {}, "fp16"),
+        (True, {"min_size": 352}, "fp16"),
+        (True, {"min_size": 351}, "fp32"),
+        (False, {"min_size": 352}, "fp32"),
     ],
 )
-def test_the_precision_that_is_chosen(
-    device: str,
-    capability: tuple[int, int],
-    side: int,
-    precision: str,
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_precision_that_is_chosen(tf32: bool, options: dict[str, Any], precision: str) -> None:
+    assert chosen(tf32, options) == precision
+
+
+def test_the_side_where_none_is_given_is_torchvisions() -> None:
+    assert inspect.signature(FasterRCNN).parameters["min_size"].default == MIN_SIZE
+
+
+@pytest.mark.parametrize(
+    "capability,precision", [((8, 0), "fp16"), ((9, 0), "fp16"), ((7, 5), "fp32")]
+)
+def test_which_gpus_have_tf32(
+    capability: tuple[int, int], precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    assert chosen(device, side) == precision
+    cuda = FakeCuda()
+    monkeypatch.setattr("tests.support.fake_cuda.CAPABILITY", capability)
+    assert cuda.engine(precision="auto").name == f"fake, {precision}"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
 from pipeline.network import kernels
-from pipeline.network.engine import DTYPES, Engine
+from pipeline.network.engine import Engine
+from pipeline.network.precision import DTYPES
 from pipeline.network.ways import PLAIN
 from tests.support.fake_cuda import IMAGES, REST, STAGES, WAYS, Counter, FakeCuda, Refused
 

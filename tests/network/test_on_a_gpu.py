@@ -15,8 +15,10 @@ from pipeline.bench.matching import match
 from pipeline.bench.rows import Reference
 from pipeline.network import kernels, steps
 from pipeline.network.contract import Boxes, ShortOfMemory, Weights
-from pipeline.network.engine import CHANNELS, HALF_FROM_SIDE, Engine
+from pipeline.network.engine import Engine
 from pipeline.network.graphs import AFTER
+from pipeline.network.layers import CHANNELS
+from pipeline.network.precision import HALF_FROM_SIDE
 from pipeline.network.ways import KERNELS, PLAIN
 from tests.support.kernels_interpreted import COMPARISONS
 from tests.support.matching import picture

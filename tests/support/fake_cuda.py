@@ -34,12 +34,14 @@ from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn_v2
 
 from pipeline.network import kernels
 from pipeline.network.contract import Weights
-from pipeline.network.engine import DTYPES, Engine
+from pipeline.network.engine import Engine
+from pipeline.network.precision import DTYPES
 from pipeline.network.ways import KERNELS, PLAIN
 
 # (height, width) of the pictures that are counted; 800x1088 in the network
 PICTURE = (480, 640)
 IMAGES = (1, 3, 8)
+CAPABILITY = (9, 0)
 # what is launched by the replay of a graph would not be seen
 WAYS = {"plain": PLAIN, "kernels": dataclasses.replace(KERNELS, graphs=False)}
 # which stage an operation belongs to: that of the innermost of these functions it was called in
@@ -347,7 +349,7 @@ class FakeCuda:
                 (torch.cuda, "Event", _Event),
                 (torch.cuda, "synchronize", _synchronize),
                 (torch.cuda, "get_device_name", lambda device=None: "fake"),
-                (torch.cuda, "get_device_capability", lambda device=None: (9, 0)),
+                (torch.cuda, "get_device_capability", lambda device=None: CAPABILITY),
                 (Tensor, "pin_memory", pinned),
                 (nn.Module, "_apply", _converted),
                 (kernels, "triton", SimpleNamespace(cdiv=lambda a, b: -(-a // b))),
