@@ -8,8 +8,9 @@ LOWEST := .venv-lowest/bin
 # Compiled once, since each of the many processes of a run imports torch or Ray: without, and where
 # PYTHONDONTWRITEBYTECODE is set, every one of them would compile them anew, for seconds.
 INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode
-# what needs neither a Ray cluster nor much time
+# what needs neither a Ray cluster nor much time; a file at once on each CPU
 QUICK := not soak and not ray
+SPREAD := --numprocesses logical --maxprocesses 8 --dist loadfile
 
 .PHONY: help demo test test-quick test-lowest lint format bench bench-pipeline soak audit clean
 
@@ -21,13 +22,14 @@ demo: .venv/installed ## detects objects in the photographs of scikit-image, and
 	$(BIN)/python -m jobs.demo
 
 test: .venv/installed ## all tests but the long ones
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(QUICK)" $(SPREAD)
+	$(BIN)/python -m pytest -m "ray and not soak"
 
 test-quick: .venv/installed ## the tests that need no Ray cluster
-	$(BIN)/python -m pytest -m "$(QUICK)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(QUICK)" $(SPREAD)
 
 test-lowest: .venv-lowest/installed ## the same with the lowest versions that pyproject.toml allows
-	$(LOWEST)/python -m pytest -m "$(QUICK)"
+	OMP_NUM_THREADS=1 $(LOWEST)/python -m pytest -m "$(QUICK)" $(SPREAD)
 
 lint: .venv/installed ## style, types, and which room imports which
 	$(BIN)/ruff check .
