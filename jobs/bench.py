@@ -1,4 +1,4 @@
-"""Measure the engine beside what a torchvision user would write, and a whole run beside it."""
+"""Measure the engine beside what a torchvision user would write, and a whole run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEAST_SIDE = 32
 def parser() -> cli.Parser:
     """The flags."""
     parser = cli.Parser(
-        "python -m jobs.bench",
+        "bench",
         __doc__,
         "Uses the GPU if torch sees one. Prints Markdown. Exit codes: 0 done, 1 failed, 2 usage.",
     )
@@ -102,13 +102,13 @@ def as_a_replica() -> None:
     """
     gpu = Path("/proc/driver/nvidia/version").exists()
     if not gpu and not os.environ.keys() >= ALLOCATOR.keys():
-        command = [sys.executable, "-m", "jobs.bench", *sys.argv[1:]]
+        command = [sys.executable, *sys.orig_argv[1:]]
         os.execve(sys.executable, command, os.environ | ALLOCATOR)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    return cli.main("jobs.bench", job, arguments, "nothing was written; start it again")
+    return cli.main("bench", job, arguments, "nothing was written; start it again")
 
 
 if __name__ == "__main__":

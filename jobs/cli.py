@@ -19,9 +19,9 @@ from pipeline.errors import RunError, UsageError, nearest
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are `UsageError`s, and that names the nearest valid flag."""
 
-    def __init__(self, prog: str, description: str | None, epilog: str) -> None:
+    def __init__(self, job: str, description: str | None, epilog: str) -> None:
         super().__init__(
-            prog=prog,
+            prog=words.command(job),
             description=description,
             epilog=epilog,
             argument_default=argparse.SUPPRESS,
@@ -41,8 +41,15 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             valid = [option for action in self._actions for option in action.option_strings]
             flag = unknown[0].split("=")[0]
+            if not flag.startswith("-"):
+                raise UsageError(f"{unknown[0]!r} stands behind no flag; see --help")
             raise UsageError(f"unknown argument {nearest(flag, valid)}; see --help")
         return vars(known)
+
+
+def called(job: str) -> str:
+    """What stands before a line that a job says of itself."""
+    return words.command(job).removeprefix("python -m ")
 
 
 def leave(code: int) -> NoReturn:
@@ -73,7 +80,7 @@ def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None
     """Run a job; every end that is not its own becomes one line on stderr and an exit code.
 
     Args:
-        name: of the job, before each line.
+        name: of the job; before each line stands what it is called by.
         job: takes the arguments, returns the exit code.
         arguments: in place of the command line's.
         kept: what the user should know after an interruption.
@@ -83,6 +90,7 @@ def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None
         for package in ("pipeline", "jobs"):
             logging.getLogger(package).setLevel("DEBUG")
     signal.signal(signal.SIGTERM, _terminate)
+    name = called(name)
     try:
         return job(sys.argv[1:] if arguments is None else arguments)
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""The main job on the photographs that scikit-image ships, and a look at what came out."""
+"""Run detect on the photographs that scikit-image ships, and look at what came out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pyarrow.dataset as ds
 import skimage
 
 from jobs import cli, detect, report
+from pipeline import words
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.network import weights
@@ -67,11 +68,19 @@ def show(output: Path) -> None:
         print(f"{name:24} {size:>9} {row['num_detections']:4} boxes   {best}")
 
 
-def main() -> int:
+def parser() -> cli.Parser:
+    """It has no flags of its own."""
+    folder = f"Everything is written below {FOLDER}/ in the working directory. "
+    return cli.Parser("demo", __doc__, f"{folder}Exit codes: as of jobs.detect.")
+
+
+def job(arguments: list[str]) -> int:
+    """Run it; returns the exit code."""
+    parser().given(arguments)
     chosen = usable_weights()
     output = FOLDER / f"labels-{chosen.replace(':', '-')}"
     flags = ["--input", str(copy_photographs()), "--output", str(output), "--weights", chosen]
-    print(f"demo: python -m jobs.detect {' '.join(flags)}", file=sys.stderr)
+    print(f"demo: {words.command('detect')} {' '.join(flags)}", file=sys.stderr)
     code = detect.main(flags)
     if code == 0:
         print()
@@ -79,6 +88,11 @@ def main() -> int:
         print()
         code = report.main([str(output), "--to", f"{output}.html"])
     return code
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the job; returns its exit code."""
+    return cli.main("demo", job, arguments, detect.KEPT)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Detect objects in every image of a bucket, folder or table; write one Parquet row an image."""
+"""Detect objects in every image of a bucket, folder or table: one Parquet row an image."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from jobs import cli
+from pipeline import words
 from pipeline.config import Config, Option, from_yaml
 from pipeline.errors import UsageError
 
@@ -22,7 +23,7 @@ MODEL_FLAGS = ("min_size", "box_score_thresh", "box_detections_per_img")
 def parser() -> cli.Parser:
     """The flags of the command."""
     parser = cli.Parser(
-        "python -m jobs.detect",
+        "detect",
         __doc__,
         "Exit codes: 0 complete, 1 failed (the same command continues), 2 usage, "
         "3 complete with more errors than --max-error-rate. S3 endpoint, region and credentials "
@@ -128,12 +129,12 @@ def show(summary: Summary) -> None:
         print(f"rate        {rate:.2f} images/s over {summary.seconds:.0f} s, start-up included")
     print(f"output      {summary.output}/detections")
     folder = f"{summary.output}/detections"
-    print(f"look at it  python -m jobs.report {shlex.quote(summary.output)} --to report.html")
+    print(f"look at it  {words.command('report')} {shlex.quote(summary.output)} --to report.html")
     if failed:
         print(f"retry them  the same command with --input {folder}/status=error")
     if summary.exit_code == 3:
         print(
-            f"jobs.detect: {failed:,} of {summary.images:,} images failed, more than "
+            f"{cli.called('detect')}: {failed:,} of {summary.images:,} images failed, more than "
             f"--max-error-rate {summary.max_error_rate:g} allows",
             file=sys.stderr,
         )
@@ -152,7 +153,7 @@ def job(arguments: list[str]) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    return cli.main("jobs.detect", job, arguments, KEPT)
+    return cli.main("detect", job, arguments, KEPT)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measure an output against ground truth: COCO's box metrics, overall and for each category."""
+"""Measure an output against ground truth: COCO's box metrics, overall and by category."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHOWN = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
 def parser() -> cli.Parser:
     """The flags."""
     parser = cli.Parser(
-        "python -m jobs.evaluate",
+        "evaluate",
         __doc__,
         "Images without ground truth, or without a row in OUTPUT, are counted and named. Exit "
         "codes: 0 done, 1 failed, 2 usage.",
@@ -184,7 +184,7 @@ def write(url: str, shown: str, content: dict[str, object], found: Evaluation) -
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    return cli.main("jobs.evaluate", job, arguments, "nothing was written; start it again")
+    return cli.main("evaluate", job, arguments, "nothing was written; start it again")
 
 
 if __name__ == "__main__":

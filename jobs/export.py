@@ -1,4 +1,4 @@
-"""Export a finished output to the format of another program: labels to correct or to train on."""
+"""Export a finished output to another program's format, to correct or to train on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEFT_OUT = {
 def parser() -> cli.Parser:
     """The flags. None has a default here: those stand in `labels.export.target.Options`."""
     parser = cli.Parser(
-        "python -m jobs.export",
+        "export",
         __doc__,
         "Exit codes: 0 complete, 1 failed or images unreadable, 2 usage. An export is complete "
         "when --to holds export.json.",
@@ -97,8 +97,8 @@ def job(arguments: list[str]) -> int:
     unreadable = record["counts"].get("images_unreadable", 0)
     if unreadable:
         print(
-            f"jobs.export: {unreadable:,} images could not be read and are left out; the rest "
-            "is complete",
+            f"{cli.called('export')}: {unreadable:,} images could not be read and are left "
+            "out; the rest is complete",
             file=sys.stderr,
         )
     return 1 if unreadable else 0
@@ -106,7 +106,7 @@ def job(arguments: list[str]) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    return cli.main("jobs.export", job, arguments, "start again with a new --to")
+    return cli.main("export", job, arguments, "start again with a new --to")
 
 
 if __name__ == "__main__":

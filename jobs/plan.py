@@ -1,4 +1,4 @@
-"""Say what a run will take: list the input, try some of its images, forecast time and money."""
+"""Say what a run will take: try some of its images, forecast time and money."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.errors import UsageError
 def parser() -> cli.Parser:
     """The flags: those of the run that is planned, and a few of our own."""
     parser = cli.Parser(
-        "python -m jobs.plan",
+        "plan",
         __doc__,
         "The flags of jobs.detect mean here what they mean there. "
         "Exit codes: 0 told, 1 failed, 2 usage.",
@@ -65,7 +65,7 @@ def job(arguments: list[str]) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    return cli.main("jobs.plan", job, arguments, "nothing was kept; start it again")
+    return cli.main("plan", job, arguments, "nothing was kept; start it again")
 
 
 if __name__ == "__main__":

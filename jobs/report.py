@@ -1,4 +1,4 @@
-"""Write one HTML file about a finished output: what ran, what it found, and pictures to look at."""
+"""Write an HTML page about a finished output: what ran, what it found, pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.store import failures, objects, urls
 
 def parser() -> cli.Parser:
     parser = cli.Parser(
-        "python -m jobs.report",
+        "report",
         __doc__,
         "Exit codes: 0 written, 1 failed, 2 usage. The file needs no network and no other file.",
     )
@@ -58,7 +58,7 @@ def job(arguments: list[str]) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    return cli.main("jobs.report", job, arguments, "nothing was written")
+    return cli.main("report", job, arguments, "nothing was written")
 
 
 if __name__ == "__main__":

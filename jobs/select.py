@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import sys
+
+if __name__ == "select":  # `python jobs/detect.py` finds this file where Python's own is meant
+    print("a job is started by `prelabel JOB`, or by `python -m jobs.JOB`", file=sys.stderr)
+    sys.exit(2)
+
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +30,7 @@ def parser() -> cli.Parser:
     """The flags."""
     weights = " ".join(f"{name}={weight:g}" for name, weight in DEFAULT_WEIGHTS.items())
     parser = cli.Parser(
-        "python -m jobs.select",
+        "select",
         __doc__,
         "The list has the columns rank, image_id, image_uri, value, its parts, and a reason in "
         "words; jobs.export takes it as --images, and jobs.detect as --input unless the images "
@@ -126,7 +131,7 @@ def job(arguments: list[str]) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    return cli.main("jobs.select", job, arguments, "nothing was written; start it again")
+    return cli.main("select", job, arguments, "nothing was written; start it again")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How far a run is, whether it is at work now, and what has failed: told from its output alone."""
+"""Tell from an output alone how far its run is, if it is at work, what has failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN_SLICES = 20
 def parser() -> cli.Parser:
     """The flags."""
     parser = cli.Parser(
-        "python -m jobs.status",
+        "status",
         __doc__,
         "Changes nothing. Exit codes: 0 told, 1 reading failed, 2 usage.",
     )
@@ -110,7 +110,7 @@ def job(arguments: list[str]) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    return cli.main("jobs.status", job, arguments, "nothing was changed; start it again")
+    return cli.main("status", job, arguments, "nothing was changed; start it again")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Prove from its files alone that an output is complete and that its rows can be relied on."""
+"""Prove from its files alone that an output is complete and its rows can be relied on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.labels.verify import Verification, verify
 def parser() -> cli.Parser:
     """The flags."""
     parser = cli.Parser(
-        "python -m jobs.verify",
+        "verify",
         __doc__,
         "Exit codes: 0 every check holds, 1 some do not or reading failed, 2 usage.",
     )
@@ -35,8 +35,8 @@ def job(arguments: list[str]) -> int:
     if found.breaches:
         broken = [name for name, check in found.checks.items() if check.breaches]
         print(
-            f"jobs.verify: {found.url} is not as it should be: {found.breaches:,} breaches of "
-            f"{', '.join(broken)}",
+            f"{cli.called('verify')}: {found.url} is not as it should be: "
+            f"{found.breaches:,} breaches of {', '.join(broken)}",
             file=sys.stderr,
         )
         return 1
@@ -48,7 +48,7 @@ def job(arguments: list[str]) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    return cli.main("jobs.verify", job, arguments, "nothing was changed; start it again")
+    return cli.main("verify", job, arguments, "nothing was changed; start it again")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import PurePath
 
 # an http URL's scheme, user, host and path, query: the second and the last may be secrets
 SECRETS = re.compile(r"(https?://)(?:[^\s/?#@]*@)?([^\s?]*)(?:\?\S*)?", re.IGNORECASE)
@@ -89,3 +91,11 @@ def rate(value: float) -> str:
     ('1,234', '56', '7.8', '0.0012')
     """
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def command(job: str) -> str:
+    """What starts a job, in the way in which this process was started: `prelabel report` where the
+    script of that name is at work, else `python -m jobs.report`.
+    """
+    by_script = PurePath(sys.argv[0]).stem == "prelabel"
+    return f"prelabel {job}" if by_script else f"python -m jobs.{job}"

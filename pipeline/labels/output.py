@@ -148,7 +148,7 @@ class Output:
         if seen != total:
             raise RunError(
                 f"the files of {self.url} hold {seen:,} images and its run.json counts {total:,}; "
-                f"python -m jobs.verify {self.url} tells what is wrong"
+                f"{words.command('verify')} {self.url} tells what is wrong"
             )
 
     def read_files(
@@ -181,7 +181,7 @@ class Output:
         except (OSError, pa.ArrowException, KeyError) as error:
             raise RunError(
                 f"{self.layout.url_of(file.path)} cannot be read ({words.explain(error)}); "
-                f"python -m jobs.verify {self.url} tells what else is wrong"
+                f"{words.command('verify')} {self.url} tells what else is wrong"
             ) from error
 
 

@@ -45,4 +45,4 @@ if __name__ == "__main__":
         ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     flags = ["--input", sys.argv[1], "--output", sys.argv[2]]
     flags += ["--micro-batch", "4", "--config", SETTINGS]
-    cli.leave(cli.main("jobs.detect", job, [*flags, *sys.argv[3:]], detect.KEPT))
+    cli.leave(cli.main("detect", job, [*flags, *sys.argv[3:]], detect.KEPT))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from fsspec import AbstractFileSystem
 
+from pipeline import words
 from pipeline.config import Config, checked_url
 from pipeline.errors import RunError, UsageError, nearest
 from pipeline.inputs.sources import open_source
@@ -124,7 +125,7 @@ def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Im
             matched += table.num_rows
         found = boxes.from_table(table)
         if not (np.isfinite(found.xyxy).all() and np.isfinite(found.scores).all()):
-            raise RunError(f"boxes that are no numbers; see python -m jobs.verify {run.url}")
+            raise RunError(f"boxes that are no numbers; see {words.command('verify')} {run.url}")
         chosen = job.classes.choose(found)
         counts["boxes_left_out"] += len(found.labels) - len(chosen.labels)
         yield from chosen.images()

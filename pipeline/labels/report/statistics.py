@@ -174,7 +174,7 @@ def gather(output: Output, threshold: int, pictures: int) -> Statistics:
     if found.detections != counted_boxes:
         raise RunError(
             f"the files of {output.url} hold {found.detections:,} detections and its run.json "
-            f"counts {counted_boxes:,}; python -m jobs.verify {output.url} tells what is wrong"
+            f"counts {counted_boxes:,}; {words.command('verify')} {output.url} tells what is wrong"
         )
     return found
 
