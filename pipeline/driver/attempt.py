@@ -225,7 +225,10 @@ def begin(
     known = record.existing(layout, config, weights) or record.new(config, weights)
     started = time.monotonic()
     mark = fingerprint(known.identity)
-    listed = manifest.load(layout, mark) or enumeration.write(config, layout, mark)
+    listed = manifest.load(layout, mark)
+    if not listed:
+        log.info("listing the input")
+        listed = enumeration.write(config, layout, mark)
     seconds = time.monotonic() - started
     preview(config, weights, placement, listed)
     record.begin(known, config, placement)

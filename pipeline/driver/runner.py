@@ -1,44 +1,31 @@
-"""A run from its command to its summary: what there is to do, begun, resumed or refreshed."""
+"""A run, from its command to its summary."""
 
 from __future__ import annotations
 
 import logging
 import time
 
-import ray
-
-from pipeline.cluster import connection
-from pipeline.config import Config, fingerprint
-from pipeline.driver import attempt, record, refresh
-from pipeline.driver.record import Record
-from pipeline.driver.summary import Summary, preview, summarize
-from pipeline.errors import RunError, UsageError
-from pipeline.inputs import enumeration
-from pipeline.network.contract import EngineFactory, Weights
-from pipeline.network.engine import Engine
-from pipeline.network.weights import resolve
-from pipeline.outputs import manifest
-from pipeline.outputs.layout import Layout
-from pipeline.outputs.lease import Lease, LeaseLost
-from pipeline.store import objects
-from pipeline.words import explain
+from pipeline.config import Config
+from pipeline.driver import checks
+from pipeline.driver.summary import Summary
+from pipeline.network.contract import EngineFactory
 
 log = logging.getLogger(__name__)
-# Ray Data adds to an error's message how to have such errors retried, which the stages do
-RAYS_ADVICE = "Failed to apply UDF transform"
 
 
 def run(
     config: Config,
-    make_engine: EngineFactory = Engine,
+    make_engine: EngineFactory | None = None,
     dry_run: bool = False,
     refresh: bool = False,
 ) -> Summary | None:
     """Run, resume, or retry the failures of a detection run; nothing if it is complete.
 
+    What it does is told by `logging`, on stderr where the program has set up nothing else.
+
     Args:
         config: what to do.
-        make_engine: builds the engine of each replica.
+        make_engine: builds the engine of each replica; by default `network.engine.Engine`.
         dry_run: stop after the preview, nothing written; returns None.
         refresh: list the input again first, and process what is new or has changed, too.
 
@@ -47,74 +34,21 @@ def run(
         RunError: it broke off; the same call continues it.
     """
     started = time.monotonic()
-    weights = resolve(config, objects.read)
-    layout = Layout.of(config.output)
-    known = record.existing(layout, config, weights)
-    config = record.continued(known, config) if known else config
-    if _refreshed(config, layout, known, dry_run, refresh) and dry_run:
-        return None
-    if complete := _complete(config, layout, known):
-        return summarize(complete, config, 0, started)
-    connection.connect()
-    if dry_run:
-        _preview(config, weights, layout, known)
-        return None
-    return _execute(config, weights, layout, make_engine, started)
+    if not log.hasHandlers():
+        _be_heard()
+    log.info("looking at input, weights and output")
+    checks.check(config, dry_run)
+    log.info("loading torch and Ray")
+    # late: that takes seconds, which a mistake should not wait for
+    from pipeline.driver.start import start
+    from pipeline.network.engine import Engine
+
+    return start(config, make_engine or Engine, dry_run, refresh, started)
 
 
-def _refreshed(
-    config: Config, layout: Layout, known: Record | None, dry_run: bool, wanted: bool
-) -> bool:
-    """Whether the input was listed again, as is wanted or as an earlier call has begun to."""
-    if not config.retries_failures and known and not wanted:
-        wanted = objects.get(layout.fs, layout.refreshing) is not None
-    if wanted:
-        refresh.check(config)
-        if known:
-            refresh.refresh(config, layout, fingerprint(known.identity), dry_run)
-    return bool(wanted and known)
-
-
-def _complete(config: Config, layout: Layout, known: Record | None) -> Record | None:
-    """The record, if the output is as the run would leave it, which is then said."""
-    if known and not known.retry_from and objects.get(layout.fs, layout.success) is not None:
-        if not config.retries_failures:
-            log.info("%s is complete already; nothing to do", config.output)
-            return known
-        if not (known.counts or {}).get("errors"):
-            log.info("no image of %s has failed; nothing to retry", config.output)
-            return known
-    elif config.retries_failures and not (known and known.retry_from):
-        raise UsageError(f"{config.output} is not complete; finish that run before a retry")
-    return None
-
-
-def _preview(config: Config, weights: Weights, layout: Layout, known: Record | None) -> None:
-    placement = connection.place(config)
-    found = known and manifest.load(layout, fingerprint(known.identity))
-    preview(config, weights, placement, found or enumeration.count(config))
-
-
-def _execute(
-    config: Config, weights: Weights, layout: Layout, make_engine: EngineFactory, started: float
-) -> Summary:
-    connection.await_gpu(config)
-    placement = connection.place(config)
-    try:
-        with Lease(layout) as lease:
-            begun = attempt.begin(config, weights, layout, lease, placement)
-            return begun.run(make_engine, started)
-    except (ray.exceptions.RayError, OSError, LeaseLost) as error:
-        log.debug("traceback", exc_info=True)
-        raise RunError(f"the run to {config.output} broke off: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """What happened, in one line: Ray wraps a worker's error, or ends its report with it."""
-    if isinstance(error, ray.exceptions.RayTaskError):
-        cause = error.cause
-        text = str(cause) if isinstance(cause, RunError) else explain(cause)
-        return text.partition(RAYS_ADVICE)[0].rstrip()
-    if isinstance(error, ray.exceptions.RayActorError):
-        return "a worker could not go on: " + str(error).strip().splitlines()[-1].strip()
-    return explain(error)
+def _be_heard() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    ours = logging.getLogger("pipeline")
+    ours.addHandler(handler)
+    ours.setLevel("INFO")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.cluster.placement import Placement
 from pipeline.config import Config
-from pipeline.driver.record import Record
 from pipeline.network.contract import Weights
 from pipeline.outputs.manifest import Manifest
 from pipeline.store import urls
+
+if TYPE_CHECKING:
+    from pipeline.driver.record import Record
 
 log = logging.getLogger(__name__)
 

@@ -86,10 +86,10 @@ def read(what: str, url: str) -> bytes:
         raise failures.unusable("read", f"{what} {url}", error) from error
 
 
-def get(fs: AbstractFileSystem, path: str) -> bytes | None:
+def get(fs: AbstractFileSystem, path: str, attempts: int = ATTEMPTS) -> bytes | None:
     """The object's bytes, or None where there is none."""
     try:
-        return bytes(retrying(lambda: fs.cat_file(path)))
+        return bytes(retrying(lambda: fs.cat_file(path), attempts))
     except FileNotFoundError:
         return None
 

@@ -1,0 +1,96 @@
+"""Whether what a run names is there: told before torch is imported and Ray started, in seconds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+
+from pipeline.config import Config
+from pipeline.errors import UsageError
+from pipeline.inputs import enumeration
+from pipeline.inputs.access import WEB
+from pipeline.inputs.sources import open_source
+from pipeline.outputs.layout import Layout
+from pipeline.store import failures, objects, urls
+
+log = logging.getLogger(__name__)
+# of requests to a store that may not be there at all: some ten seconds
+ATTEMPTS = 4
+
+
+def check(config: Config, dry_run: bool) -> None:
+    """Look at output, input, weights and categories, as far as that takes no time.
+
+    Args:
+        config: of the run.
+        dry_run: nothing may be written.
+
+    Raises:
+        UsageError: one of them cannot be used.
+    """
+    layout = Layout.of(config.output)
+    try:
+        known = objects.get(layout.fs, layout.record, ATTEMPTS) is not None
+    except OSError as error:
+        _check_folder(layout)
+        raise failures.unusable("read", layout.url_of(layout.record), error) from error
+    if not known:  # else it has its manifest, and was written to
+        if not dry_run:
+            _check_store(layout)
+        _check_folder(layout)
+        _check_input(config)
+    if config.weights != "COCO_V1" and not config.weights.startswith("random:"):
+        _check_file("weights", config.weights)
+    if config.categories:
+        _check_file("categories", config.categories)
+
+
+def _check_store(layout: Layout) -> None:
+    """Write an empty object, which does not stay."""
+    if urls.is_local(layout.fs):
+        return
+    probe = f"{layout.run}/probe"
+    try:
+        objects.put(layout.fs, probe, b"")
+        objects.delete(layout.fs, probe)
+    except OSError as error:
+        raise failures.unusable("write to", layout.url, error) from error
+
+
+def _check_folder(layout: Layout) -> None:
+    """Have an unnamed file in what there is of the output's path."""
+    if not urls.is_local(layout.fs):
+        return
+    if os.path.isfile(layout.root):
+        raise UsageError(f"output {layout.url} is a file; give the name of a folder")
+    folder = layout.root
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = f"nothing can be written in {folder} ({error.strerror})"
+        raise UsageError(f"cannot write to {layout.url}: {reason}") from error
+
+
+def _check_input(config: Config) -> None:
+    """Read its first images; a run lists all of them once it has the output to itself."""
+    if config.retries_failures:
+        return
+    source = open_source(config)
+    if next(iter(source.read()), None) is None:
+        enumeration.check_not_empty(config, source, enumeration.Counted())
+    if f"{config.output}/".startswith(f"{config.input.rstrip('/')}/"):
+        log.warning("the output %s lies within the input; another place is clearer", config.output)
+
+
+def _check_file(what: str, url: str) -> None:
+    if urls.protocol(url) in WEB:  # some servers answer to nothing but the reading itself
+        return
+    try:
+        fs, path = urls.filesystem(url)
+        objects.retrying(lambda: fs.info(path), ATTEMPTS)
+    except OSError as error:
+        raise failures.unusable("read", f"{what} {url}", error) from error
