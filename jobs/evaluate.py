@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shlex
 import sys
 from collections import Counter
 
@@ -19,10 +20,12 @@ from pipeline.labels import classes, strays
 from pipeline.labels.evaluate import METRICS, Evaluation, evaluate
 from pipeline.labels.match import NAMED_IMAGES, Matched, match
 from pipeline.labels.output import Output, open_output
+from pipeline.labels.thresholds import IOU, Best, best_thresholds
 from pipeline.labels.truth import load_truth, told
 from pipeline.store import failures, objects, urls
 
 WIDEST = 40
+AT_BEST = tuple(field.name for field in dataclasses.fields(Best))
 SHOWN = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR100")
 
 
@@ -58,7 +61,7 @@ def parser() -> cli.Parser:
     return parser
 
 
-def text(found: Evaluation, remarks: list[str]) -> str:
+def text(found: Evaluation, best: dict[str, Best], remarks: list[str]) -> str:
     """The result for a person."""
     lines = [f"{name:10} {number(value)}" for name, value in found.metrics.items()]
     width = max([min(len(entry["name"]), WIDEST) for entry in found.categories] + [8])
@@ -71,8 +74,24 @@ def text(found: Evaluation, remarks: list[str]) -> str:
             f"{words.printable(entry['name'], WIDEST):{width}} "
             + " ".join(f"{cell:>9}" for cell in cells)
         )
+    lines += thresholds(best, width)
     lines += ["", f"{found.images:,} annotated images evaluated with {found.backend}"]
     return "\n".join([*lines, *remarks])
+
+
+def thresholds(best: dict[str, Best], width: int) -> list[str]:
+    """Where to cut each category, and the flag of an export that does it."""
+    if not best:
+        return []
+    head = " ".join(f"{name:>9}" for name in ("threshold", "precision", "recall", "F1"))
+    lines = ["", f"best F1 at an IoU of {IOU:g}, all boxes of an image counted", ""]
+    lines.append(f"{'category':{width}} {head}")
+    for name, at in best.items():
+        cells = [f"{at.threshold:.2f}", number(at.precision), number(at.recall), number(at.f1)]
+        shown = words.printable(name, WIDEST)
+        lines.append(f"{shown:{width}} " + " ".join(f"{cell:>9}" for cell in cells))
+    flag = " ".join(shlex.quote(f"{name}={at.threshold:.2f}") for name, at in best.items())
+    return [*lines, "", f"export so    {words.command('export')} OUTPUT ... --category {flag}"]
 
 
 def notes(output: Output, matched: Matched, foreign: Counter[str], present_only: bool) -> list[str]:
@@ -156,7 +175,11 @@ def job(arguments: list[str]) -> int:
     present_only = given.get("present_only", False)
     foreign = strays.check(output, matched, {*every.values(), *chosen.names}, present_only)
     found = evaluate(truth, matched, present_only)
-    shown = text(found, notes(output, matched, foreign, present_only))
+    best = best_thresholds(truth, matched, present_only)
+    for entry in found.categories:
+        at = best.get(entry["name"])
+        entry |= dataclasses.asdict(at) if at else dict.fromkeys(AT_BEST)
+    shown = text(found, best, notes(output, matched, foreign, present_only))
     print(shown)
     if "to" in given:
         write(given["to"], shown, record(output, matched, found), found)
@@ -166,7 +189,7 @@ def job(arguments: list[str]) -> int:
 def write(url: str, shown: str, content: dict[str, object], found: Evaluation) -> None:
     """The three files."""
     kinds = {"name": pa.string()} | dict.fromkeys(("id", "ground_truth", "detections"), pa.int64())
-    schema = pa.schema({**kinds, **dict.fromkeys(METRICS, pa.float64())})
+    schema = pa.schema({**kinds, **dict.fromkeys((*METRICS, *AT_BEST), pa.float64())})
     table = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(found.categories, schema), table)
     files = {
