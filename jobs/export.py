@@ -63,6 +63,10 @@ def _add_form(parser: cli.Parser) -> None:
         "them)"
     )
     annotations = "coco: results.json gets the ids of this instances JSON"
+    padding = "crops, blurred: this share of a box's size more on each side (default 0)"
+    link = "folders: links to the images in place of copies, on this machine"
+    add("--padding", type=float, metavar="X", help=padding)
+    add("--link", action="store_true", help=link)
     add("--tasks-per-file", type=int, metavar="N", help=split)
     add("--by-directory", action="store_true", help="a folder for each directory of the images")
     add("--with-images", action="store_true", help="copy the images too, bytes unchanged")
@@ -75,6 +79,11 @@ def show(record: dict[str, Any], options: Options) -> None:
     """The last lines, for a person."""
     to, split = options.to, options.tasks_per_file or options.by_directory
     counts = record["counts"]
+    cuts = [f"{name} {score:g}" for name, score in options.thresholds.items()]
+    if options.score_threshold or not cuts:
+        rest = f"{options.score_threshold:g}" if options.score_threshold else "none"
+        cuts = [f"all others {rest}" if cuts else rest, *cuts]
+    print(f"score threshold: {', '.join(cuts)}")
     left = [f"{counts[key]:,} {words}" for key, words in LEFT_OUT.items() if counts.get(key)]
     print(
         f"{counts['images']:,} images, {counts['boxes']:,} boxes to {to} as {record['format']}; "

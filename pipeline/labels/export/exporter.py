@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import posixpath
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -103,7 +104,8 @@ def _listed(url: str) -> set[str]:
 
 def _items(run: Output, job: Job, wanted: set[str] | None) -> Iterator[Item]:
     named = _named(_images(run, job, wanted), run, job)
-    if not job.options.with_images:
+    needed = FORMATS[job.options.format].needs_images and not job.options.link
+    if not (needed or job.options.with_images):
         yield from (Item(image, name, None) for image, name in named)
         return
     listed = ((image.image_id, image.uri, (image, name)) for image, name in named)
@@ -146,12 +148,15 @@ def _named(
     folders = input_folder(run.input)
     names = Names()
     shard, with_images = FORMATS[job.options.format], job.options.with_images
-    written = shard.named_files or (with_images and shard.images is not None)
+    files = shard.named_files or shard.needs_images
+    written = files or (with_images and shard.images is not None)
     named = names.safe if written else names.own
     for image in images:
         name = relative_name(image.uri, folders)
         if job.options.format == "yolo":
             name = yolo.without_images_folders(name)
+        if shard.suffix:
+            name = posixpath.splitext(name)[0] + shard.suffix
         yield image, named(name, image.image_id)
 
 

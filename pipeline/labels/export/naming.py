@@ -57,7 +57,7 @@ class Names:
         Where it differs from another's only in case or in its suffix, the image id is added.
         """
         *folders, base = [part for part in name.split("/") if part] or ["image"]
-        path = "/".join([*map(_safe_folder, folders), _safe_part(base)])
+        path = "/".join([*map(_safe_folder, folders), safe_part(base)])
         stem, suffix = posixpath.splitext(path)
         number = str(image_id)
         while (key := _key(stem)) in self.taken:
@@ -86,11 +86,12 @@ def _digest(text: str) -> bytes:
 
 def _safe_folder(part: str) -> str:
     # on an object store, an image and a prefix can have the same name
-    part = _safe_part(part)
+    part = safe_part(part)
     return f"{part}_" if part.lower().endswith(IMAGE_SUFFIXES) else part
 
 
-def _safe_part(part: str) -> str:
+def safe_part(part: str) -> str:
+    """A name as that of a file or a folder on any system."""
     part = UNSAFE.sub("_", part).rstrip(". ") or "_"
     if part.partition(".")[0].lower() in RESERVED:
         part = f"_{part}"

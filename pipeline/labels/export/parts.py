@@ -9,8 +9,10 @@ from collections import Counter, OrderedDict
 from pipeline.labels.export.formats.coco import Coco
 from pipeline.labels.export.formats.cvat import Cvat
 from pipeline.labels.export.formats.fiftyone import FiftyOne
+from pipeline.labels.export.formats.folders import Folders
 from pipeline.labels.export.formats.huggingface import HuggingFace
 from pipeline.labels.export.formats.labelstudio import LabelStudio
+from pipeline.labels.export.formats.pixels import Blurred, Crops, Pictures
 from pipeline.labels.export.formats.voc import Voc
 from pipeline.labels.export.formats.yolo import Yolo
 from pipeline.labels.export.naming import Names
@@ -24,6 +26,10 @@ FORMATS: dict[str, type[Shard]] = {
     "cvat": Cvat,
     "fiftyone": FiftyOne,
     "huggingface": HuggingFace,
+    "pictures": Pictures,
+    "crops": Crops,
+    "folders": Folders,
+    "blurred": Blurred,
 }
 MAX_OPEN = 64
 

@@ -38,6 +38,8 @@ class Options:
         images: table with the URIs of the images to export; default: all.
         with_images: copy the images' encoded bytes too.
         image_prefix: stands before each image's name in place of the image's own URI.
+        padding: of crops and blurred boxes, a share of the box's size on each side.
+        link: links to the images in place of copies.
         confidence: write scores also where the format has no usual place for them.
         annotations: COCO instances JSON whose ids `results.json` shall have.
 
@@ -55,13 +57,19 @@ class Options:
     images: str | None = None
     with_images: bool = False
     image_prefix: str | None = None
+    padding: float = 0.0
+    link: bool = False
     confidence: bool = False
     annotations: str | None = None
 
     def __post_init__(self) -> None:
         if self.tasks_per_file is not None and self.tasks_per_file < 1:
             raise UsageError(f"--tasks-per-file must be above 0, not {self.tasks_per_file}")
+        if not 0 <= self.padding <= 10:
+            raise UsageError(f"--padding must be within 0 and 10, not {self.padding:g}")
         limited = {
+            "--padding": (self.padding, ("crops", "blurred")),
+            "--link": (self.link, ("folders",)),
             "--image-prefix": (
                 self.image_prefix,
                 ("coco", "labelstudio", "cvat", "fiftyone", "huggingface"),
@@ -177,6 +185,16 @@ class Folder:
         """Write a whole file."""
         self.sender.send(self._path(name), data)
 
+    def link(self, name: str, path: str) -> None:
+        """Lead to a file of this machine, as this folder is.
+
+        Raises:
+            UsageError: this folder is not.
+        """
+        if not self.local:
+            raise UsageError("--link needs a --to on this machine")
+        os.symlink(path, self._path(name))
+
     def close(self) -> None:
         """Wait until all files are where they belong.
 
@@ -216,11 +234,15 @@ class Shard(ABC):
     Attributes:
         images: subfolder for the images' bytes; None if they do not become files.
         named_files: whether files are called as the images even without these.
+        needs_images: whether labels are nothing without the images.
+        suffix: of the files that are made of the images, if not their own.
         how: how people bring it into the tool; `{to}` is the folder.
     """
 
     images: ClassVar[str | None] = "images"
     named_files: ClassVar[bool] = False
+    needs_images: ClassVar[bool] = False
+    suffix: ClassVar[str | None] = None
     how: ClassVar[str]
 
     @abstractmethod

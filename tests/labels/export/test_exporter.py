@@ -22,7 +22,7 @@ from pipeline.labels.export.formats.markup import valid
 from pipeline.labels.export.parts import FORMATS
 from pipeline.labels.export.target import Options
 from tests.support import outputs, synthetic
-from tests.support.exports import expected, renamed
+from tests.support.exports import LABELS, expected, renamed
 
 IMAGES = 101  # the hundredth failed
 LIGHT = ("pycocotools", "labelformat", "panlabel", "datasets")
@@ -79,7 +79,7 @@ def test_another_program_reads_the_same_boxes(
         assert score is not None and score < 1e-6
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", LABELS)
 def test_every_folder_says_what_it_is(
     kind: str, output: Path, exported: Callable[[str], Path]
 ) -> None:

@@ -14,10 +14,9 @@ from pipeline.errors import RunError, UsageError
 from pipeline.labels.export import parts
 from pipeline.labels.export.exporter import export
 from pipeline.labels.export.formats import huggingface
-from pipeline.labels.export.parts import FORMATS
 from pipeline.labels.export.target import Options
 from tests.support import outputs, synthetic
-from tests.support.exports import by_base, expected, names_of, run
+from tests.support.exports import LABELS, by_base, expected, names_of, run
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return synthetic.write(tmp_path_factory.mktemp("folders") / "out", 60, 6, 16, names=names)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", LABELS)
 def test_split_into_folders_of_n(kind: str, output: Path, tmp_path: Path) -> None:
     assert run(output, tmp_path / "a", "--tasks-per-file", "25", format=kind) == 0
     folders = sorted(path.name for path in (tmp_path / "a").iterdir() if path.is_dir())

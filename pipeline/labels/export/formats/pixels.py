@@ -1,0 +1,141 @@
+"""Exports that a person looks at: pictures with their boxes, crops, images with boxes blurred."""
+
+from __future__ import annotations
+
+import io
+import os
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+
+from pipeline.config import Config
+from pipeline.images.decode import decode, read_header
+from pipeline.images.errors import DecodeError
+from pipeline.labels.export.naming import safe_part
+from pipeline.labels.export.target import Folder, Item, Job, Shard
+from pipeline.words import printable
+
+QUALITY = 92
+# told apart by most eyes, on most pictures: Okabe and Ito's palette (jfly.uni-koeln.de/color)
+COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+NAME = 24  # characters of a category on a box
+# the long side, in pixels, to which a blurred box is brought down
+BLURRED = 6
+
+
+class Pixels(Shard):
+    """JPEG files made of upright pixels, a few images at a time; nothing of the EXIF goes along."""
+
+    images = None
+    needs_images = True
+    suffix = ".jpg"
+
+    def __init__(self, folder: Folder, job: Job) -> None:
+        self.folder = folder
+        self.job = job
+        self.threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+        self.made: deque[Future[list[tuple[str, bytes]]]] = deque()
+
+    def add(self, item: Item) -> None:
+        self.made.append(self.threads.submit(self._files, item))
+        if len(self.made) > 16:
+            self._put()
+
+    def close(self) -> None:
+        while self.made:
+            self._put()
+        self.threads.shutdown()
+
+    def _put(self) -> None:
+        try:
+            for name, data in self.made.popleft().result():
+                self.folder.put(name, data)
+        except DecodeError:  # it is another image than in the run
+            self.job.counts["images_unreadable"] += 1
+
+    def _files(self, item: Item) -> list[tuple[str, bytes]]:
+        assert item.data is not None
+        pixels = Pillow.fromarray(decode(read_header(item.data, Config.max_pixels)))
+        return [(name, _jpeg(picture)) for name, picture in self.files(item, pixels)]
+
+    def spans(self, item: Item, padding: float = 0.0) -> list[tuple[int, int, int, int]]:
+        """Whole pixels that a box touches, with a share of its size on each side; xyxy."""
+        image = item.image
+        size = image.xyxy[:, 2:] - image.xyxy[:, :2]
+        low = np.floor(image.xyxy[:, :2] - padding * size)
+        high = np.maximum(np.ceil(image.xyxy[:, 2:] + padding * size), low + 1)
+        limit = np.array([image.width, image.height])
+        low, high = np.clip(low, 0, limit - 1), np.clip(high, 1, limit)
+        return [tuple(span) for span in np.concatenate([low, high], axis=1).astype(int).tolist()]
+
+    @abstractmethod
+    def files(self, item: Item, pixels: Pillow.Image) -> Iterator[tuple[str, Pillow.Image]]:
+        """Names and pictures of what is made of an image, which may be changed."""
+
+
+class Pictures(Pixels):
+    """Every image with its boxes drawn: category and score on each, a colour for each category."""
+
+    how: ClassVar[str] = "look at them in {to}"
+
+    def files(self, item: Item, pixels: Pillow.Image) -> Iterator[tuple[str, Pillow.Image]]:
+        image, draw = item.image, ImageDraw.Draw(pixels)
+        line = max(2, round(max(pixels.size) / 400))
+        font = ImageFont.load_default(max(11, round(max(pixels.size) / 60)))
+        # the highest score on top
+        for i in range(len(image.scores) - 1, -1, -1):
+            place = int(image.classes[i])
+            colour = COLOURS[place % len(COLOURS)]
+            left, top, right, bottom = image.xyxy[i].tolist()
+            draw.rectangle((left, top, right, bottom), outline=colour, width=line)
+            words = f"{printable(self.job.classes.names[place], NAME)} {image.scores[i]:.2f}"
+            box = draw.textbbox((0, 0), words, font=font)
+            tall, long = box[3] + line, box[2] + 2 * line
+            x = max(0, min(left, pixels.width - long))
+            y = top - tall if top >= tall else top
+            draw.rectangle((x, y, x + long, y + tall), fill=colour)
+            draw.text((x + line, y), words, fill="black", font=font)
+        yield item.name, pixels
+
+
+class Crops(Pixels):
+    """A file for each box, in a folder for each category; `--padding` adds what is around it."""
+
+    how: ClassVar[str] = "a folder for each category: {to}/CATEGORY"
+
+    def files(self, item: Item, pixels: Pillow.Image) -> Iterator[tuple[str, Pillow.Image]]:
+        stem, suffix = os.path.splitext(item.name)
+        spans = self.spans(item, self.job.options.padding)
+        for number, (place, span) in enumerate(zip(item.image.classes, spans, strict=True)):
+            folder = safe_part(self.job.classes.names[int(place)])
+            yield f"{folder}/{stem}-{number:03d}{suffix}", pixels.crop(span)
+
+
+class Blurred(Pixels):
+    """Every image with what is in its boxes made unrecognisable, for privacy.
+
+    A box is brought down to a few pixels and up again, so nothing can be computed back.
+    """
+
+    how: ClassVar[str] = "the images without what was in the boxes: {to}"
+
+    def files(self, item: Item, pixels: Pillow.Image) -> Iterator[tuple[str, Pillow.Image]]:
+        for left, top, right, bottom in self.spans(item, self.job.options.padding):
+            width, height = right - left, bottom - top
+            share = min(1.0, BLURRED / max(width, height))
+            few = (max(1, round(width * share)), max(1, round(height * share)))
+            part = pixels.crop((left, top, right, bottom)).resize(few, Pillow.Resampling.BOX)
+            pixels.paste(part.resize((width, height), Pillow.Resampling.BILINEAR), (left, top))
+        yield item.name, pixels
+
+
+def _jpeg(picture: Pillow.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    return buffer.getvalue()
