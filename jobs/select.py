@@ -9,6 +9,7 @@ if __name__ == "select":  # `python jobs/detect.py` finds this file where Python
     sys.exit(2)
 
 import io
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from jobs import cli
+from pipeline import words
 from pipeline.config import checked_url
 from pipeline.errors import UsageError
 from pipeline.labels import classes
@@ -126,6 +128,9 @@ def job(arguments: list[str]) -> int:
         raise failures.unusable("write", target, error) from error
     short = "" if len(found.rows) == given["budget"] else " (there are no more)"
     print(f"{len(found.rows):,} of {found.images:,} images{short}, best first: {given['to']}")
+    chosen_from, listed = shlex.quote(given["output"]), shlex.quote(given["to"])
+    how = f"{chosen_from} --images {listed} --format labelstudio --to tasks"
+    print(f"correct them  {words.command('export')} {how}")
     return 0
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 from jobs import cli
+from pipeline import words
 from pipeline.labels.verify import Verification, verify
 
 
@@ -43,6 +45,7 @@ def job(arguments: list[str]) -> int:
     print(
         f"{found.url} is complete: {found.images:,} images, one row each, in {found.files:,} files"
     )
+    print(f"look at it  {words.command('report')} {shlex.quote(found.url)} --to report.html")
     return 0
 
 

@@ -21,6 +21,8 @@ from pipeline.labels import rules
 from pipeline.labels.output import File, Output, locate
 from pipeline.labels.progress import progress
 from pipeline.labels.rules import Check
+from pipeline.outputs import status
+from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.schema import ROW, STATUSES
 from pipeline.store import failures, objects, urls
@@ -235,6 +237,23 @@ class Verification:
                 self.checks["counts"].breach(example)
 
 
+def check_finished(layout: Layout) -> None:
+    """
+    Raises:
+        UsageError: the run has not come to its end, so there is nothing to prove yet.
+    """
+    if objects.get(layout.fs, layout.success) is not None:
+        return
+    try:
+        unfinished = objects.get_json(layout.fs, layout.record)["counts"] is None
+        so_far = status.look(layout.url) if unfinished else None
+    except (ValueError, TypeError, KeyError, UsageError):  # damage, which the checks tell of
+        return
+    if so_far:
+        told = f"{so_far.written:,} of {so_far.images:,} images are written"
+        raise UsageError(f"{layout.url} is not finished: {told}; its detect command continues")
+
+
 def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
@@ -242,10 +261,12 @@ def _is_count(value: Any) -> TypeGuard[int]:
 def verify(url: str) -> Verification:
     """
     Raises:
-        UsageError: there is no output at all, or it cannot be read.
+        UsageError: there is no output at all, it cannot be read, or its run is not finished by its
+            own word.
     """
     found = Verification(url)
     try:
+        check_finished(found.layout)
         if not {"_run", "detections"} & set(objects.names(found.layout.fs, found.layout.root)):
             raise UsageError(f"{found.url} is no output of jobs.detect: it holds no _run")
         found.run()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs import verify as job
+from tests.support import outputs, synthetic
 
 
 def test_without_rights(
@@ -24,3 +26,18 @@ def test_what_is_no_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert job.main([]) == 2
     assert job.main(["s3://", "--fast"]) == 2
     assert capsys.readouterr().err.count("\n") == 5
+
+
+def test_a_run_that_is_not_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = synthetic.write(tmp_path / "out", 300, rows_per_file=100)
+    (output / "_SUCCESS").unlink()
+    record = json.loads((output / "_run/run.json").read_text())
+    (output / "_run/run.json").write_text(json.dumps(record | {"counts": None}))
+    for file in list((output / "detections").glob("*/*"))[:2]:
+        file.unlink()
+    left = len(outputs.rows(str(output)))
+    assert job.main([str(output)]) == 2
+    told = (
+        f"{output} is not finished: {left} of 300 images are written; its detect command continues"
+    )
+    assert capsys.readouterr().err == f"jobs.verify: {told}\n"
