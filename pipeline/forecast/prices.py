@@ -41,10 +41,12 @@ class Prices:
     Attributes:
         machines: one at least.
         requests: dollars for a `get`, a `put` and a `list`.
+        source: where they were looked up and when; empty where nobody has.
     """
 
     machines: list[Machine]
     requests: dict[str, float]
+    source: str
 
 
 def read_prices(path: str | Path = PRICES) -> Prices:
@@ -66,4 +68,4 @@ def read_prices(path: str | Path = PRICES) -> Prices:
         raise UsageError(
             f"--prices {path} is no table of prices ({reason}); begin with a copy of {PRICES}"
         ) from error
-    return Prices(machines, requests)
+    return Prices(machines, requests, str(content.get("source") or ""))

@@ -16,7 +16,7 @@ from pipeline.outputs.manifest import Manifest
 from pipeline.store import urls
 from pipeline.words import count, duration, rate
 
-GPUS = (1, 4, 16, 64)
+GPUS = (1, 8, 64)
 SIZES = 8
 
 
@@ -110,7 +110,7 @@ def _elsewhere(
     heads = "".join(f"{count(n, 'GPU'):>20}" for n in GPUS)
     lines = [
         f"estimates for other machines, at {gflop:,.0f} GFLOP an image:",
-        f"{'':14}{'images/s a GPU':>15}{heads}   limited by",
+        f"{'':14}{'images/s a GPU':>15}{heads}   limit",
     ]
     for machine in prices.machines:
         rates = estimates.elsewhere(machine, trial, config, gflop, tried)
@@ -118,7 +118,8 @@ def _elsewhere(
         for gpus in GPUS:
             seconds = estimates.run_seconds(images, rates, gpus, trial.start_up)
             dollars = estimates.machine_dollars(machine, gpus, seconds)
-            cells += f"{f'{duration(seconds)}, ${dollars:,.2f}':>20}"
+            cost = f"${dollars:,.0f}" if dollars >= 100 else f"${dollars:.2f}"
+            cells += f"{f'{duration(seconds)}, {cost}':>20}"
         lines.append(f"{machine.name:14}{rate(rates.least):>15}{cells}   {rates.bottleneck}")
     if tried:
         lines.append(
@@ -127,8 +128,10 @@ def _elsewhere(
     else:
         lines.append(
             f"network: as measured on an {estimates.MEASURED_ON}; of the others by the same share "
-            f"of their peak, not measured. decoding: as on these cores"
+            "of their peak,\nnot measured. decoding: as on these cores"
         )
+    lookup = "from memory, not looked up; --prices FILE takes a table of yours"
+    lines.append(f"prices: {prices.source or lookup}")
     if config.input.startswith("s3://"):
         rows_per_file = config.rows_per_file or ROWS_PER_FILE["cuda"]
         asked = estimates.request_dollars(images, rows_per_file, prices.requests)

@@ -92,12 +92,16 @@ def test_what_is_said() -> None:
     config = Config(input="i", output="o", weights="random:0")
     weights = resolve(config, objects.read)
     counted = Counted(rows=1_000_000)
+    most = text.text(CONFIG, weights, Counted(rows=10**9), TRIAL, read_prices(), None)
+    assert all(len(line) <= 100 and "  " in line for line in most.splitlines() if "xlarge" in line)
     said = text.text(CONFIG, weights, counted, TRIAL, read_prices(), None)
     assert "images      1,000,000, about 50 GB" in said
     assert "errors      10.0% (not_found 1)\n            --max-error-rate is 0.05" in said
     assert "sizes       640x480 90%" in said and "detections  1.8 an image" in said
     assert "  network          2.0   the bottleneck" in said
     assert "all images here: 2 d 21 h, 10 s of it to start" in said
+    assert "prices: from memory, not looked up; --prices FILE takes a table of yours" in said
+    assert all(len(line) <= 100 for line in said.splitlines())
     assert (
         "g6.2xlarge" in said
         and "as measured on an H200" in said
