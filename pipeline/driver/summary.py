@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from pipeline.cluster.placement import Placement
 from pipeline.config import Config
 from pipeline.network.contract import Weights
+from pipeline.outputs.boxes import read_boxes
 from pipeline.outputs.manifest import Manifest
 from pipeline.store import urls
 
@@ -47,6 +51,12 @@ class Summary:
     def exit_code(self) -> int:
         """0, or 3 if more images failed than `max_error_rate` allows."""
         return 3 if sum(self.errors.values()) > self.max_error_rate * self.images else 0
+
+    def boxes(
+        self, score_threshold: float = 0.0, categories: Collection[str] | None = None
+    ) -> pa.Table:
+        """All boxes of the run, a row for each; see `outputs.boxes.read_boxes`."""
+        return read_boxes(self.output, score_threshold=score_threshold, categories=categories)
 
 
 def summarize(known: Record, config: Config, processed: int, started: float) -> Summary:

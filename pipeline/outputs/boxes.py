@@ -1,0 +1,110 @@
+"""The boxes of a finished output as Arrow tables, a row for each."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.config import checked_url
+from pipeline.errors import RunError, UsageError, nearest
+from pipeline.outputs.files import FileName
+from pipeline.outputs.layout import Layout
+from pipeline.outputs.schema import DETECTION
+from pipeline.store import failures, objects
+from pipeline.words import explain
+
+IMAGE = pa.schema(
+    [
+        pa.field("image_id", pa.int64()),
+        pa.field("image_uri", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+    ]
+)
+BOX = pa.schema([*IMAGE, *DETECTION])
+
+
+def read_boxes(
+    output: str, *, score_threshold: float = 0.0, categories: Collection[str] | None = None
+) -> pa.Table:
+    """All boxes of a finished run, by image and the highest score first.
+
+    `.to_pandas()` makes a DataFrame of it, `polars.from_arrow(...)` one of Polars'.
+
+    Args:
+        output: the run's, as a path or any fsspec URL.
+        score_threshold: only boxes of at least this score.
+        categories: only boxes of these, by name; by default of all.
+
+    Returns:
+        `image_id` int64, `image_uri` string, `width` and `height` int32 (pixels of the upright
+        image), `label_id` int32, `label` string, `score`, `xmin`, `ymin`, `xmax`, `ymax` float32
+        (pixels, x to the right, y down). Images without a box have no row.
+
+    Raises:
+        UsageError: there is no finished run, or none of its categories has that name.
+        RunError: a file of it is damaged or gone.
+    """
+    tables = stream_boxes(output, score_threshold=score_threshold, categories=categories)
+    order = [("image_id", "ascending"), ("score", "descending")]
+    return pa.concat_tables([BOX.empty_table(), *tables]).sort_by(order)
+
+
+def stream_boxes(
+    output: str, *, score_threshold: float = 0.0, categories: Collection[str] | None = None
+) -> Iterator[pa.Table]:
+    """The same as `read_boxes`, a file of the output at a time, for outputs larger than memory.
+
+    The images are in the files' order, which is roughly that of their ids.
+    """
+    layout = Layout.of(checked_url("output", output).rstrip("/"))
+    record = _finished_record(layout)
+    known = set(record["weights"]["categories"].values())
+    for name in categories or ():
+        if name not in known:
+            raise UsageError(f"{layout.url} has no category {nearest(name, known)}")
+    return _tables(layout, score_threshold, categories)
+
+
+def _finished_record(layout: Layout) -> dict[str, dict[str, dict[str, str]]]:
+    try:
+        record = objects.get_json(layout.fs, layout.record, attempts=4)
+        finished = objects.get(layout.fs, layout.success) is not None
+    except (OSError, ValueError) as error:
+        raise failures.unusable("read", layout.url_of(layout.record), error) from error
+    if not isinstance(record, dict):
+        raise UsageError(f"{layout.url} is no output of jobs.detect: it has no _run/run.json")
+    if not finished:
+        raise UsageError(f"{layout.url} is not finished; give its jobs.detect command again first")
+    return record
+
+
+def _tables(
+    layout: Layout, score_threshold: float, categories: Collection[str] | None
+) -> Iterator[pa.Table]:
+    names = objects.names(layout.fs, f"{layout.detections}/status=ok")
+    found = [name for base in names if (name := FileName.parse(f"status=ok/{base}"))]
+    for name in sorted(found, key=lambda name: name.first_id):
+        path = f"{layout.detections}/{name}"
+        try:
+            data = objects.retrying(lambda path=path: layout.fs.cat_file(path))  # type: ignore[misc]
+            rows = pq.ParquetFile(io.BytesIO(data)).read(columns=[*IMAGE.names, "detections"])
+        except (OSError, pa.ArrowException) as error:
+            raise RunError(f"{layout.url_of(path)} cannot be read: {explain(error)}") from error
+        boxes = _flat(rows)
+        keep = pc.greater_equal(boxes["score"], pa.scalar(score_threshold, pa.float32()))
+        if categories is not None:
+            wanted = pa.array(sorted(categories), pa.string())
+            keep = pc.and_(keep, pc.is_in(boxes["label"], wanted))
+        yield boxes.filter(keep)
+
+
+def _flat(rows: pa.Table) -> pa.Table:
+    lists = rows["detections"].combine_chunks()
+    owners = pc.list_parent_indices(lists)
+    columns = [rows[name].take(owners) for name in IMAGE.names]
+    return pa.table([*columns, *pc.list_flatten(lists).flatten()], schema=BOX)
