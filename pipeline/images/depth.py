@@ -138,8 +138,9 @@ def _unscaled(values: np.ndarray, bits: int) -> tuple[int, int] | None:
 
     sBIT tells how many bits the samples had. The PNG specification (third edition, 11.3.2.7 and
     12.4) has them scaled to the full depth all the same: linearly, rounded to the nearest, by
-    repeating their bits, or by zeros below them. Such a file needs nothing but its high byte. One
-    whose samples are none of these, and are all below 2**bits, was written without scaling.
+    repeating their bits, or by zeros below them, which is the same as repeating where all samples
+    are below 2**bits. Such a file needs nothing but its high byte. One whose samples are all below
+    2**bits, and none of these, was written without scaling.
     """
     if not 0 < bits < 16 or values.max() >= 2**bits:
         return None
@@ -147,9 +148,5 @@ def _unscaled(values: np.ndarray, bits: int) -> tuple[int, int] | None:
     original = samples >> (16 - bits)
     linear = (original * 65535 * 2 + top) // (2 * top)
     shifted = original << (16 - bits)
-    repeated = shifted
-    for step in (bits, 2 * bits, 4 * bits, 8 * bits):
-        repeated = repeated | repeated >> step
-    ways = (linear, shifted, repeated)
-    scaled = any((way == samples)[values].all() for way in ways)
+    scaled = any((way == samples)[values].all() for way in (linear, shifted))
     return None if scaled else (0, top)

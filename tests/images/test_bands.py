@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import zlib
 
 import numpy as np
 import pytest
@@ -61,6 +62,18 @@ def test_the_same_as_pillow() -> None:
         layout = Layout(2, bits=bits, planar=planar, compression=packing)
         data = file(layout, samples(layout))
         np.testing.assert_array_equal(bands(data, 1, 2, 3), decode(read_header(data, 10_000)))
+
+
+# bits from low to high, and differences, which libtiff minds where it unpacks alone
+@pytest.mark.parametrize("tag,packing", [(266, 1), (317, 1), (317, DEFLATE)])
+def test_tags_of_all_bands(tag: int, packing: int) -> None:
+    values = samples(Layout(2))
+    data = values.tobytes()
+    strip = data if packing == 1 else zlib.compress(data)
+    kind = tags(values.shape[0], values.shape[1], 3)
+    kind |= {tag: (SHORT, [2]), 259: (SHORT, [packing]), PHOTOMETRIC: (SHORT, [2])}
+    data = tiff(kind, [strip])
+    np.testing.assert_array_equal(bands(data, 1, 2, 3), decode(read_header(data, 10_000)))
 
 
 def test_white_is_zero() -> None:
