@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from jobs import cli
 from pipeline import words
@@ -65,7 +65,7 @@ def _add_flag(parser: cli.Parser, name: str, kind: Any, option: Option) -> None:
         parser.add_argument(flag, action="store_true", help=text)
         return
     kinds = [k for k in get_args(kind) if k is not type(None)] or [kind]
-    several = kind == tuple[str, ...]
+    several = any(get_origin(k) is tuple for k in (kind, *kinds))
     if default:
         shown = " ".join(default) if several else default
         text += f" (default {shown:g})" if isinstance(shown, float) else f" (default {shown})"
@@ -124,6 +124,11 @@ def show(summary: Summary) -> None:
     print(f"errors      {failed:,}" + (f" ({codes})" if failed else ""))
     if summary.duplicates:
         print(f"repeated    {summary.duplicates:,} rows of the input, each image processed once")
+    if summary.low_contrast:
+        print(
+            f"contrast    {summary.low_contrast:,} images of more than 8 bits a sample use a 16th "
+            f"of the grey levels or less, such as {summary.low_contrast_example}: see --depth-range"
+        )
     if summary.processed:
         rate = summary.processed / summary.seconds
         print(f"rate        {rate:.2f} images/s over {summary.seconds:.0f} s, start-up included")

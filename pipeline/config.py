@@ -14,7 +14,13 @@ from urllib.parse import urlsplit
 import yaml
 
 from pipeline.errors import UsageError, nearest
-from pipeline.options import as_number, checked_options, is_number
+from pipeline.options import (
+    as_number,
+    checked_bands,
+    checked_depth_range,
+    checked_options,
+    is_number,
+)
 
 IMAGE_EXTENSIONS = tuple("jpg jpeg jpe jfif mpo png webp bmp tif tiff gif".split())
 
@@ -32,7 +38,9 @@ ABOVE_ZERO = (
 ).split()
 CHOICES = {"device": ("auto", "cuda", "cpu"), "precision": ("auto", "fp32", "fp16")}
 # fields that decide what an output row says
-IDENTITY = "input limit extensions uri_column bytes_column carry model precision".split()
+IDENTITY = (
+    "input limit extensions uri_column bytes_column carry model precision depth_range bands"
+).split()
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,19 @@ class Config:
     fetch_timeout: Annotated[float, Option("seconds one try may take")] = 300.0
     max_object_bytes: Annotated[int, Option("larger objects become error rows")] = 512 * 2**20
     max_pixels: Annotated[int, Option("larger images become error rows", "N")] = 200_000_000
+    depth_range: Annotated[
+        tuple[int, ...] | str | None,
+        Option(
+            "MIN MAX: samples that become black and white, of 16-bit grey and --bands; or auto, "
+            "each image's 2nd to 98th percentile (default: as the file declares, else the high "
+            "byte, which 16-bit colour always has)",
+            "X",
+        ),
+    ] = None
+    bands: Annotated[
+        tuple[int, ...] | None,
+        Option("which bands of a TIFF, from 1, are red, green and blue, or which one is grey", "N"),
+    ] = None
     rows_per_file: Annotated[
         int | None,
         Option(
@@ -165,6 +186,8 @@ class Config:
         for name in (*AT_LEAST_ONE, *ABOVE_ZERO, "max_error_rate"):
             value = as_number(getattr(self, name), whole=name in AT_LEAST_ONE)
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "depth_range", checked_depth_range(self.depth_range))
+        object.__setattr__(self, "bands", checked_bands(self.bands))
         self._check_values()
 
     def _check_values(self) -> None:

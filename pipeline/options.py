@@ -124,6 +124,55 @@ def as_number(value: Any, whole: bool) -> Any:
     return int(value) if whole and isinstance(value, float) and value.is_integer() else value
 
 
+def checked_depth_range(value: Any) -> tuple[int, ...] | str | None:
+    """`Config.depth_range` as two numbers, `auto` or None.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    found = "auto" if value in (["auto"], ("auto",)) else _numbers(value)
+    if found in (None, "auto"):
+        return found
+    if not isinstance(found, tuple) or len(found) != 2 or not 0 <= found[0] < found[1] < 2**16:
+        raise UsageError(
+            "depth_range must be auto, or two whole numbers within 0 and 65535, the smaller one "
+            f"first, not {_as_given(value)}"
+        )
+    return found
+
+
+def checked_bands(value: Any) -> tuple[int, ...] | None:
+    """`Config.bands` as one or three numbers, or None.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    found = _numbers(value)
+    if found is None:
+        return None
+    if not isinstance(found, tuple) or len(found) not in (1, 3) or not all(n > 0 for n in found):
+        raise UsageError(
+            f"bands must be three whole numbers above 0, or one, not {_as_given(value)}"
+        )
+    return found
+
+
+def _as_given(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else repr(value)
+
+
+def _numbers(value: Any) -> Any:
+    """The whole numbers of a list or of a text, divided by blanks or commas; all else as it is.
+
+    >>> _numbers("4,3 2"), _numbers(["0", "4095"]), _numbers(1), _numbers("auto")
+    ((4, 3, 2), (0, 4095), (1,), 'auto')
+    """
+    several = value if isinstance(value, list | tuple) else [value]
+    parts = [x.replace(",", " ").split() if isinstance(x, str) else [x] for x in several]
+    found = tuple(as_number(number, whole=True) for part in parts for number in part)
+    return found if all(is_number(number, whole=True) for number in found) else value
+
+
 def checked_options(options: Any) -> dict[str, Any]:
     """Keywords of the network, with numbers where they were written as text.
 

@@ -42,6 +42,42 @@ def test_refused(options: dict[str, Any], complaint: str) -> None:
         Config(**({"input": "in", "output": "out"} | options))
 
 
+@pytest.mark.parametrize(
+    "line,expected",
+    [
+        ("depth_range: [0, 4095]", (0, 4095)),
+        ("depth_range: 7e3 9040", (7000, 9040)),
+        ("depth_range: auto", "auto"),
+        ("bands: [4, 3, 2]", (4, 3, 2)),
+        ("bands: 4,3,2", (4, 3, 2)),
+        ("bands: 8", (8,)),
+    ],
+)
+def test_what_samples_become(tmp_path: Path, line: str, expected: Any) -> None:
+    (tmp_path / "run.yaml").write_text(line)
+    config = Config(input="in", output="out", **from_yaml(str(tmp_path / "run.yaml")))
+    name = line.partition(":")[0]
+    assert getattr(config, name) == expected
+    assert config.identity()[name] == (expected if expected == "auto" else list(expected))
+
+
+@pytest.mark.parametrize(
+    "value", [[5, 5], [9, 3], [0], [-1, 9], [0, 65536], [0, 0.5], "aut", [], True, {}]
+)
+def test_no_range(value: Any) -> None:
+    words = "depth_range must be auto, or two whole numbers within 0 and 65535, the smaller one"
+    with pytest.raises(UsageError, match=words):
+        Config(input="in", output="out", depth_range=value)
+
+
+@pytest.mark.parametrize(
+    "value", [[1, 2], [0, 1, 2], "red", [1, 2, 3, 4], [], ["1", "b", 3], 1.5, False]
+)
+def test_no_bands(value: Any) -> None:
+    with pytest.raises(UsageError, match="bands must be three whole numbers above 0, or one, not"):
+        Config(input="in", output="out", bands=value)
+
+
 def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = Config(input="in/", output="out/", weights="model.pth", extensions=("JPG", ".png"))

@@ -19,7 +19,7 @@ from pipeline.errors import Failure
 
 SEND_SECONDS = 0.5
 
-# amounts, number of failures by error code, examples of URIs by error code
+# amounts, number of failures by error code, examples of URIs by error code or amount
 Reported = tuple[Counter[str], Counter[str], dict[str, list[str]]]
 
 
@@ -125,9 +125,18 @@ class Client:
         """Count a failed image."""
         with self.lock:
             self.codes[code] += 1
-            examples = self.examples.setdefault(code, [])
-            if len(examples) < EXAMPLE_URIS:
-                examples.append(uri)
+            self._give_example(code, uri)
+
+    def remarked(self, amount: str, uri: str) -> None:
+        """Count an image that is no failure, but that someone may want to look at."""
+        with self.lock:
+            self.amounts[amount] += 1
+            self._give_example(amount, uri)
+
+    def _give_example(self, name: str, uri: str) -> None:
+        examples = self.examples.setdefault(name, [])
+        if len(examples) < EXAMPLE_URIS:
+            examples.append(uri)
 
     def flush(self) -> None:
         waiting = self._taken()

@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.cluster.ledger import Begun, Ledger
 from pipeline.errors import Failure
 
-# URIs of failed images that are kept of each code
+# URIs that are kept of each error code or amount
 EXAMPLE_URIS = 3
 # starts of an actor that end before it is ready
 START_DEATHS = 5
@@ -27,7 +27,7 @@ class State:
     Attributes:
         sums: of the amounts that all processes have reported.
         codes: number of failed images by error code.
-        examples: a few URIs for each code.
+        examples: a few URIs for each code, and for some of the sums.
         moves: grows with whatever gets done.
         failure: why the run cannot go on, if a process has said so.
         starts, ready: number of actors of a stage that have begun to start, and that have started.

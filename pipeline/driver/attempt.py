@@ -76,15 +76,19 @@ class Attempt:
             RunError, ray.exceptions.RayError, OSError, LeaseLost: it broke off.
         """
         with coordinating() as coordinator:
-            sums = self._process_pending(make_engine, coordinator)
+            sums, examples = self._process_pending(make_engine, coordinator)
         sums["seconds_list"] = self.listed
-        record.end(self.record, sums, time.monotonic() - started)
+        record.end(self.record, sums, examples, time.monotonic() - started)
         self.lease.check()
         self._complete()
         return summarize(self.record, self.config, int(sums["processed"]), started)
 
-    def _process_pending(self, make_engine: EngineFactory, coordinator: Any) -> dict[str, float]:
-        """Returns the sums of what the stages report, and the number of images `processed`."""
+    def _process_pending(
+        self, make_engine: EngineFactory, coordinator: Any
+    ) -> tuple[dict[str, float], dict[str, list[str]]]:
+        """Returns the sums of what the stages report, with the number of images `processed`, and
+        examples of URIs.
+        """
         chain = self._chain(make_engine, Client(coordinator))
         known = self.manifest
         pending = [i for i in known.slices if not seal.load(self.layout, i, self._retry_from)]
@@ -101,7 +105,7 @@ class Attempt:
                 chain = self._process(chain, finished, watch)
                 self.lease.check()
                 self._seal(finished)
-        return {**watch.state.sums, "processed": processed}
+        return {**watch.state.sums, "processed": processed}, watch.state.examples
 
     @property
     def _retry_from(self) -> int:

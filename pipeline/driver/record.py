@@ -162,14 +162,27 @@ def begin(record: Record, config: Config, placement: Placement) -> None:
     )
 
 
-def end(record: Record, sums: dict[str, float], seconds: float) -> None:
-    """Note what this attempt did."""
+def end(
+    record: Record, sums: dict[str, float], examples: dict[str, list[str]], seconds: float
+) -> None:
+    """Note what this attempt did.
+
+    Args:
+        record: of the run.
+        sums: of what the stages have reported.
+        examples: of URIs, for some of these.
+        seconds: that it took.
+    """
     record.attempts[-1] |= {
         "ended": _now(),
         "images": int(sums["processed"]),
         "bytes_read": int(sums.get("bytes_read", 0)),
         "forwarded": int(sums.get("forwarded", 0)),
         "micro_batches": int(sums.get("forwards", 0)),
+        "low_contrast": {
+            "images": int(sums.get("low_contrast", 0)),
+            "examples": examples.get("low_contrast", []),
+        },
         "engines": {
             name.removeprefix("engine "): int(number)
             for name, number in sorted(sums.items())

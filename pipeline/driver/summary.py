@@ -32,6 +32,9 @@ class Summary:
         detections: boxes in the output.
         errors: number of failed images by error code.
         duplicates: rows of the input left out since their URI had come before.
+        low_contrast: images of more than 8 bits a sample that use a 16th of the grey levels or
+            less, as far as the attempts that came to their end have counted them.
+        low_contrast_example: URI of one.
         processed: images done by this call; 0 if the output was complete already.
         seconds: of this call.
         output: URL of the output.
@@ -42,6 +45,8 @@ class Summary:
     detections: int
     errors: dict[str, int]
     duplicates: int
+    low_contrast: int
+    low_contrast_example: str
     processed: int
     seconds: float
     output: str
@@ -62,11 +67,14 @@ class Summary:
 def summarize(known: Record, config: Config, processed: int, started: float) -> Summary:
     """The summary of a run whose counts are known."""
     counts = known.counts or {}
+    low = [attempt["low_contrast"] for attempt in known.attempts if "low_contrast" in attempt]
     return Summary(
         images=counts["images"],
         detections=counts["detections"],
         errors=counts["errors"],
         duplicates=counts["duplicates"],
+        low_contrast=sum(seen["images"] for seen in low),
+        low_contrast_example=next((uri for seen in low for uri in seen["examples"]), ""),
         processed=processed,
         seconds=time.monotonic() - started,
         output=config.output,

@@ -9,13 +9,15 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from pipeline.errors import Code
+from pipeline.images.bands import BandsFile, open_bands
+from pipeline.images.depth import Samples, depth, to_8_bits
 from pipeline.images.errors import DecodeError
 from pipeline.images.formats import EncodedFile, failure, open_image
-from pipeline.images.tiff import BITS_PER_SAMPLE, PHOTOMETRIC, TiffFile, check_layout
+from pipeline.images.tiff import ORIENTATION, TiffFile, check_layout
 
-__all__ = ["DecodeError", "Header", "decode", "read_header"]
+__all__ = ["DecodeError", "Header", "Samples", "decode", "read_header"]
 
-ORIENTATION = 0x0112
+AS_DECLARED = Samples()
 
 
 @dataclass(frozen=True)
@@ -26,30 +28,40 @@ class Header:
         image: Pillow's lazy image.
         width: in pixels, upright as far as the header tells (a PNG's EXIF may come last).
         height: likewise.
+        max_pixels: what it was held to.
+        samples: what its samples shall become.
+        is_deep: whether they have more than 8 bits.
     """
 
     image: ImageFile
     width: int
     height: int
+    max_pixels: int
+    samples: Samples
+    is_deep: bool
 
 
-def read_header(data: bytes | memoryview, max_pixels: int) -> Header:
+def read_header(
+    data: bytes | memoryview, max_pixels: int, samples: Samples = AS_DECLARED
+) -> Header:
     """Size and format of an encoded image, before memory is spent on its pixels.
 
     Raises:
-        DecodeError: no image of a known format, or more than `max_pixels` pixels.
+        DecodeError: no image of a known format, more than `max_pixels` pixels, or a TIFF without
+            the bands that `samples` asks for.
     """
     if not len(data):
         raise DecodeError(Code.EMPTY, "the object has no bytes")
     # Pillow refuses what has over twice this; some readers allocate before the size is known here
     Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
     source = EncodedFile(data)
-    image = open_image(source)
+    chosen = open_bands(source.getvalue(), samples.bands) if samples.bands else None
+    image = chosen or open_image(source)
     width, height = image.size
     if width * height > max_pixels:
         message = f"{width}x{height} is over max_pixels, which is {max_pixels}"
         raise DecodeError(Code.TOO_MANY_PIXELS, message)
-    if isinstance(image, TiffFile):
+    if isinstance(image, TiffFile) and not chosen:
         try:
             check_layout(image, max_pixels)
         except (TypeError, ValueError) as error:  # tags of any type
@@ -61,14 +73,17 @@ def read_header(data: bytes | memoryview, max_pixels: int) -> Header:
     known = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
     if known and _orientation(image) >= 5:
         width, height = height, width
-    return Header(image, width, height)
+    assert isinstance(image.fp, EncodedFile)
+    is_deep = depth(image, image.fp.getvalue()) > 8
+    return Header(image, width, height, max_pixels, samples, is_deep)
 
 
 def decode(header: Header) -> np.ndarray:
     """The pixels as a person sees them: [height, width, 3] RGB uint8, EXIF orientation applied.
 
-    Alpha is dropped and palettes are resolved as by Pillow's `convert("RGB")`; 16-bit grey is
-    scaled by its high byte, as Pillow does for 16-bit colour; of an animation, the first frame.
+    Alpha is dropped and palettes are resolved as by Pillow's `convert("RGB")`; of an animation,
+    the first frame. Grey and chosen bands of more than 8 bits are scaled by `to_8_bits`; Pillow
+    gives other colours of 16 bits by their high byte alone.
 
     Raises:
         DecodeError: truncated or corrupt data, or a mode without a meaning in RGB.
@@ -76,10 +91,17 @@ def decode(header: Header) -> np.ndarray:
     image: Image.Image = header.image
     source = header.image.fp
     assert isinstance(source, EncodedFile)
+    wanted, encoded = header.samples.depth_range, source.getvalue()
     try:
-        image.load()
+        if isinstance(image, BandsFile):
+            values = image.values(header.max_pixels)
+            values = to_8_bits(values, image, encoded, wanted, image.bands)
+            image = Image.fromarray(values.squeeze(axis=2) if len(image.bands) == 1 else values)
+        else:
+            image.load()
         if image.mode.startswith("I;16"):
-            image = _scaled_to_8_bits(image)
+            values = np.asarray(image).astype(np.uint16)
+            image = Image.fromarray(to_8_bits(values, header.image, encoded, wanted))
         elif image.mode in ("I", "F"):
             message = f"mode {image.mode} has no defined range; store 8 or 16 bits, unsigned"
             raise DecodeError(Code.UNSUPPORTED_MODE, message)
@@ -117,13 +139,3 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # a damaged EXIF block says nothing about the pixels
         return 1
     return value if isinstance(value, int) and value in _TRANSPOSE else 1
-
-
-def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.uint16)
-    if isinstance(image, TiffFile):
-        bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0]
-        if image.tag_v2.get(PHOTOMETRIC) == 0:  # white is zero; Pillow inverts up to 8 bits only
-            values = ~values
-        return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
-    return Image.fromarray((values >> 8).astype(np.uint8))

@@ -105,7 +105,7 @@ def _critical_chunks(png: bytes) -> bytes:
     kept, at = [png[:8]], 8
     while at + 8 <= len(png):
         length, name = struct.unpack_from(">I4s", png, at)
-        if name[:1].isupper() or name == b"eXIf":
+        if name[:1].isupper() or name in (b"eXIf", b"sBIT"):
             kept.append(png[at : at + length + 12])
         at += length + 12
     return b"".join(kept)

@@ -11,7 +11,7 @@ from pipeline.images.libtiff import can_decode
 
 WIDTH, LENGTH = 256, 257
 BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR = 258, 259, 262, 277, 284
-ROWS_PER_STRIP, COLOR_MAP, TILE_WIDTH, TILE_LENGTH = 278, 320, 322, 323
+ORIENTATION, ROWS_PER_STRIP, COLOR_MAP, TILE_WIDTH, TILE_LENGTH = 274, 278, 320, 322, 323
 INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING = 332, 338, 339, 530
 # offsets and lengths
 STRIPS, TILES = (273, 279), (324, 325)
@@ -39,11 +39,14 @@ class TiffFile(TiffImageFile):
 
     def _setup(self) -> None:
         tags = self.tag_v2
-        _refuse(tags)
+        refuse(tags)
+        if MOST_SAMPLES < number(tags, SAMPLES, 1) < 2**16:
+            reason = f"more than {MOST_SAMPLES} samples a pixel are not read without --bands"
+            raise unsupported(tags, reason)
         what = _description(tags)
-        if _number(tags, PLANAR, 1) == 2:
+        if number(tags, PLANAR, 1) == 2:
             _settle_planes(tags)
-        by_libtiff = _number(tags, COMPRESSION, NONE) == NONE and _needs_libtiff(tags)
+        by_libtiff = number(tags, COMPRESSION, NONE) == NONE and _needs_libtiff(tags)
         if by_libtiff:
             # Pillow gives libtiff whatever is compressed; libtiff goes by the file itself
             tags[COMPRESSION] = DEFLATE
@@ -51,7 +54,7 @@ class TiffFile(TiffImageFile):
             super()._setup()
         except SyntaxError as error:
             if isinstance(error.__cause__, KeyError):  # in none of Pillow's tables
-                raise _unsupported(what, "such samples are not read") from error
+                raise unsupported(what, "such samples are not read") from error
             raise
         except KeyError as error:
             raise SyntaxError(f"there is no tag {error}") from error
@@ -63,40 +66,38 @@ class TiffFile(TiffImageFile):
             self.palette = ImagePalette.raw("RGB;L", tags[COLOR_MAP])
 
 
-def _refuse(tags: ImageFileDirectory_v2) -> None:
+def refuse(tags: ImageFileDirectory_v2) -> None:
     """Raise for what Pillow would read, but not as it is meant, or complain of as damage."""
-    compression = _number(tags, COMPRESSION, NONE)
+    compression = number(tags, COMPRESSION, NONE)
     if compression not in COMPRESSION_INFO or (compression != NONE and not can_decode(compression)):
         name = COMPRESSION_INFO.get(compression, "unknown")
-        raise _unsupported(tags, f"there is no decoder of compression {compression} ({name})")
-    formats = _numbers(tags, SAMPLE_FORMAT)
+        raise unsupported(tags, f"there is no decoder of compression {compression} ({name})")
+    formats = numbers(tags, SAMPLE_FORMAT)
     if 2 in formats:
-        raise _unsupported(tags, "signed samples have no defined range")
+        raise unsupported(tags, "signed samples have no defined range")
     if 3 in formats:
-        raise _unsupported(tags, "floating-point samples have no defined range")
-    if MOST_SAMPLES < _number(tags, SAMPLES, 1) < 2**16:
-        raise _unsupported(tags, f"more than {MOST_SAMPLES} samples a pixel are not read")
-    if _number(tags, PHOTOMETRIC, 0) == SEPARATED and _number(tags, INK_SET, 1) == 2:
-        raise _unsupported(tags, "its inks are not those of CMYK")
+        raise unsupported(tags, "floating-point samples have no defined range")
+    if number(tags, PHOTOMETRIC, 0) == SEPARATED and number(tags, INK_SET, 1) == 2:
+        raise unsupported(tags, "its inks are not those of CMYK")
 
 
 def _settle_planes(tags: ImageFileDirectory_v2) -> None:
     """Make Pillow see the planes of the colours alone, where the others change nothing."""
-    samples, photometric = _number(tags, SAMPLES, 1), _number(tags, PHOTOMETRIC, 0)
+    samples, photometric = number(tags, SAMPLES, 1), number(tags, PHOTOMETRIC, 0)
     if samples == 1:  # one plane is no planes; Pillow would forget that white is zero
         tags[PLANAR] = 1
         return
     colors = {RGB: 3, SEPARATED: 4, YCBCR: 3, LAB: 3}.get(photometric, 1)
-    beyond, extra = samples - colors, _numbers(tags, EXTRA_SAMPLES)
+    beyond, extra = samples - colors, numbers(tags, EXTRA_SAMPLES)
     if PREMULTIPLIED in extra and (photometric, beyond) != (RGB, 1):
-        raise _unsupported(tags, "planes multiplied by their alpha are not read")
+        raise unsupported(tags, "planes multiplied by their alpha are not read")
     if photometric == LAB:  # a and b would come shifted
-        raise _unsupported(tags, "planes of CIELab are not read")
-    if photometric == YCBCR and _numbers(tags, SUBSAMPLING) != (1, 1):
-        raise _unsupported(tags, "planes of subsampled YCbCr are not read")
+        raise unsupported(tags, "planes of CIELab are not read")
+    if photometric == YCBCR and numbers(tags, SUBSAMPLING) != (1, 1):
+        raise unsupported(tags, "planes of subsampled YCbCr are not read")
     unnamed_alpha = photometric == RGB and beyond == 1 and not extra
     if PREMULTIPLIED not in extra and beyond > 0 and (len(extra) == beyond or unnamed_alpha):
-        bits = _numbers(tags, BITS_PER_SAMPLE)
+        bits = numbers(tags, BITS_PER_SAMPLE)
         tags[BITS_PER_SAMPLE] = (bits * samples if len(bits) == 1 else bits)[:colors]
         tags[SAMPLES] = colors
         if extra:
@@ -106,18 +107,18 @@ def _settle_planes(tags: ImageFileDirectory_v2) -> None:
 def _needs_libtiff(tags: ImageFileDirectory_v2) -> bool:
     """Whether Pillow's own way for uncompressed samples would go wrong."""
     tiles_as_strips = TILE_WIDTH in tags and TILES[0] not in tags and ROWS_PER_STRIP not in tags
-    return _number(tags, PLANAR, 1) == 2 or tiles_as_strips or _is_subsampled(tags)
+    return number(tags, PLANAR, 1) == 2 or tiles_as_strips or _is_subsampled(tags)
 
 
 def _is_subsampled(tags: ImageFileDirectory_v2) -> bool:
     """Whether several pixels share their colour."""
-    if _number(tags, PHOTOMETRIC, 0) != YCBCR:
+    if number(tags, PHOTOMETRIC, 0) != YCBCR:
         return False
-    if given := _numbers(tags, SUBSAMPLING):
+    if given := numbers(tags, SUBSAMPLING):
         return given != (1, 1)
     # left out it means 2 by 2, but there are files of all samples that lack it
-    stored = sum(_numbers(tags, STRIPS[1]) + _numbers(tags, TILES[1]))
-    return stored < 3 * _number(tags, WIDTH, 0) * _number(tags, LENGTH, 0)
+    stored = sum(numbers(tags, STRIPS[1]) + numbers(tags, TILES[1]))
+    return stored < 3 * number(tags, WIDTH, 0) * number(tags, LENGTH, 0)
 
 
 def check_layout(image: TiffImageFile, max_pixels: int) -> None:
@@ -139,25 +140,25 @@ def check_layout(image: TiffImageFile, max_pixels: int) -> None:
 
 
 def _description(tags: ImageFileDirectory_v2) -> str:
-    samples, photometric = _number(tags, SAMPLES, 1), _number(tags, PHOTOMETRIC, 0)
-    bits = "/".join(map(str, dict.fromkeys(_numbers(tags, BITS_PER_SAMPLE) or (1,))))
+    samples, photometric = number(tags, SAMPLES, 1), number(tags, PHOTOMETRIC, 0)
+    bits = "/".join(map(str, dict.fromkeys(numbers(tags, BITS_PER_SAMPLE) or (1,))))
     kind = NAMES.get(photometric, f"photometric {photometric}")
     order = ", high bytes first" if tags.prefix == b"MM" else ""
-    planes = ", in planes" if _number(tags, PLANAR, 1) == 2 else ""
+    planes = ", in planes" if number(tags, PLANAR, 1) == 2 else ""
     return f"a TIFF of {kind}, samples a pixel: {samples}, of {bits} bits{order}{planes}"
 
 
-def _unsupported(what: ImageFileDirectory_v2 | str, reason: str) -> DecodeError:
+def unsupported(what: ImageFileDirectory_v2 | str, reason: str) -> DecodeError:
     what = what if isinstance(what, str) else _description(what)
     return DecodeError(Code.UNSUPPORTED_MODE, f"{what}: {reason}; {ADVICE}")
 
 
-def _numbers(tags: ImageFileDirectory_v2, tag: int) -> tuple[int, ...]:
+def numbers(tags: ImageFileDirectory_v2, tag: int) -> tuple[int, ...]:
     """The whole numbers of a tag; a hostile file has values of any type."""
     values = tags.get(tag, ())
     values = values if isinstance(values, tuple) else (values,)
     return tuple(value for value in values if isinstance(value, int))
 
 
-def _number(tags: ImageFileDirectory_v2, tag: int, default: int) -> int:
-    return next(iter(_numbers(tags, tag)), default)
+def number(tags: ImageFileDirectory_v2, tag: int, default: int) -> int:
+    return next(iter(numbers(tags, tag)), default)

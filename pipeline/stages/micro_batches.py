@@ -16,8 +16,11 @@ import pyarrow as pa
 from pipeline.cluster.client import Client
 from pipeline.config import Config
 from pipeline.errors import Code, Failure
-from pipeline.images.decode import DecodeError, Header, decode, read_header
+from pipeline.images.decode import DecodeError, Header, Samples, decode, read_header
+from pipeline.images.depth import is_low_contrast
 from pipeline.network.contract import Boxes
+from pipeline.store import urls
+from pipeline.words import printable
 
 T = TypeVar("T")
 
@@ -63,6 +66,7 @@ class Loader:
             client: of the run's coordinator.
         """
         self.config = config
+        self.samples = Samples(config.depth_range, config.bands)
         self.padded_shape = padded_shape
         self.client = client
         # its own, so that planning does not wait for what other calls have decoded
@@ -99,7 +103,7 @@ class Loader:
         outcome.began = time.monotonic()
         assert outcome.encoded is not None
         try:
-            header = read_header(outcome.encoded, self.config.max_pixels)
+            header = read_header(outcome.encoded, self.config.max_pixels, self.samples)
             outcome.header, outcome.size = header, (header.width, header.height)
             outcome.shape = self.padded_shape(header.height, header.width)
         except DecodeError as error:
@@ -127,6 +131,7 @@ class Loader:
     def _decode(self, outcome: Outcome) -> np.ndarray | DecodeError:
         outcome.began = time.monotonic()
         assert outcome.header
+        is_deep = outcome.header.is_deep
         try:
             pixels = decode(outcome.header)
         except DecodeError as error:
@@ -135,6 +140,8 @@ class Loader:
             outcome.header = None  # frees Pillow's copy of the pixels
             self.client.add(seconds_decode=time.monotonic() - outcome.began)
         outcome.size = (pixels.shape[1], pixels.shape[0])
+        if is_deep and is_low_contrast(pixels):
+            self.client.remarked("low_contrast", printable(urls.public(outcome.uri), 200))
         return pixels
 
     def _within_limit(self, outcome: Outcome, future: Future[T]) -> T:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.cluster.placement import Placement
 from pipeline.config import Config
 from pipeline.driver import record
+from pipeline.driver.summary import summarize
 from pipeline.errors import UsageError
 from pipeline.network.weights import resolve
 from pipeline.store import objects
@@ -70,9 +72,41 @@ def test_what_computed_is_written_down(tmp_path: Path) -> None:
         "processed": 7,
         "engine NVIDIA L4, fp16": 2,
         "engine Tesla T4, fp32": 1,
+        "low_contrast": 3,
     }
-    record.end(content, sums, 1.0)
+    record.end(content, sums, {"low_contrast": ["a.png"], "corrupt": ["b.png"]}, 1.0)
     assert content.attempts[-1]["engines"] == {"NVIDIA L4, fp16": 2, "Tesla T4, fp32": 1}
+    assert content.attempts[-1]["low_contrast"] == {"images": 3, "examples": ["a.png"]}
+
+
+def test_attempts_add_up_to_the_images_of_little_contrast() -> None:
+    config = Config(input="/in", output="/out", weights="random:0")
+    content = record.Record(run_id="1", identity={}, config={}, weights={})
+    content.counts = {"images": 9, "detections": 0, "errors": {}, "duplicates": 0}
+    content.attempts.append({"images": 2})  # of an older version, or killed
+    for count, examples in ((0, []), (3, ["a.png", "b.png"]), (2, ["c.png"])):
+        record.begin(content, config, Placement("cpu", 1, 0, 1, 0, 1, 1, 1, 1))
+        sums: dict[str, float] = {"processed": 3, "low_contrast": count}
+        record.end(content, sums, {"low_contrast": examples}, 1.0)
+    found = summarize(content, config, 3, 0)
+    assert (found.low_contrast, found.low_contrast_example) == (5, "a.png")
+
+
+def test_other_samples_are_another_run() -> None:
+    plain = Config(input="/in", output="/out", weights="random:0", model=SMALL)
+    weights = resolve(plain, objects.read)
+    for name, value in (("depth_range", (0, 4095)), ("depth_range", "auto"), ("bands", (4, 3, 2))):
+        changes: dict[str, Any] = {name: value}
+        other = dataclasses.replace(plain, **changes)
+        record.check_same(record.new(other, weights), other, weights)
+        for before, now in ((plain, other), (other, plain)):
+            with pytest.raises(UsageError, match=f"{name} was .* and is now"):
+                record.check_same(record.new(before, weights), now, weights)
+        old = record.new(plain, weights)
+        del old.identity[name]  # as before there was such a field
+        record.check_same(old, plain, weights)
+        with pytest.raises(UsageError, match=f"{name} was None and is now"):
+            record.check_same(old, other, weights)
 
 
 def test_a_run_goes_on_with_the_endings_it_was_begun_with() -> None:

@@ -84,6 +84,10 @@ def test_a_run_over_the_corpus(cluster: None, cases: list[Case], tmp_path: Path)
     summary = go(input=str(images), output=str(tmp_path / "out"), max_error_rate=1)
     found = rows(str(tmp_path / "out"))
     assert summary.images == len(found) == len(cases)
+    deep = [case for case in cases if _is_low(case)]
+    assert summary.low_contrast == len(deep) > 0
+    example = summary.low_contrast_example.rsplit("/", 1)[-1]
+    assert example in {case.name for case in deep}
     by_name = {row["image_uri"].rsplit("/", 1)[-1]: row for row in found}
     assert by_name.keys() == {case.name for case in cases}
     for case in cases:
@@ -98,6 +102,12 @@ def test_a_run_over_the_corpus(cluster: None, cases: list[Case], tmp_path: Path)
             scores = [detection["score"] for detection in row["detections"]]
             expected = boxes(case.answer).scores
             assert scores == pytest.approx(expected, abs=(case.tolerance + 0.01) / 256), case.name
+
+
+def _is_low(case: Case) -> bool:
+    if isinstance(case.answer, str) or int(case.answer.max()) - int(case.answer.min()) > 15:
+        return False
+    return read_header(case.data, MAX_PIXELS).is_deep
 
 
 @pytest.mark.timeout(3600)

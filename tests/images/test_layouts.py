@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
-import tifffile
 
 from pipeline.images.decode import DecodeError, decode, read_header
-from tests.support.hostile_layouts import COLORS, LZW, Layout, file, layouts, samples, seen
+from tests.support.hostile_layouts import COLORS, LZW, file, layouts, samples, seen
+from tests.support.tiffs import stored
 
 # Of how many kinds of pixels the pixels come, by photometric interpretation, bits and planes, for
 # low bytes first and high bytes first; the others are refused.
@@ -35,15 +33,6 @@ READ = {
     (6, 8, 1): (1, 1),
     (6, 8, 2): (1, 1),
 }
-
-
-def stored(data: bytes, layout: Layout) -> np.ndarray:
-    """The samples as tifffile reads them: [height, width, samples]."""
-    with tifffile.TiffFile(io.BytesIO(data)) as opened:
-        values = np.asarray(opened.pages.first.asarray())
-    if layout.planar == 2 and layout.samples > 1:
-        values = np.moveaxis(values, 0, -1)
-    return values.reshape(*values.shape[:2], layout.samples)
 
 
 def outcome(data: bytes) -> np.ndarray | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import s3fs
 import torch
 
 from jobs import detect
-from pipeline import Config
+from pipeline import Config, Summary
 from tests.support import seaweed
 from tests.support.outputs import rows
 from tests.support.runs import SMALL
@@ -42,6 +43,44 @@ def test_flags_before_yaml_before_defaults(tmp_path: Path) -> None:
         )
     )
     assert detect.parse(["--input", "a", "--output", "b"])[0] == Config(input="a", output="b")
+
+
+@pytest.mark.parametrize(
+    "flags,fields",
+    [
+        ("--depth-range 0 4095", {"depth_range": (0, 4095)}),
+        ("--depth-range auto --bands 4 3 2", {"depth_range": "auto", "bands": (4, 3, 2)}),
+        ("--bands 4,3,2", {"bands": (4, 3, 2)}),
+    ],
+)
+def test_flags_of_samples(flags: str, fields: dict[str, Any]) -> None:
+    given = ["--input", "a", "--output", "b", *flags.split()]
+    assert detect.parse(given)[0] == Config(input="a", output="b", **fields)
+
+
+def test_images_of_little_contrast_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    counts: dict[str, Any] = {
+        "images": 9,
+        "detections": 2,
+        "errors": {},
+        "duplicates": 0,
+        "processed": 0,
+    }
+    found = Summary(
+        **counts,
+        low_contrast=1234,
+        low_contrast_example="s3://b/a.tif",
+        seconds=1,
+        output="/out",
+        max_error_rate=0,
+    )
+    detect.show(found)
+    detect.show(dataclasses.replace(found, low_contrast=0))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "contrast" in line]
+    assert lines == [
+        "contrast    1,234 images of more than 8 bits a sample use a 16th of the grey levels or "
+        "less, such as s3://b/a.tif: see --depth-range"
+    ]
 
 
 @pytest.fixture

@@ -18,9 +18,11 @@ from tests.support.hostile_files import (
     WIDTH,
     Case,
     Tags,
+    chunk,
     encoded,
     exif,
     picture,
+    png,
     rgb,
     segment,
     tiff,
@@ -204,6 +206,24 @@ def notes() -> Iterator[Case]:
     yield Case("jpeg-ls-jfif.jpg", with_segment(data, 0xE0, b"JFIF\0\1\1"), "unsupported_mode")
 
 
+def ranges() -> Iterator[Case]:
+    """16-bit grey of which a small part of the range is used, as said by the file and unsaid."""
+    values = 7000 + RAMP.astype(np.uint16) * 8
+    limits: Tags = {280: (SHORT, [7000]), 281: (SHORT, [9040])}
+    for order in "<>":
+        strip = values.astype(f"{order}u2").tobytes()
+        unsaid = tiff(tags(bits=16), [strip], order)
+        yield Case(f"thermal-{ORDERS[order]}.tif", unsaid, rgb(values >> 8))
+        said = tiff(tags(bits=16) | limits, [strip], order)
+        yield Case(f"thermal-said-{ORDERS[order]}.tif", said, rgb(RAMP))
+    twelve = RAMP.astype(np.uint16) * 20 + 1
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in twelve)
+    shape = twelve.shape[1], twelve.shape[0]
+    yield Case("12-bits.png", png(*shape, 16, 0, rows), rgb(twelve >> 8))
+    said = png(*shape, 16, 0, rows, before=chunk(b"sBIT", b"\x0d"))
+    yield Case("13-bits-said.png", said, rgb(np.floor(twelve / 8191 * 255 + 0.5)))
+
+
 def cases() -> Iterator[Case]:
-    for part in (color_maps, samples, subsampled, tiles, codecs, notes):
+    for part in (color_maps, samples, subsampled, tiles, codecs, notes, ranges):
         yield from part()
