@@ -62,7 +62,7 @@ def _add_form(parser: cli.Parser) -> None:
         "write scores also to yolo (a sixth column), voc and cvat (which have no usual place for "
         "them)"
     )
-    annotations = "coco: results.json gets the ids of this instances JSON"
+    annotations = "coco: results.json gets the ids of this instances JSON (.gz)"
     add("--tasks-per-file", type=int, metavar="N", help=split)
     add("--by-directory", action="store_true", help="a folder for each directory of the images")
     add("--with-images", action="store_true", help="copy the images too, bytes unchanged")

@@ -78,7 +78,8 @@ class Config:
     categories: Annotated[
         str | None,
         Option(
-            "class names: text, one a line, or COCO JSON, background left out; COCO_V1 has some",
+            "class names: text, CSV, YAML, JSON or COCO JSON, background left out; COCO_V1 has "
+            "some",
             "FILE",
         ),
     ] = None
