@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -17,6 +18,13 @@ from pipeline.errors import UsageError, nearest
 from pipeline.options import as_number, checked_options, is_number
 
 IMAGE_EXTENSIONS = tuple("jpg jpeg jpe jfif mpo png webp bmp tif tiff gif".split())
+
+# URLs of fsspec that reach through one protocol into another
+CHAINED = re.compile(
+    r"(zip|tar|libarchive|dir|reference|simplecache|filecache|blockcache|cached)(::|://)"
+    r"|[a-z][a-z0-9+.-]*::[a-z][a-z0-9+.-]*://",
+    re.IGNORECASE,
+)
 
 # where none is given, by device
 MICRO_BATCH = {"cuda": 16, "cpu": 1}
@@ -246,13 +254,18 @@ def from_yaml(path: str) -> dict[str, Any]:
 
 
 def checked_url(name: str, value: Any) -> str:
-    """A URL as it stands, a path made absolute.
+    """A URL with its scheme in lower case, a path made absolute.
 
     Raises:
-        UsageError: it is neither, or holds credentials.
+        UsageError: it is neither, or holds credentials, or is a chain of URLs.
     """
     if not isinstance(value, str) or not value:
         raise UsageError(f"{name} must be a path or URL, not {value!r}")
+    if CHAINED.match(value):
+        raise UsageError(
+            f"{name} is a URL of fsspec's that leads through another one, {value!r}, which is not "
+            "taken: unpack an archive, and give the URL or path of what is in it"
+        )
     if "://" in value:
         try:
             parts = urlsplit(value)
@@ -261,7 +274,10 @@ def checked_url(name: str, value: Any) -> str:
         # in Azure's URLs a container stands before the @
         if parts.password or (parts.username and parts.scheme in ("s3", "s3a", "http", "https")):
             raise UsageError(f"{name} holds credentials; give them by the environment instead")
-        return os.path.abspath(parts.path) if parts.scheme == "file" else value
+        scheme, _, rest = value.partition("://")
+        return (
+            os.path.abspath(parts.path) if parts.scheme == "file" else f"{scheme.lower()}://{rest}"
+        )
     if name == "weights" and (value in ("DEFAULT", "COCO_V1") or value.startswith("random:")):
         return "COCO_V1" if value == "DEFAULT" else value
     return os.path.abspath(os.path.expanduser(value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 from collections.abc import Iterator
 
@@ -12,7 +11,7 @@ from fsspec import AbstractFileSystem
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import tables
-from pipeline.inputs.access import URI_BYTES
+from pipeline.inputs.references import absolute
 from pipeline.inputs.source import Source, carried_fields
 from pipeline.outputs.manifest import LISTED
 from pipeline.store import urls
@@ -40,7 +39,7 @@ def open_table(config: Config, fs: AbstractFileSystem, path: str) -> Source:
         for name in files:
             folder = posixpath.dirname(urls.public(urls.url_of(fs, name)))
             for batch in tables.batches(fs, name, table_schema):
-                uris = [_absolute(uri, folder) for uri in batch[uri_column].to_pylist()]
+                uris = [absolute(uri, folder) for uri in batch[uri_column].to_pylist()]
                 unknown = [pa.nulls(len(uris), pa.int64())] * 2
                 yield pa.table([uris, *unknown, *map(batch.column, config.carry)], schema=schema)
 
@@ -70,16 +69,3 @@ def _with_uris(config: Config, schema: pa.Schema, column: str, kind: str) -> pa.
         where = urls.public(config.input)
         raise UsageError(f"column {column!r} of {where} holds {found}, not URIs")
     return schema
-
-
-def _absolute(uri: str | None, folder: str) -> str:
-    # a row without URI stays a row: it ends as an error, not as an absence
-    text = uri or ""
-    if text and "://" not in text and not text.startswith("/"):
-        text = f"{folder}/{text}"
-    encoded = text.encode()
-    if len(encoded) <= URI_BYTES:
-        return text
-    # still too long to be read, and like no other
-    start = encoded[:URI_BYTES].decode(errors="ignore")
-    return f"{start}...sha256:{hashlib.sha256(encoded).hexdigest()}"
