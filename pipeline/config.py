@@ -40,7 +40,7 @@ ABOVE_ZERO = (
 ).split()
 CHOICES = {"device": ("auto", "cuda", "cpu"), "precision": ("auto", "fp32", "fp16")}
 # fields that decide what an output row says
-IDENTITY = "input limit extensions uri_column bytes_column carry model precision".split()
+IDENTITY = "input limit extensions exclude uri_column bytes_column carry model precision".split()
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Config:
     input: Annotated[
         str,
         Option(
-            "folder, prefix, glob, image, table of URIs (Parquet, CSV, JSONL, text) or Parquet "
-            "with image bytes; path, s3:// or any fsspec URL",
+            "folder, prefix, glob, image, table of URIs (Parquet, Arrow, CSV, TSV, JSON, JSONL, "
+            "text) or Parquet with image bytes; path, s3:// or any fsspec URL",
             "URL",
         ),
     ]
@@ -94,9 +94,18 @@ class Config:
     model: Annotated[
         Mapping[str, Any], Option("keywords of torchvision's FasterRCNN, see MODEL_OPTIONS")
     ] = field(default_factory=dict)
-    extensions: Annotated[tuple[str, ...], Option("file name endings to list, any case", "EXT")] = (
-        IMAGE_EXTENSIONS
-    )
+    extensions: Annotated[
+        tuple[str, ...],
+        Option("file name endings to list, any case, with blanks or commas between", "EXT"),
+    ] = IMAGE_EXTENSIONS
+    exclude: Annotated[
+        tuple[str, ...],
+        Option(
+            "globs of files to leave out, from the input's folder on; ** crosses folders, x/** is "
+            "a whole one",
+            "GLOB",
+        ),
+    ] = ()
     limit: Annotated[int | None, Option("process at most N images", "N")] = None
     uri_column: Annotated[str | None, Option("column of a table with the URIs", "NAME")] = None
     bytes_column: Annotated[
@@ -167,9 +176,10 @@ class Config:
         if "://" not in self.output or self.output.rstrip("/").partition("://")[2]:
             object.__setattr__(self, "output", self.output.rstrip("/") or "/")
         object.__setattr__(self, "model", checked_options(self.model))
-        for name in ("extensions", "carry"):
+        for name in ("extensions", "exclude", "carry"):
             object.__setattr__(self, name, _words(name, getattr(self, name)))
-        lowered = tuple(word.lower().removeprefix(".") for word in self.extensions)
+        endings = ",".join(self.extensions).lower().split(",")
+        lowered = tuple(word.removeprefix(".") for word in endings if word)
         object.__setattr__(self, "extensions", lowered)
         for name in (*AT_LEAST_ONE, *ABOVE_ZERO, "max_error_rate"):
             value = as_number(getattr(self, name), whole=name in AT_LEAST_ONE)

@@ -17,7 +17,7 @@ from pipeline.errors import UsageError
 from pipeline.inputs import enumeration
 from pipeline.inputs.digests import Digested, repeats
 from pipeline.inputs.enumeration import Counted
-from pipeline.inputs.sources import open_source
+from pipeline.inputs.sources import by_products, open_source
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import Manifest
 
@@ -60,7 +60,8 @@ def compare(config: Config, layout: Layout, known: Manifest, folder: Path) -> Di
 
     An image has changed if its size or its version has, as far as both are known.
     """
-    source, counted = open_source(config), Counted()
+    # those that an older version listed are neither gone nor new
+    source, counted = open_source(config, by_products=True), Counted()
     schema = known.read_part(layout, 0).drop_columns("image_id").schema
     for now, before in zip(source.schema, schema, strict=True):
         if now.type != before.type:
@@ -84,11 +85,24 @@ def compare(config: Config, layout: Layout, known: Manifest, folder: Path) -> Di
         with open(folder / "changed", "wb") as changes:
             for old, fresh in zip(before, now, strict=True):
                 changes.write(_join(old, fresh, new, gone).tobytes())
+    if not source.is_table:
+        _leave_by_products(config, listed, new)
     changed = np.empty(0, CHANGED)
     if (folder / "changed").stat().st_size:
         changed = np.memmap(folder / "changed", CHANGED, "r+")
         changed.sort(order="image_id")
     return Difference(listed, source.schema, counted.duplicates, new, gone, changed)
+
+
+def _leave_by_products(config: Config, listed: Path, new: np.ndarray) -> None:
+    """Of the rows that are new, those of by-products are none of the run's."""
+    is_by_product, first = by_products(config), 0
+    for batch in pa.ipc.open_stream(str(listed)):
+        fresh = np.flatnonzero(new[first : first + batch.num_rows])
+        uris = batch["image_uri"].take(pa.array(fresh)).to_pylist()
+        for place, uri in zip(fresh.tolist(), uris, strict=True):
+            new[first + place] = not is_by_product(uri)
+        first += batch.num_rows
 
 
 def _add(rows: Digested, table: pa.Table, first: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -25,7 +26,8 @@ def open_embedded(config: Config, fs: AbstractFileSystem, path: str) -> Source:
     """
     if urls.public(config.input) != config.input:
         raise UsageError("bytes_column takes no URL with a query: it would stand in every row")
-    files = tables.find(config, fs, path)
+    passed: Counter[str] = Counter()
+    files = tables.find(config, fs, path, passed)
     assert config.bytes_column
     try:
         with fs.open(files[0]) as file:
@@ -45,7 +47,7 @@ def open_embedded(config: Config, fs: AbstractFileSystem, path: str) -> Source:
             except Exception as error:  # of the file system, or of the table's content
                 raise failures.unusable("read", urls.url_of(fs, name), error) from error
 
-    return Source(schema, read)
+    return Source(schema, read, passed=passed)
 
 
 def _check_bytes(config: Config, kind: pa.DataType) -> None:

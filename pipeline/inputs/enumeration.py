@@ -112,17 +112,31 @@ def check_not_empty(config: Config, source: Source, counted: Counted) -> None:
 
 def say_passed(source: Source) -> None:
     """Which files were not taken for images, lest someone miss them."""
-    if source.passed:
-        log.info("passed over %s; --extensions names what is read", passed_over(source))
+    if source.passed and source.is_table:
+        log.info("passed over %s", _kinds(source))
+    elif source.passed:
+        others = any(not name.startswith("/") for name in source.passed)
+        more = "; --extensions names what is read" if others else ""
+        log.info("passed over %s%s", passed_over(source), more)
 
 
 def passed_over(source: Source) -> str:
-    """For instance `3 files: 2 .heic, 1 without an ending`."""
+    """For instance `4 files: 2 .heic, 1 without an ending, 1 excluded`."""
+    return f"{words.count(source.passed.total(), 'file')}: {_kinds(source)}"
+
+
+def _kinds(source: Source) -> str:
     common = source.passed.most_common(ENDINGS)
-    kinds = [f"{number:,} {f'.{name}' if name else 'without an ending'}" for name, number in common]
+    kinds = [f"{number:,} {_kind(name)}" for name, number in common]
     if left := source.passed.total() - sum(number for _, number in common):
         kinds.append(f"{left:,} others")
-    return f"{words.count(source.passed.total(), 'file')}: {', '.join(kinds)}"
+    return ", ".join(kinds)
+
+
+def _kind(passed: str) -> str:
+    if not passed:
+        return "without an ending"
+    return passed[1:] if passed.startswith("/") else f".{passed}"
 
 
 def _parts(tables: Iterator[pa.Table], part_rows: int) -> Iterator[pa.Table]:
