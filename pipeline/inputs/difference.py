@@ -113,8 +113,10 @@ def _add(rows: Digested, table: pa.Table, first: int) -> None:
 
 def _join(before: np.ndarray, now: np.ndarray, new: np.ndarray, gone: np.ndarray) -> np.ndarray:
     """Mark what only one side has; returns what both have and has changed."""
-    both = np.concatenate((before, now))
-    is_now = np.arange(len(both)) >= len(before)
+    # an older version told URIs apart by the case of their scheme
+    before = np.sort(before)
+    both = np.concatenate((before[~repeats(before)], now))
+    is_now = np.arange(len(both)) >= len(both) - len(now)
     order = np.lexsort((is_now, both["low"], both["high"]))
     both, is_now = both[order], is_now[order]
     paired = repeats(both)

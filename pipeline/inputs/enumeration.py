@@ -121,22 +121,24 @@ def say_passed(source: Source) -> None:
 
 
 def passed_over(source: Source) -> str:
-    """For instance `4 files: 2 .heic, 1 without an ending, 1 excluded`."""
+    """For instance `4 files: 1 by-product, 2 .heic, 1 without an ending`."""
     return f"{words.count(source.passed.total(), 'file')}: {_kinds(source)}"
 
 
 def _kinds(source: Source) -> str:
-    common = source.passed.most_common(ENDINGS)
-    kinds = [f"{number:,} {_kind(name)}" for name, number in common]
+    # reasons before endings, of which there may be many
+    ranked = sorted(source.passed.most_common(), key=lambda kind: not kind[0].startswith("/"))
+    common = ranked[:ENDINGS]
+    kinds = [_kind(name, number) for name, number in common]
     if left := source.passed.total() - sum(number for _, number in common):
         kinds.append(f"{left:,} others")
     return ", ".join(kinds)
 
 
-def _kind(passed: str) -> str:
-    if not passed:
-        return "without an ending"
-    return passed[1:] if passed.startswith("/") else f".{passed}"
+def _kind(name: str, number: int) -> str:
+    if name.startswith("/"):
+        return words.count(number, name[1:])
+    return f"{number:,} .{name}" if name else f"{number:,} without an ending"
 
 
 def _parts(tables: Iterator[pa.Table], part_rows: int) -> Iterator[pa.Table]:

@@ -15,9 +15,9 @@ FOLDERS = (
 ).split()
 FILES = "._* .DS_Store Thumbs.db ehthumbs.db desktop.ini".split()
 # why a file is passed over, beside extensions, none of which has a slash
-BY_PRODUCT, EXCLUDED = "/by-products of systems", "/excluded"
+BY_PRODUCT, EXCLUDED = "/by-product", "/excluded file"
 # of a text list, for which a table's `passed` counts lines
-COMMENTS = "/blank lines and comments"
+COMMENTS = "/blank or commented line"
 
 
 def _any_of(names: list[str]) -> str:

@@ -126,7 +126,7 @@ def test_json_beside_a_table_and_by_products(
         (tmp_path / "in" / name).write_text("uri,b\n/a.jpg,1\n")
     assert uris(tmp_path, input=str(tmp_path / "in"), uri_column="uri") == ["/a.jpg"]
     said = caplog.messages[0]
-    assert said.startswith("passed over ") and "1 by-products of systems" in said
+    assert said.startswith("passed over ") and "1 by-product" in said
     assert "1 .json" in said and "1 .md" in said and "--extensions" not in said
 
 
@@ -136,7 +136,7 @@ def test_comments_and_empty_lines(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     (tmp_path / "list.txt").write_text("\r\n".join(lines))
     found = uris(tmp_path, input=str(tmp_path / "list.txt"))
     assert found == ["/a.jpg", "#b.jpg", "./# c.jpg", "/e # f"]
-    assert caplog.messages[0] == "passed over 4 blank lines and comments"
+    assert caplog.messages[0] == "passed over 4 blank or commented lines"
     (tmp_path / "list.csv").write_text("uri,b\n# c.jpg,1\n")  # no such lines elsewhere
     assert uris(tmp_path, input=str(tmp_path / "list.csv")) == ["# c.jpg"]
 
