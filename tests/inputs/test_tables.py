@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import itertools
 import json
 import lzma
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,25 @@ def test_tables(kind: str, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="cannot read .*list|no rows") as error:
             listed(tmp_path, input=str(path))
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "feather", "csv", "tsv", "jsonl", "json", "txt"])
+def test_any_names(kind: str, tmp_path: Path) -> None:
+    """Random ones come through every kind of table as they are, each as its row."""
+    random.seed(kind)
+    signs = "ab.# \t,;'\"\\|%?&{}[]*é日\U0001f600\u2028\u00a0\x7f" + (
+        "" if kind == "txt" else "\n\r"
+    )
+    names = ["/" + "".join(random.choices(signs, k=random.randint(1, 12))) for _ in range(500)]
+    names = list(dict.fromkeys(names))
+    path = tmp_path / f"t.{kind}"
+    if kind in ("csv", "tsv"):
+        with open(path, "w", newline="") as file:
+            writer = csv.writer(file, dialect="excel-tab" if kind == "tsv" else "excel")
+            writer.writerows([("uri", "b"), *((name, "1") for name in names)])
+    else:
+        path.write_bytes(content(kind, names))
+    assert uris(tmp_path, input=str(path)) == names
 
 
 @pytest.mark.parametrize(
