@@ -10,6 +10,7 @@ from jobs import cli
 from pipeline import words
 from pipeline.config import Config, Option, from_yaml
 from pipeline.errors import UsageError
+from pipeline.options import as_number
 
 if TYPE_CHECKING:
     from pipeline.driver.summary import Summary
@@ -72,7 +73,13 @@ def _add_flag(parser: cli.Parser, name: str, kind: Any, option: Option) -> None:
     if several:
         parser.add_argument(flag, nargs="+", metavar=option.metavar, help=text)
     else:
-        parser.add_argument(flag, type=kinds[0], metavar=option.metavar, help=text)
+        convert = _whole if kinds[0] is int else kinds[0]
+        parser.add_argument(flag, type=convert, metavar=option.metavar, help=text)
+
+
+def _whole(text: str) -> Any:
+    """The whole number that a text is, such as `1e6`; of another text `Config` says what it is."""
+    return as_number(text.replace("_", ""), whole=True)
 
 
 def _add_model_flags(parser: cli.Parser) -> None:
@@ -81,8 +88,8 @@ def _add_model_flags(parser: cli.Parser) -> None:
     above = "keep detections above this score (default 0.05)"
     side = "short side of the image in the network (default 800)"
     add("--score-threshold", dest="box_score_thresh", type=float, metavar="P", help=above)
-    add("--max-detections", dest="box_detections_per_img", type=int, metavar="N", help=more)
-    add("--min-size", type=int, metavar="PIXELS", help=side)
+    add("--max-detections", dest="box_detections_per_img", type=_whole, metavar="N", help=more)
+    add("--min-size", type=_whole, metavar="PIXELS", help=side)
 
 
 def parse(arguments: list[str]) -> tuple[Config, bool, bool]:

@@ -39,11 +39,11 @@ def parser() -> cli.Parser:
     )
     add = parser.add_argument
     add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")
-    add("--annotations", metavar="FILE", help="COCO instances JSON; path or URL")
+    add("--annotations", metavar="FILE", help="COCO instances JSON (.gz); path or URL")
     add(
         "--image-key",
         metavar="NAME",
-        help="column of OUTPUT with the image id or file name of "
+        help="carried column with the image id or file name of "
         "the annotations (default: the end of image_uri is the file name)",
     )
     add(

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -24,6 +25,13 @@ from pipeline.options import (
 
 IMAGE_EXTENSIONS = tuple("jpg jpeg jpe jfif mpo png webp bmp tif tiff gif".split())
 
+# URLs of fsspec that reach through one protocol into another
+CHAINED = re.compile(
+    r"(zip|tar|libarchive|dir|reference|simplecache|filecache|blockcache|cached)(::|://)"
+    r"|[a-z][a-z0-9+.-]*::[a-z][a-z0-9+.-]*://",
+    re.IGNORECASE,
+)
+
 # where none is given, by device
 MICRO_BATCH = {"cuda": 16, "cpu": 1}
 ROWS_PER_FILE = {"cuda": 4096, "cpu": 64}
@@ -39,7 +47,7 @@ ABOVE_ZERO = (
 CHOICES = {"device": ("auto", "cuda", "cpu"), "precision": ("auto", "fp32", "fp16")}
 # fields that decide what an output row says
 IDENTITY = (
-    "input limit extensions uri_column bytes_column carry model precision depth_range bands"
+    "input limit extensions exclude uri_column bytes_column carry model precision depth_range bands"
 ).split()
 
 
@@ -71,8 +79,8 @@ class Config:
     input: Annotated[
         str,
         Option(
-            "folder, prefix, glob, image, table of URIs (Parquet, CSV, JSONL, text) or Parquet "
-            "with image bytes; path, s3:// or any fsspec URL",
+            "folder, prefix, glob, image, table of URIs (Parquet, Arrow, CSV, TSV, JSON, JSONL, "
+            "text) or Parquet with image bytes; path, s3:// or any fsspec URL",
             "URL",
         ),
     ]
@@ -86,16 +94,26 @@ class Config:
     categories: Annotated[
         str | None,
         Option(
-            "class names: text, one a line, or COCO JSON, background left out; COCO_V1 has some",
+            "class names: text, CSV, YAML, JSON or COCO JSON, background left out; COCO_V1 has "
+            "some",
             "FILE",
         ),
     ] = None
     model: Annotated[
         Mapping[str, Any], Option("keywords of torchvision's FasterRCNN, see MODEL_OPTIONS")
     ] = field(default_factory=dict)
-    extensions: Annotated[tuple[str, ...], Option("file name endings to list, any case", "EXT")] = (
-        IMAGE_EXTENSIONS
-    )
+    extensions: Annotated[
+        tuple[str, ...],
+        Option("file name endings to list, any case, with blanks or commas between", "EXT"),
+    ] = IMAGE_EXTENSIONS
+    exclude: Annotated[
+        tuple[str, ...],
+        Option(
+            "globs of files to leave out, from the input's folder on; ** crosses folders, x/** is "
+            "a whole one",
+            "GLOB",
+        ),
+    ] = ()
     limit: Annotated[int | None, Option("process at most N images", "N")] = None
     uri_column: Annotated[str | None, Option("column of a table with the URIs", "NAME")] = None
     bytes_column: Annotated[
@@ -179,9 +197,10 @@ class Config:
         if "://" not in self.output or self.output.rstrip("/").partition("://")[2]:
             object.__setattr__(self, "output", self.output.rstrip("/") or "/")
         object.__setattr__(self, "model", checked_options(self.model))
-        for name in ("extensions", "carry"):
+        for name in ("extensions", "exclude", "carry"):
             object.__setattr__(self, name, _words(name, getattr(self, name)))
-        lowered = tuple(word.lower().removeprefix(".") for word in self.extensions)
+        endings = ",".join(self.extensions).lower().split(",")
+        lowered = tuple(word.removeprefix(".") for word in endings if word)
         object.__setattr__(self, "extensions", lowered)
         for name in (*AT_LEAST_ONE, *ABOVE_ZERO, "max_error_rate"):
             value = as_number(getattr(self, name), whole=name in AT_LEAST_ONE)
@@ -268,13 +287,18 @@ def from_yaml(path: str) -> dict[str, Any]:
 
 
 def checked_url(name: str, value: Any) -> str:
-    """A URL as it stands, a path made absolute.
+    """A URL with its scheme in lower case, a path made absolute.
 
     Raises:
-        UsageError: it is neither, or holds credentials.
+        UsageError: it is neither, or holds credentials, or is a chain of URLs.
     """
     if not isinstance(value, str) or not value:
         raise UsageError(f"{name} must be a path or URL, not {value!r}")
+    if CHAINED.match(value):
+        raise UsageError(
+            f"{name} is a URL of fsspec's that leads through another one, {value!r}, which is not "
+            "taken: unpack an archive, and give the URL or path of what is in it"
+        )
     if "://" in value:
         try:
             parts = urlsplit(value)
@@ -283,7 +307,10 @@ def checked_url(name: str, value: Any) -> str:
         # in Azure's URLs a container stands before the @
         if parts.password or (parts.username and parts.scheme in ("s3", "s3a", "http", "https")):
             raise UsageError(f"{name} holds credentials; give them by the environment instead")
-        return os.path.abspath(parts.path) if parts.scheme == "file" else value
+        scheme, _, rest = value.partition("://")
+        return (
+            os.path.abspath(parts.path) if parts.scheme == "file" else f"{scheme.lower()}://{rest}"
+        )
     if name == "weights" and (value in ("DEFAULT", "COCO_V1") or value.startswith("random:")):
         return "COCO_V1" if value == "DEFAULT" else value
     return os.path.abspath(os.path.expanduser(value))

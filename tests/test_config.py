@@ -35,6 +35,10 @@ from pipeline.errors import UsageError
         ({"uri_column": False}, "uri_column must be a name, not False"),
         ({"bytes_column": 3}, "bytes_column must be a name, not 3"),
         ({"input": ""}, "must be a path or URL"),
+        ({"input": "zip://images::/x.zip"}, "input is a URL of fsspec's .*: unpack an archive"),
+        ({"input": "ZIP://images.zip"}, "input is a URL of fsspec's"),
+        ({"output": "simplecache::s3://b/out"}, "output is a URL of fsspec's"),
+        ({"weights": "s3::file://x.pth"}, "weights is a URL of fsspec's"),
     ],
 )
 def test_refused(options: dict[str, Any], complaint: str) -> None:
@@ -85,6 +89,8 @@ def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert config.weights == f"{tmp_path}/model.pth"
     assert config.extensions == ("jpg", "png")
     assert Config(input="s3://b/x/", output="s3://b/y/").input == "s3://b/x/"
+    assert Config(input="s3://b/zip::x/", output="o").input == "s3://b/zip::x/"
+    assert Config(input="/a::b/", output="o").input == "/a::b"
 
 
 def test_yaml(tmp_path: Path) -> None:

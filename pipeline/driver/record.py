@@ -22,7 +22,7 @@ from pipeline.store import failures, objects, urls
 
 LAYOUT = 2
 # what older versions did where they did not say so
-BEFORE = {"precision": "fp32"}
+BEFORE: dict[str, Any] = {"precision": "fp32", "exclude": []}
 # the endings that older versions listed by default
 EXTENSIONS_BEFORE = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"]
 PACKAGES = ("prelabel", "torch", "torchvision", "ray", "pyarrow", "pillow", "fsspec", "s3fs")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from pipeline import words
 from pipeline.cluster.placement import Placement
 from pipeline.config import Config
 from pipeline.network.contract import Weights
@@ -89,7 +90,7 @@ def preview(config: Config, weights: Weights, placement: Placement, found: Manif
     untrained = "" if weights.trained else "; UNTRAINED, its boxes mean nothing"
     what = "the failures among " if config.retries_failures else ""
     source = urls.public(config.input)
-    log.info("input     %s: %s%s images%s", source, what, f"{found.rows:,}", repeated)
+    log.info("input     %s: %s%s%s", source, what, words.count(found.rows, "image"), repeated)
     log.info("weights   %s, sha256 %s%s", weights.model_id, weights.sha256[:12], untrained)
     each = f"each {share}{placement.cpus:g} CPUs; micro-batches of {placement.micro_batch}"
     log.info("replicas  %d on %s, %s", placement.replicas, placement.device, each)

@@ -17,7 +17,7 @@ from pipeline.errors import UsageError
 from pipeline.inputs import enumeration
 from pipeline.inputs.digests import Digested, repeats
 from pipeline.inputs.enumeration import Counted
-from pipeline.inputs.sources import open_source
+from pipeline.inputs.sources import by_products, open_source
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import Manifest
 
@@ -60,7 +60,8 @@ def compare(config: Config, layout: Layout, known: Manifest, folder: Path) -> Di
 
     An image has changed if its size or its version has, as far as both are known.
     """
-    source, counted = open_source(config), Counted()
+    # those that an older version listed are neither gone nor new
+    source, counted = open_source(config, by_products=True), Counted()
     schema = known.read_part(layout, 0).drop_columns("image_id").schema
     for now, before in zip(source.schema, schema, strict=True):
         if now.type != before.type:
@@ -84,11 +85,24 @@ def compare(config: Config, layout: Layout, known: Manifest, folder: Path) -> Di
         with open(folder / "changed", "wb") as changes:
             for old, fresh in zip(before, now, strict=True):
                 changes.write(_join(old, fresh, new, gone).tobytes())
+    if not source.is_table:
+        _leave_by_products(config, listed, new)
     changed = np.empty(0, CHANGED)
     if (folder / "changed").stat().st_size:
         changed = np.memmap(folder / "changed", CHANGED, "r+")
         changed.sort(order="image_id")
     return Difference(listed, source.schema, counted.duplicates, new, gone, changed)
+
+
+def _leave_by_products(config: Config, listed: Path, new: np.ndarray) -> None:
+    """Of the rows that are new, those of by-products are none of the run's."""
+    is_by_product, first = by_products(config), 0
+    for batch in pa.ipc.open_stream(str(listed)):
+        fresh = np.flatnonzero(new[first : first + batch.num_rows])
+        uris = batch["image_uri"].take(pa.array(fresh)).to_pylist()
+        for place, uri in zip(fresh.tolist(), uris, strict=True):
+            new[first + place] = not is_by_product(uri)
+        first += batch.num_rows
 
 
 def _add(rows: Digested, table: pa.Table, first: int) -> None:
@@ -99,8 +113,10 @@ def _add(rows: Digested, table: pa.Table, first: int) -> None:
 
 def _join(before: np.ndarray, now: np.ndarray, new: np.ndarray, gone: np.ndarray) -> np.ndarray:
     """Mark what only one side has; returns what both have and has changed."""
-    both = np.concatenate((before, now))
-    is_now = np.arange(len(both)) >= len(before)
+    # an older version told URIs apart by the case of their scheme
+    before = np.sort(before)
+    both = np.concatenate((before[~repeats(before)], now))
+    is_now = np.arange(len(both)) >= len(both) - len(now)
     order = np.lexsort((is_now, both["low"], both["high"]))
     both, is_now = both[order], is_now[order]
     paired = repeats(both)

@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.store import urls
+
 FILES = 64
 
 
@@ -18,7 +20,8 @@ class Digested:
     """Rows spread over temporary files by their URI's digest, so that equal URIs meet in one.
 
     Digests of 128 bits are spread evenly, so a file is a 64th of all rows. Rows without a URI are
-    like no others, and left out.
+    like no others, and left out. URIs are equal if they are the same text but for the case of
+    their scheme.
 
     Args:
         values: names of what a row brings along, each int64.
@@ -46,7 +49,8 @@ class Digested:
             values: [rows] int64 each.
         """
         texts = uris.to_pylist()
-        joined = b"".join(hashlib.blake2b(uri.encode(), digest_size=16).digest() for uri in texts)
+        keys = (urls.folded(uri).encode() for uri in texts)
+        joined = b"".join(hashlib.blake2b(key, digest_size=16).digest() for key in keys)
         records = np.empty(len(texts), self.record)
         records["high"], records["low"] = np.frombuffer(joined, "<u8").reshape(-1, 2).T
         for name, column in zip(self.values, values, strict=True):

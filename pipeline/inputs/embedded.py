@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -12,6 +14,7 @@ from fsspec import AbstractFileSystem
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import tables
+from pipeline.inputs.references import absolute
 from pipeline.inputs.source import Source, carried_fields
 from pipeline.outputs.manifest import EMBEDDED, LISTED
 from pipeline.store import failures, objects, urls
@@ -25,7 +28,8 @@ def open_embedded(config: Config, fs: AbstractFileSystem, path: str) -> Source:
     """
     if urls.public(config.input) != config.input:
         raise UsageError("bytes_column takes no URL with a query: it would stand in every row")
-    files = tables.find(config, fs, path)
+    passed: Counter[str] = Counter()
+    files = tables.find(config, fs, path, passed)
     assert config.bytes_column
     try:
         with fs.open(files[0]) as file:
@@ -45,15 +49,34 @@ def open_embedded(config: Config, fs: AbstractFileSystem, path: str) -> Source:
             except Exception as error:  # of the file system, or of the table's content
                 raise failures.unusable("read", urls.url_of(fs, name), error) from error
 
-    return Source(schema, read)
+    return Source(schema, read, passed=passed)
 
 
 def _check_bytes(config: Config, kind: pa.DataType) -> None:
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        if pa.types.is_null(kind.field("bytes").type) and kind.get_field_index("path") >= 0:
+            return  # no image of this file is embedded
         kind = kind.field("bytes").type
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+    if not _is_bytes(kind):
         where = urls.public(config.input)
         raise UsageError(f"column {config.bytes_column!r} of {where} holds {kind}, not image bytes")
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    plain = _plain(kind)
+    return pa.types.is_fixed_size_binary(plain) or plain in (
+        pa.binary(),
+        pa.large_binary(),
+        pa.binary_view(),
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return _plain(kind) in (pa.string(), pa.large_string(), pa.string_view())
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _row_groups(file: pq.ParquetFile, carry: list[str]) -> Iterator[tuple[int, int, pa.Table]]:
@@ -80,24 +103,46 @@ def _located(group: tuple[int, int, pa.Table], url: str, schema: pa.Schema) -> p
     return pa.table(columns, schema=schema)
 
 
-@lru_cache(maxsize=2)
-def row_group_bytes(uri: str, group: int, column: str) -> pa.ChunkedArray:
-    """The encoded images of a row group; kept, since consecutive images share it.
+def image(source_uri: str, row_group: int, row: int, column: str) -> bytes | str | None:
+    """The encoded image of a row, or the URI that its path means, or None where it has neither.
+
+    Args:
+        source_uri, row_group, row: as `EMBEDDED` has them.
+        column: with the images: their bytes, or a struct of `bytes` and `path`.
 
     Raises:
         OSError, pyarrow.ArrowException: it cannot be read.
     """
+    values, paths = _row_group(source_uri, row_group, column)
+    found: bytes | None = values[row].as_py()
+    if found is None and paths is not None and (path := paths[row].as_py()):
+        return absolute(path, posixpath.dirname(source_uri))
+    return found
+
+
+@lru_cache(maxsize=2)
+def _row_group(uri: str, group: int, column: str) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
+    """The images of a row group and their paths; kept, since consecutive images share it."""
 
     def read() -> pa.Table:
         fs, path = urls.filesystem(uri)
         with fs.open(path) as file:
             return pq.ParquetFile(file).read_row_group(group, columns=[column])
 
-    values = objects.retrying(read)[column]
+    values, paths = objects.retrying(read)[column], None
     if pa.types.is_struct(values.type):
-        index = values.type.get_field_index("bytes")
-        values = pa.chunked_array([chunk.field(index) for chunk in values.chunks])
+        paths = _field(values, "path")
+        values = _field(values, "bytes")
     # each file has its own types, and reading values of some executes what they hold
-    if not (pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)):
-        raise pa.ArrowTypeError(f"column {column!r} of {uri} holds {values.type}")
-    return values
+    if values is None or not (_is_bytes(values.type) or pa.types.is_null(values.type)):
+        held = values.type if values is not None else "a struct without bytes"
+        raise pa.ArrowTypeError(f"column {column!r} of {uri} holds {held}")
+    return values, paths if paths is not None and _is_text(paths.type) else None
+
+
+def _field(structs: pa.ChunkedArray, name: str) -> pa.ChunkedArray | None:
+    index = structs.type.get_field_index(name)
+    if index < 0:
+        return None
+    kind = structs.type.field(index).type
+    return pa.chunked_array([chunk.field(index) for chunk in structs.chunks], kind)

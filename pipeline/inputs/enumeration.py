@@ -112,17 +112,33 @@ def check_not_empty(config: Config, source: Source, counted: Counted) -> None:
 
 def say_passed(source: Source) -> None:
     """Which files were not taken for images, lest someone miss them."""
-    if source.passed:
-        log.info("passed over %s; --extensions names what is read", passed_over(source))
+    if source.passed and source.is_table:
+        log.info("passed over %s", _kinds(source))
+    elif source.passed:
+        others = any(not name.startswith("/") for name in source.passed)
+        more = "; --extensions names what is read" if others else ""
+        log.info("passed over %s%s", passed_over(source), more)
 
 
 def passed_over(source: Source) -> str:
-    """For instance `3 files: 2 .heic, 1 without an ending`."""
-    common = source.passed.most_common(ENDINGS)
-    kinds = [f"{number:,} {f'.{name}' if name else 'without an ending'}" for name, number in common]
+    """For instance `4 files: 1 by-product, 2 .heic, 1 without an ending`."""
+    return f"{words.count(source.passed.total(), 'file')}: {_kinds(source)}"
+
+
+def _kinds(source: Source) -> str:
+    # reasons before endings, of which there may be many
+    ranked = sorted(source.passed.most_common(), key=lambda kind: not kind[0].startswith("/"))
+    common = ranked[:ENDINGS]
+    kinds = [_kind(name, number) for name, number in common]
     if left := source.passed.total() - sum(number for _, number in common):
         kinds.append(f"{left:,} others")
-    return f"{words.count(source.passed.total(), 'file')}: {', '.join(kinds)}"
+    return ", ".join(kinds)
+
+
+def _kind(name: str, number: int) -> str:
+    if name.startswith("/"):
+        return words.count(number, name[1:])
+    return f"{number:,} .{name}" if name else f"{number:,} without an ending"
 
 
 def _parts(tables: Iterator[pa.Table], part_rows: int) -> Iterator[pa.Table]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fsspec import AbstractFileSystem
-from fsspec.utils import glob_translate
 
+from pipeline.inputs import globs
 from pipeline.store import objects, urls
 
 # path, bytes, what differs where the content does
@@ -25,35 +24,54 @@ def list_files(
     path: str,
     extensions: tuple[str, ...],
     passed: Counter[str] | None = None,
+    left_out: Callable[[str], str] | None = None,
 ) -> Iterator[Entry]:
     """The files with one of the extensions, in the store's order.
 
-    A path with `*`, `?` or `[` is a glob (`**` crosses folders), unless it exists as it stands.
-    Names that begin with `_` or `.` are files like any other.
+    A path with `*`, `?`, `[` or `{a,b}` is a glob (`**` crosses folders), unless it exists as it
+    stands. Names that begin with `_` or `.` are files like any other.
 
     Args:
         fs: the store.
         path: in it.
         extensions: in lower case, without their dots.
         passed: counts the other files by their extension, likewise; "" for none.
+        left_out: why a file is left out, by its path below `root`; empty if it is not. Counted,
+            too.
 
     Raises:
         OSError: what the store says of a path that cannot be listed.
     """
-    wildcard = None if "http" in fs.protocol else re.search(r"[*?\[]", path)
-    if wildcard and not objects.retrying(lambda: fs.exists(path)):
-        matches = re.compile(glob_translate(path)).match
-        folder = path[: wildcard.start()].rpartition("/")[0]
-        entries = (entry for entry in _walk(fs, folder) if matches(entry[0]))
-    else:
-        entries = (entry for entry in _walk(fs, path))
+    folder = root(fs, path)
+    entries = _walk(fs, folder)
+    if folder != path:
+        matches = globs.matcher(path)
+        entries = (entry for entry in entries if matches(entry[0]))
     for entry in entries:
+        reason = left_out(below(entry[0], folder)) if left_out and entry[0] != folder else ""
+        if reason:
+            if passed is not None:
+                passed[reason] += 1
+            continue
         _, dot, extension = urls.public(entry[0]).rpartition("/")[2].rpartition(".")
         extension = extension.lower() if dot else ""
         if extension in extensions:
             yield entry
         elif passed is not None:
             passed[extension] += 1
+
+
+def root(fs: AbstractFileSystem, path: str) -> str:
+    """The folder below which the files of a path are: of a glob, that before its wildcards."""
+    folder = None if "http" in fs.protocol else globs.folder(path)
+    if folder is None or objects.retrying(lambda: fs.exists(path)):
+        return path
+    return folder
+
+
+def below(name: str, folder: str) -> str:
+    """A name relative to the folder that it is in."""
+    return name.removeprefix(folder).lstrip("/")
 
 
 def _walk(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:

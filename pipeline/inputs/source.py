@@ -25,7 +25,7 @@ class Source:
         may_repeat: whether a URI can occur twice.
         is_table: whether the images stand in rows.
         passed: of the latest reading of a listing, how many files were no images by their
-            extension, by that.
+            extension, by that, or left out, by the reason. Of tables likewise, and how many lines.
     """
 
     schema: pa.Schema

@@ -6,7 +6,7 @@ Every source yields Arrow tables of a bounded number of rows. No listing is ever
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 
@@ -15,42 +15,61 @@ from fsspec import AbstractFileSystem
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.inputs import tables
+from pipeline.inputs import exclusions, readers, tables
 from pipeline.inputs.embedded import open_embedded
-from pipeline.inputs.listing import list_files
+from pipeline.inputs.listing import below, list_files, root
 from pipeline.inputs.source import Source
 from pipeline.inputs.uri_tables import open_table
 from pipeline.outputs.manifest import LISTED
 from pipeline.store import failures, urls
 
 
-def open_source(config: Config) -> Source:
+def open_source(config: Config, by_products: bool = False) -> Source:
     """The source that `config.input` means.
+
+    Args:
+        config: the run's.
+        by_products: whether a listing has those of `exclusions`, too.
 
     Raises:
         UsageError: the input cannot be read, or lacks a column.
     """
     fs, path = urls.filesystem(config.input)
+    is_table = config.bytes_column or config.uri_column or tables.is_table(path)
+    if config.exclude and is_table:
+        raise UsageError("exclude is for a listing; the input is a table, whose rows say all")
     if config.bytes_column:
         return open_embedded(config, fs, path)
-    if config.uri_column or tables.is_table(path):
+    if is_table:
         return open_table(config, fs, path)
     if config.carry:
         raise UsageError("carry needs a manifest table or bytes_column; the input is a listing")
     passed: Counter[str] = Counter()
-    read = partial(_listing, config, fs, path, passed)
+    left_out = exclusions.reasons(config.exclude, by_products)
+    read = partial(_listing, config, fs, path, passed, left_out)
     return Source(LISTED, read, is_table=False, passed=passed)
 
 
 def _listing(
-    config: Config, fs: AbstractFileSystem, path: str, passed: Counter[str]
+    config: Config,
+    fs: AbstractFileSystem,
+    path: str,
+    passed: Counter[str],
+    left_out: Callable[[str], str],
 ) -> Iterator[pa.Table]:
     passed.clear()
-    entries = list_files(fs, path, config.extensions, passed)
+    entries = list_files(fs, path, config.extensions, passed, left_out)
     try:
-        while found := list(islice(entries, tables.BATCH_ROWS)):
+        while found := list(islice(entries, readers.BATCH_ROWS)):
             names, sizes, versions = zip(*found, strict=True)
             uris = [urls.url_of(fs, name) for name in names]
             yield pa.table([uris, sizes, versions], schema=LISTED)
     except Exception as error:  # each file system has its own
         raise failures.unusable("read", config.input, error) from error
+
+
+def by_products(config: Config) -> Callable[[str], bool]:
+    """Whether a URI of a listing is that of a by-product, which open_source leaves out."""
+    fs, path = urls.filesystem(config.input)
+    folder = urls.url_of(fs, root(fs, path))
+    return lambda uri: exclusions.is_by_product(below(uri, folder))

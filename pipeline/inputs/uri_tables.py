@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
+from collections import Counter
 from collections.abc import Iterator
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from fsspec import AbstractFileSystem
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import tables
-from pipeline.inputs.access import URI_BYTES
+from pipeline.inputs.exclusions import COMMENTS
+from pipeline.inputs.references import absolute
 from pipeline.inputs.source import Source, carried_fields
 from pipeline.outputs.manifest import LISTED
 from pipeline.store import urls
 
+# Lines of a text list that name nothing. No name is of blanks alone; one that begins like a
+# comment can be written `./# ...`.
+COMMENT = r"(?s)\A(#|#\s.*|\s*)\z"
 URI_COLUMNS = ("image_uri", "uri", "url", "path", "file_name")
 
 
@@ -26,7 +31,8 @@ def open_table(config: Config, fs: AbstractFileSystem, path: str) -> Source:
     Raises:
         UsageError: there is no table, or it lacks a column.
     """
-    files = tables.find(config, fs, path)
+    passed: Counter[str] = Counter()
+    files = tables.find(config, fs, path, passed)
     table_schema = tables.schema_of(fs, files[0])
     uri_column = config.uri_column or _uri_column(config, table_schema)
     carried = carried_fields(config, table_schema, uri_column)
@@ -37,14 +43,25 @@ def open_table(config: Config, fs: AbstractFileSystem, path: str) -> Source:
     table_schema = pa.schema([table_schema.field(name) for name in dict.fromkeys(columns)])
 
     def read() -> Iterator[pa.Table]:
+        passed.pop(COMMENTS, None)
         for name in files:
+            is_list = tables.kind_of(name) == "txt"
             folder = posixpath.dirname(urls.public(urls.url_of(fs, name)))
             for batch in tables.batches(fs, name, table_schema):
-                uris = [_absolute(uri, folder) for uri in batch[uri_column].to_pylist()]
+                if is_list:
+                    batch = _without_comments(batch, passed)
+                uris = [absolute(uri, folder) for uri in batch[uri_column].to_pylist()]
                 unknown = [pa.nulls(len(uris), pa.int64())] * 2
                 yield pa.table([uris, *unknown, *map(batch.column, config.carry)], schema=schema)
 
-    return Source(schema, read, may_repeat=True)
+    return Source(schema, read, may_repeat=True, passed=passed)
+
+
+def _without_comments(batch: pa.RecordBatch, passed: Counter[str]) -> pa.RecordBatch:
+    kept = batch.filter(pc.invert(pc.match_substring_regex(batch["uri"], COMMENT)))
+    if left_out := batch.num_rows - kept.num_rows:
+        passed[COMMENTS] += left_out
+    return kept
 
 
 def _uri_column(config: Config, schema: pa.Schema) -> str:
@@ -70,16 +87,3 @@ def _with_uris(config: Config, schema: pa.Schema, column: str, kind: str) -> pa.
         where = urls.public(config.input)
         raise UsageError(f"column {column!r} of {where} holds {found}, not URIs")
     return schema
-
-
-def _absolute(uri: str | None, folder: str) -> str:
-    # a row without URI stays a row: it ends as an error, not as an absence
-    text = uri or ""
-    if text and "://" not in text and not text.startswith("/"):
-        text = f"{folder}/{text}"
-    encoded = text.encode()
-    if len(encoded) <= URI_BYTES:
-        return text
-    # still too long to be read, and like no other
-    start = encoded[:URI_BYTES].decode(errors="ignore")
-    return f"{start}...sha256:{hashlib.sha256(encoded).hexdigest()}"

@@ -48,7 +48,10 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
     """The bytes of one image, or the reason why there are none."""
     try:
         if output.record["identity"].get("bytes_column"):
-            return _embedded(output, image_id)
+            found = _embedded(output, image_id)
+            if not isinstance(found, str):
+                return found if found is not None else "the bytes column is null here"
+            uri = found
         # by the rules of the run: who wrote its table may lack the rights of who reads it again
         trusted = bool(output.record["config"].get("trust_uris"))
         fs, path = access.locate(uri, output.input, trusted)
@@ -57,11 +60,10 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
         return words.explain(error)
 
 
-def _embedded(output: Output, image_id: int) -> bytes | str:
+def _embedded(output: Output, image_id: int) -> bytes | str | None:
+    """See `embedded.image`."""
     number, place = output.manifest.place(image_id)
     part = output.manifest.read_part(output.layout, number)
     row = part.slice(place, 1).to_pylist()[0]
     column = output.record["identity"]["bytes_column"]
-    values = embedded.row_group_bytes(row["source_uri"], row["row_group"], column)
-    value = values[row["row"]].as_py()
-    return value if value is not None else "the bytes column is null here"
+    return embedded.image(row["source_uri"], row["row_group"], row["row"], column)

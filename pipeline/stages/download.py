@@ -13,7 +13,7 @@ from fsspec import AbstractFileSystem
 from pipeline.cluster.client import Client
 from pipeline.config import Config
 from pipeline.errors import Code
-from pipeline.inputs import access
+from pipeline.inputs import access, references
 from pipeline.stages.patience import Patience
 from pipeline.store import failures, objects
 from pipeline.store.failures import UriError
@@ -99,6 +99,8 @@ class Downloader:
         except Exception as error:
             outcome.code, can_pass = failures.classify(error)
             outcome.message = explain(error)
+            if outcome.code in (Code.NOT_FOUND, Code.FORBIDDEN):  # the latter, too, of no rights
+                outcome.message += references.hint(uri)
             if not can_pass:
                 patience.answered()
             if failures.rejects_credentials(error):  # but for what would fail every image

@@ -26,6 +26,8 @@ from pipeline.words import explain
 
 # a table is handed on when it holds so many bytes, and no more than that is read ahead of it
 TABLE_BYTES = 32 * 2**20
+# what will have been read, and how many bytes are expected of it
+Read = tuple[Future[Fetched], int]
 
 
 class Fetch:
@@ -108,7 +110,7 @@ class Fetch:
 
     def _fetch_rows(self, table: pa.Table) -> Iterator[pa.Table]:
         if "source_uri" in table.column_names:
-            outcomes: Iterator[Fetched] = self._embedded(table)
+            outcomes = self._in_order(self._embedded(table))
         else:
             outcomes = self._objects(table)
         first = size = 0
@@ -141,16 +143,11 @@ class Fetch:
             table = table.append_column(name, column)
         return table
 
-    def _objects(self, table: pa.Table) -> Iterator[Fetched]:
-        window: deque[tuple[Future[Fetched], int]] = deque()
+    def _in_order(self, reads: Iterator[Read]) -> Iterator[Fetched]:
+        """The outcomes of reads, of which as many are begun as may be in flight."""
+        window: deque[Read] = deque()
         ahead = 0
-        loop = fsspec.asyn.get_loop()
-        uris = table["image_uri"].to_pylist()
-        sizes = table["size_bytes"].to_pylist()
-        for uri, size in zip(uris, sizes, strict=True):
-            # where no size is known, it is taken to be that of the largest object so far
-            expected = size or self.downloader.largest
-            read = asyncio.run_coroutine_threadsafe(self.downloader.read(uri, size), loop)
+        for read, expected in reads:
             window.append((read, expected))
             ahead += expected
             while window and (ahead > TABLE_BYTES or len(window) >= self.config.fetch_concurrency):
@@ -160,23 +157,36 @@ class Fetch:
         for read, _ in window:
             yield read.result()
 
-    def _embedded(self, table: pa.Table) -> Iterator[Fetched]:
+    def _objects(self, table: pa.Table) -> Iterator[Fetched]:
+        uris = table["image_uri"].to_pylist()
+        sizes = table["size_bytes"].to_pylist()
+        return self._in_order(map(self._begin, uris, sizes))
+
+    def _begin(self, uri: str, size: int | None) -> Read:
+        loop = fsspec.asyn.get_loop()
+        read = asyncio.run_coroutine_threadsafe(self.downloader.read(uri, size), loop)
+        # where no size is known, it is taken to be that of the largest object so far
+        return read, size or self.downloader.largest
+
+    def _embedded(self, table: pa.Table) -> Iterator[Read]:
         for place in table.select(EMBEDDED.names).to_pylist():
             started = time.monotonic()
             outcome = Fetched(attempts=1)
             try:
-                value = self._row_group(place["source_uri"], place["row_group"])[place["row"]]
-                outcome.data = value.as_py()
-                if outcome.data is None:
+                found = embedded.image(**place, column=str(self.config.bytes_column))
+                if isinstance(found, str):
+                    yield self._begin(found, None)
+                    continue
+                outcome.data = found
+                if found is None:
                     outcome.code = Code.NO_BYTES
                     outcome.message = "the bytes column is null here"
-                elif len(outcome.data) > self.config.max_object_bytes:
+                elif len(found) > self.config.max_object_bytes:
                     outcome.data, outcome.code = None, Code.OBJECT_TOO_LARGE
                     outcome.message = f"over max_object_bytes, {self.config.max_object_bytes}"
             except Exception as error:  # as for objects: the outcome of its image
                 outcome.code, outcome.message = failures.classify(error)[0], explain(error)
             outcome.seconds = time.monotonic() - started
-            yield outcome
-
-    def _row_group(self, uri: str, group: int) -> pa.ChunkedArray:
-        return embedded.row_group_bytes(uri, group, str(self.config.bytes_column))
+            read: Future[Fetched] = Future()
+            read.set_result(outcome)
+            yield read, len(outcome.data or b"")

@@ -14,8 +14,14 @@ from pipeline.errors import UsageError
 
 
 def protocol(url: str) -> str:
-    """`s3` of `s3://bucket/key`; `file` for a path."""
-    return url.split("://", 1)[0] if "://" in url else "file"
+    """`s3` of `s3://bucket/key`, in lower case; `file` for a path."""
+    return url.split("://", 1)[0].lower() if "://" in url else "file"
+
+
+def folded(url: str) -> str:
+    """The URL with its scheme in lower case: case tells nothing there (RFC 3986, section 3.1)."""
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme.lower()}://{rest}" if mark else url
 
 
 def filesystem(
@@ -35,7 +41,7 @@ def filesystem(
     Raises:
         UsageError: no installed package serves the URL's protocol.
     """
-    kind = protocol(url)
+    kind, url = protocol(url), folded(url)
     if url.startswith("file://"):
         url = os.fsdecode(unquote_to_bytes(url.removeprefix("file://").removeprefix("localhost")))
     options: dict[str, Any] = {"use_listings_cache": False} if kind != "file" else {}

@@ -109,6 +109,16 @@ def test_other_samples_are_another_run() -> None:
             record.check_same(old, other, weights)
 
 
+def test_a_run_that_knew_no_exclusions_goes_on_without_one() -> None:
+    config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
+    weights = resolve(config, objects.read)
+    known = record.new(config, weights)
+    del known.identity["exclude"]
+    record.check_same(known, config, weights)
+    with pytest.raises(UsageError, match="exclude was .* and is now"):
+        record.check_same(known, dataclasses.replace(config, exclude=("x/**",)), weights)
+
+
 def test_a_run_goes_on_with_the_endings_it_was_begun_with() -> None:
     config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
     weights = resolve(config, objects.read)

@@ -38,10 +38,25 @@ def test_folder(tree: Path, tmp_path: Path) -> None:
 def test_extensions_limit_and_globs(tree: Path, tmp_path: Path) -> None:
     found = uris(tmp_path, input=str(tree), extensions=["jpg", "txt"])
     assert found == ["in/b.jpg", "in/notes.txt"]
+    assert uris(tmp_path, input=str(tree), extensions="JPG,.txt") == found
     assert len(uris(tmp_path, input=str(tree), limit=2)) == 2
     assert uris(tmp_path, input=f"{tree}/*.jpg") == ["in/b.jpg"]
     assert uris(tmp_path, input=f"{tree}/**/*.jp*g") == ["in/b.jpg", "in/deep/er/c.jpeg"]
     assert uris(tmp_path, input=f"{tree}/b.jpg") == ["in/b.jpg"]
+    assert uris(tmp_path, input=f"{tree}/{{b.jpg,d{{eep/er/c.jpeg,.gif}}}}") == [
+        "in/b.jpg",
+        "in/d.gif",
+        "in/deep/er/c.jpeg",
+    ]
+    assert uris(tmp_path, input=f"{tree}/**/*.{{jpg,JPG,webp}}") == [
+        "in/b.jpg",
+        "in/_x/.hidden.webp",
+    ]
+    for name in ("{b,c}", "{x}"):
+        (tree / name).mkdir()
+        (tree / name / "f.jpg").write_bytes(b"1")
+        assert uris(tmp_path, input=f"{tree}/{name}") == [f"in/{name}/f.jpg"]
+    assert uris(tmp_path, input=f"{tree}/{{x}}/*.jp*") == ["in/{x}/f.jpg"]
     (tree / "[x]").mkdir()
     (tree / "[x]" / "e.jpg").write_bytes(b"1")
     assert uris(tmp_path, input=f"{tree}/[x]") == ["in/[x]/e.jpg"]
@@ -60,6 +75,44 @@ def test_what_is_passed_over_is_said(
     assert said.endswith(", 4 others; --extensions names what is read")
 
 
+BY_PRODUCTS = (
+    "__MACOSX/a.jpg __macosx/x/a.jpg x/._a.jpg @eaDir/a.jpg/thumb.jpg .thumbnails/a.png "
+    "x/Thumbs.db .DS_Store $RECYCLE.BIN/a.jpg .Trash-1000/files/a.jpg desktop.ini"
+).split()
+
+
+def test_by_products_and_exclusions(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = [*BY_PRODUCTS, "thumbs/x/a.jpg", "x/a_s.jpg", ".Trash/../a_s.jpg", "x/MACOSX/a.jpg"]
+    for name in named:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(b"1")
+    caplog.set_level("INFO")
+    found = uris(tmp_path, input=str(tree), extensions=["jpg"])
+    assert found == [
+        "in/a_s.jpg",
+        "in/b.jpg",
+        "in/thumbs/x/a.jpg",
+        "in/x/a_s.jpg",
+        "in/x/MACOSX/a.jpg",
+    ]
+    assert "passed over 16 files: 10 by-products, 1 ." in caplog.messages[0]
+    options: dict[str, Any] = {"input": f"{tree}/**/*.jpg", "exclude": ["thumbs/**", "*_{s,m}.jpg"]}
+    caplog.clear()
+    assert uris(tmp_path, **options) == ["in/b.jpg", "in/x/a_s.jpg", "in/x/MACOSX/a.jpg"]
+    assert "2 excluded files" in caplog.messages[0] and "--extensions" not in caplog.messages[0]
+    # what is named itself is meant
+    for name in ("__MACOSX", "x/._a.jpg", ".thumbnails"):
+        assert len(uris(tmp_path, input=f"{tree}/{name}")) == 1
+    (tree / "list.txt").write_text("__MACOSX/a.jpg\n")
+    assert uris(tmp_path, input=f"{tree}/list.txt") == ["in/__MACOSX/a.jpg"]
+    with pytest.raises(UsageError, match="exclude is for a listing"):
+        listed(tmp_path, input=f"{tree}/list.txt", exclude=["*"])
+    with pytest.raises(UsageError, match="no images under .*passed over 1 file: 1 by-product"):
+        listed(tmp_path, input=f"{tree}/.D*")
+
+
 def test_s3(s3: Any, bucket: str, tmp_path: Path) -> None:
     keys = [f"images/{number:04d}.jpg" for number in range(1100)]  # over one page of 1000
     for key in [*keys, "images2/x.jpg", "images.jpg", "one.jpg", "deep/a/b.png", "deep/c.txt"]:
@@ -69,6 +122,11 @@ def test_s3(s3: Any, bucket: str, tmp_path: Path) -> None:
     assert uris(tmp_path, input=f"{root}/images") == [f"{root}/{key}" for key in keys]
     assert uris(tmp_path, input=f"{root}/one.jpg") == [f"{root}/one.jpg"]
     assert uris(tmp_path, input=f"{root}/**/b.png") == [f"{root}/deep/a/b.png"]
+    assert uris(tmp_path, input=f"{root}/{{one,images}}.jpg") == [
+        f"{root}/images.jpg",
+        f"{root}/one.jpg",
+    ]
+    assert len(uris(tmp_path, input=root, exclude=["images/**", "one.*"])) == 3
     assert uris(tmp_path, input=f"{root}/images/000?.jpg") == [f"{root}/{key}" for key in keys[:10]]
     assert len(uris(tmp_path, input=root)) == 1104
     table, _ = listed(tmp_path, input=f"{root}/one.jpg")
@@ -84,8 +142,10 @@ def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
     assert urls.filesystem(escaped)[1] == os.fsdecode(f"{tmp_path}/in/".encode() + b"caf\xe9.jpg")
     table = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.csv"))
     table.write_text("uri\n/a.jpg\n")
-    with pytest.raises(UsageError, match=f"cannot read file://{tmp_path}/%FF.csv"):
-        listed(tmp_path, input=f"{tmp_path}/*.csv")
+    assert uris(tmp_path, input=f"{tmp_path}/*.csv") == ["/a.jpg"]
+    table.rename(table.with_suffix(".parquet"))
+    with pytest.raises(UsageError, match=f"cannot read file://{tmp_path}/%FF.parquet"):
+        listed(tmp_path, input=f"{tmp_path}/*.parquet")
 
 
 def test_embedded_bytes(tmp_path: Path) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import csv
 import gzip
 import itertools
 import json
+import lzma
 import os
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +19,147 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.inputs import tables
+from pipeline.inputs import readers
 from pipeline.inputs.access import URI_BYTES
 from tests.support.listings import listed, uris
 
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".BZ2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda data: bytes(pa.compress(data, "zstd", asbytes=True)),
+}
 
-@pytest.mark.parametrize("kind", ["parquet", "csv", "csv.gz", "jsonl", "jsonl.gz", "txt"])
+
+def content(kind: str, names: list[str]) -> bytes:
+    """A table of URIs and of a column `split`."""
+    table = pa.table({"split": ["t"] * len(names), "uri": names})
+    sink = pa.BufferOutputStream()
+    if kind == "parquet":
+        pq.write_table(table, sink)
+    elif kind in ("arrow", "feather"):  # as streams and as files
+        make = pa.ipc.new_stream if kind == "arrow" else pa.ipc.new_file
+        with make(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=2)
+    elif kind in ("csv", "tsv"):
+        mark = "," if kind == "csv" else "\t"
+        lines = (f'{row["split"]}{mark}"{row["uri"]}"\n' for row in table.to_pylist())
+        return f"split{mark}uri\n{''.join(lines)}".encode()
+    elif kind == "json":
+        return json.dumps({"info": {"images": []}, "images": table.to_pylist()}).encode()
+    elif kind == "jsonl":
+        return "".join(json.dumps(row) + "\n" for row in table.to_pylist()).encode()
+    else:
+        return "\n".join(names).encode()
+    return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("parquet", "arrow", "feather"),
+        *(f"{kind}{end}" for kind in ("csv", "tsv", "json", "jsonl", "txt") for end in PACKED),
+    ],
+)
 def test_tables(kind: str, tmp_path: Path) -> None:
     names = ["a.jpg", "s3://b/c, d.jpg", "/abs/é.jpg", "a.jpg", "http://h/x?y=1#z"]
-    path = tmp_path / f"list.{kind}"
-    if kind == "parquet":
-        pq.write_table(pa.table({"uri": names, "split": list("tvtvt")}), path)
-    elif kind.startswith("csv"):
-        text = "split,uri\n" + "".join(f't,"{name}"\n' for name in names)
-        path.write_bytes(gzip.compress(text.encode()) if kind == "csv.gz" else text.encode())
-    elif kind.startswith("jsonl"):
-        lines = "".join(json.dumps({"uri": n, "split": "t"}) + "\n" for n in names).encode()
-        path.write_bytes(gzip.compress(lines) if kind == "jsonl.gz" else lines)
-    else:
-        path.write_text("\n".join(names))
+    kind, dot, end = kind.partition(".")
+    data = PACKED[f"{dot}{end}"](content(kind, names))
+    path = tmp_path / f"list.{kind.upper() if dot else kind}{dot}{end}"
+    path.write_bytes(data)
     carry: dict[str, Any] = {} if kind == "txt" else {"carry": ["split"]}
     table, found = listed(tmp_path, input=str(path), **carry)
     assert table["image_uri"].to_pylist() == [f"{tmp_path}/a.jpg", *names[1:3], names[4]]
     assert found.duplicates == 1 and found.columns == list(carry.get("carry", []))
     assert carry == {} or table["split"].to_pylist()[0] == "t"
+    if kind != "txt":  # whose lines are whole wherever it ends
+        path.write_bytes(data[:-20])
+        with pytest.raises(UsageError, match="cannot read .*list|no rows") as error:
+            listed(tmp_path, input=str(path))
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "feather", "csv", "tsv", "jsonl", "json", "txt"])
+def test_any_names(kind: str, tmp_path: Path) -> None:
+    """Random ones come through every kind of table as they are, each as its row."""
+    random.seed(kind)
+    signs = "ab.# \t,;'\"\\|%?&{}[]*é日\U0001f600\u2028\u00a0\x7f" + (
+        "" if kind == "txt" else "\n\r"
+    )
+    names = ["/" + "".join(random.choices(signs, k=random.randint(1, 12))) for _ in range(500)]
+    names = list(dict.fromkeys(names))
+    path = tmp_path / f"t.{kind}"
+    if kind in ("csv", "tsv"):
+        with open(path, "w", newline="") as file:
+            writer = csv.writer(file, dialect="excel-tab" if kind == "tsv" else "excel")
+            writer.writerows([("uri", "b"), *((name, "1") for name in names)])
+    else:
+        path.write_bytes(content(kind, names))
+    assert uris(tmp_path, input=str(path)) == names
+
+
+@pytest.mark.parametrize(
+    "text,expected",
+    [
+        ('["a.jpg", null, "s3://b/é.jpg"]', ["a.jpg", "", "s3://b/é.jpg"]),
+        ('\ufeff [{"path": "/a", "n": 1}, {"n": 2.5, "x": [{}]}]', ["/a", ""]),
+        ('{"annotations": [{"image_id": 1}], "images": [{"file_name": "x/a.jpg"}]}', ["x/a.jpg"]),
+        ('["/a", {"uri": "/b"}]', ["/a", "/b"]),
+        ("[]", "cannot read .*no list of texts or objects|is no list of texts or objects"),
+        ('{"files": ["a"]}', "is no list of texts or objects, and has none as `images`"),
+        ("[1]", "an item of it is neither a text nor an object: 1"),
+        ('["a.jpg", "b', "cannot read .*list.json"),
+        ('"a.jpg"', "is no list"),
+        ("", "cannot read .*list.json"),
+        ('[{"uri": 5}]', "holds int64, not URIs"),
+    ],
+    ids=itertools.count(),
+)
+def test_json(text: str, expected: list[str] | str, tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text(text)
+    if isinstance(expected, list):
+        assert uris(tmp_path, input=str(tmp_path / "list.json")) == expected
+        return
+    with pytest.raises(UsageError, match=expected) as error:
+        listed(tmp_path, input=str(tmp_path / "list.json"))
+    assert "\n" not in str(error.value)
+
+
+def test_json_of_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "BATCH_ROWS", 7)
+    rows: list[Any] = [{"uri": f"/{n}", "n": n} for n in range(50)]
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(rows))
+    assert uris(tmp_path, input=str(path), carry=["n"]) == [f"/{n}" for n in range(50)]
+    path.write_text(json.dumps([*rows, {"uri": "/x", "n": "many"}]))
+    assert uris(tmp_path, input=str(path))[-1] == "/x"
+    with pytest.raises(UsageError, match="cannot read .*list.json"):
+        listed(tmp_path, input=str(path), carry=["n"])
+
+
+def test_json_beside_a_table_and_by_products(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    (tmp_path / "in").mkdir()
+    for name in ("a.csv", "._a.csv", "info.json", "notes.md"):
+        (tmp_path / "in" / name).write_text("uri,b\n/a.jpg,1\n")
+    assert uris(tmp_path, input=str(tmp_path / "in"), uri_column="uri") == ["/a.jpg"]
+    said = caplog.messages[0]
+    assert said.startswith("passed over ") and "1 by-product" in said
+    assert "1 .json" in said and "1 .md" in said and "--extensions" not in said
+
+
+def test_comments_and_empty_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    lines = ["\ufeff# of May", "/a.jpg", "", "  \t", "#", "#b.jpg", "./# c.jpg", "#\td", "/e # f"]
+    (tmp_path / "list.txt").write_text("\r\n".join(lines))
+    found = uris(tmp_path, input=str(tmp_path / "list.txt"))
+    assert found == ["/a.jpg", "#b.jpg", "./# c.jpg", "/e # f"]
+    assert caplog.messages[0] == "passed over 4 blank or commented lines"
+    (tmp_path / "list.csv").write_text("uri,b\n# c.jpg,1\n")  # no such lines elsewhere
+    assert uris(tmp_path, input=str(tmp_path / "list.csv")) == ["# c.jpg"]
 
 
 def test_uri_column_nulls_and_folders_of_tables(tmp_path: Path) -> None:
@@ -142,12 +264,12 @@ def test_line_ends_within_fields_of_a_large_csv(tmp_path: Path) -> None:
     # of all sizes, so that some blocks end between quotes
     names = [f"/{n:06d}\n{'x' * (n % 97)}\n.jpg" for n in range(300_000)]
     (tmp_path / "t.csv").write_text("uri,b\n" + "".join(f'"{name}",1\n' for name in names))
-    assert os.path.getsize(tmp_path / "t.csv") > 1.1 * tables.BLOCK_BYTES
+    assert os.path.getsize(tmp_path / "t.csv") > 1.1 * readers.BLOCK_BYTES
     assert uris(tmp_path, input=str(tmp_path / "t.csv")) == names
 
 
 def test_columns_that_nobody_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 60)
+    monkeypatch.setattr(readers, "BLOCK_BYTES", 60)
     lines = [f'{{"uri": "/{n}", "n": 1}}' for n in range(2000)]
     lines += ['{"uri": "/b", "n": "x", "m": {}}', '{"uri": "/c"}']
     (tmp_path / "t.jsonl").write_text("\n".join(lines))

@@ -14,7 +14,7 @@ import s3fs
 import torch
 
 from jobs import detect
-from pipeline import Config, Summary
+from pipeline import Config, Summary, UsageError
 from tests.support import seaweed
 from tests.support.outputs import rows
 from tests.support.runs import SMALL
@@ -83,6 +83,17 @@ def test_images_of_little_contrast_are_said(capsys: pytest.CaptureFixture[str]) 
     ]
 
 
+def test_whole_numbers_as_yaml_takes_them() -> None:
+    flags = ["--input", "a", "--output", "b"]
+    more = "--limit 1e6 --max-pixels 1_000 --min-size 3e2 --max-detections 50.0".split()
+    config = detect.parse([*flags, *more])[0]
+    assert (config.limit, config.max_pixels) == (1_000_000, 1000) and type(config.limit) is int
+    assert config.model == {"min_size": 300, "box_detections_per_img": 50}
+    for wrong in ("--limit many", "--limit 1.5", "--min-size 1e-3"):
+        with pytest.raises(UsageError, match="whole number"):
+            detect.parse([*flags, *wrong.split()])
+
+
 @pytest.fixture
 def images(folder: Path, tmp_path: Path) -> dict[str, str]:
     broken = tmp_path / "broken"
@@ -101,7 +112,7 @@ def images(folder: Path, tmp_path: Path) -> dict[str, str]:
     [
         ("--inptu x", "unknown argument '--inptu' (did you mean '--input'?)"),
         ("--output o", "--input is missing"),
-        ("--input i --output o --limit many", "invalid int value: 'many'"),
+        ("--input i --output o --limit many", "limit must be a whole number above 0, not 'many'"),
         ("--input i --output o --device tpu", "device must be auto, cuda or cpu"),
         ("--config {dir}/bad.yaml", "unknown key 'inptu' (did you mean 'input'?)"),
         ("--config {dir}/model.yaml --input i --output o", "did you mean 'min_size'?"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,10 @@ from tests.support.outputs import rows
 
 def test_embedded_images(cluster: None, photographs: dict[str, bytes], tmp_path: Path) -> None:
     names = sorted(photographs)
-    table = pa.table({"image": [{"bytes": photographs[n], "path": n} for n in names]})
+    images: list[dict[str, Any]] = [{"bytes": photographs[n], "path": n} for n in names]
+    (tmp_path / names[1]).write_bytes(photographs[names[1]])
+    images[1]["bytes"] = None  # which its path has
+    table = pa.table({"image": images})
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=3)
     config = Config(
         input=str(tmp_path / "in.parquet"),

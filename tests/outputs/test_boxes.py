@@ -46,7 +46,9 @@ def test_every_box_is_a_row(output: Path) -> None:
 
 
 def test_of_a_summary(output: Path) -> None:
-    summary = Summary(300, 1, {}, 0, 0, 1.0, str(output), 0.05)
+    counts: dict[str, Any] = {"images": 300, "detections": 1, "errors": {}, "duplicates": 0}
+    rest: dict[str, Any] = {"processed": 0, "seconds": 1, "max_error_rate": 0.05}
+    summary = Summary(**counts, **rest, output=str(output))
     assert summary.boxes(score_threshold=0.5).equals(read_boxes(str(output), score_threshold=0.5))
 
 

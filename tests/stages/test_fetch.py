@@ -178,6 +178,54 @@ def test_embedded(tmp_path: Path) -> None:
     assert rows[2]["error_code"] == "no_bytes"
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.binary(),
+        pa.large_binary(),
+        pa.binary_view(),
+        pa.binary(3),
+        pa.dictionary(pa.int32(), pa.binary()),
+    ],
+    ids=str,
+)
+def test_types_of_bytes(kind: pa.DataType, tmp_path: Path) -> None:
+    values = [b"abc", None, b"def", b"abc"]
+    column = pa.array(values, getattr(kind, "value_type", kind))
+    column = column.dictionary_encode() if pa.types.is_dictionary(kind) else column
+    struct = pa.StructArray.from_arrays([column], ["bytes"])
+    pq.write_table(pa.table({"image": column, "in": struct}), tmp_path / "t.parquet")
+    assert pq.read_schema(tmp_path / "t.parquet").field("image").type == kind
+    for name in ("image", "in"):
+        rows = fetched(tmp_path / name, str(tmp_path / "t.parquet"), bytes_column=name)
+        assert [row["encoded"] for row in rows] == values
+        assert rows[1]["error_code"] == "no_bytes"
+
+
+def test_paths_in_the_place_of_bytes(s3: Any, bucket: str, tmp_path: Path) -> None:
+    """They are URIs of the table, under the rules for those; the row keeps its name."""
+    s3.put_object(Bucket=bucket, Key="in/x/a.jpg", Body=b"of the path")
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    given = [
+        (b"bytes", "x/a.jpg", (b"bytes", None)),
+        (None, "./x/y/../a.jpg", (b"of the path", None)),
+        (None, f"S3://{bucket}/in/x/a.jpg", (b"of the path", None)),
+        (None, str(tmp_path / "secret.jpg"), (None, "uri_not_allowed")),
+        (None, "gone.jpg", (None, "not_found")),
+        (None, None, (None, "no_bytes")),
+        (None, "", (None, "no_bytes")),
+        (b"", "x/a.jpg", (b"", None)),
+    ]
+    for name, some in (("mixed", given), ("paths", given[1:3])):  # of the latter, bytes is `null`
+        table = pa.table({"image": [{"bytes": data, "path": path} for data, path, _ in some]})
+        pq.write_table(table, tmp_path / "t.parquet", row_group_size=3)
+        s3.upload_file(str(tmp_path / "t.parquet"), bucket, f"in/{name}.parquet")
+        source = f"s3://{bucket}/in/{name}.parquet"
+        rows = fetched(tmp_path / name, source, bytes_column="image", fetch_attempts=1)
+        assert [(row["encoded"], row["error_code"]) for row in rows] == [end for *_, end in some]
+        assert [row["image_uri"] for row in rows] == [f"{source}#{n}" for n in range(len(some))]
+
+
 def test_finished_images_are_not_read_again(server: str, tmp_path: Path) -> None:
     uris = [f"{server}/ok/{number}.jpg" for number in range(10)]
     (tmp_path / "list.txt").write_text("\n".join(uris))

@@ -1,0 +1,49 @@
+"""Files below an input that a listing leaves out, whatever their ending."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from pipeline.inputs import globs
+
+# What systems and programs put beside images: copies, thumbnails, the bin, notes of their own.
+# In any case; folders with all that is in them.
+FOLDERS = (
+    "__MACOSX .AppleDouble @eaDir .@__thumb .thumbnails $RECYCLE.BIN #recycle @Recycle .Trash "
+    ".Trashes .Trash-* .ipynb_checkpoints"
+).split()
+FILES = "._* .DS_Store Thumbs.db ehthumbs.db desktop.ini".split()
+# why a file is passed over, beside extensions, none of which has a slash
+BY_PRODUCT, EXCLUDED = "/by-product", "/excluded file"
+# of a text list, for which a table's `passed` counts lines
+COMMENTS = "/blank or commented line"
+
+
+def _any_of(names: list[str]) -> str:
+    return "|".join(re.escape(name).replace(r"\*", "[^/]*") for name in names)
+
+
+BY_PRODUCTS = re.compile(rf"(\A|/)(({_any_of(FOLDERS)})/|({_any_of(FILES)})\Z)", re.IGNORECASE)
+
+
+def is_by_product(path: str) -> bool:
+    """Whether a path, relative to the input's folder, is such a file's."""
+    return bool(BY_PRODUCTS.search(path))
+
+
+def reasons(exclude: tuple[str, ...] = (), by_products: bool = False) -> Callable[[str], str]:
+    """Why a file is left out, by its path relative to the input's folder; empty if it is not.
+
+    Args:
+        exclude: globs of such paths.
+        by_products: whether by-products are taken for files like any other.
+    """
+    matchers = [globs.matcher(pattern) for pattern in exclude]
+
+    def reason(path: str) -> str:
+        if not by_products and is_by_product(path):
+            return BY_PRODUCT
+        return EXCLUDED if any(matches(path) for matches in matchers) else ""
+
+    return reason
