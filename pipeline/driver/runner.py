@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 
 import ray
 
@@ -47,7 +48,7 @@ def run(
         RunError: it broke off; the same call continues it.
     """
     started = time.monotonic()
-    weights = resolve(config, objects.read)
+    weights = resolve(config, partial(objects.read, reading=config.reading))
     layout = Layout.of(config.output)
     known = record.existing(layout, config, weights)
     config = record.continued(known, config) if known else config

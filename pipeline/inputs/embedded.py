@@ -81,7 +81,7 @@ def _located(group: tuple[int, int, pa.Table], url: str, schema: pa.Schema) -> p
 
 
 @lru_cache(maxsize=2)
-def row_group_bytes(uri: str, group: int, column: str) -> pa.ChunkedArray:
+def row_group_bytes(fs: AbstractFileSystem, path: str, group: int, column: str) -> pa.ChunkedArray:
     """The encoded images of a row group; kept, since consecutive images share it.
 
     Raises:
@@ -89,7 +89,6 @@ def row_group_bytes(uri: str, group: int, column: str) -> pa.ChunkedArray:
     """
 
     def read() -> pa.Table:
-        fs, path = urls.filesystem(uri)
         with fs.open(path) as file:
             return pq.ParquetFile(file).read_row_group(group, columns=[column])
 
@@ -99,5 +98,5 @@ def row_group_bytes(uri: str, group: int, column: str) -> pa.ChunkedArray:
         values = pa.chunked_array([chunk.field(index) for chunk in values.chunks])
     # each file has its own types, and reading values of some executes what they hold
     if not (pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)):
-        raise pa.ArrowTypeError(f"column {column!r} of {uri} holds {values.type}")
+        raise pa.ArrowTypeError(f"column {column!r} of {urls.url_of(fs, path)} holds {values.type}")
     return values

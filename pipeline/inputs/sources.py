@@ -30,7 +30,7 @@ def open_source(config: Config) -> Source:
     Raises:
         UsageError: the input cannot be read, or lacks a column.
     """
-    fs, path = urls.filesystem(config.input)
+    fs, path = urls.filesystem(config.input, reading=config.reading)
     if config.bytes_column:
         return open_embedded(config, fs, path)
     if config.uri_column or tables.is_table(path):

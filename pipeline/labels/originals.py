@@ -9,11 +9,11 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from pipeline import words
 from pipeline.errors import UsageError
 from pipeline.inputs import access, embedded
 from pipeline.labels.output import Output
-from pipeline.store import objects
+from pipeline.reading import recorded
+from pipeline.store import failures, objects, urls
 
 READERS = 16
 T = TypeVar("T")
@@ -50,11 +50,12 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
         if output.record["identity"].get("bytes_column"):
             return _embedded(output, image_id)
         # by the rules of the run: who wrote its table may lack the rights of who reads it again
-        trusted = bool(output.record["config"].get("trust_uris"))
-        fs, path = access.locate(uri, output.input, trusted)
+        config = output.record["config"]
+        trusted = bool(config.get("trust_uris"))
+        fs, path = access.locate(uri, output.input, trusted, reading=recorded(config))
         return bytes(objects.retrying(lambda: fs.cat_file(path), attempts=3))
     except (OSError, UsageError, pa.ArrowException) as error:
-        return words.explain(error)
+        return failures.reason(error)
 
 
 def _embedded(output: Output, image_id: int) -> bytes | str:
@@ -62,6 +63,7 @@ def _embedded(output: Output, image_id: int) -> bytes | str:
     part = output.manifest.read_part(output.layout, number)
     row = part.slice(place, 1).to_pylist()[0]
     column = output.record["identity"]["bytes_column"]
-    values = embedded.row_group_bytes(row["source_uri"], row["row_group"], column)
+    fs, path = urls.filesystem(row["source_uri"], reading=recorded(output.record["config"]))
+    values = embedded.row_group_bytes(fs, path, row["row_group"], column)
     value = values[row["row"]].as_py()
     return value if value is not None else "the bytes column is null here"

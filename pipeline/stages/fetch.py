@@ -21,8 +21,7 @@ from pipeline.inputs import embedded
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import EMBEDDED, Manifest
 from pipeline.stages.download import Downloader, Fetched
-from pipeline.store import failures
-from pipeline.words import explain
+from pipeline.store import failures, urls
 
 # a table is handed on when it holds so many bytes, and no more than that is read ahead of it
 TABLE_BYTES = 32 * 2**20
@@ -174,9 +173,10 @@ class Fetch:
                     outcome.data, outcome.code = None, Code.OBJECT_TOO_LARGE
                     outcome.message = f"over max_object_bytes, {self.config.max_object_bytes}"
             except Exception as error:  # as for objects: the outcome of its image
-                outcome.code, outcome.message = failures.classify(error)[0], explain(error)
+                outcome.code, outcome.message = failures.classify(error)[0], failures.reason(error)
             outcome.seconds = time.monotonic() - started
             yield outcome
 
     def _row_group(self, uri: str, group: int) -> pa.ChunkedArray:
-        return embedded.row_group_bytes(uri, group, str(self.config.bytes_column))
+        fs, path = urls.filesystem(uri, reading=self.config.reading)
+        return embedded.row_group_bytes(fs, path, group, str(self.config.bytes_column))
