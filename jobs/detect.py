@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from jobs import cli
@@ -11,6 +12,7 @@ from pipeline import words
 from pipeline.config import Config, Option, from_yaml
 from pipeline.errors import UsageError
 from pipeline.options import as_number
+from pipeline.reading import PUBLIC_HEADERS
 
 if TYPE_CHECKING:
     from pipeline.driver.summary import Summary
@@ -55,6 +57,8 @@ def add_flags(parser: cli.Parser, output: bool = True) -> None:
         kind, option = get_args(hint)
         if name == "model":
             _add_model_flags(parser)
+        elif name == "http_headers":
+            _add_reading_flags(parser)
         elif option.metavar is not None and (output or name != "output"):
             _add_flag(parser, name, kind, option)
 
@@ -92,6 +96,20 @@ def _add_model_flags(parser: cli.Parser) -> None:
     add("--min-size", type=_whole, metavar="PIXELS", help=side)
 
 
+def _add_reading_flags(parser: cli.Parser) -> None:
+    """Those of `http_headers` and `s3_options`."""
+    add = partial(parser.add_argument, action="extend", nargs="+")
+    text = (
+        f"for all web servers: {', '.join(sorted(PUBLIC_HEADERS))}; others under http_headers in "
+    )
+    text += "--config, by server, for a command line can be seen by others"
+    add("--http-header", dest="http_headers", metavar="'NAME: VALUE'", help=text)
+    text = "of reading, not of the output: anon, requester_pays, use_ssl, endpoint_url, profile"
+    add("--s3-option", dest="s3_options", metavar="NAME=VALUE", help=text)
+    text = "read public buckets without credentials: --s3-option anon=true"
+    parser.add_argument("--s3-anonymous", action="store_true", help=text)
+
+
 def parse(arguments: list[str]) -> tuple[Config, bool, bool]:
     """The configuration (flag before YAML before default), whether it is a dry run, and whether the
     input is to be listed again.
@@ -111,15 +129,34 @@ def configured(given: dict[str, Any]) -> Config:
         UsageError: what no run could be.
     """
     values = from_yaml(given.pop("config")) if "config" in given else {}
-    model = values.get("model") or {}
-    if not isinstance(model, dict):
-        raise UsageError("model in --config must hold `name: value` lines")
+    model = _lines(values, "model")
+    for name, mark in (("http_headers", ":"), ("s3_options", "=")):
+        if name in given:
+            given[name] = _lines(values, name) | _pairs(name, given[name], mark)
+    if given.pop("s3_anonymous", False):
+        given["s3_options"] = given.get("s3_options", _lines(values, "s3_options")) | {"anon": True}
     model_flags = {name: given.pop(name) for name in MODEL_FLAGS if name in given}
     values |= given | {"model": model | model_flags}
     for name in ("input", "output"):
         if name not in values:
             raise UsageError(f"--{name} is missing; see --help")
     return Config(**values)
+
+
+def _lines(values: dict[str, Any], name: str) -> dict[str, Any]:
+    lines = values.get(name) or {}
+    if not isinstance(lines, dict):
+        raise UsageError(f"{name} in --config must hold `name: value` lines")
+    return lines
+
+
+def _pairs(name: str, texts: list[str], mark: str) -> dict[str, str]:
+    """What flags of the form `NAME=VALUE` say; the complaint does not repeat what may be secret."""
+    pairs = [text.partition(mark) for text in texts]
+    if not all(found for _, found, _ in pairs):
+        form = "'NAME: VALUE', in quotes" if mark == ":" else "NAME=VALUE"
+        raise UsageError(f"{name}: each must be {form}")
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def show(summary: Summary) -> None:

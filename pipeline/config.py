@@ -22,6 +22,7 @@ from pipeline.options import (
     checked_options,
     is_number,
 )
+from pipeline.reading import Reading, checked_headers, checked_s3
 
 IMAGE_EXTENSIONS = tuple("jpg jpeg jpe jfif mpo png webp bmp tif tiff gif".split())
 
@@ -148,6 +149,17 @@ class Config:
             "",
         ),
     ] = False
+    http_headers: Annotated[
+        Mapping[str, Any],
+        Option("header for all web servers; below https://HOST those for that one, maybe secret"),
+    ] = field(default_factory=dict, repr=False)
+    s3_options: Annotated[
+        Mapping[str, Any],
+        Option(
+            "how input, images, weights and class names are read from S3, not how the output is "
+            "written: anon, requester_pays, use_ssl, endpoint_url, profile"
+        ),
+    ] = field(default_factory=dict)
     fetch_concurrency: Annotated[int, Option("reads in flight in one fetch actor")] = 64
     fetch_attempts: Annotated[int, Option("tries for an object, of errors that can pass")] = 5
     fetch_timeout: Annotated[float, Option("seconds one try may take")] = 300.0
@@ -197,6 +209,8 @@ class Config:
         if "://" not in self.output or self.output.rstrip("/").partition("://")[2]:
             object.__setattr__(self, "output", self.output.rstrip("/") or "/")
         object.__setattr__(self, "model", checked_options(self.model))
+        object.__setattr__(self, "http_headers", checked_headers(self.http_headers))
+        object.__setattr__(self, "s3_options", checked_s3(self.s3_options))
         for name in ("extensions", "exclude", "carry"):
             object.__setattr__(self, name, _words(name, getattr(self, name)))
         endings = ",".join(self.extensions).lower().split(",")
@@ -250,6 +264,11 @@ class Config:
     def retries_failures(self) -> bool:
         """Whether the input is this output's own table of failed images."""
         return self.input.rstrip("/") == f"{self.output}/detections/status=error"
+
+    @property
+    def reading(self) -> Reading:
+        """How all that is not the output is read."""
+        return Reading(self.http_headers, self.s3_options)
 
     def identity(self) -> dict[str, Any]:
         """The fields that decide what an output row says; runs that differ here never mix.

@@ -24,6 +24,7 @@ class Code(StrEnum):
     # of a read
     NOT_FOUND = "not_found"
     FORBIDDEN = "forbidden"
+    ARCHIVED = "archived"
     TIMEOUT = "timeout"
     THROTTLED = "throttled"
     SERVER_ERROR = "server_error"
@@ -57,6 +58,7 @@ STAGE_CODES: dict[str, tuple[Code, ...]] = {
     "fetch": (
         Code.NOT_FOUND,
         Code.FORBIDDEN,
+        Code.ARCHIVED,
         Code.TIMEOUT,
         Code.THROTTLED,
         Code.SERVER_ERROR,

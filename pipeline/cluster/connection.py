@@ -28,7 +28,11 @@ TOO_SLOW = "timed out during startup"
 
 
 def connect() -> None:
-    """Join the cluster that RAY_ADDRESS or `ray start` names, else start one on this machine."""
+    """Join the cluster that RAY_ADDRESS or `ray start` names, else start one on this machine.
+
+    Raises:
+        UsageError: it cannot be reached, wants another token, or does not start.
+    """
     if not ray.is_initialized():
         on_terminate = signal.getsignal(signal.SIGTERM)
         _start()
@@ -41,6 +45,7 @@ def connect() -> None:
 def _start() -> None:
     for tries_left in reversed(range(STARTS)):
         try:
+            _check_token()
             ray.init(logging_level=logging.ERROR)
             return
         except ConnectionError as error:
@@ -55,6 +60,14 @@ def _start() -> None:
                     "or short of memory. Try again when less runs on it"
                 ) from error
             log.warning("Ray did not start in time on this machine; once more")
+
+
+def _check_token() -> None:
+    if address := ray_internals.refuses_token():
+        raise UsageError(
+            f"the Ray cluster at {address} wants its token: set RAY_AUTH_MODE=token, and have what "
+            "its head has in ~/.ray/auth_token in the same file here, or in RAY_AUTH_TOKEN"
+        )
 
 
 def await_gpu(config: Config) -> None:

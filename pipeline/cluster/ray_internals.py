@@ -7,14 +7,26 @@ test_ray_internals.py` fails then.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import grpc
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,
+)
+from ray._private.grpc_utils import init_grpc_channel
 from ray._private.log import PlainRayHandler
+from ray._private.services import canonicalize_bootstrap_address
 from ray._private.state import actors
+from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+from ray.exceptions import AuthenticationError
 
 if TYPE_CHECKING:  # importing it is for the chain, which first says what it shall find
     from ray.data import Dataset
+
+# for a head to say who it is
+PROBE_SECONDS = 5.0
 
 
 class Execution:
@@ -55,6 +67,37 @@ def actor_state(actor: str) -> str | None:
     """
     state: str | None = actors(actor).get("State")
     return state
+
+
+def refuses_token() -> str | None:
+    """The address of the cluster that `ray.init` would join, if it wants another token than ours.
+
+    Raises:
+        ConnectionError: RAY_ADDRESS is "auto", and there is none.
+
+    Seen on Ray 2.60, where `ray.init` asks such a cluster for twenty seconds, prints a line each
+    time, and raises a ConnectionError that says nothing of tokens. When one of these is gone, see
+    whether `ray.init` has come to raise an AuthenticationError; then this is not needed.
+    """
+    named = os.environ.get("RAY_ADDRESS")
+    if named and "://" in named:
+        return None
+    address = canonicalize_bootstrap_address(None)  # type: ignore[arg-type]
+    if address is None:
+        return None
+    logging.getLogger("ray").setLevel(logging.ERROR)  # as `ray.init` will be told
+    if named in (None, "", "auto"):  # as it does, too: a token is for clusters of this machine
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    messages: Any = gcs_service_pb2
+    try:
+        with init_grpc_channel(address) as channel:
+            stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+            stub.CheckAlive(messages.CheckAliveRequest(), timeout=PROBE_SECONDS)
+    except AuthenticationError:  # by our own environment there is one, and it is not to be found
+        return address
+    except grpc.RpcError as error:
+        return address if error.code() == grpc.StatusCode.UNAUTHENTICATED else None
+    return None
 
 
 def silence_ray_data() -> None:

@@ -12,6 +12,7 @@ from pipeline.inputs import enumeration
 from pipeline.inputs.access import WEB
 from pipeline.inputs.sources import open_source
 from pipeline.outputs.layout import Layout
+from pipeline.reading import Reading
 from pipeline.store import failures, objects, urls
 
 log = logging.getLogger(__name__)
@@ -41,9 +42,9 @@ def check(config: Config, dry_run: bool) -> None:
         _check_folder(layout)
         _check_input(config)
     if config.weights != "COCO_V1" and not config.weights.startswith("random:"):
-        _check_file("weights", config.weights)
+        _check_file("weights", config.weights, config.reading)
     if config.categories:
-        _check_file("categories", config.categories)
+        _check_file("categories", config.categories, config.reading)
 
 
 def _check_store(layout: Layout) -> None:
@@ -86,11 +87,11 @@ def _check_input(config: Config) -> None:
         log.warning("the output %s lies within the input; another place is clearer", config.output)
 
 
-def _check_file(what: str, url: str) -> None:
+def _check_file(what: str, url: str, reading: Reading) -> None:
     if urls.protocol(url) in WEB:  # some servers answer to nothing but the reading itself
         return
     try:
-        fs, path = urls.filesystem(url)
+        fs, path = urls.filesystem(url, reading=reading)
         objects.retrying(lambda: fs.info(path), ATTEMPTS)
     except OSError as error:
         raise failures.unusable("read", f"{what} {url}", error) from error

@@ -18,6 +18,7 @@ from pipeline.network.build import option
 from pipeline.network.contract import ARCHITECTURE, Weights
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.schema import SCHEMA_VERSION
+from pipeline.reading import shown
 from pipeline.store import failures, objects, urls
 
 LAYOUT = 2
@@ -76,7 +77,7 @@ def identity(config: Config, weights: Weights) -> dict[str, Any]:
     """What decides a row: a run is continued only by one of the same identity."""
     categories = {str(k): v for k, v in weights.categories.items()}
     fields = config.identity() | {"weights": weights.sha256, "categories": categories}
-    fields["input"] = urls.public(config.input)
+    fields["input"] = urls.without_slash(urls.public(config.input))
     return dict(json.loads(json.dumps(fields)))
 
 
@@ -118,10 +119,13 @@ def check_same(record: Record, config: Config, weights: Weights) -> None:
         )
     now = identity(continued(record, config), weights)
     if config.retries_failures:
-        now["input"] = record.identity["input"]  # the images are a part of the run's own
+        # the images are a part of the run's own
+        now["input"] = urls.without_slash(record.identity["input"])
     for name, value in now.items():
         # what an older version did not know was as it is by default
         before = record.identity.get(name, BEFORE.get(name, getattr(Config, name, None)))
+        if name == "input":
+            before = urls.without_slash(record.identity["input"])
         if before != value:
             if name == "categories":
                 value, before = f"{len(value)} names", f"{len(before or ())} names, not the same"
@@ -150,6 +154,7 @@ def begin(record: Record, config: Config, placement: Placement) -> None:
     for name in ("input", "output", "weights", "categories"):
         if record.config[name] is not None:
             record.config[name] = urls.public(record.config[name])
+    record.config["http_headers"] = shown(config.http_headers)
     record.attempts.append(
         {
             "started": _now(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import ray
 
@@ -30,7 +31,7 @@ def start(
     config: Config, make_engine: EngineFactory, dry_run: bool, refresh: bool, started: float
 ) -> Summary | None:
     """What `runner.run` does once its checks have passed; `started` is when it was called."""
-    weights = resolve(config, objects.read)
+    weights = resolve(config, partial(objects.read, reading=config.reading))
     layout = Layout.of(config.output)
     known = record.existing(layout, config, weights)
     config = record.continued(known, config) if known else config

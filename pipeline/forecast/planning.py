@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 from pipeline.cluster import connection
 from pipeline.cluster.placement import Node, Placement
@@ -32,7 +33,7 @@ def plan(config: Config, prices: Prices, images: int | None = None, shared: bool
         UsageError: the run could not be as it is asked for.
         RunError: the trial broke off, or tried too few images.
     """
-    weights = resolve(config, objects.read)
+    weights = resolve(config, partial(objects.read, reading=config.reading))
     connection.connect()
     config, placement = _placed(config)
     nodes = connection.alive()

@@ -13,7 +13,8 @@ from fsspec import AbstractFileSystem
 
 from pipeline import words
 from pipeline.errors import Code, UsageError
-from pipeline.store import urls
+from pipeline.reading import Reading
+from pipeline.store import urls, web
 from pipeline.store.failures import UriError
 
 # what servers and clients should take at least, says RFC 9110, section 4.1
@@ -42,7 +43,11 @@ NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def locate(
-    uri: str, source: str, trusted: bool = False, connections: int = 64
+    uri: str,
+    source: str,
+    trusted: bool = False,
+    connections: int = 64,
+    reading: Reading | None = None,
 ) -> tuple[AbstractFileSystem, str]:
     """The file system and the path of an image that a table or a listing names.
 
@@ -54,7 +59,7 @@ def locate(
         uri: of the image.
         source: URL of the input that names it.
         trusted: the input may name everything.
-        connections: see `urls.filesystem`.
+        connections, reading: see `urls.filesystem`.
 
     Raises:
         UriError: the URI cannot be one (`invalid_uri`, `uri_too_long`), nothing can read it
@@ -69,7 +74,7 @@ def locate(
     _check_form(kind, uri)
     client = local_client if home == "file" or _host(source) in LOOPBACK else remote_client
     try:
-        fs, path = urls.filesystem(uri, connections, None if trusted else client)
+        fs, path = urls.filesystem(uri, connections, None if trusted else client, reading)
     except UsageError as error:
         raise UriError(Code.UNKNOWN_PROTOCOL, words.printable(error)) from error
     if "\0" in path:
@@ -120,18 +125,18 @@ def _host(url: str) -> str | None:
 
 async def local_client(**options: Any) -> aiohttp.ClientSession:
     """For URIs of an input on this machine."""
-    return _client(_socket, options)
+    return await _client(_socket, options)
 
 
 async def remote_client(**options: Any) -> aiohttp.ClientSession:
     """For URIs of an input elsewhere."""
-    return _client(_socket_to_others, options)
+    return await _client(_socket_to_others, options)
 
 
-def _client(make_socket: Any, options: dict[str, Any]) -> aiohttp.ClientSession:
+async def _client(make_socket: Any, options: dict[str, Any]) -> aiohttp.ClientSession:
     # here, since only here names are resolved and redirects followed; reads are bounded elsewhere
     connector = aiohttp.TCPConnector(limit=0, socket_factory=make_socket)
-    return aiohttp.ClientSession(connector=connector, **options)
+    return await web.client(connector=connector, **options)
 
 
 def _socket(info: aiohttp.AddrInfoType) -> socket.socket:

@@ -17,6 +17,7 @@ from pipeline.inputs import tables
 from pipeline.inputs.references import absolute
 from pipeline.inputs.source import Source, carried_fields
 from pipeline.outputs.manifest import EMBEDDED, LISTED
+from pipeline.reading import Reading
 from pipeline.store import failures, objects, urls
 
 
@@ -103,17 +104,20 @@ def _located(group: tuple[int, int, pa.Table], url: str, schema: pa.Schema) -> p
     return pa.table(columns, schema=schema)
 
 
-def image(source_uri: str, row_group: int, row: int, column: str) -> bytes | str | None:
+def image(
+    source_uri: str, row_group: int, row: int, column: str, reading: Reading
+) -> bytes | str | None:
     """The encoded image of a row, or the URI that its path means, or None where it has neither.
 
     Args:
         source_uri, row_group, row: as `EMBEDDED` has them.
         column: with the images: their bytes, or a struct of `bytes` and `path`.
+        reading: the run's.
 
     Raises:
         OSError, pyarrow.ArrowException: it cannot be read.
     """
-    values, paths = _row_group(source_uri, row_group, column)
+    values, paths = _row_group(*urls.filesystem(source_uri, reading=reading), row_group, column)
     found: bytes | None = values[row].as_py()
     if found is None and paths is not None and (path := paths[row].as_py()):
         return absolute(path, posixpath.dirname(source_uri))
@@ -121,11 +125,12 @@ def image(source_uri: str, row_group: int, row: int, column: str) -> bytes | str
 
 
 @lru_cache(maxsize=2)
-def _row_group(uri: str, group: int, column: str) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
+def _row_group(
+    fs: AbstractFileSystem, path: str, group: int, column: str
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
     """The images of a row group and their paths; kept, since consecutive images share it."""
 
     def read() -> pa.Table:
-        fs, path = urls.filesystem(uri)
         with fs.open(path) as file:
             return pq.ParquetFile(file).read_row_group(group, columns=[column])
 
@@ -136,7 +141,7 @@ def _row_group(uri: str, group: int, column: str) -> tuple[pa.ChunkedArray, pa.C
     # each file has its own types, and reading values of some executes what they hold
     if values is None or not (_is_bytes(values.type) or pa.types.is_null(values.type)):
         held = values.type if values is not None else "a struct without bytes"
-        raise pa.ArrowTypeError(f"column {column!r} of {uri} holds {held}")
+        raise pa.ArrowTypeError(f"column {column!r} of {urls.url_of(fs, path)} holds {held}")
     return values, paths if paths is not None and _is_text(paths.type) else None
 
 

@@ -54,22 +54,24 @@ async def _sizes(config: Config, sample: list[dict[str, Any]]) -> list[float]:
 
 async def _size(config: Config, row: dict[str, Any]) -> float | None:
     if config.bytes_column:
-        return await asyncio.to_thread(_embedded_size, row, config.bytes_column)
-    fs, path = access.locate(row["image_uri"], config.input, config.trust_uris)
+        return await asyncio.to_thread(_embedded_size, config, row)
+    fs, path = access.locate(
+        row["image_uri"], config.input, config.trust_uris, reading=config.reading
+    )
     info = await fs._info(path) if fs.async_impl else await asyncio.to_thread(fs.info, path)
     size: float | None = info.get("size")
     return size
 
 
-def _embedded_size(row: dict[str, Any], column: str) -> float:
+def _embedded_size(config: Config, row: dict[str, Any]) -> float:
     """Mean of the row group, which is what its file tells."""
-    fs, path = urls.filesystem(row["source_uri"])
+    fs, path = urls.filesystem(row["source_uri"], reading=config.reading)
     with fs.open(path) as file:
         group = pq.ParquetFile(file).metadata.row_group(row["row_group"])
     columns = [group.column(index) for index in range(group.num_columns)]
     sizes = [
         c.total_uncompressed_size
         for c in columns
-        if c.path_in_schema in (column, f"{column}.bytes")
+        if c.path_in_schema in (config.bytes_column, f"{config.bytes_column}.bytes")
     ]
     return float(sum(sizes) / group.num_rows)

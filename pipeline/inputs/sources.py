@@ -34,7 +34,7 @@ def open_source(config: Config, by_products: bool = False) -> Source:
     Raises:
         UsageError: the input cannot be read, or lacks a column.
     """
-    fs, path = urls.filesystem(config.input)
+    fs, path = urls.filesystem(config.input, reading=config.reading)
     is_table = config.bytes_column or config.uri_column or tables.is_table(path)
     if config.exclude and is_table:
         raise UsageError("exclude is for a listing; the input is a table, whose rows say all")

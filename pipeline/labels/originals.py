@@ -9,11 +9,11 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from pipeline import words
 from pipeline.errors import UsageError
 from pipeline.inputs import access, embedded
 from pipeline.labels.output import Output
-from pipeline.store import objects
+from pipeline.reading import recorded
+from pipeline.store import failures, objects
 
 READERS = 16
 T = TypeVar("T")
@@ -53,11 +53,12 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
                 return found if found is not None else "the bytes column is null here"
             uri = found
         # by the rules of the run: who wrote its table may lack the rights of who reads it again
-        trusted = bool(output.record["config"].get("trust_uris"))
-        fs, path = access.locate(uri, output.input, trusted)
+        config = output.record["config"]
+        trusted = bool(config.get("trust_uris"))
+        fs, path = access.locate(uri, output.input, trusted, reading=recorded(config))
         return bytes(objects.retrying(lambda: fs.cat_file(path), attempts=3))
     except (OSError, UsageError, pa.ArrowException) as error:
-        return words.explain(error)
+        return failures.reason(error)
 
 
 def _embedded(output: Output, image_id: int) -> bytes | str | None:
@@ -66,4 +67,5 @@ def _embedded(output: Output, image_id: int) -> bytes | str | None:
     part = output.manifest.read_part(output.layout, number)
     row = part.slice(place, 1).to_pylist()[0]
     column = output.record["identity"]["bytes_column"]
-    return embedded.image(row["source_uri"], row["row_group"], row["row"], column)
+    where = (row["source_uri"], row["row_group"], row["row"])
+    return embedded.image(*where, column, recorded(output.record["config"]))

@@ -17,7 +17,6 @@ from pipeline.inputs import access, references
 from pipeline.stages.patience import Patience
 from pipeline.store import failures, objects
 from pipeline.store.failures import UriError
-from pipeline.words import explain
 
 UNKNOWN_BYTES = 2**20
 
@@ -98,7 +97,7 @@ class Downloader:
         # any failure of any file system is the outcome of its image, never of the run
         except Exception as error:
             outcome.code, can_pass = failures.classify(error)
-            outcome.message = explain(error)
+            outcome.message = failures.reason(error)
             if outcome.code in (Code.NOT_FOUND, Code.FORBIDDEN):  # the latter, too, of no rights
                 outcome.message += references.hint(uri)
             if not can_pass:
@@ -134,5 +133,9 @@ class Downloader:
         if not uri:
             raise FetchError(Code.NO_URI, "the manifest has no URI in this row")
         return access.locate(
-            uri, self.config.input, self.config.trust_uris, self.config.fetch_concurrency
+            uri,
+            self.config.input,
+            self.config.trust_uris,
+            self.config.fetch_concurrency,
+            self.config.reading,
         )

@@ -22,7 +22,6 @@ from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import EMBEDDED, Manifest
 from pipeline.stages.download import Downloader, Fetched
 from pipeline.store import failures
-from pipeline.words import explain
 
 # a table is handed on when it holds so many bytes, and no more than that is read ahead of it
 TABLE_BYTES = 32 * 2**20
@@ -173,7 +172,8 @@ class Fetch:
             started = time.monotonic()
             outcome = Fetched(attempts=1)
             try:
-                found = embedded.image(**place, column=str(self.config.bytes_column))
+                column, reading = str(self.config.bytes_column), self.config.reading
+                found = embedded.image(**place, column=column, reading=reading)
                 if isinstance(found, str):
                     yield self._begin(found, None)
                     continue
@@ -185,7 +185,7 @@ class Fetch:
                     outcome.data, outcome.code = None, Code.OBJECT_TOO_LARGE
                     outcome.message = f"over max_object_bytes, {self.config.max_object_bytes}"
             except Exception as error:  # as for objects: the outcome of its image
-                outcome.code, outcome.message = failures.classify(error)[0], explain(error)
+                outcome.code, outcome.message = failures.classify(error)[0], failures.reason(error)
             outcome.seconds = time.monotonic() - started
             read: Future[Fetched] = Future()
             read.set_result(outcome)

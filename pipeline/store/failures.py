@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pipeline.errors import Code, UsageError
 from pipeline.store.urls import public
+from pipeline.store.web import HttpError
 from pipeline.words import explain
 
 # error codes of responses, in part
@@ -20,6 +21,8 @@ REJECTED = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
 }
+# of objects in GLACIER, DEEP_ARCHIVE and the archive tiers of INTELLIGENT_TIERING
+ARCHIVED = "InvalidObjectState"
 # classes of exceptions, base classes included: of Python, aiohttp, botocore
 CONNECTION = {
     "ConnectionError",
@@ -72,10 +75,11 @@ def classify(error: BaseException) -> tuple[Code, bool]:
     for cause in _causes(error):
         if isinstance(cause, UriError):
             return cause.code, False
-    status = http_status(error)
-    names = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
+    status, names = http_status(error), _names(error)
     if status == 429 or any(word in _response_code(error) for word in THROTTLED):
         return Code.THROTTLED, True
+    if _response_code(error) == ARCHIVED:
+        return Code.ARCHIVED, False
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return Code.NOT_FOUND, False
     if status in (401, 403) or names & {"PermissionError", "NoCredentialsError"}:
@@ -87,6 +91,11 @@ def classify(error: BaseException) -> tuple[Code, bool]:
     if status is None and names & CONNECTION and not names & CERTIFICATE:
         return Code.CONNECTION, True
     return Code.READ_FAILED, False
+
+
+def _names(error: BaseException) -> set[str]:
+    """Of the classes of an error and its causes, base classes included."""
+    return {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
 
 
 def rejects_credentials(error: BaseException) -> bool:
@@ -102,13 +111,29 @@ def _response_code(error: BaseException) -> str:
     return ""
 
 
+def reason(error: BaseException) -> str:
+    """What happened, in one line, and what to do where only the user can do it."""
+    if _response_code(error) == ARCHIVED:
+        return "archived, in a storage class such as GLACIER; restore it, then retry the failures"
+    if "NoCredentialsError" in _names(error):
+        return (
+            "no credentials for S3; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE "
+            "or a role, or give --s3-anonymous to read a public bucket"
+        )
+    for cause in _causes(error):
+        if isinstance(cause, HttpError):
+            return explain(cause).removeprefix("HttpError: ")
+    return explain(error)
+
+
 def unusable(action: str, url: str, error: BaseException) -> UsageError:
     """The clear line for what cannot be read or written."""
-    reasons = {
-        Code.NOT_FOUND: "it does not exist",
-        Code.FORBIDDEN: "no permission; check the credentials and the policy of the bucket",
-    }
     if isinstance(error, UsageError):
         return error
     code, _ = classify(error)
-    return UsageError(f"cannot {action} {public(url)}: {reasons.get(code, explain(error))}")
+    why = reason(error)
+    if code is Code.NOT_FOUND:
+        why = "it does not exist"
+    elif code is Code.FORBIDDEN and why == explain(error):
+        why = "no permission; check the credentials and the policy of the bucket"
+    return UsageError(f"cannot {action} {public(url)}: {why}")

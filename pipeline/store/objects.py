@@ -16,6 +16,7 @@ from fsspec import AbstractFileSystem
 
 from pipeline import words
 from pipeline.errors import UsageError
+from pipeline.reading import Reading
 from pipeline.store import failures, urls
 
 log = logging.getLogger(__name__)
@@ -67,18 +68,19 @@ def _say(state: tenacity.RetryCallState) -> None:
         log.warning("the store fails (%s); trying again", words.explain(error))
 
 
-def read(what: str, url: str) -> bytes:
+def read(what: str, url: str, reading: Reading | None = None) -> bytes:
     """The whole of an object that the user has named.
 
     Args:
         what: it is to the user, such as "weights", for the error.
         url: of the object.
+        reading: see `urls.filesystem`.
 
     Raises:
         UsageError: it cannot be read.
     """
     try:
-        fs, path = urls.filesystem(url)
+        fs, path = urls.filesystem(url, reading=reading)
         return bytes(retrying(lambda: fs.cat_file(path)))
     except UsageError:
         raise

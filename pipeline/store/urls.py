@@ -11,6 +11,8 @@ import fsspec
 from fsspec import AbstractFileSystem
 
 from pipeline.errors import UsageError
+from pipeline.reading import Reading
+from pipeline.store import web
 
 
 def protocol(url: str) -> str:
@@ -25,7 +27,10 @@ def folded(url: str) -> str:
 
 
 def filesystem(
-    url: str, connections: int = 64, http_client: Callable[..., Awaitable[Any]] | None = None
+    url: str,
+    connections: int = 64,
+    http_client: Callable[..., Awaitable[Any]] | None = None,
+    reading: Reading | None = None,
 ) -> tuple[AbstractFileSystem, str]:
     """The file system of a URL, and the URL's path on it.
 
@@ -36,12 +41,14 @@ def filesystem(
     Args:
         url: a path as it stands, or a URL; of `file://` URLs the escapes are resolved.
         connections: to an S3 endpoint, at most.
-        http_client: makes the `aiohttp.ClientSession` for http and https; a module's function.
+        http_client: makes the `aiohttp.ClientSession` for http and https in the place of
+            `web.client`; a module's function that takes the same.
+        reading: how it is read, where it is not written.
 
     Raises:
         UsageError: no installed package serves the URL's protocol.
     """
-    kind, url = protocol(url), folded(url)
+    kind, url, reading = protocol(url), folded(url), reading or Reading()
     if url.startswith("file://"):
         url = os.fsdecode(unquote_to_bytes(url.removeprefix("file://").removeprefix("localhost")))
     options: dict[str, Any] = {"use_listings_cache": False} if kind != "file" else {}
@@ -49,8 +56,10 @@ def filesystem(
         # max_concurrency above 1 costs a HEAD request before each read
         botocore = {"retries": {"total_max_attempts": 1}, "max_pool_connections": connections}
         options |= {"max_concurrency": 1, "config_kwargs": botocore}
-    if kind in ("http", "https") and http_client:
-        options["get_client"] = http_client
+        options |= reading.s3_options
+    if kind in ("http", "https"):
+        options["get_client"] = http_client or web.client
+        options["client_kwargs"] = {"headers": dict(reading.http_headers)}
     try:
         if kind not in ("file", "s3", "s3a"):  # some keep host or container in the URL
             options |= fsspec.get_filesystem_class(kind)._get_kwargs_from_urls(url)
@@ -68,6 +77,14 @@ def filesystem(
 def public(url: str) -> str:
     """The URL without the query in which an http URL may carry a signature."""
     return url.partition("?")[0] if protocol(url) in ("http", "https") else url
+
+
+def without_slash(url: str) -> str:
+    """The URL of the same objects without slashes at its end, which mean something on the web only.
+
+    An object and the folder of its name are not told apart by one: both are read.
+    """
+    return url if protocol(url) in ("http", "https") else url.rstrip("/") or "/"
 
 
 def url_of(fs: AbstractFileSystem, path: str) -> str:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 import ray
 
@@ -82,3 +90,62 @@ def test_what_else_ray_says_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_words_ray_says_it_in() -> None:
     """By which a start that took too long is known."""
     assert connection.TOO_SLOW in inspect.getsource(ray._private.node)
+
+
+class Head(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Answers as the head of a cluster does that knows a token."""
+
+    def service(self, details: Any) -> Any:
+        known = ("authorization", "Bearer right") in details.invocation_metadata
+
+        def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+            if not known:
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
+            return b""
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@pytest.fixture
+def head() -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[Head()])
+    # of loopback, but not what Ray takes for another name of this machine's address
+    port = server.add_insecure_port("127.0.0.2:0")
+    server.start()
+    yield f"127.0.0.2:{port}"
+    server.stop(None)
+
+
+@pytest.mark.parametrize(
+    "environment,joins",
+    [
+        ({}, False),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong"}, False),
+        ({"RAY_AUTH_MODE": "token"}, False),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "right"}, True),
+    ],
+)
+def test_a_cluster_that_wants_a_token(
+    head: str, environment: dict[str, str], joins: bool, tmp_path: Path
+) -> None:
+    """In a process of its own: Ray reads the environment once."""
+    code = (
+        "import ray; from pipeline.cluster import connection\n"
+        "ray.init = lambda **_: print('joins')\n"
+        "try: connection.connect()\n"
+        "except connection.UsageError as error: print(error)"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=kept | {"HOME": str(tmp_path), "RAY_ADDRESS": head} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    if joins:
+        assert done.stdout == "joins\n"
+    else:
+        assert done.stdout.count("\n") == 1
+        assert f"{head} wants its token: set RAY_AUTH_MODE=token" in done.stdout

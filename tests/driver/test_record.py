@@ -13,9 +13,17 @@ from pipeline.config import Config
 from pipeline.driver import record
 from pipeline.driver.summary import summarize
 from pipeline.errors import UsageError
+from pipeline.network.contract import Weights
 from pipeline.network.weights import resolve
+from pipeline.reading import Reading, recorded
 from pipeline.store import objects
 from tests.support.runs import SMALL
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
+    return resolve(config, objects.read)
 
 
 def test_an_output_with_other_file_names_is_refused() -> None:
@@ -48,6 +56,50 @@ def test_signatures_are_not_written_down(tmp_path: Path) -> None:
     content = record.new(config, resolve(config, objects.read))
     record.begin(content, config, Placement("cpu", 1, 0, 1, 0, 1, 1, 1, 1))
     assert "canary" not in str(content) and "https://host/list.csv" in str(content)
+
+
+def test_headers_of_one_server_are_not_written_down(tmp_path: Path, weights: Weights) -> None:
+    """What is read again for a report is read with the others."""
+    headers = {"Referer": "r", "https://h": {"Authorization": "canary", "Cookie": "canary"}}
+    config = Config(
+        input="/in",
+        output=str(tmp_path),
+        weights="random:0",
+        http_headers=headers,
+        s3_options={"anon": True},
+    )
+    content = record.new(config, weights)
+    record.begin(content, config, Placement("cpu", 1, 0, 1, 0, 1, 1, 1, 1))
+    assert "canary" not in str(content)
+    assert content.config["http_headers"]["https://h"] == ["Authorization", "Cookie"]
+    assert recorded(content.config) == Reading({"Referer": "r"}, {"anon": True})
+
+
+@pytest.mark.parametrize(
+    "before,now,same",
+    [
+        ("s3://b/images/", "s3://b/images", True),
+        ("s3://b/images", "s3://b/images//", True),
+        ("s3://b/*/2026/", "s3://b/*/2026", True),
+        ("s3://b/", "s3://b", True),
+        ("/images", "/images/", True),
+        ("https://h/images/", "https://h/images", False),
+        ("s3://b/images/", "s3://b/image", False),
+    ],
+)
+def test_a_slash_at_the_end(before: str, now: str, same: bool, weights: Weights) -> None:
+    """Also in a record of an older version, which kept it."""
+    config = Config(input=now, output="/out", weights="random:0", model=SMALL)
+    known = record.new(dataclasses.replace(config, input=before), weights)
+    for recorded_input in (known.identity["input"], before):
+        known.identity["input"] = recorded_input
+        if same:
+            record.check_same(known, config, weights)
+            retry = dataclasses.replace(config, input="/out/detections/status=error")
+            record.check_same(known, retry, weights)
+        else:
+            with pytest.raises(UsageError, match="input was .* and is now"):
+                record.check_same(known, config, weights)
 
 
 @pytest.mark.parametrize("before", ["auto", "fp32", "fp16"])

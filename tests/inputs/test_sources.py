@@ -191,3 +191,14 @@ def test_unusable_inputs(s3: Any, bucket: str, tree: Path, tmp_path: Path) -> No
 def test_no_permission(bucket: str, tmp_path: Path, no_rights: None) -> None:
     with pytest.raises(UsageError, match="no permission; check the credentials"):
         listed(tmp_path, input=f"s3://{bucket}/")
+
+
+def test_a_slash_lists_the_same(s3: Any, bucket: str, tmp_path: Path) -> None:
+    """With an object of the folder's own name beside it, too."""
+    for key in ("set.jpg", "set.jpg/a.jpg", "set.jpgs/b.jpg"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    for url in (f"s3://{bucket}/set.jpg", f"s3://{bucket}/set.jpg/"):
+        assert uris(tmp_path, input=url) == [
+            f"s3://{bucket}/set.jpg",
+            f"s3://{bucket}/set.jpg/a.jpg",
+        ]

@@ -94,6 +94,43 @@ def test_whole_numbers_as_yaml_takes_them() -> None:
             detect.parse([*flags, *wrong.split()])
 
 
+def test_flags_of_reading(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "input: a\noutput: b\nhttp_headers: {referer: x, 'https://H:443': {x-key: k}}\n"
+        "s3_options: {use_ssl: false}\n"
+    )
+    flags = ["--config", str(path), "--http-header", "Referer: http://y", "From: me"]
+    more = ["--http-header", "accept: image/*", "--s3-option", "requester_pays=true"]
+    config, *_ = detect.parse([*flags, *more, "--s3-anonymous"])
+    everywhere = {"Referer": "http://y", "From": "me", "Accept": "image/*"}
+    assert config.http_headers == {**everywhere, "https://h": {"X-Key": "k"}}
+    assert config.s3_options == {"use_ssl": False, "requester_pays": True, "anon": True}
+    assert detect.parse(["--config", str(path), "--s3-anonymous"])[0].s3_options == {
+        "use_ssl": False,
+        "anon": True,
+    }
+
+
+@pytest.mark.parametrize(
+    "flags,complaint",
+    [
+        ("--http-header Authorization:c4n4ry", "Authorization may be a secret"),
+        ("--http-header Authorization: Bearer c4n4ry", "http_headers: each must be 'NAME: VALUE'"),
+        ("--s3-option secret=c4n4ry", "secret looks like a credential"),
+        ("--s3-option c4n4ry", "s3_options: each must be NAME=VALUE"),
+        ("--s3-option anno=true", "did you mean 'anon'?"),
+    ],
+)
+def test_secrets_on_the_command_line(
+    flags: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are refused, and not said again."""
+    assert detect.main(["--input", "a", "--output", "b", *flags.split()]) == 2
+    err = capsys.readouterr().err
+    assert complaint in err and err.count("\n") == 1 and "c4n4ry" not in err
+
+
 @pytest.fixture
 def images(folder: Path, tmp_path: Path) -> dict[str, str]:
     broken = tmp_path / "broken"

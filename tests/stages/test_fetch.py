@@ -22,6 +22,7 @@ from pipeline.inputs import enumeration
 from pipeline.outputs.layout import Layout
 from pipeline.stages.fetch import Fetch
 from pipeline.store import objects
+from tests.support.faulty import Fault, Proxy
 from tests.support.fetching import Silent, fetched
 
 
@@ -236,3 +237,15 @@ def test_finished_images_are_not_read_again(server: str, tmp_path: Path) -> None
     rows = pa.concat_tables(stage(pa.table({"start": [0], "rows": [8]}))).to_pylist()
     assert [row["image_id"] for row in rows] == [1, 3, 5, 7]
     assert len(Server.requests) == 4
+
+
+def test_an_archived_object(cluster: None, s3: Any, bucket: str, tmp_path: Path) -> None:
+    """Asked for once, by the options of the run."""
+    s3.put_object(Bucket=bucket, Key="a.jpg", Body=b"x")
+    with Proxy(s3.meta.endpoint_url) as proxy:
+        proxy.faults = [Fault("InvalidObjectState", path="a.jpg")]
+        options = {"endpoint_url": proxy.url}
+        (row,) = fetched(tmp_path, f"s3://{bucket}/", s3_options=options)
+        assert proxy.injected["InvalidObjectState"] == 1
+    assert (row["error_code"], row["attempts"]) == ("archived", 1)
+    assert row["error_message"].startswith("archived, in a storage class such as GLACIER; restore")

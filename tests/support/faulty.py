@@ -21,6 +21,7 @@ REFUSALS = {
     "InternalError": (500, "We encountered an internal error. Please try again."),
     "ExpiredToken": (400, "The provided token has expired."),
     "AccessDenied": (403, "Access Denied"),
+    "InvalidObjectState": (403, "The operation is not valid for the object's storage class"),
     "InsufficientStorage": (507, "There is no room for this."),
 }
 # what else can happen to a request

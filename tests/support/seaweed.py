@@ -21,6 +21,8 @@ KEY, SECRET = "testkey", "testsecret"
 NO_KEY, NO_SECRET = "nokey", "nosecret"
 # one who may read the first of these buckets, and read and write the second
 NARROW_KEY, NARROW_SECRET = "narrowkey", "narrowsecret"
+# what anyone may read, without credentials
+PUBLIC = "public-input"
 NARROW = ("narrow-input", "narrow-output")
 
 
@@ -42,6 +44,7 @@ def serve(folder: Path) -> Iterator[Any]:
                 *(f"{action}:{NARROW[1]}" for action in ("List", "Read", "Write")),
             ],
         ),
+        {"name": "anonymous", "actions": [f"{a}:{PUBLIC}" for a in ("List", "Read")]},
         _identity("none", NO_KEY, NO_SECRET, ["Read:elsewhere"]),
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))

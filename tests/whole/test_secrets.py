@@ -49,12 +49,14 @@ class Presigned(BaseHTTPRequestHandler):
     """Gives what it has to those who know the query."""
 
     content: dict[str, bytes] = {}
+    keys: dict[str, str | None] = {}
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
+        self.keys[path] = self.headers["X-Key"]
         data = self.content.get(path, b"")
         known = CANARY in query or not path.endswith((".csv", ".pth", ".txt", ".parquet"))
         self.send_response(200 if data and known else 403 if data else 404)
@@ -120,6 +122,7 @@ def test_secrets_go_nowhere(presigned: str, s3: Any, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(
         f"model: {{min_size: 64, max_size: 128}}\nfetch_attempts: 1\n"
         f"input: {presigned}/in/list.csv?{QUERY}\nweights: {presigned}/w.pth?{QUERY}\n"
+        f"http_headers: {{'{presigned}': {{X-Key: {CANARY}, Authorization: Basic {CANARY}}}}}\n"
     )
     command = [
         sys.executable,
@@ -146,6 +149,7 @@ def test_secrets_go_nowhere(presigned: str, s3: Any, tmp_path: Path) -> None:
         (session,) = Path(sessions).glob("ray/session_2*")
         assert len(files(str(session / "logs"))) > 10
         assert holders(session) == []
+    assert {Presigned.keys[path] for path in ("/in/list.csv", "/w.pth", "/in/a.png")} == {CANARY}
     assert CANARY not in done.stdout + done.stderr
     (ok, gone, refused) = rows(str(output))
     assert (ok["status"], gone["error_code"], refused["error_code"]) == (

@@ -65,21 +65,38 @@ class Head:
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
-    port, token = free_port(), secrets.token_hex(32)
+    token = secrets.token_hex(32)
     environment = os.environ | {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": token,
         "PATH": f"{BIN}:{os.environ['PATH']}",
     }
     environment.pop("RAY_ADDRESS", None)
+    with started(environment, environment, token) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def started(
+    environment: dict[str, str], users: dict[str, str], token: str, address: int | None = None
+) -> Iterator[Head]:
+    """A head, as long as the block.
+
+    Args:
+        environment: of the head.
+        users: of those who submit.
+        token: that they have.
+        address: port of its control service, if it is to be known.
+    """
+    port = free_port()
     flags = (
         "--node-ip-address=127.0.0.1",
         "--dashboard-host=127.0.0.1",
         f"--dashboard-port={port}",
         "--num-cpus=2",
     )
-    with heads.head(environment, free_port(), *flags):
-        found = Head(f"http://127.0.0.1:{port}", token, environment)
+    with heads.head(environment, address or free_port(), *flags):
+        found = Head(f"http://127.0.0.1:{port}", token, users)
         wait_until_ready(found)
         yield found
 
@@ -181,3 +198,31 @@ def test_a_wrong_token(head: Head, command: list[str]) -> None:
     assert done.returncode != 0 and "token" in done.stdout.lower()
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{head.url}/api/jobs/")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("left_behind", [False, True])
+def test_a_cluster_of_a_plain_start(left_behind: bool, command: list[str], tmp_path: Path) -> None:
+    """The README's commands, whether or not a run on this machine has left a token behind."""
+    home, token, address = tmp_path / "home", secrets.token_hex(32), free_port()
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    plain |= {"HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    if left_behind:
+        (home / ".ray").mkdir(parents=True)
+        (home / ".ray/auth_token").write_text(token)
+    with started(plain, plain | {"RAY_AUTH_MODE": "token"}, token, address) as head:
+        subprocess.run(["ray", "get-auth-token", "--generate"], env=plain, check=True)
+        if left_behind:
+            assert (home / ".ray/auth_token").read_text() == token
+        done = head.submit(*command, "--limit", "4")
+        assert done.returncode == 0 and "images      4" in done.stdout, done.stdout
+        # without a job, and without the token where there is one
+        line = [sys.executable, *command[1:], "--limit", "4", "--dry-run"]
+        alone = plain | {"RAY_ADDRESS": f"127.0.0.1:{address}"}
+        done = subprocess.run(line, cwd=ROOT, env=alone, text=True, capture_output=True, timeout=60)
+        if left_behind:
+            assert done.returncode == 2
+            assert done.stderr.count("\n") == 1
+            assert "wants its token: set RAY_AUTH_MODE=token" in done.stderr
+        else:
+            assert done.returncode == 0, done.stderr

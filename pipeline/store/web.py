@@ -1,0 +1,110 @@
+"""Sessions with web servers: which headers they get, and what their refusals say."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import html
+import importlib.metadata
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+
+from pipeline.reading import PUBLIC_HEADERS
+from pipeline.words import printable
+
+# of an answer that is an error, so much is read, for so long, and so much of it is said
+BODY_BYTES = 4096
+BODY_SECONDS = 5.0
+LINE_CHARACTERS = 200
+TAG = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+# of secrets, wholes and their parts; what is shorter gives nothing away
+WHOLE, PART = re.compile(r"[^\s&=;,]{6,}"), re.compile(r"\w{6,}")
+
+
+class HttpError(aiohttp.ClientError):
+    """An answer that is an error: its status, reason, and the first line of its body."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(status, message)
+        self.status = status
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.args)).strip()
+
+
+async def client(headers: Mapping[str, Any], **options: Any) -> aiohttp.ClientSession:
+    """A session whose error answers are raised as `HttpError`.
+
+    Args:
+        headers: see `pipeline.reading.Reading`. Those of an origin go to no other, wherever a
+            redirect leads.
+        options: more of `aiohttp.ClientSession`.
+    """
+    public = {name: value for name, value in headers.items() if "://" not in name}
+
+    async def add(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        request.headers.update(headers.get(str(request.url.origin()), {}))
+        return await handler(request)
+
+    return aiohttp.ClientSession(
+        headers={"User-Agent": _agent()} | public,
+        middlewares=(add,),
+        raise_for_status=_raise,
+        **options,
+    )
+
+
+def _agent() -> str:
+    try:
+        return f"prelabel/{importlib.metadata.version('prelabel')}"
+    except importlib.metadata.PackageNotFoundError:  # it came as a working directory
+        return "prelabel"
+
+
+async def _raise(response: aiohttp.ClientResponse) -> None:
+    if response.status < 400:
+        return
+    body = bytearray()
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+        async with asyncio.timeout(BODY_SECONDS):
+            while len(body) < BODY_BYTES:
+                chunk = await response.content.read(BODY_BYTES - len(body))
+                if not chunk:
+                    break
+                body += chunk
+    response.release()
+    reason = printable(response.reason or "", LINE_CHARACTERS)
+    said = first_line(body.decode(errors="replace"), f"{response.status} {reason}")
+    line = printable(_without(_secrets(response), said), LINE_CHARACTERS)
+    raise HttpError(response.status, f"{reason}: {line}" if line else reason)
+
+
+def first_line(body: str, status: str) -> str:
+    """The first line of an answer that says more than its status, without tags; "" for none."""
+    for line in TAG.sub(" ", body).splitlines():
+        text = " ".join(html.unescape(line).split())
+        if re.search(r"\w", text) and text.lower() not in status.lower():
+            return text
+    return ""
+
+
+def _secrets(response: aiohttp.ClientResponse) -> list[str]:
+    """What the server was sent and may say again: queries, and headers that may be secret."""
+    answers = [response, *response.history]
+    secrets = [query for a in answers for query in (a.url.query_string, a.url.raw_query_string)]
+    for answer in answers:
+        headers = answer.request_info.headers.items()
+        secrets += [value for name, value in headers if name.title() not in PUBLIC_HEADERS]
+    return secrets
+
+
+def _without(secrets: list[str], line: str) -> str:
+    text = " ".join(secrets)
+    for word in sorted({*WHOLE.findall(text), *PART.findall(text)}, key=len, reverse=True):
+        line = re.sub(re.escape(word), "…", line, flags=re.IGNORECASE)
+    return line
