@@ -16,7 +16,9 @@ import yaml
 from pipeline.errors import UsageError, nearest
 from pipeline.options import as_number, checked_options, is_number
 
-IMAGE_EXTENSIONS = tuple("jpg jpeg jpe jfif mpo png webp bmp tif tiff gif".split())
+IMAGE_EXTENSIONS = tuple(
+    "jpg jpeg jpe jfif mpo png webp bmp tif tiff gif avif heic heif hif".split()
+)
 
 # where none is given, by device
 MICRO_BATCH = {"cuda": 16, "cpu": 1}

@@ -117,7 +117,7 @@ def say_passed(source: Source) -> None:
 
 
 def passed_over(source: Source) -> str:
-    """For instance `3 files: 2 .heic, 1 without an ending`."""
+    """For instance `3 files: 2 .txt, 1 without an ending`."""
     common = source.passed.most_common(ENDINGS)
     kinds = [f"{number:,} {f'.{name}' if name else 'without an ending'}" for name, number in common]
     if left := source.passed.total() - sum(number for _, number in common):

@@ -75,10 +75,11 @@ def test_what_computed_is_written_down(tmp_path: Path) -> None:
     assert content.attempts[-1]["engines"] == {"NVIDIA L4, fp16": 2, "Tesla T4, fp32": 1}
 
 
-def test_a_run_goes_on_with_the_endings_it_was_begun_with() -> None:
+@pytest.mark.parametrize("before", record.EXTENSIONS_BEFORE)
+def test_a_run_goes_on_with_the_endings_it_was_begun_with(before: list[str]) -> None:
     config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
     weights = resolve(config, objects.read)
-    old = dataclasses.replace(config, extensions=tuple(record.EXTENSIONS_BEFORE))
+    old = dataclasses.replace(config, extensions=tuple(before))
     known = record.new(old, weights)
     record.check_same(known, config, weights)
     assert record.continued(known, config).extensions == old.extensions != config.extensions

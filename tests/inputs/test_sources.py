@@ -50,13 +50,13 @@ def test_extensions_limit_and_globs(tree: Path, tmp_path: Path) -> None:
 def test_what_is_passed_over_is_said(
     tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in ("a.heic", "b.HEIC", "c.d/e", *(f"{n}.x{n}" for n in range(9))):
+    for name in ("a.psd", "b.PSD", "c.d/e", *(f"{n}.x{n}" for n in range(9))):
         (tree / name).parent.mkdir(exist_ok=True)
         (tree / name).write_bytes(b"1")
     caplog.set_level("INFO")
     assert len(uris(tmp_path, input=str(tree))) == 5
     said, *_ = caplog.messages
-    assert said.startswith("passed over 14 files: 2 .heic, 2 without an ending, 1 .")
+    assert said.startswith("passed over 14 files: 2 .psd, 2 without an ending, 1 .")
     assert said.endswith(", 4 others; --extensions names what is read")
 
 
