@@ -34,7 +34,9 @@ ABOVE_ZERO = (
 ).split()
 CHOICES = {"device": ("auto", "cuda", "cpu"), "precision": ("auto", "fp32", "fp16")}
 # fields that decide what an output row says
-IDENTITY = "input limit extensions uri_column bytes_column carry model precision".split()
+IDENTITY = (
+    "input limit extensions uri_column bytes_column carry accept_truncated model precision"
+).split()
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,14 @@ class Config:
     fetch_timeout: Annotated[float, Option("seconds one try may take")] = 300.0
     max_object_bytes: Annotated[int, Option("larger objects become error rows")] = 512 * 2**20
     max_pixels: Annotated[int, Option("larger images become error rows", "N")] = 200_000_000
+    accept_truncated: Annotated[
+        float | None,
+        Option(
+            "detect in a JPEG that is cut short where at least this share of its rows is there; "
+            "column recovered_share says it; other formats that are cut stay errors",
+            "SHARE",
+        ),
+    ] = None
     rows_per_file: Annotated[
         int | None,
         Option(
@@ -164,7 +174,7 @@ class Config:
             object.__setattr__(self, name, _words(name, getattr(self, name)))
         lowered = tuple(word.lower().removeprefix(".") for word in self.extensions)
         object.__setattr__(self, "extensions", lowered)
-        for name in (*AT_LEAST_ONE, *ABOVE_ZERO, "max_error_rate"):
+        for name in (*AT_LEAST_ONE, *ABOVE_ZERO, "max_error_rate", "accept_truncated"):
             value = as_number(getattr(self, name), whole=name in AT_LEAST_ONE)
             object.__setattr__(self, name, value)
         self._check_values()
@@ -185,6 +195,9 @@ class Config:
         rate = self.max_error_rate
         if not is_number(rate, whole=False) or not 0 <= rate <= 1:
             raise UsageError(f"max_error_rate must be within 0 and 1, not {rate!r}")
+        share = self.accept_truncated
+        if share is not None and (not is_number(share, whole=False) or not 0 < share <= 1):
+            raise UsageError(f"accept_truncated must be above 0 and at most 1, not {share!r}")
         for name in ("uri_column", "bytes_column"):
             if not isinstance(getattr(self, name), str | None):
                 raise UsageError(f"{name} must be a name, not {getattr(self, name)!r}")

@@ -12,13 +12,14 @@ from pipeline.errors import Code
 from pipeline.images.errors import DecodeError
 from pipeline.images.formats import EncodedFile, failure, open_image
 from pipeline.images.tiff import BITS_PER_SAMPLE, PHOTOMETRIC, TiffFile, check_layout
+from pipeline.images.truncated_jpeg import recovered
 
 __all__ = ["DecodeError", "Header", "decode", "read_header"]
 
 ORIENTATION = 0x0112
 
 
-@dataclass(frozen=True)
+@dataclass
 class Header:
     """An image of which only the header was read.
 
@@ -26,11 +27,14 @@ class Header:
         image: Pillow's lazy image.
         width: in pixels, upright as far as the header tells (a PNG's EXIF may come last).
         height: likewise.
+        recovered_share: of the pixels, what the file holds; less than 1 only of a JPEG that is cut
+            short, and known once it is decoded.
     """
 
     image: ImageFile
     width: int
     height: int
+    recovered_share: float = 1.0
 
 
 def read_header(data: bytes | memoryview, max_pixels: int) -> Header:
@@ -64,20 +68,24 @@ def read_header(data: bytes | memoryview, max_pixels: int) -> Header:
     return Header(image, width, height)
 
 
-def decode(header: Header) -> np.ndarray:
+def decode(header: Header, accept_truncated: float | None = None) -> np.ndarray:
     """The pixels as a person sees them: [height, width, 3] RGB uint8, EXIF orientation applied.
 
     Alpha is dropped and palettes are resolved as by Pillow's `convert("RGB")`; 16-bit grey is
     scaled by its high byte, as Pillow does for 16-bit colour; of an animation, the first frame.
 
+    Args:
+        header: of the image; is told the share of the pixels that were there.
+        accept_truncated: the share that will do, of a JPEG that is cut short; 1 where it is None.
+            What is missing is as libjpeg fills it, mostly grey.
+
     Raises:
         DecodeError: truncated or corrupt data, or a mode without a meaning in RGB.
     """
-    image: Image.Image = header.image
     source = header.image.fp
     assert isinstance(source, EncodedFile)
     try:
-        image.load()
+        image = _loaded(header, source, accept_truncated or 1.0)
         if image.mode.startswith("I;16"):
             image = _scaled_to_8_bits(image)
         elif image.mode in ("I", "F"):
@@ -94,6 +102,26 @@ def decode(header: Header) -> np.ndarray:
         raise
     except Exception as error:  # decoders raise what they like at hostile bytes
         raise failure(error, source, header.image) from error
+
+
+def _loaded(header: Header, source: EncodedFile, least: float) -> Image.Image:
+    """The pixels as they are stored, of a JPEG also where it is cut short and enough is there."""
+    try:
+        header.image.load()
+    except OSError as error:
+        reason = failure(error, source, header.image)
+        if header.image.format != "JPEG" or reason.code != Code.TRUNCATED:
+            raise reason from error
+        found = recovered(source.getvalue())
+        if not found:
+            raise reason from error
+        image, share = found
+        if share < least:
+            message = f"{reason}; {share:.1%} of its rows are there"
+            raise DecodeError(reason.code, message) from error
+        header.recovered_share = share
+        return image
+    return header.image
 
 
 # from the EXIF standard, tag Orientation; the same operations as ImageOps.exif_transpose, which

@@ -32,12 +32,16 @@ def test_an_output_from_before_a_field_was_known_goes_on() -> None:
     config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
     weights = resolve(config, objects.read)
     known = record.new(config, weights)
-    del known.identity["precision"]
+    for name in ("precision", "accept_truncated"):
+        del known.identity[name]
     record.check_same(known, config, weights)
     assert record.continued(known, config).precision == "fp32"
     half = dataclasses.replace(config, precision="fp16")
     with pytest.raises(UsageError, match="precision was 'fp32' and is now 'fp16'"):
         record.check_same(known, half, weights)
+    share = dataclasses.replace(config, accept_truncated=0.9)
+    with pytest.raises(UsageError, match="accept_truncated was None and is now 0.9"):
+        record.check_same(known, share, weights)
 
 
 def test_signatures_are_not_written_down(tmp_path: Path) -> None:

@@ -100,27 +100,34 @@ def read(output: Output, galleries: Sequence[Gallery]) -> Iterator[tuple[Gallery
         for gallery in galleries
         if place < len(gallery.samples)
     ]
-    max_pixels = int(output.record["config"].get("max_pixels", Config.max_pixels))
+    config = output.record["config"]
+    max_pixels = int(config.get("max_pixels", Config.max_pixels))
+    accepted = config.get("accept_truncated", Config.accept_truncated)
     requests = ((s.image.image_id, s.image.uri, (gallery, s)) for gallery, s in wanted)
     with progress("pictures", len(wanted)) as bar:
         for (gallery, sample), data in originals.read_many(output, requests):
-            yield gallery, picture(sample, data, max_pixels)
+            yield gallery, picture(sample, data, max_pixels, accepted)
             bar.update()
 
 
-def picture(sample: Shown, data: bytes | str, max_pixels: int) -> Picture:
+def picture(
+    sample: Shown, data: bytes | str, max_pixels: int, accept_truncated: float | None
+) -> Picture:
     """
     Args:
         sample: the image and its detections.
         data: its encoded bytes, or the reason why there are none.
         max_pixels: a larger image is not decoded.
+        accept_truncated: nor one of which less is there.
     """
     image = sample.image
     if isinstance(data, str):
         problem = f"cannot be read now: {data}"
         return Picture(sample, image.width or 4, image.height or 3, problem=problem)
     try:
-        pixels = Image.fromarray(decode.decode(decode.read_header(data, max_pixels)))
+        pixels = Image.fromarray(
+            decode.decode(decode.read_header(data, max_pixels), accept_truncated)
+        )
     except decode.DecodeError as error:
         problem = f"cannot be decoded: {error}"
         return Picture(sample, image.width or 4, image.height or 3, problem=problem)
