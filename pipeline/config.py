@@ -35,7 +35,7 @@ ABOVE_ZERO = (
 CHOICES = {"device": ("auto", "cuda", "cpu"), "precision": ("auto", "fp32", "fp16")}
 # fields that decide what an output row says
 IDENTITY = (
-    "input limit extensions uri_column bytes_column carry accept_truncated model precision"
+    "input limit extensions sniff uri_column bytes_column carry accept_truncated model precision"
 ).split()
 
 
@@ -92,6 +92,9 @@ class Config:
     extensions: Annotated[tuple[str, ...], Option("file name endings to list, any case", "EXT")] = (
         IMAGE_EXTENSIONS
     )
+    sniff: Annotated[
+        bool, Option("list files without an ending, too, whose first bytes are an image's", "")
+    ] = False
     limit: Annotated[int | None, Option("process at most N images", "N")] = None
     uri_column: Annotated[str | None, Option("column of a table with the URIs", "NAME")] = None
     bytes_column: Annotated[
@@ -201,8 +204,9 @@ class Config:
         for name in ("uri_column", "bytes_column"):
             if not isinstance(getattr(self, name), str | None):
                 raise UsageError(f"{name} must be a name, not {getattr(self, name)!r}")
-        if not isinstance(self.trust_uris, bool):
-            raise UsageError(f"trust_uris must be true or false, not {self.trust_uris!r}")
+        for name in ("trust_uris", "sniff"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name} must be true or false, not {getattr(self, name)!r}")
         self._check_together()
 
     def _check_together(self) -> None:

@@ -38,6 +38,7 @@ from pipeline.errors import UsageError
         ({"accept_truncated": 0}, "accept_truncated must be above 0 and at most 1, not 0"),
         ({"accept_truncated": 95}, "accept_truncated must be above 0 and at most 1, not 95"),
         ({"accept_truncated": True}, "accept_truncated must be above 0 and at most 1, not True"),
+        ({"sniff": 1}, "sniff must be true or false, not 1"),
     ],
 )
 def test_refused(options: dict[str, Any], complaint: str) -> None:
@@ -107,5 +108,5 @@ def test_what_is_no_number_to_its_field_stays_text(tmp_path: Path) -> None:
 def test_limits_are_no_part_of_the_identity() -> None:
     one, other = (Config(input="a", output="b", max_pixels=n) for n in (10, 20))
     assert one.identity() == other.identity()
-    for change in ({"limit": 3}, {"precision": "fp16"}, {"accept_truncated": 1}):
+    for change in ({"limit": 3}, {"precision": "fp16"}, {"sniff": True}, {"accept_truncated": 1}):
         assert one.identity() != Config(input="a", output="b", **change).identity()

@@ -34,8 +34,8 @@ def list_files(
     Args:
         fs: the store.
         path: in it.
-        extensions: in lower case, without their dots.
-        passed: counts the other files by their extension, likewise; "" for none.
+        extensions: in lower case, without their dots; "" for none.
+        passed: counts the other files by their extension, likewise.
 
     Raises:
         OSError: what the store says of a path that cannot be listed.
@@ -48,12 +48,17 @@ def list_files(
     else:
         entries = (entry for entry in _walk(fs, path))
     for entry in entries:
-        _, dot, extension = urls.public(entry[0]).rpartition("/")[2].rpartition(".")
-        extension = extension.lower() if dot else ""
+        extension = extension_of(entry[0])
         if extension in extensions:
             yield entry
         elif passed is not None:
             passed[extension] += 1
+
+
+def extension_of(path: str) -> str:
+    """In lower case, without its dot; empty if there is none."""
+    _, dot, extension = urls.public(path).rpartition("/")[2].rpartition(".")
+    return extension.lower() if dot else ""
 
 
 def _walk(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:

@@ -18,6 +18,7 @@ from pipeline.errors import UsageError
 from pipeline.inputs import tables
 from pipeline.inputs.embedded import open_embedded
 from pipeline.inputs.listing import list_files
+from pipeline.inputs.sniffing import sniffed
 from pipeline.inputs.source import Source
 from pipeline.inputs.uri_tables import open_table
 from pipeline.outputs.manifest import LISTED
@@ -46,7 +47,11 @@ def _listing(
     config: Config, fs: AbstractFileSystem, path: str, passed: Counter[str]
 ) -> Iterator[pa.Table]:
     passed.clear()
-    entries = list_files(fs, path, config.extensions, passed)
+    if config.sniff:
+        listed = list_files(fs, path, (*config.extensions, ""), passed)
+        entries = sniffed(fs, listed, passed)
+    else:
+        entries = list_files(fs, path, config.extensions, passed)
     try:
         while found := list(islice(entries, tables.BATCH_ROWS)):
             names, sizes, versions = zip(*found, strict=True)

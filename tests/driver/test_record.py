@@ -32,7 +32,7 @@ def test_an_output_from_before_a_field_was_known_goes_on() -> None:
     config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
     weights = resolve(config, objects.read)
     known = record.new(config, weights)
-    for name in ("precision", "accept_truncated"):
+    for name in ("precision", "sniff", "accept_truncated"):
         del known.identity[name]
     record.check_same(known, config, weights)
     assert record.continued(known, config).precision == "fp32"
