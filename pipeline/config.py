@@ -24,7 +24,9 @@ from pipeline.options import (
 )
 from pipeline.reading import Reading, checked_headers, checked_s3
 
-IMAGE_EXTENSIONS = tuple("jpg jpeg jpe jfif mpo png webp bmp tif tiff gif".split())
+IMAGE_EXTENSIONS = tuple(
+    "jpg jpeg jpe jfif mpo png webp bmp tif tiff gif avif heic heif hif".split()
+)
 
 # URLs of fsspec that reach through one protocol into another
 CHAINED = re.compile(
@@ -48,7 +50,8 @@ ABOVE_ZERO = (
 CHOICES = {"device": ("auto", "cuda", "cpu"), "precision": ("auto", "fp32", "fp16")}
 # fields that decide what an output row says
 IDENTITY = (
-    "input limit extensions exclude uri_column bytes_column carry model precision depth_range bands"
+    "input limit extensions exclude sniff uri_column bytes_column carry model precision "
+    "depth_range bands accept_truncated"
 ).split()
 
 
@@ -115,6 +118,9 @@ class Config:
             "GLOB",
         ),
     ] = ()
+    sniff: Annotated[
+        bool, Option("list files without an ending, too, whose first bytes are an image's", "")
+    ] = False
     limit: Annotated[int | None, Option("process at most N images", "N")] = None
     uri_column: Annotated[str | None, Option("column of a table with the URIs", "NAME")] = None
     bytes_column: Annotated[
@@ -178,6 +184,14 @@ class Config:
         tuple[int, ...] | None,
         Option("which bands of a TIFF, from 1, are red, green and blue, or which one is grey", "N"),
     ] = None
+    accept_truncated: Annotated[
+        float | None,
+        Option(
+            "detect in a JPEG that is cut short where at least this share of its rows is there; "
+            "column recovered_share says it; other formats that are cut stay errors",
+            "SHARE",
+        ),
+    ] = None
     rows_per_file: Annotated[
         int | None,
         Option(
@@ -216,7 +230,7 @@ class Config:
         endings = ",".join(self.extensions).lower().split(",")
         lowered = tuple(word.removeprefix(".") for word in endings if word)
         object.__setattr__(self, "extensions", lowered)
-        for name in (*AT_LEAST_ONE, *ABOVE_ZERO, "max_error_rate"):
+        for name in (*AT_LEAST_ONE, *ABOVE_ZERO, "max_error_rate", "accept_truncated"):
             value = as_number(getattr(self, name), whole=name in AT_LEAST_ONE)
             object.__setattr__(self, name, value)
         object.__setattr__(self, "depth_range", checked_depth_range(self.depth_range))
@@ -239,11 +253,15 @@ class Config:
         rate = self.max_error_rate
         if not is_number(rate, whole=False) or not 0 <= rate <= 1:
             raise UsageError(f"max_error_rate must be within 0 and 1, not {rate!r}")
+        share = self.accept_truncated
+        if share is not None and (not is_number(share, whole=False) or not 0 < share <= 1):
+            raise UsageError(f"accept_truncated must be above 0 and at most 1, not {share!r}")
         for name in ("uri_column", "bytes_column"):
             if not isinstance(getattr(self, name), str | None):
                 raise UsageError(f"{name} must be a name, not {getattr(self, name)!r}")
-        if not isinstance(self.trust_uris, bool):
-            raise UsageError(f"trust_uris must be true or false, not {self.trust_uris!r}")
+        for name in ("trust_uris", "sniff"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name} must be true or false, not {getattr(self, name)!r}")
         self._check_together()
 
     def _check_together(self) -> None:

@@ -39,6 +39,10 @@ from pipeline.errors import UsageError
         ({"input": "ZIP://images.zip"}, "input is a URL of fsspec's"),
         ({"output": "simplecache::s3://b/out"}, "output is a URL of fsspec's"),
         ({"weights": "s3::file://x.pth"}, "weights is a URL of fsspec's"),
+        ({"accept_truncated": 0}, "accept_truncated must be above 0 and at most 1, not 0"),
+        ({"accept_truncated": 95}, "accept_truncated must be above 0 and at most 1, not 95"),
+        ({"accept_truncated": True}, "accept_truncated must be above 0 and at most 1, not True"),
+        ({"sniff": 1}, "sniff must be true or false, not 1"),
     ],
 )
 def test_refused(options: dict[str, Any], complaint: str) -> None:
@@ -124,6 +128,7 @@ def test_yaml(tmp_path: Path) -> None:
         ("cpus_per_replica: 1.5e0", 1.5),
         ("stall_timeout: 1e4", 10_000),
         ("grace: +5e1", 50),
+        ("accept_truncated: 9.5e-1", 0.95),
     ],
 )
 def test_numbers_as_people_write_them(tmp_path: Path, line: str, expected: float) -> None:
@@ -145,5 +150,5 @@ def test_what_is_no_number_to_its_field_stays_text(tmp_path: Path) -> None:
 def test_limits_are_no_part_of_the_identity() -> None:
     one, other = (Config(input="a", output="b", max_pixels=n) for n in (10, 20))
     assert one.identity() == other.identity()
-    for change in ({"limit": 3}, {"precision": "fp16"}):
+    for change in ({"limit": 3}, {"precision": "fp16"}, {"sniff": True}, {"accept_truncated": 1}):
         assert one.identity() != Config(input="a", output="b", **change).identity()

@@ -113,8 +113,10 @@ class Attempt:
 
     def _chain(self, make_engine: EngineFactory, client: Client) -> Chain:
         first = self.manifest.read_part(self.layout, 0).schema
-        carried = pa.schema([first.field(name) for name in self.manifest.columns])
-        written = schema.with_carried(carried, record.detector(self.weights))
+        added = [first.field(name) for name in self.manifest.columns]
+        if self.config.accept_truncated is not None:
+            added.append(schema.RECOVERED_SHARE)
+        written = schema.with_carried(pa.schema(added), record.detector(self.weights))
         # in a retry, too, the input decides which URIs may be read
         config = dataclasses.replace(self.config, input=self.record.identity["input"])
         writer = Writer(

@@ -25,7 +25,10 @@ LAYOUT = 2
 # what older versions did where they did not say so
 BEFORE: dict[str, Any] = {"precision": "fp32", "exclude": []}
 # the endings that older versions listed by default
-EXTENSIONS_BEFORE = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"]
+EXTENSIONS_BEFORE = (
+    "jpg jpeg png webp bmp tif tiff gif".split(),
+    "jpg jpeg jpe jfif mpo png webp bmp tif tiff gif".split(),
+)
 PACKAGES = ("prelabel", "torch", "torchvision", "ray", "pyarrow", "pillow", "fsspec", "s3fs")
 
 
@@ -140,11 +143,9 @@ def continued(record: Record, config: Config) -> Config:
     if config.precision == "auto":
         precision = record.identity.get("precision", BEFORE["precision"])
         config = dataclasses.replace(config, precision=precision)
-    if (
-        config.extensions == IMAGE_EXTENSIONS
-        and record.identity.get("extensions") == EXTENSIONS_BEFORE
-    ):
-        config = dataclasses.replace(config, extensions=tuple(EXTENSIONS_BEFORE))
+    extensions = record.identity.get("extensions")
+    if config.extensions == IMAGE_EXTENSIONS and extensions in EXTENSIONS_BEFORE:
+        config = dataclasses.replace(config, extensions=extensions)
     return config
 
 

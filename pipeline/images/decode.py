@@ -14,13 +14,14 @@ from pipeline.images.depth import Samples, depth, to_8_bits
 from pipeline.images.errors import DecodeError
 from pipeline.images.formats import EncodedFile, failure, open_image
 from pipeline.images.tiff import ORIENTATION, TiffFile, check_layout
+from pipeline.images.truncated_jpeg import recovered
 
 __all__ = ["DecodeError", "Header", "Samples", "decode", "read_header"]
 
 AS_DECLARED = Samples()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Header:
     """An image of which only the header was read.
 
@@ -31,6 +32,8 @@ class Header:
         max_pixels: what it was held to.
         samples: what its samples shall become.
         is_deep: whether they have more than 8 bits.
+        recovered_share: of the pixels, what the file holds; less than 1 only of a JPEG that is cut
+            short, and known once it is decoded.
     """
 
     image: ImageFile
@@ -39,6 +42,7 @@ class Header:
     max_pixels: int
     samples: Samples
     is_deep: bool
+    recovered_share: float = 1.0
 
 
 def read_header(
@@ -78,27 +82,33 @@ def read_header(
     return Header(image, width, height, max_pixels, samples, is_deep)
 
 
-def decode(header: Header) -> np.ndarray:
+def decode(header: Header, accept_truncated: float | None = None) -> np.ndarray:
     """The pixels as a person sees them: [height, width, 3] RGB uint8, EXIF orientation applied.
 
     Alpha is dropped and palettes are resolved as by Pillow's `convert("RGB")`; of an animation,
     the first frame. Grey and chosen bands of more than 8 bits are scaled by `to_8_bits`; Pillow
     gives other colours of 16 bits by their high byte alone.
 
+    Args:
+        header: of the image; is told the share of the pixels that were there.
+        accept_truncated: the share that will do, of a JPEG that is cut short; 1 where it is None.
+            What is missing is as libjpeg fills it, mostly grey.
+
     Raises:
         DecodeError: truncated or corrupt data, or a mode without a meaning in RGB.
     """
-    image: Image.Image = header.image
     source = header.image.fp
     assert isinstance(source, EncodedFile)
     wanted, encoded = header.samples.depth_range, source.getvalue()
     try:
-        if isinstance(image, BandsFile):
-            values = image.values(header.max_pixels)
-            values = to_8_bits(values, image, encoded, wanted, image.bands)
-            image = Image.fromarray(values.squeeze(axis=2) if len(image.bands) == 1 else values)
+        image: Image.Image
+        if isinstance(header.image, BandsFile):
+            bands = header.image.bands
+            values = header.image.values(header.max_pixels)
+            values = to_8_bits(values, header.image, encoded, wanted, bands)
+            image = Image.fromarray(values.squeeze(axis=2) if len(bands) == 1 else values)
         else:
-            image.load()
+            image = _loaded(header, source, accept_truncated or 1.0)
         if image.mode.startswith("I;16"):
             values = np.asarray(image).astype(np.uint16)
             image = Image.fromarray(to_8_bits(values, header.image, encoded, wanted))
@@ -116,6 +126,26 @@ def decode(header: Header) -> np.ndarray:
         raise
     except Exception as error:  # decoders raise what they like at hostile bytes
         raise failure(error, source, header.image) from error
+
+
+def _loaded(header: Header, source: EncodedFile, least: float) -> Image.Image:
+    """The pixels as they are stored, of a JPEG also where it is cut short and enough is there."""
+    try:
+        header.image.load()
+    except OSError as error:
+        reason = failure(error, source, header.image)
+        if header.image.format != "JPEG" or reason.code != Code.TRUNCATED:
+            raise reason from error
+        found = recovered(source.getvalue())
+        if not found:
+            raise reason from error
+        image, share = found
+        if share < least:
+            message = f"{reason}; {share:.1%} of its rows are there"
+            raise DecodeError(reason.code, message) from error
+        header.recovered_share = share
+        return image
+    return header.image
 
 
 # from the EXIF standard, tag Orientation; the same operations as ImageOps.exif_transpose, which

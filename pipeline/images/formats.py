@@ -19,6 +19,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from pipeline.errors import Code
 from pipeline.images.errors import DecodeError
+from pipeline.images.heif import AVIF, HEIC, AvifFile, HeicFile, is_cut
 from pipeline.images.jpeg import picture_alone, unreadable
 from pipeline.images.libtiff import silence
 from pipeline.images.tiff import STRIPS, TILES, TiffFile
@@ -57,8 +58,17 @@ READERS: list[tuple[re.Pattern[bytes], type[ImageFile]]] = [
         (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", BmpImageFile),
         (rb"II[*+]\0|MM\0\*|II\0\*|MM\*\0", TiffFile),
         (rb"GIF8[79]a", GifImageFile),
+        (AVIF, AvifFile),
+        (HEIC, HeicFile),
     )
 ]
+# of a file, that tell what reads it
+SIGNATURE_BYTES = 64
+
+
+def is_image(start: bytes) -> bool:
+    """Whether a file that starts with these `SIGNATURE_BYTES` is of a known format."""
+    return any(signature.match(start) for signature, _ in READERS)
 
 
 def open_image(source: EncodedFile) -> ImageFile:
@@ -67,7 +77,7 @@ def open_image(source: EncodedFile) -> ImageFile:
     Raises:
         DecodeError: no known format, or a damaged header.
     """
-    start = source.getvalue()[:32]
+    start = source.getvalue()[:SIGNATURE_BYTES]
     if start.startswith(b"MM\0+"):
         message = "a BigTIFF of high bytes first is not read; store it with low bytes first"
         raise DecodeError(Code.UNSUPPORTED_MODE, message)
@@ -117,7 +127,8 @@ def failure(error: Exception, source: EncodedFile, image: ImageFile | None = Non
     lowered = message.lower()
     if isinstance(error, MemoryError):
         return DecodeError(Code.OUT_OF_MEMORY, message)
-    if isinstance(error, Image.DecompressionBombError):
+    bomb = isinstance(error, Image.DecompressionBombError)
+    if bomb or "exceeds the maximum image size" in message:  # libheif's words
         return DecodeError(Code.TOO_MANY_PIXELS, message)
     jpeg = source.getvalue() if source.getvalue().startswith(b"\xff\xd8") else b""
     if kind := unreadable(jpeg):
@@ -136,6 +147,8 @@ def _cut_short(source: EncodedFile, image: ImageFile | None) -> bool:
     data = source.getvalue()
     if data[:4] == b"RIFF":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if data[4:8] == b"ftyp":
+        return is_cut(data)
     if isinstance(image, TiffFile):
         for offsets, lengths in (STRIPS, TILES):
             starts, sizes = image.tag_v2.get(offsets, ()), image.tag_v2.get(lengths, ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 SOS, APP0, APP1, APP14, APP15, COMMENT = 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
@@ -19,30 +20,32 @@ NEEDED = {APP0: (b"JFIF\0", 14), APP14: (b"Adobe", 12), APP1: (b"Exif\0\0", 6)}
 
 
 def segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment before the first scan."""
+    """Marker, start and end of each segment; a scan's data are passed over, but for its header."""
     at = 2
     while (at := jpeg.find(b"\xff", at)) >= 0 and at + 4 <= len(jpeg):
         marker = jpeg[at + 1]
         if marker in (0, 0xFF) or marker in BARE:  # junk, or filling
             at += 1 if marker == 0xFF else 2
             continue
-        if marker == SOS:
-            return
         end = at + 2 + max(2, int.from_bytes(jpeg[at + 2 : at + 4], "big"))
         yield marker, at, end
         at = end
 
 
+def _before_scans(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
+    return itertools.takewhile(lambda segment: segment[0] != SOS, segments(jpeg))
+
+
 def unreadable(jpeg: bytes) -> str | None:
     """What kind of JPEG it is, if it is one that libjpeg does not know."""
-    frame = next((marker for marker, _, _ in segments(jpeg) if marker in FRAMES), 0)
+    frame = next((marker for marker, _, _ in _before_scans(jpeg) if marker in FRAMES), 0)
     return UNREADABLE.get(frame)
 
 
 def picture_alone(jpeg: bytes) -> bytes:
     """The file without profiles, previews and notes, where Pillow fails over a damaged one."""
     kept, behind = [jpeg[:2]], 2
-    for marker, start, end in segments(jpeg):
+    for marker, start, end in _before_scans(jpeg):
         name, size = NEEDED.get(marker, (b"", 0))
         needed = size and end - start - 4 >= size and jpeg.startswith(name, start + 4)
         if needed or not (APP0 <= marker <= APP15 or marker == COMMENT):

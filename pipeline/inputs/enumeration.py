@@ -50,7 +50,7 @@ def write(
     counted = Counted()
     written = write_parts(layout, unique(source, config.limit, counted), 0, part_rows)
     check_not_empty(config, source, written)
-    say_passed(source)
+    say_passed(config, source)
     listed = Manifest(
         rows=written.rows,
         duplicates=counted.duplicates,
@@ -84,7 +84,7 @@ def count(config: Config) -> Manifest:
     for table in unique(source, config.limit, counted):
         counted.add(table)
     check_not_empty(config, source, counted)
-    say_passed(source)
+    say_passed(config, source)
     return Manifest(counted.rows, counted.duplicates, [], known_bytes=counted.known_bytes)
 
 
@@ -107,17 +107,25 @@ def check_not_empty(config: Config, source: Source, counted: Counted) -> None:
         if source.is_table:
             raise UsageError(f"no images in {where}: the table has no rows")
         others = f"; passed over {passed_over(source)}" if source.passed else ""
+        others += _hint(config, source)
         raise UsageError(f"no images under {where} (looked for {wanted}{others})")
 
 
-def say_passed(source: Source) -> None:
+def say_passed(config: Config, source: Source) -> None:
     """Which files were not taken for images, lest someone miss them."""
     if source.passed and source.is_table:
         log.info("passed over %s", _kinds(source))
     elif source.passed:
         others = any(not name.startswith("/") for name in source.passed)
         more = "; --extensions names what is read" if others else ""
-        log.info("passed over %s%s", passed_over(source), more)
+        hint = _hint(config, source)
+        log.info("passed over %s%s%s", passed_over(source), more, hint)
+
+
+def _hint(config: Config, source: Source) -> str:
+    if config.sniff or not source.passed[""]:
+        return ""
+    return ", --sniff looks into what has no ending"
 
 
 def passed_over(source: Source) -> str:

@@ -34,8 +34,8 @@ def list_files(
     Args:
         fs: the store.
         path: in it.
-        extensions: in lower case, without their dots.
-        passed: counts the other files by their extension, likewise; "" for none.
+        extensions: in lower case, without their dots; "" for none.
+        passed: counts the other files by their extension, likewise.
         left_out: why a file is left out, by its path below `root`; empty if it is not. Counted,
             too.
 
@@ -53,8 +53,7 @@ def list_files(
             if passed is not None:
                 passed[reason] += 1
             continue
-        _, dot, extension = urls.public(entry[0]).rpartition("/")[2].rpartition(".")
-        extension = extension.lower() if dot else ""
+        extension = extension_of(entry[0])
         if extension in extensions:
             yield entry
         elif passed is not None:
@@ -72,6 +71,12 @@ def root(fs: AbstractFileSystem, path: str) -> str:
 def below(name: str, folder: str) -> str:
     """A name relative to the folder that it is in."""
     return name.removeprefix(folder).lstrip("/")
+
+
+def extension_of(path: str) -> str:
+    """In lower case, without its dot; empty if there is none."""
+    _, dot, extension = urls.public(path).rpartition("/")[2].rpartition(".")
+    return extension.lower() if dot else ""
 
 
 def _walk(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:

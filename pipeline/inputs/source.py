@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.outputs.manifest import EMBEDDED, LISTED
-from pipeline.outputs.schema import ROW
+from pipeline.outputs.schema import RECOVERED_SHARE, ROW
 from pipeline.store import urls
 
 
@@ -50,7 +50,8 @@ def carried_fields(config: Config, schema: pa.Schema, column: str) -> list[pa.Fi
         if name not in schema.names:
             where = urls.public(config.input)
             raise UsageError(f"{where} has no column {name!r}; it has {', '.join(schema.names)}")
-    reserved = {*ROW.names, *LISTED.names, *EMBEDDED.names, "status", "encoded"}
+    optional = {RECOVERED_SHARE.name} if config.accept_truncated is not None else set()
+    reserved = {*optional, *ROW.names, *LISTED.names, *EMBEDDED.names, "status", "encoded"}
     for name in config.carry:
         if name in reserved:
             raise UsageError(f"column {name!r} cannot be carried: the output has one of that name")

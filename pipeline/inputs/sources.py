@@ -18,6 +18,7 @@ from pipeline.errors import UsageError
 from pipeline.inputs import exclusions, readers, tables
 from pipeline.inputs.embedded import open_embedded
 from pipeline.inputs.listing import below, list_files, root
+from pipeline.inputs.sniffing import sniffed
 from pipeline.inputs.source import Source
 from pipeline.inputs.uri_tables import open_table
 from pipeline.outputs.manifest import LISTED
@@ -58,7 +59,11 @@ def _listing(
     left_out: Callable[[str], str],
 ) -> Iterator[pa.Table]:
     passed.clear()
-    entries = list_files(fs, path, config.extensions, passed, left_out)
+    if config.sniff:
+        listed = list_files(fs, path, (*config.extensions, ""), passed, left_out)
+        entries = sniffed(fs, listed, passed)
+    else:
+        entries = list_files(fs, path, config.extensions, passed, left_out)
     try:
         while found := list(islice(entries, readers.BATCH_ROWS)):
             names, sizes, versions = zip(*found, strict=True)

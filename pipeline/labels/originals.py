@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
+from pipeline.config import Config
 from pipeline.errors import UsageError
+from pipeline.images.decode import Samples, decode, read_header
 from pipeline.inputs import access, embedded
 from pipeline.labels.output import Output
 from pipeline.reading import recorded
@@ -59,6 +62,18 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
         return bytes(objects.retrying(lambda: fs.cat_file(path), attempts=3))
     except (OSError, UsageError, pa.ArrowException) as error:
         return failures.reason(error)
+
+
+def pixels(record: Mapping[str, Any], data: bytes) -> np.ndarray:
+    """[height, width, 3] RGB uint8, upright, as the run of that record had them.
+
+    Raises:
+        DecodeError: it is no such image any more.
+    """
+    config, identity = record["config"], record["identity"]
+    samples = Samples(identity.get("depth_range"), identity.get("bands"))
+    header = read_header(data, int(config.get("max_pixels", Config.max_pixels)), samples)
+    return decode(header, identity.get("accept_truncated"))
 
 
 def _embedded(output: Output, image_id: int) -> bytes | str | None:

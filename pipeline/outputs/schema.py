@@ -43,6 +43,8 @@ ROW = pa.schema(
         pa.field("attempts", pa.int32()),
     ]
 )
+# of the pixels of an image, what was there; a column of runs that accept truncated images
+RECOVERED_SHARE = pa.field("recovered_share", pa.float32())
 STATUSES = ("ok", "error")
 
 

@@ -78,8 +78,8 @@ class Detector:
             rows: what `Fetch` yields.
 
         Yields:
-            One table with the columns of `schema.ROW`, `status` and the carried columns, in the
-            same order. Without the images that were not begun when the run was told to stop.
+            One table, as `finished_rows` makes it, in the same order. Without the
+            images that were not begun when the run was told to stop.
         """
         ids = rows["image_id"].to_pylist()
         begun = self.client.begin(ids)
@@ -93,7 +93,9 @@ class Detector:
         else:
             self._detect(waiting)
         if any(outcome.done for outcome in outcomes):
-            yield finished_rows(rows, outcomes, self.categories, self.model_id, self.replica.run_id)
+            config, run_id = self.replica.config, self.replica.run_id
+            shares = config.accept_truncated is not None
+            yield finished_rows(rows, outcomes, self.categories, self.model_id, run_id, shares)
         self.client.end(ids)
 
     def _detect_alone(self, outcomes: list[Outcome]) -> None:

@@ -41,6 +41,7 @@ class Outcome:
     began: float = math.inf  # when its decoding did
     boxes: Boxes | None = None
     size: tuple[int, int] | None = None
+    recovered_share: float | None = None
     error: Failure | None = None
 
     @property
@@ -133,7 +134,8 @@ class Loader:
         assert outcome.header
         is_deep = outcome.header.is_deep
         try:
-            pixels = decode(outcome.header)
+            pixels = decode(outcome.header, self.config.accept_truncated)
+            outcome.recovered_share = outcome.header.recovered_share
         except DecodeError as error:
             return error
         finally:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.network.contract import Boxes
-from pipeline.outputs.schema import DETECTION, ROW
+from pipeline.outputs.schema import DETECTION, RECOVERED_SHARE, ROW
 from pipeline.stages.micro_batches import Outcome
 
 
@@ -19,6 +19,7 @@ def finished_rows(
     categories: dict[int, str],
     model_id: str,
     run_id: str,
+    with_shares: bool = False,
 ) -> pa.Table:
     """One row for each image that is done, in the same order.
 
@@ -27,9 +28,10 @@ def finished_rows(
         outcomes: of each row; those of images that were not begun are left out.
         categories: label id to name.
         model_id, run_id: for the columns of these names.
+        with_shares: whether to add the column `RECOVERED_SHARE`.
 
     Returns:
-        The columns of `schema.ROW`, `status` and the carried columns.
+        The columns of `schema.ROW`, `status`, the carried columns, and the one asked for.
     """
     rows = _without_encoded(rows).filter(pa.array([outcome.done for outcome in outcomes]))
     outcomes = [outcome for outcome in outcomes if outcome.done]
@@ -57,6 +59,9 @@ def finished_rows(
     for field in rows.schema:
         if field.name not in {*ROW.names, "size_bytes"}:
             table = table.append_column(field, rows[field.name])
+    if with_shares:
+        shares = [None if outcome.error else outcome.recovered_share for outcome in outcomes]
+        table = table.append_column(RECOVERED_SHARE, pa.array(shares, RECOVERED_SHARE.type))
     return table
 
 

@@ -42,12 +42,16 @@ def test_an_output_from_before_a_field_was_known_goes_on() -> None:
     config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
     weights = resolve(config, objects.read)
     known = record.new(config, weights)
-    del known.identity["precision"]
+    for name in ("precision", "sniff", "accept_truncated"):
+        del known.identity[name]
     record.check_same(known, config, weights)
     assert record.continued(known, config).precision == "fp32"
     half = dataclasses.replace(config, precision="fp16")
     with pytest.raises(UsageError, match="precision was 'fp32' and is now 'fp16'"):
         record.check_same(known, half, weights)
+    share = dataclasses.replace(config, accept_truncated=0.9)
+    with pytest.raises(UsageError, match="accept_truncated was None and is now 0.9"):
+        record.check_same(known, share, weights)
 
 
 def test_signatures_are_not_written_down(tmp_path: Path) -> None:
@@ -171,10 +175,11 @@ def test_a_run_that_knew_no_exclusions_goes_on_without_one() -> None:
         record.check_same(known, dataclasses.replace(config, exclude=("x/**",)), weights)
 
 
-def test_a_run_goes_on_with_the_endings_it_was_begun_with() -> None:
+@pytest.mark.parametrize("before", record.EXTENSIONS_BEFORE)
+def test_a_run_goes_on_with_the_endings_it_was_begun_with(before: list[str]) -> None:
     config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
     weights = resolve(config, objects.read)
-    old = dataclasses.replace(config, extensions=tuple(record.EXTENSIONS_BEFORE))
+    old = dataclasses.replace(config, extensions=tuple(before))
     known = record.new(old, weights)
     record.check_same(known, config, weights)
     assert record.continued(known, config).extensions == old.extensions != config.extensions

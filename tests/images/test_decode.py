@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from PIL import Image, ImageOps
 
 from pipeline.images import libtiff
 from pipeline.images.decode import DecodeError, decode, read_header
-from tests.support.hostile_files import encoded, png
+from tests.support import hostile_heif
+from tests.support.hostile_files import encoded, exif, picture, png
 from tests.support.hostile_odd import cases
 
 LIMIT = 10_000_000
@@ -60,6 +62,8 @@ def photograph(photographs: dict[str, bytes]) -> Image.Image:
         ("TIFF", "RGB", {"compression": "tiff_lzw"}),
         ("TIFF", "CMYK", {}),
         ("GIF", "P", {}),
+        ("AVIF", "RGB", {}),
+        ("AVIF", "L", {}),
     ],
 )
 def test_as_pillow(photograph: Image.Image, kind: str, mode: str, options: dict[str, Any]) -> None:
@@ -80,7 +84,7 @@ def test_transparency_is_dropped(photograph: Image.Image) -> None:
 
 def test_first_frame(photograph: Image.Image) -> None:
     other = ImageOps.invert(photograph)
-    for kind in ("GIF", "WEBP", "PNG", "TIFF"):
+    for kind in ("GIF", "WEBP", "PNG", "TIFF", "AVIF"):
         data = encoded(photograph, kind, save_all=True, append_images=[other, other])
         expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
         np.testing.assert_array_equal(pixels(data), expected)
@@ -102,22 +106,55 @@ def test_interlaced() -> None:
     assert pixels(png(1, 1, 8, 2, b"\0\1\2\3", interlace=1)).tolist() == [[[1, 2, 3]]]
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(photograph: Image.Image, kind: str, orientation: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = encoded(photograph, kind, exif=exif)
+    block = Image.Exif()
+    block[0x0112] = orientation
+    data = encoded(photograph, kind, exif=block)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     assert expected.size == (photograph.size if orientation < 5 else photograph.size[::-1])
     np.testing.assert_array_equal(pixels(data), np.asarray(expected))
 
 
+@pytest.mark.parametrize("kind", hostile_heif.KINDS)
+def test_other_orientations_than_that_of_the_file_are_ignored(kind: str) -> None:
+    """By the standard of HEIF its own turns count, not what EXIF or XMP say beside them."""
+    image = Image.fromarray(picture())
+    block, label = exif(6), b'tiff:Orientation="6"'
+    # those who write HEIF make turns of what they find there
+    hidden = block.replace(b"\x12\1", b"\x99\1"), label.replace(b"O", b"X")
+    data = hostile_heif.heif(kind, image, exif=hidden[0], xmp=hidden[1])
+    for before, after in ((hidden[0], block), (hidden[1], label)):
+        said = data.replace(before, after)
+        assert after in said
+        np.testing.assert_array_equal(pixels(said), pixels(data))
+
+
+def test_alpha_that_is_multiplied_in() -> None:
+    clear = Image.fromarray(picture()).convert("RGBA").convert("RGBa")
+    assert np.abs(pixels(hostile_heif.heif("heic", clear)) - picture().astype(int)).max() < 12
+
+
+@pytest.mark.parametrize(
+    "kind,module,words",
+    [("avif", "PIL._avif", "this build of Pillow"), ("heic", "pillow_heif", "prelabel\\[heic]")],
+)
+def test_a_machine_without_the_decoder(
+    kind: str, module: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = hostile_heif.small(kind)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(DecodeError, match=words) as error:
+        pixels(data)
+    assert error.value.code == "unsupported_mode"
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_junk_orientation_is_1(photograph: Image.Image, orientation: Any) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = encoded(photograph, "PNG", exif=exif)
+    block = Image.Exif()
+    block[0x0112] = orientation
+    data = encoded(photograph, "PNG", exif=block)
     np.testing.assert_array_equal(pixels(data), np.asarray(photograph))
 
 
@@ -195,9 +232,9 @@ def test_a_pillow_that_shows_no_libtiff(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_exif_after_the_pixels(photograph: Image.Image) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    data = encoded(photograph, "PNG", exif=exif)
+    block = Image.Exif()
+    block[0x0112] = 6
+    data = encoded(photograph, "PNG", exif=block)
     start = data.index(b"eXIf") - 4
     end = start + 12 + struct.unpack(">I", data[start : start + 4])[0]
     moved = data[:start] + data[end:-12] + data[start:end] + data[-12:]

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import UsageError
+from pipeline.inputs import sniffing
 from pipeline.store import urls
 from tests.support.listings import listed, uris
 
@@ -65,14 +66,66 @@ def test_extensions_limit_and_globs(tree: Path, tmp_path: Path) -> None:
 def test_what_is_passed_over_is_said(
     tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in ("a.heic", "b.HEIC", "c.d/e", *(f"{n}.x{n}" for n in range(9))):
+    for name in ("a.psd", "b.PSD", "c.d/e", *(f"{n}.x{n}" for n in range(9))):
         (tree / name).parent.mkdir(exist_ok=True)
         (tree / name).write_bytes(b"1")
     caplog.set_level("INFO")
     assert len(uris(tmp_path, input=str(tree))) == 5
     said, *_ = caplog.messages
-    assert said.startswith("passed over 14 files: 2 .heic, 2 without an ending, 1 .")
-    assert said.endswith(", 4 others; --extensions names what is read")
+    assert said.startswith("passed over 14 files: 2 .psd, 2 without an ending, 1 .")
+    assert said.endswith(
+        ", 4 others; --extensions names what is read, --sniff looks into what has no ending"
+    )
+
+
+# a name of a file, and whether it is an image without an ending
+STARTS = {
+    "jpeg": b"\xff\xd8\xff\xe0",
+    "of a camera/0001": b"\x89PNG\r\n\x1a\n" + bytes(99),
+    "heic": b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic",
+}
+OTHERS = {"README": b"This is no image", "_SUCCESS": b"", "x": b"B", "text.txt": b"\xff\xd8\xff"}
+
+
+def test_files_without_an_ending_by_their_first_bytes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, start in (STARTS | OTHERS | {"with.jpg": b"whatever"}).items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(start)
+    (tmp_path / "in" / "gone").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "in" / "pipe")
+    caplog.set_level("INFO")
+    assert uris(tmp_path, input=str(tmp_path / "in")) == ["in/with.jpg"]
+    found = ["in/gone", "in/heic", "in/jpeg", "in/with.jpg", "in/of a camera/0001"]
+    assert uris(tmp_path, input=str(tmp_path / "in"), sniff=True) == found
+    said = caplog.messages[-1]
+    assert said == (
+        "passed over 5 files: 4 without an ending, 1 .txt; --extensions names what is read"
+    )
+    only = str(tmp_path / "in" / "jpeg")
+    assert uris(tmp_path, input=only, sniff=True) == ["in/jpeg"]
+    with pytest.raises(UsageError, match="1 without an ending, --sniff looks into"):
+        uris(tmp_path, input=only)
+
+
+def test_many_files_without_an_ending_keep_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sniffing, "BATCH", 7)
+    (tmp_path / "in").mkdir()
+    for number in range(50):
+        start = STARTS["jpeg"] if number % 3 else b"text"
+        (tmp_path / "in" / f"{number:02d}").write_bytes(start)
+    found = uris(tmp_path, input=str(tmp_path / "in"), sniff=True)
+    assert found == [f"in/{number:02d}" for number in range(50) if number % 3]
+
+
+def test_objects_without_an_ending(s3: Any, bucket: str, tmp_path: Path) -> None:
+    for name, start in (STARTS | OTHERS | {"folder/": b""}).items():
+        s3.put_object(Bucket=bucket, Key=name, Body=start)
+    found = uris(tmp_path, input=f"s3://{bucket}", sniff=True)
+    assert found == [f"s3://{bucket}/{name}" for name in sorted(STARTS)]
 
 
 BY_PRODUCTS = (

@@ -303,6 +303,11 @@ def test_texts_of_ten_megabytes(kind: str, tmp_path: Path) -> None:
         (b"a,b\n1,2\n", {"uri_column": "c"}, "has no column 'c'; it has a, b"),
         (b"uri,b\n1,2\n", {"carry": ["x"]}, "has no column 'x'"),
         (b"uri,width\n1,2\n", {"carry": ["width"]}, "cannot be carried"),
+        (
+            b"uri,recovered_share\n1,2\n",
+            {"carry": ["recovered_share"], "accept_truncated": 0.9},
+            "cannot be carried",
+        ),
         (b"", {}, "cannot read"),
         (b'uri,b\n"x', {}, "cannot read|no images"),
         (b"uri,b\n", {}, "no images in .*: the table has no rows"),

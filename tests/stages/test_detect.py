@@ -20,7 +20,7 @@ from pipeline import Config
 from pipeline.network.build import build
 from pipeline.network.contract import Boxes, EngineFactory, ShortOfMemory, Weights
 from pipeline.network.engine import Engine
-from pipeline.outputs.schema import ROW
+from pipeline.outputs.schema import RECOVERED_SHARE, ROW
 from pipeline.stages.detect import Detector, Replica
 from tests.support.engines import PixelEngine
 from tests.support.fetching import Silent
@@ -89,6 +89,19 @@ def test_boxes_are_torchvisions_whatever_else_is_in_the_run(
         assert_same(boxes_of(row), reference(model, pixels))
         assert row["detections"] == again["detections"]
         assert (row["height"], row["width"]) == pixels.shape[:2]
+
+
+def test_the_share_that_was_there(weights: ray.ObjectRef[Weights]) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(picture(400, 300)).save(buffer, "JPEG")
+    whole = buffer.getvalue()
+    cuts = [whole, whole[: len(whole) * 3 // 4], whole[: len(whole) // 4], None]
+    (table,) = detector(weights, PixelEngine, accept_truncated=0.5)(rows_of(cuts))
+    assert table.schema.names == [*ROW.names, "status", "split", "recovered_share"]
+    assert table.schema.field("recovered_share") == RECOVERED_SHARE
+    shares = table["recovered_share"].to_pylist()
+    assert shares[0] == 1 and 0.5 < shares[1] < 0.9 and shares[2:] == [None, None]
+    assert table["error_code"].to_pylist() == [None, None, "truncated", "not_found"]
 
 
 def test_boxes_are_in_the_upright_frame(weights: ray.ObjectRef[Weights]) -> None:

@@ -106,8 +106,8 @@ class PoisonedDecoder(PoisonedEngine):
         loader: Any = micro_batches
         decode = loader.decode
 
-        def poisoned(header: Any) -> np.ndarray:
-            pixels: np.ndarray = decode(header)
+        def poisoned(header: Any, accept_truncated: float | None) -> np.ndarray:
+            pixels: np.ndarray = decode(header, accept_truncated)
             self.meet(tile_number(pixels))
             return pixels
 

@@ -16,7 +16,14 @@ import numpy as np
 from PIL import Image
 
 from pipeline.images.decode import DecodeError, decode, read_header
-from tests.support import hostile_jpeg, hostile_odd, hostile_other, hostile_png, hostile_tiff
+from tests.support import (
+    hostile_heif,
+    hostile_jpeg,
+    hostile_odd,
+    hostile_other,
+    hostile_png,
+    hostile_tiff,
+)
 from tests.support.hostile_files import (
     ASCII,
     BYTE,
@@ -31,6 +38,7 @@ from tests.support.hostile_files import (
     exif,
     picture,
     tiff,
+    upright,
     with_segment,
 )
 from tests.support.hostile_jpeg import scan_bomb
@@ -39,15 +47,6 @@ from tests.support.hostile_tiff import tags
 __all__ = ["Case", "corpus", "peak", "scan_bomb"]
 
 MAX_PIXELS = 200_000_000
-
-
-def upright(image: np.ndarray, orientation: int) -> np.ndarray:
-    """What a person sees who holds the image as EXIF says: [height, width, 3]."""
-    if orientation >= 5:
-        image = image.swapaxes(0, 1)
-    left = orientation in (2, 3, 6, 7)
-    up = orientation in (3, 4, 7, 8)
-    return image[:: -1 if up else 1, :: -1 if left else 1]
 
 
 def with_exif(kind: str, block: bytes, image: np.ndarray) -> bytes:
@@ -168,6 +167,7 @@ def corpus() -> list[Case]:
         *hostile_png.cases(),
         *hostile_tiff.cases(),
         *hostile_other.cases(),
+        *hostile_heif.cases(),
         *hostile_odd.cases(),
         *orientations(),
         *sizes(),

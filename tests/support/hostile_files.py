@@ -45,6 +45,15 @@ def picture(height: int = 40, width: int = 60) -> np.ndarray:
     return (np.stack([x, y, (x + 2 * y) / 3], axis=2) * 200 + 20).astype(np.uint8)
 
 
+def upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """What a person sees who holds the image as EXIF says: [height, width, 3]."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    left = orientation in (2, 3, 6, 7)
+    up = orientation in (3, 4, 7, 8)
+    return image[:: -1 if up else 1, :: -1 if left else 1]
+
+
 def rgb(grey: np.ndarray) -> np.ndarray:
     """Grey values [height, width] as [height, width, 3] uint8."""
     return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)

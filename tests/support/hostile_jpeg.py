@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
 import struct
 from collections.abc import Iterator
 
 import numpy as np
+from PIL import Image
 
 from tests.support.hostile_files import Case, encoded, picture, rgb, segment, segments, with_segment
 
@@ -171,8 +173,10 @@ def cuts() -> Iterator[Case]:
         for part in range(8):
             length = starts[-1] + (len(data) - starts[-1]) * part // 8
             yield Case(f"{name}-cut-{length}.jpg", data[:length], "truncated")
-        for missing in (1, 2):
-            yield Case(f"{name}-end-{missing}.jpg", data[:-missing], "truncated")
+        whole = np.asarray(Image.open(io.BytesIO(data)))
+        for missing in (1, 2):  # of the last marker, which no pixel needs
+            yield Case(f"{name}-end-{missing}.jpg", data[:-missing], whole)
+        yield Case(f"{name}-end-3.jpg", data[:-3], "truncated")
 
 
 def oddities() -> Iterator[Case]:

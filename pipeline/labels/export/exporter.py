@@ -66,7 +66,8 @@ def export(output: str, options: Options) -> dict[str, Any]:
     wanted = _listed(options.images) if options.images else None
     fs, root = _open_target(options.to)
     found = places(run, truth, wanted) if truth else {}
-    job = Job(options, kept, str(run.detector["model_id"]), truth, Counter(), found)
+    model_id = str(run.detector["model_id"])
+    job = Job(options, kept, model_id, run.record, truth, Counter(), found)
     with (
         ThreadPoolExecutor(SENDERS) as threads,
         Parts(Sender(fs, threads), root, job) as parts,

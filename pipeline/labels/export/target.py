@@ -90,6 +90,7 @@ class Job:
         options: as asked for.
         classes: that are kept.
         model_id: of the run.
+        record: of the run.
         truth: the annotations whose ids to use, if any.
         truth_places: place in their `ids` of each image that they have, by the run's `image_id`.
         counts: of what was exported and left out, by name.
@@ -98,6 +99,7 @@ class Job:
     options: Options
     classes: Classes
     model_id: str
+    record: Mapping[str, Any]
     truth: Truth | None
     counts: Counter[str]
     truth_places: Mapping[int, int] = field(default_factory=dict)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
-from pipeline.config import Config
 from pipeline.images import decode
 from pipeline.labels import originals
 from pipeline.labels.output import Output
@@ -100,30 +100,26 @@ def read(output: Output, galleries: Sequence[Gallery]) -> Iterator[tuple[Gallery
         for gallery in galleries
         if place < len(gallery.samples)
     ]
-    max_pixels = int(output.record["config"].get("max_pixels", Config.max_pixels))
-    identity = output.record["identity"]
-    samples = decode.Samples(identity.get("depth_range"), identity.get("bands"))
     requests = ((s.image.image_id, s.image.uri, (gallery, s)) for gallery, s in wanted)
     with progress("pictures", len(wanted)) as bar:
         for (gallery, sample), data in originals.read_many(output, requests):
-            yield gallery, picture(sample, data, max_pixels, samples)
+            yield gallery, picture(sample, data, output.record)
             bar.update()
 
 
-def picture(sample: Shown, data: bytes | str, max_pixels: int, samples: decode.Samples) -> Picture:
+def picture(sample: Shown, data: bytes | str, record: Mapping[str, Any]) -> Picture:
     """
     Args:
         sample: the image and its detections.
         data: its encoded bytes, or the reason why there are none.
-        max_pixels: a larger image is not decoded.
-        samples: as the run had them.
+        record: of the run, as which it is decoded.
     """
     image = sample.image
     if isinstance(data, str):
         problem = f"cannot be read now: {data}"
         return Picture(sample, image.width or 4, image.height or 3, problem=problem)
     try:
-        pixels = Image.fromarray(decode.decode(decode.read_header(data, max_pixels, samples)))
+        pixels = Image.fromarray(originals.pixels(record, data))
     except decode.DecodeError as error:
         problem = f"cannot be decoded: {error}"
         return Picture(sample, image.width or 4, image.height or 3, problem=problem)

@@ -14,9 +14,8 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from pipeline.config import Config
-from pipeline.images.decode import decode, read_header
 from pipeline.images.errors import DecodeError
+from pipeline.labels import originals
 from pipeline.labels.export.naming import safe_part
 from pipeline.labels.export.target import Folder, Item, Job, Shard
 from pipeline.words import printable
@@ -61,7 +60,7 @@ class Pixels(Shard):
 
     def _files(self, item: Item) -> list[tuple[str, bytes]]:
         assert item.data is not None
-        pixels = Pillow.fromarray(decode(read_header(item.data, Config.max_pixels)))
+        pixels = Pillow.fromarray(originals.pixels(self.job.record, item.data))
         return [(name, _jpeg(picture)) for name, picture in self.files(item, pixels)]
 
     def spans(self, item: Item, padding: float = 0.0) -> list[tuple[int, int, int, int]]:
