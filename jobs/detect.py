@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import InitVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 # what the user should know after an interruption
 KEPT = "what is committed is kept; the same command continues"
-# flags of keywords under `model:`
-MODEL_FLAGS = ("min_size", "box_score_thresh", "box_detections_per_img")
 
 
 def parser() -> cli.Parser:
@@ -54,10 +53,8 @@ def add_flags(parser: cli.Parser, output: bool = True) -> None:
     fields = "YAML with any field of pipeline.Config; flags win"
     parser.add_argument("--config", metavar="FILE", help=fields)
     for name, hint in get_type_hints(Config, include_extras=True).items():
-        kind, option = get_args(hint)
-        if name == "model":
-            _add_model_flags(parser)
-        elif name == "http_headers":
+        kind, option = get_args(hint.type if isinstance(hint, InitVar) else hint)
+        if name == "http_headers":
             _add_reading_flags(parser)
         elif option.metavar is not None and (output or name != "output"):
             _add_flag(parser, name, kind, option)
@@ -84,16 +81,6 @@ def _add_flag(parser: cli.Parser, name: str, kind: Any, option: Option) -> None:
 def _whole(text: str) -> Any:
     """The whole number that a text is, such as `1e6`; of another text `Config` says what it is."""
     return as_number(text.replace("_", ""), whole=True)
-
-
-def _add_model_flags(parser: cli.Parser) -> None:
-    add = parser.add_argument
-    more = "detections an image, at most (default 100)"
-    above = "keep detections above this score (default 0.05)"
-    side = "short side of the image in the network (default 800)"
-    add("--score-threshold", dest="box_score_thresh", type=float, metavar="P", help=above)
-    add("--max-detections", dest="box_detections_per_img", type=_whole, metavar="N", help=more)
-    add("--min-size", type=_whole, metavar="PIXELS", help=side)
 
 
 def _add_reading_flags(parser: cli.Parser) -> None:
@@ -129,14 +116,12 @@ def configured(given: dict[str, Any]) -> Config:
         UsageError: what no run could be.
     """
     values = from_yaml(given.pop("config")) if "config" in given else {}
-    model = _lines(values, "model")
     for name, mark in (("http_headers", ":"), ("s3_options", "=")):
         if name in given:
             given[name] = _lines(values, name) | _pairs(name, given[name], mark)
     if given.pop("s3_anonymous", False):
         given["s3_options"] = given.get("s3_options", _lines(values, "s3_options")) | {"anon": True}
-    model_flags = {name: given.pop(name) for name in MODEL_FLAGS if name in given}
-    values |= given | {"model": model | model_flags}
+    values |= given
     for name in ("input", "output"):
         if name not in values:
             raise UsageError(f"--{name} is missing; see --help")

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from jobs import cli
 from pipeline import words
-from pipeline.config import checked_url
 from pipeline.errors import UsageError
 from pipeline.labels import classes, strays
 from pipeline.labels.evaluate import METRICS, Evaluation, evaluate
@@ -22,6 +21,7 @@ from pipeline.labels.match import NAMED_IMAGES, Matched, match
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.thresholds import IOU, Best, best_thresholds
 from pipeline.labels.truth import load_truth, told
+from pipeline.locations import checked_url
 from pipeline.store import failures, objects, urls
 
 WIDEST = 40

@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Iterator
 
 from jobs import cli, detect
-from pipeline.config import checked_url
 from pipeline.errors import UsageError
+from pipeline.locations import checked_url
 
 
 def parser() -> cli.Parser:

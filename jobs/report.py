@@ -7,10 +7,10 @@ import sys
 
 from jobs import cli
 from pipeline import words
-from pipeline.config import checked_url
 from pipeline.errors import UsageError
 from pipeline.labels.output import open_output
 from pipeline.labels.report import page, text
+from pipeline.locations import checked_url
 from pipeline.store import failures, objects, urls
 
 

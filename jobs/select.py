@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 
 from jobs import cli
 from pipeline import words
-from pipeline.config import checked_url
 from pipeline.errors import UsageError
 from pipeline.labels import classes
 from pipeline.labels.output import open_output
 from pipeline.labels.select import DIVERSITY, THRESHOLD, select
 from pipeline.labels.value import DEFAULT_WEIGHTS
+from pipeline.locations import checked_url
 from pipeline.store import failures, objects, urls
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import yaml
 
 from pipeline.errors import UsageError, nearest
+from pipeline.locations import checked_url
 from pipeline.options import (
+    MODEL_OPTIONS,
+    SHORT,
     as_number,
     checked_bands,
     checked_depth_range,
@@ -26,13 +26,6 @@ from pipeline.reading import Reading, checked_headers, checked_s3
 
 IMAGE_EXTENSIONS = tuple(
     "jpg jpeg jpe jfif mpo png webp bmp tif tiff gif avif heic heif hif".split()
-)
-
-# URLs of fsspec that reach through one protocol into another
-CHAINED = re.compile(
-    r"(zip|tar|libarchive|dir|reference|simplecache|filecache|blockcache|cached)(::|://)"
-    r"|[a-z][a-z0-9+.-]*::[a-z][a-z0-9+.-]*://",
-    re.IGNORECASE,
 )
 
 # where none is given, by device
@@ -106,6 +99,19 @@ class Config:
     model: Annotated[
         Mapping[str, Any], Option("keywords of torchvision's FasterRCNN, see MODEL_OPTIONS")
     ] = field(default_factory=dict)
+    # the commonest of them by short names, for making a Config; `model` has them then
+    score_threshold: InitVar[
+        Annotated[float | None, Option("keep detections above this score (default 0.05)", "P")]
+    ] = None
+    max_detections: InitVar[
+        Annotated[int | None, Option("detections an image, at most (default 100)", "N")]
+    ] = None
+    min_size: InitVar[
+        Annotated[
+            int | None,
+            Option("short side of the image in the network (default 800)", "PIXELS"),
+        ]
+    ] = None
     extensions: Annotated[
         tuple[str, ...],
         Option("file name endings to list, any case, with blanks or commas between", "EXT"),
@@ -215,14 +221,19 @@ class Config:
         float, Option("seconds to finish what is in flight after Ctrl-C or SIGTERM", "S")
     ] = 30.0
 
-    def __post_init__(self) -> None:
+    def __post_init__(
+        self, score_threshold: float | None, max_detections: int | None, min_size: int | None
+    ) -> None:
         for name in ("input", "output", "weights", "categories"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, checked_url(name, value))
         if "://" not in self.output or self.output.rstrip("/").partition("://")[2]:
             object.__setattr__(self, "output", self.output.rstrip("/") or "/")
-        object.__setattr__(self, "model", checked_options(self.model))
+        short = dict(zip(SHORT, (score_threshold, max_detections, min_size), strict=True))
+        given = {SHORT[name]: value for name, value in short.items() if value is not None}
+        model = {**self.model, **given} if isinstance(self.model, Mapping) else self.model
+        object.__setattr__(self, "model", checked_options(model))
         object.__setattr__(self, "http_headers", checked_headers(self.http_headers))
         object.__setattr__(self, "s3_options", checked_s3(self.s3_options))
         for name in ("extensions", "exclude", "carry"):
@@ -304,7 +315,7 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
 
 
 def from_yaml(path: str) -> dict[str, Any]:
-    """The fields of a `Config` in a YAML file, unvalidated but for their names.
+    """The fields of a `Config` in a YAML file that have a value, checked but for it.
 
     Raises:
         UsageError: the file cannot be read, is not a mapping, or has an unknown key.
@@ -316,41 +327,13 @@ def from_yaml(path: str) -> dict[str, Any]:
         raise UsageError(f"cannot read --config {path}: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UsageError(f"--config {path} must hold `name: value` lines")
-    valid = [f.name for f in dataclasses.fields(Config)]
+    valid = [*(f.name for f in dataclasses.fields(Config)), *SHORT]
     for name in values:
+        if name in MODEL_OPTIONS and name not in valid:
+            raise UsageError(f"--config {path}: {name} stands under `model:`")
         if name not in valid:
             raise UsageError(f"--config {path} has an unknown key {nearest(str(name), valid)}")
-    return values
-
-
-def checked_url(name: str, value: Any) -> str:
-    """A URL with its scheme in lower case, a path made absolute.
-
-    Raises:
-        UsageError: it is neither, or holds credentials, or is a chain of URLs.
-    """
-    if not isinstance(value, str) or not value:
-        raise UsageError(f"{name} must be a path or URL, not {value!r}")
-    if CHAINED.match(value):
-        raise UsageError(
-            f"{name} is a URL of fsspec's that leads through another one, {value!r}, which is not "
-            "taken: unpack an archive, and give the URL or path of what is in it"
-        )
-    if "://" in value:
-        try:
-            parts = urlsplit(value)
-        except ValueError as error:
-            raise UsageError(f"{name} is no URL: {value!r} ({error})") from error
-        # in Azure's URLs a container stands before the @
-        if parts.password or (parts.username and parts.scheme in ("s3", "s3a", "http", "https")):
-            raise UsageError(f"{name} holds credentials; give them by the environment instead")
-        scheme, _, rest = value.partition("://")
-        return (
-            os.path.abspath(parts.path) if parts.scheme == "file" else f"{scheme.lower()}://{rest}"
-        )
-    if name == "weights" and (value in ("DEFAULT", "COCO_V1") or value.startswith("random:")):
-        return "COCO_V1" if value == "DEFAULT" else value
-    return os.path.abspath(os.path.expanduser(value))
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _words(name: str, value: Any) -> tuple[str, ...]:

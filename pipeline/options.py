@@ -90,12 +90,13 @@ MODEL_OPTIONS: dict[str, Range] = {
         UNUSED_NUMBER,
     ),
 }
-# what `jobs.detect` calls some of them
-FLAGS = {
-    "min_size": "--min-size",
-    "box_score_thresh": "--score-threshold",
-    "box_detections_per_img": "--max-detections",
+# short names of some of them, which `Config` takes and the command has flags for
+SHORT = {
+    "score_threshold": "box_score_thresh",
+    "max_detections": "box_detections_per_img",
+    "min_size": "min_size",
 }
+FLAGS = {keyword: f"--{name.replace('_', '-')}" for name, keyword in SHORT.items()}
 
 
 def is_number(value: Any, whole: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ from pipeline.errors import UsageError
         ({"accept_truncated": 95}, "accept_truncated must be above 0 and at most 1, not 95"),
         ({"accept_truncated": True}, "accept_truncated must be above 0 and at most 1, not True"),
         ({"sniff": 1}, "sniff must be true or false, not 1"),
+        ({"input": "s3:/b/in"}, "input has one slash behind its scheme: 's3://b/in' in place of"),
+        ({"weights": "COCO_V2"}, "weights has no 'COCO_V2': they are COCO_V1, the path or URL"),
+        ({"score_threshold": 30}, "model.box_score_thresh .--score-threshold. must be"),
     ],
 )
 def test_refused(options: dict[str, Any], complaint: str) -> None:
@@ -152,3 +156,27 @@ def test_limits_are_no_part_of_the_identity() -> None:
     assert one.identity() == other.identity()
     for change in ({"limit": 3}, {"precision": "fp16"}, {"sniff": True}, {"accept_truncated": 1}):
         assert one.identity() != Config(input="a", output="b", **change).identity()
+
+
+def test_short_names_of_the_network() -> None:
+    """As flags have them; they win over `model`, and a changed copy keeps what they said."""
+    given = {"input": "i", "output": "o", "model": {"min_size": 400, "box_nms_thresh": 0.4}}
+    config = Config(**given, score_threshold=0.3, max_detections=7, min_size=300)
+    expected = {"box_score_thresh": 0.3, "box_detections_per_img": 7, "box_nms_thresh": 0.4}
+    assert config.model == expected | {"min_size": 300}
+    assert dataclasses.replace(config, limit=3).model == config.model
+
+
+def test_paths_of_pathlib(tmp_path: Path) -> None:
+    names: dict[str, Any] = {"input": "i", "output": "o", "weights": "w.pth", "categories": "c"}
+    paths = {name: tmp_path / value for name, value in names.items()}
+    assert Config(**paths) == Config(**{name: str(path) for name, path in paths.items()})
+
+
+def test_short_names_and_keywords_in_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("min_size: 300\nscore_threshold: 0.3\nmodel:\nlimit:\n")
+    assert from_yaml(str(path)) == {"min_size": 300, "score_threshold": 0.3}
+    path.write_text("box_nms_thresh: 0.3\n")
+    with pytest.raises(UsageError, match="box_nms_thresh stands under `model:`"):
+        from_yaml(str(path))

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import words
-from pipeline.config import checked_url, fingerprint
+from pipeline.config import fingerprint
 from pipeline.errors import RunError, UsageError
 from pipeline.labels.progress import progress
+from pipeline.locations import checked_url
 from pipeline.outputs import manifest
 from pipeline.outputs.files import FileName
 from pipeline.outputs.layout import Layout

@@ -14,10 +14,10 @@ import ijson
 import numpy as np
 
 from pipeline import words
-from pipeline.config import checked_url
 from pipeline.errors import UsageError
 from pipeline.labels import instances
 from pipeline.labels.image_names import ImageNames
+from pipeline.locations import checked_url
 from pipeline.store import failures
 
 STRAY_IMAGE = "of an image that the file does not list"

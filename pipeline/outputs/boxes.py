@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.config import checked_url
 from pipeline.errors import RunError, UsageError, nearest
+from pipeline.locations import checked_url
 from pipeline.outputs.files import FileName
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.schema import DETECTION

@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import checked_url, fingerprint
+from pipeline.config import fingerprint
 from pipeline.errors import UsageError
+from pipeline.locations import checked_url
 from pipeline.outputs import lease, manifest, seal
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.layout import Layout

@@ -8,6 +8,7 @@ from torchvision.models.detection import FasterRCNN
 
 from jobs import detect, plan
 from pipeline.forecast import planning
+from pipeline.options import SHORT
 from tests.support import flags
 
 
@@ -31,5 +32,5 @@ def test_the_defaults_of_the_network() -> None:
     """They are torchvision's, and the help says them in words."""
     defaults = inspect.signature(FasterRCNN).parameters
     helped = {action.dest: str(action.help) for action in detect.parser()._actions}
-    for name in detect.MODEL_FLAGS:
-        assert helped[name].endswith(f"(default {defaults[name].default})")
+    for name, keyword in SHORT.items():
+        assert helped[name].endswith(f"(default {defaults[keyword].default})")

@@ -15,7 +15,7 @@ import numpy as np
 from fsspec import AbstractFileSystem
 
 from pipeline import words
-from pipeline.config import Config, checked_url
+from pipeline.config import Config
 from pipeline.errors import RunError, UsageError, nearest
 from pipeline.inputs.sources import open_source
 from pipeline.labels import boxes, classes
@@ -27,6 +27,7 @@ from pipeline.labels.match import places
 from pipeline.labels.originals import read_many
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.truth import load_truth
+from pipeline.locations import checked_url
 from pipeline.store import failures, objects, urls
 
 log = logging.getLogger(__name__)

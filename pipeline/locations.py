@@ -1,0 +1,59 @@
+"""What a user may name: a path or URL of an input, an output, a file."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipeline.errors import UsageError
+
+# URLs of fsspec that reach through one protocol into another
+CHAINED = re.compile(
+    r"(zip|tar|libarchive|dir|reference|simplecache|filecache|blockcache|cached)(::|://)"
+    r"|[a-z][a-z0-9+.-]*::[a-z][a-z0-9+.-]*://",
+    re.IGNORECASE,
+)
+# `s3:/bucket`, which a shell or a path library makes of `s3://bucket`
+ONE_SLASH = re.compile(r"(s3a?|gs|gcs|az|abfss?|https?|file|hf):/(?!/)", re.IGNORECASE)
+WEIGHTS = ("COCO_V1", "DEFAULT")
+
+
+def checked_url(name: str, value: Any) -> str:
+    """A URL with its scheme in lower case, a path (also one of `pathlib`) made absolute.
+
+    Raises:
+        UsageError: it is neither, or holds credentials, or is a chain of URLs.
+    """
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"{name} must be a path or URL, not {value!r}")
+    if found := ONE_SLASH.match(value):
+        meant = f"{found[0]}/{value[found.end() :]}"
+        raise UsageError(f"{name} has one slash behind its scheme: {meant!r} in place of {value!r}")
+    if CHAINED.match(value):
+        raise UsageError(
+            f"{name} is a URL of fsspec's that leads through another one, {value!r}, which is not "
+            "taken: unpack an archive, and give the URL or path of what is in it"
+        )
+    if "://" in value:
+        try:
+            parts = urlsplit(value)
+        except ValueError as error:
+            raise UsageError(f"{name} is no URL: {value!r} ({error})") from error
+        # in Azure's URLs a container stands before the @
+        if parts.password or (parts.username and parts.scheme in ("s3", "s3a", "http", "https")):
+            raise UsageError(f"{name} holds credentials; give them by the environment instead")
+        scheme, _, rest = value.partition("://")
+        return (
+            os.path.abspath(parts.path) if parts.scheme == "file" else f"{scheme.lower()}://{rest}"
+        )
+    if name == "weights" and (value in WEIGHTS or value.startswith("random:")):
+        return "COCO_V1" if value == "DEFAULT" else value
+    if name == "weights" and re.fullmatch("[A-Z][A-Z0-9_]+", value) and not os.path.exists(value):
+        raise UsageError(
+            f"weights has no {value!r}: they are COCO_V1, the path or URL of a checkpoint, or "
+            "random:SEED"
+        )
+    return os.path.abspath(os.path.expanduser(value))
