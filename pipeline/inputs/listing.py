@@ -48,7 +48,7 @@ def list_files(
         matches = globs.matcher(path)
         entries = (entry for entry in entries if matches(entry[0]))
     for entry in entries:
-        reason = left_out(below(entry[0], folder)) if left_out and entry[0] != folder else ""
+        reason = left_out(below(entry[0], folder)) if left_out else ""
         if reason:
             if passed is not None:
                 passed[reason] += 1
