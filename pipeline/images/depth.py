@@ -15,8 +15,8 @@ from pipeline.images.tiff import BITS_PER_SAMPLE, PHOTOMETRIC, TiffFile, number
 DECLARED = ((280, 281), (340, 341))
 # QGIS's default, there called the cumulative count cut
 PERCENTILES = (2, 98)
-# an image of fewer of the 256 levels has little contrast; 12 bits in 16 use 16 by their high byte
-FEW_LEVELS = 17
+# of 256, an image within which has little contrast; 12 bits in 16 use as many by their high byte
+FEW_LEVELS = 16
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def to_8_bits(
 
 def is_low_contrast(pixels: np.ndarray) -> bool:
     """Whether all values of [height, width, 3] uint8 lie within a 16th of the 256 levels."""
-    return int(pixels.max()) - int(pixels.min()) < FEW_LEVELS - 1
+    return int(pixels.max()) - int(pixels.min()) < FEW_LEVELS
 
 
 def _levels(low: int, high: int) -> np.ndarray:
