@@ -160,7 +160,8 @@ def test_limits_are_no_part_of_the_identity() -> None:
 
 def test_short_names_of_the_network() -> None:
     """As flags have them; they win over `model`, and a changed copy keeps what they said."""
-    given = {"input": "i", "output": "o", "model": {"min_size": 400, "box_nms_thresh": 0.4}}
+    given: dict[str, Any] = {"input": "i", "output": "o"}
+    given["model"] = {"min_size": 400, "box_nms_thresh": 0.4}
     config = Config(**given, score_threshold=0.3, max_detections=7, min_size=300)
     expected = {"box_score_thresh": 0.3, "box_detections_per_img": 7, "box_nms_thresh": 0.4}
     assert config.model == expected | {"min_size": 300}
@@ -169,8 +170,9 @@ def test_short_names_of_the_network() -> None:
 
 def test_paths_of_pathlib(tmp_path: Path) -> None:
     names: dict[str, Any] = {"input": "i", "output": "o", "weights": "w.pth", "categories": "c"}
-    paths = {name: tmp_path / value for name, value in names.items()}
-    assert Config(**paths) == Config(**{name: str(path) for name, path in paths.items()})
+    paths: dict[str, Any] = {name: tmp_path / value for name, value in names.items()}
+    texts: dict[str, Any] = {name: str(path) for name, path in paths.items()}
+    assert Config(**paths) == Config(**texts)
 
 
 def test_short_names_and_keywords_in_yaml(tmp_path: Path) -> None:
