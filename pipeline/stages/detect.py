@@ -20,7 +20,7 @@ from pipeline.errors import Code, Failure
 from pipeline.images.decode import DecodeError
 from pipeline.network.contract import Boxes, DeviceLost, EngineFactory, ShortOfMemory, Weights
 from pipeline.stages.micro_batches import Loader, Outcome
-from pipeline.stages.rows import finished_rows
+from pipeline.stages.rows import finished_rows, with_shares
 from pipeline.store import urls
 from pipeline.words import explain, printable
 
@@ -78,8 +78,9 @@ class Detector:
             rows: what `Fetch` yields.
 
         Yields:
-            One table, as `finished_rows` makes it, in the same order. Without the
-            images that were not begun when the run was told to stop.
+            One table with the columns of `schema.ROW`, `status`, the carried columns and those of
+            options, in the same order. Without the images that were not begun when the run was
+            told to stop.
         """
         ids = rows["image_id"].to_pylist()
         begun = self.client.begin(ids)
@@ -93,9 +94,11 @@ class Detector:
         else:
             self._detect(waiting)
         if any(outcome.done for outcome in outcomes):
-            config, run_id = self.replica.config, self.replica.run_id
-            shares = config.accept_truncated is not None
-            yield finished_rows(rows, outcomes, self.categories, self.model_id, run_id, shares)
+            run_id = self.replica.run_id
+            finished = finished_rows(rows, outcomes, self.categories, self.model_id, run_id)
+            if self.replica.config.accept_truncated is not None:
+                finished = with_shares(finished, outcomes)
+            yield finished
         self.client.end(ids)
 
     def _detect_alone(self, outcomes: list[Outcome]) -> None:

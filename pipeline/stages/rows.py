@@ -19,7 +19,6 @@ def finished_rows(
     categories: dict[int, str],
     model_id: str,
     run_id: str,
-    with_shares: bool = False,
 ) -> pa.Table:
     """One row for each image that is done, in the same order.
 
@@ -28,10 +27,9 @@ def finished_rows(
         outcomes: of each row; those of images that were not begun are left out.
         categories: label id to name.
         model_id, run_id: for the columns of these names.
-        with_shares: whether to add the column `RECOVERED_SHARE`.
 
     Returns:
-        The columns of `schema.ROW`, `status`, the carried columns, and the one asked for.
+        The columns of `schema.ROW`, `status` and the carried columns.
     """
     rows = _without_encoded(rows).filter(pa.array([outcome.done for outcome in outcomes]))
     outcomes = [outcome for outcome in outcomes if outcome.done]
@@ -59,10 +57,13 @@ def finished_rows(
     for field in rows.schema:
         if field.name not in {*ROW.names, "size_bytes"}:
             table = table.append_column(field, rows[field.name])
-    if with_shares:
-        shares = [None if outcome.error else outcome.recovered_share for outcome in outcomes]
-        table = table.append_column(RECOVERED_SHARE, pa.array(shares, RECOVERED_SHARE.type))
     return table
+
+
+def with_shares(finished: pa.Table, outcomes: Sequence[Outcome]) -> pa.Table:
+    """What `finished_rows` made of the same outcomes, and the column `RECOVERED_SHARE`."""
+    shares = [None if o.error else o.recovered_share for o in outcomes if o.done]
+    return finished.append_column(RECOVERED_SHARE, pa.array(shares, RECOVERED_SHARE.type))
 
 
 def _without_encoded(rows: pa.Table) -> pa.Table:
