@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.driver.summary import Summary
 
 # what the user should know after an interruption
-KEPT = "what is committed is kept; the same command continues"
+KEPT = "the same command continues"
 # flags of keywords under `model:`
 MODEL_FLAGS = ("min_size", "box_score_thresh", "box_detections_per_img")
 

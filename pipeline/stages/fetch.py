@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from pipeline.words import explain
 
 # a table is handed on when it holds so many bytes, and no more than that is read ahead of it
 TABLE_BYTES = 32 * 2**20
+# between looks whether the run is to stop, while a read is waited for
+LOOK_SECONDS = 0.5
 
 
 class Fetch:
@@ -70,7 +73,7 @@ class Fetch:
         Yields:
             Tables with the manifest's columns and `encoded` large_binary (null on error),
             `error_stage`, `error_code`, `error_message` string, `attempts` int32; in order of id.
-            Nothing for ranges that were not begun when the run was told to stop.
+            Once the run is told to stop, only what has been read by then.
         """
         for start, rows in zip(*(column.to_pylist() for column in ranges.columns), strict=True):
             if self.client.stopping:
@@ -92,6 +95,8 @@ class Fetch:
             return
         if begun.suspicious:
             for row, image_id in enumerate(ids):
+                if self.client.stopping:
+                    return
                 yield from self._fetch_alone(table.slice(row, 1), image_id)
         else:
             yield from self._fetch_rows(table)
@@ -156,12 +161,21 @@ class Fetch:
             while window and (ahead > TABLE_BYTES or len(window) >= self.config.fetch_concurrency):
                 read, expected = window.popleft()
                 ahead -= expected
-                yield read.result()
+                yield from self._awaited(read)
         for read, _ in window:
-            yield read.result()
+            yield from self._awaited(read)
+
+    def _awaited(self, read: Future[Fetched]) -> Iterator[Fetched]:
+        """What was read; nothing once the run is told to stop, however long the read would take."""
+        while not self.client.stopping:
+            with contextlib.suppress(TimeoutError):
+                yield read.result(timeout=LOOK_SECONDS)
+                return
 
     def _embedded(self, table: pa.Table) -> Iterator[Fetched]:
         for place in table.select(EMBEDDED.names).to_pylist():
+            if self.client.stopping:
+                return
             started = time.monotonic()
             outcome = Fetched(attempts=1)
             try:
