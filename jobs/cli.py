@@ -68,12 +68,26 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+class LineHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Log lines on stderr, on a terminal in place of a live line that may stand there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.stream.isatty():
+            self.stream.write("\r\033[K")
+        super().emit(record)
+
+
 class Terminated(BaseException):
     """SIGTERM; like KeyboardInterrupt not to be caught by mistake."""
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated
+
+
+def _after(error: BaseException, kept: str) -> str:
+    """What the user should know after it: what whoever raised it noted, and what always holds."""
+    return "; ".join([*getattr(error, "__notes__", ()), kept])
 
 
 def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None, kept: str) -> int:
@@ -85,7 +99,12 @@ def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None
         arguments: in place of the command line's.
         kept: what the user should know after an interruption.
     """
-    logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(
+        level="INFO",
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        handlers=[LineHandler()],
+    )
     if os.environ.get("PRELABEL_DEBUG"):  # of ours alone: other libraries would log credentials
         for package in ("pipeline", "jobs"):
             logging.getLogger(package).setLevel("DEBUG")
@@ -96,15 +115,15 @@ def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None
     except UsageError as error:
         print(f"{name}: {words.printable(error, 2000)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted; {kept}", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"{name}: interrupted; {_after(error, kept)}", file=sys.stderr)
         return 130
-    except Terminated:
-        print(f"{name}: terminated; {kept}", file=sys.stderr)
+    except Terminated as error:
+        print(f"{name}: terminated; {_after(error, kept)}", file=sys.stderr)
         return 143
     except Exception as error:
         logging.getLogger("jobs").debug("traceback", exc_info=True)
         text = words.printable(" ".join(str(error).split()), 1000)
         kind = "" if isinstance(error, RunError) else f"{type(error).__name__}: "
-        print(f"{name}: {kind}{text}; {kept}", file=sys.stderr)
+        print(f"{name}: {kind}{text}; {_after(error, kept)}", file=sys.stderr)
         return 1

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.driver.summary import Summary
 
 # what the user should know after an interruption
-KEPT = "what is committed is kept; the same command continues"
+KEPT = "the same command continues"
 
 
 def parser() -> cli.Parser:

@@ -43,7 +43,8 @@ class Client:
         self.examples: dict[str, list[str]] = {}
         self.sent = 0.0
         self.answers: list[Any] = []
-        self.stopping = False
+        self.told = False
+        self.asked = time.monotonic()
         self.actor = ""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -82,10 +83,18 @@ class Client:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.get(self.coordinator.dismiss.remote())
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the run is to stop; asked for where the last answer is `SEND_SECONDS` old."""
+        if not self.told and time.monotonic() - self.asked > SEND_SECONDS:
+            self.asked = time.monotonic()
+            self.told |= ray.get(self.coordinator.is_stopping.remote())
+        return self.told
+
     def begin(self, ids: Sequence[int]) -> Begun | None:
         """Note a batch before it is touched; None if the run is to stop."""
         stop, begun = ray.get(self.coordinator.begin.remote(self.stage, ids))
-        self.stopping |= stop
+        self.told |= stop
         return None if stop else begun
 
     def end(self, ids: Sequence[int]) -> None:
@@ -156,5 +165,5 @@ class Client:
                 done, self.answers = ray.wait(self.answers, num_returns=count, timeout=0)
         for answer in done:
             with contextlib.suppress(ray.exceptions.RayError):
-                self.stopping |= ray.get(answer)
+                self.told |= ray.get(answer)
         return waiting

@@ -134,6 +134,9 @@ class Coordinator:
         """Have no stage begin anything more."""
         self.stopping = True
 
+    def is_stopping(self) -> bool:
+        return self.stopping
+
     def resume(self) -> None:
         """The next execution may begin what the last one was told to leave."""
         self.stopping = False

@@ -35,7 +35,7 @@ class Placement:
         cpus: logical CPUs of each.
         memory: bytes of a node's memory that each is given.
         threads: decode threads of each, and on CPU the network's threads.
-        fetchers: number of fetch actors.
+        fetchers: number of fetch actors, and of writers.
         micro_batch: images in one forward.
         rows_per_file: rows that wait for one file.
         waiting: replicas for which the cluster has no GPU yet.
@@ -85,7 +85,7 @@ def place(config: Config, nodes: list[Node]) -> Placement:
     # where CPUs are short, a waiting replica would take those that fetching and writing need
     replicas = wanted if fit == slots else min(wanted, fit)
     per_fetcher = GPU_REPLICAS_PER_FETCHER if share else CPU_REPLICAS_PER_FETCHER
-    room = sum(node.get("CPU", 0) for node in nodes) - min(replicas, fit) * cpus - WRITE_CPUS
+    room = sum(node.get("CPU", 0) for node in nodes) - min(replicas, fit) * cpus
     return Placement(
         device=device,
         replicas=replicas,
@@ -93,7 +93,7 @@ def place(config: Config, nodes: list[Node]) -> Placement:
         cpus=cpus,
         memory=memory,
         threads=math.ceil(cpus),
-        fetchers=max(1, min(math.ceil(replicas / per_fetcher), int(room / FETCH_CPUS))),
+        fetchers=max(1, min(math.ceil(replicas / per_fetcher), int(room / RESERVED_CPUS))),
         micro_batch=config.micro_batch or MICRO_BATCH[device],
         rows_per_file=config.rows_per_file or ROWS_PER_FILE[device],
         waiting=max(0, replicas - fit),

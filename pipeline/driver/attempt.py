@@ -33,7 +33,7 @@ from pipeline.outputs.lease import Lease
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.seal import Seal
 from pipeline.stages.chain import Chain, Stages
-from pipeline.stages.write import Writer, by_file
+from pipeline.stages.write import Destination, by_file
 from pipeline.store import objects
 
 log = logging.getLogger(__name__)
@@ -91,18 +91,23 @@ class Attempt:
         """
         chain = self._chain(make_engine, Client(coordinator))
         known = self.manifest
-        pending = [i for i in known.slices if not seal.load(self.layout, i, self._retry_from)]
+        seals = {i: seal.load(self.layout, i, self._retry_from) for i in known.slices}
+        pending = [index for index, sealed in seals.items() if not sealed]
         first = [self._finished(index) for index in pending[:1]]
         already = known.rows - sum(map(known.rows_of, pending))
         already += sum(finished.rows - finished.missing for finished in first)
-        reporter = Reporter(known.rows, already)
+        failed = sum((finished.errors for finished in first), Counter[str]())
+        for sealed in filter(None, seals.values()):
+            failed.update(sealed.errors)
+        reporter = Reporter(known.rows, already, failed)
         metrics = Metrics(self.record.run_id, self.placement.micro_batch, self.lease.publish)
-        processed = 0
+        processed, left = 0, sum(map(known.rows_of, pending))
         with Watch(coordinator, self.config, self.placement, reporter, metrics) as watch:
             for index in pending:
                 finished = first.pop() if first else self._finished(index)
                 processed += finished.missing
-                chain = self._process(chain, finished, watch)
+                chain = self._process(chain, finished, watch, known.rows - left)
+                left -= finished.rows
                 self.lease.check()
                 self._seal(finished)
         return {**watch.state.sums, "processed": processed}, watch.state.examples
@@ -119,16 +124,14 @@ class Attempt:
         written = schema.with_carried(pa.schema(added), record.detector(self.weights))
         # in a retry, too, the input decides which URIs may be read
         config = dataclasses.replace(self.config, input=self.record.identity["input"])
-        writer = Writer(
-            self.layout.url, self.record.attempt, self.lease.token, written, client.of("write")
-        )
+        destination = Destination(self.layout.url, self.record.attempt, self.lease.token, written)
         return Chain(
             config=config,
             manifest=self.manifest,
             placement=self.placement,
             weights=ray.put(self.weights),
             make_engine=make_engine,
-            writer=writer,
+            destination=destination,
             run_id=self.record.run_id,
             client=client,
             image_bytes=sizes.mean_bytes(config, self.layout, self.manifest),
@@ -140,8 +143,14 @@ class Attempt:
         finished.load()
         return finished
 
-    def _process(self, chain: Chain, finished: Finished, watch: Watch) -> Chain:
+    def _process(self, chain: Chain, finished: Finished, watch: Watch, sealed: int) -> Chain:
         """Execute the chain for what is missing, again if Ray lost a part of it.
+
+        Args:
+            chain: as it is placed.
+            finished: of the slice.
+            watch: over the run.
+            sealed: number of images in the slices that are done.
 
         Returns:
             The chain as it was last, placed on the cluster as it is now.
@@ -157,7 +166,11 @@ class Attempt:
                 raise
             except ray.exceptions.RayError as error:
                 broken = error
-            watch.check()
+            try:
+                watch.check()
+            except BaseException as error:
+                error.add_note(watch.kept(sealed + finished.rows - finished.missing))
+                raise
             if watch.lost or watch.grown or (broken and finished.missing < before):
                 chain = self._placed_anew(chain, watch)
             elif broken:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -27,7 +28,7 @@ SUMS = {
 STAGES = ("fetch", "decode", "queue", "forward", "write")
 GAUGES = {
     "images_left": "Images that are still to be done",
-    "images_per_second": "Mean rate of this attempt",
+    "images_per_second": "Rate of the last minute",
     "seconds_left": "Time until the end at that rate",
     "micro_batch_fill": "Mean share of a micro-batch that is images",
 }
@@ -77,7 +78,8 @@ class Metrics:
         for name, gauge in self.gauges.items():
             gauge.set(content[name] or 0.0, {"run": self.run_id})
         self.publish(content)
-        if time.monotonic() - self.told >= LINE_SECONDS:
+        # for programs: on a terminal a person looks at the live line
+        if time.monotonic() - self.told >= LINE_SECONDS and not sys.stderr.isatty():
             self.told = time.monotonic()
             log.info("metrics   %s", json.dumps(content))
 
@@ -93,10 +95,10 @@ class Metrics:
         return {
             "images": pace.done,
             "images_left": pace.images - pace.done,
-            "images_per_second": round(pace.images_per_second, 2),
+            "images_per_second": float(f"{pace.images_per_second:.4g}"),
             "seconds_left": None if left is None else round(left),
             "detections": int(sums["detections"]),
-            "errors": dict(state.codes.most_common()),
+            "errors": dict((pace.failed + state.codes).most_common()),
             "bytes_read": int(sums["bytes_read"]),
             "seconds": {stage: round(sums[f"seconds_{stage}"], 1) for stage in STAGES},
             "micro_batch_fill": round(sums["forwarded"] / places, 3) if places else None,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.words import count, duration
 
 log = logging.getLogger(__name__)
 LINE_SECONDS = 10.0
+# over which the rate is taken
+RATE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,15 @@ class Pace:
     Attributes:
         done: number of images that are done, by earlier attempts too.
         images: of the whole run.
-        images_per_second: of this attempt, from its start.
+        images_per_second: of the last minute, from this attempt's first image on; 0 until there
+            are several.
+        failed: number of failed images by error code, in files of earlier attempts.
     """
 
     done: int
     images: int
     images_per_second: float
+    failed: Counter[str] = field(default_factory=Counter)
 
     @property
     def seconds_left(self) -> float | None:
@@ -38,15 +44,19 @@ class Pace:
 class Reporter:
     """Tells how far a run is: one live line on a terminal, else a log line now and then."""
 
-    def __init__(self, images: int, finished: int) -> None:
+    def __init__(self, images: int, finished: int, failed: Counter[str] | None = None) -> None:
         """
         Args:
             images: of the whole run.
             finished: before this attempt.
+            failed: of these, by error code.
         """
         self.images = images
         self.finished = finished
-        self.started = self.told = time.monotonic()
+        self.failed = failed or Counter()
+        # when the number of this attempt's images was seen to change, and to what
+        self.changes: deque[tuple[float, int]] = deque()
+        self.told = time.monotonic()
         self.live = sys.stderr.isatty()
 
     def tell(self, sums: Mapping[str, float]) -> None:
@@ -67,14 +77,36 @@ class Reporter:
         """For instance `1,200 of 9,000 images (13 %), 41.3 images/s, 3 min 9 s left, 2 errors`."""
         pace = self.pace(sums)
         seconds = pace.seconds_left
-        left = "starting" if seconds is None else f"{duration(seconds)} left"
-        errors = int(sums.get("errors", 0))
+        rate = pace.images_per_second
+        if seconds is None:
+            left = "starting"
+        else:
+            speed = f"{rate:.1f} images/s" if rate >= 1 else f"{1 / rate:.1f} s an image"
+            left = f"{speed}, {duration(seconds)} left"
+        errors = self.failed.total() + int(sums.get("errors", 0))
         share = f"{pace.done:,} of {pace.images:,} images ({100 * pace.done // pace.images} %)"
-        rate = f"{pace.images_per_second:.1f} images/s"
-        return f"{share}, {rate}, {left}, {count(errors, 'error')}"
+        return f"{share}, {left}, {count(errors, 'error')}"
 
     def pace(self, sums: Mapping[str, float]) -> Pace:
         """From the sums of this attempt."""
-        done = min(self.finished + int(sums.get("images", 0)), self.images)
-        rate = (done - self.finished) / (time.monotonic() - self.started)
-        return Pace(done, self.images, rate)
+        done, now = int(sums.get("images", 0)), time.monotonic()
+        if done and (not self.changes or done != self.changes[-1][1]):
+            self.changes.append((now, done))
+        while len(self.changes) > 2 and now - self.changes[1][0] > RATE_SECONDS:
+            self.changes.popleft()
+        since, before = self.changes[0] if self.changes else (now, 0)
+        rate = max(0, done - before) / (now - since) if now > since else 0.0
+        return Pace(min(self.finished + done, self.images), self.images, rate, self.failed)
+
+    def kept(self, sums: Mapping[str, float], written: int) -> str:
+        """For instance `860 images are written, 64 that were begun will be done again`.
+
+        Args:
+            sums: of this attempt.
+            written: images in files, by earlier attempts too.
+        """
+        again = int(sums.get("images", 0)) - (written - self.finished)
+        text = f"{written:,} {'image is' if written == 1 else 'images are'} written"
+        if again > 0:
+            text += f", {again:,} that {'was' if again == 1 else 'were'} begun will be done again"
+        return text

@@ -121,6 +121,11 @@ class Watch:
         if self.reason:
             raise RunError(self.reason)
 
+    def kept(self, written: int) -> str:
+        """What is kept of a run that ends early, whose files hold so many images."""
+        self._see()
+        return self.reporter.kept(self.state.sums, written)
+
     def _run(self) -> None:
         while not self.ended.wait(LOOK_SECONDS):
             if self._see():
@@ -193,6 +198,8 @@ class Watch:
         self.stopping = time.monotonic()
         with contextlib.suppress(ray.exceptions.RayError):
             ray.get(self.coordinator.stop.remote(), timeout=ANSWER_SECONDS)
+        if self.execution:
+            self.execution.drain()
 
     def _abandon(self) -> None:
         if self.execution:

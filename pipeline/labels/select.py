@@ -35,6 +35,7 @@ LIST = pa.schema(
         ("image_id", pa.int64()),
         ("image_uri", pa.string()),
         ("value", pa.float32()),
+        ("gain", pa.float32()),
         *((name, pa.float32()) for name in DEFAULT_WEIGHTS),
         ("reason", pa.string()),
     ]
@@ -46,7 +47,8 @@ class Selection:
     """The outcome.
 
     Attributes:
-        rows: table of the schema `LIST`, most valuable first.
+        rows: table of the schema `LIST`, by rank, which is by `gain`: the value less what an image
+            chosen before already shows.
         images: number of images it was chosen from.
     """
 
@@ -83,13 +85,14 @@ def select(
     order = np.argsort(-total, kind="stable")[: max(1000, CANDIDATES * budget)]
     candidates = np.sort(order)
     uris, features = _features(output, classes, values, candidates, threshold)
-    chosen = greedy(total[candidates], features, budget, diversity)
+    chosen, gains = greedy(total[candidates], features, budget, diversity)
     places = candidates[chosen]
     columns = {
         "rank": np.arange(1, len(places) + 1),
         "image_id": values.ids[places],
         "image_uri": [uris[place] for place in chosen],
         "value": total[places],
+        "gain": gains,
         **{name: part[places] for name, part in values.parts.items()},
         "reason": _reasons(values, classes, wanted, places),
     }
@@ -153,8 +156,12 @@ def describe(chosen: BoxBatch, weights: np.ndarray, threshold: float) -> np.ndar
     return described.reshape(len(chosen.ids), -1).astype(np.float32)
 
 
-def greedy(values: np.ndarray, features: np.ndarray, budget: int, diversity: float) -> np.ndarray:
-    """Places of the best, each taken for its value less what one chosen before already shows.
+def greedy(
+    values: np.ndarray, features: np.ndarray, budget: int, diversity: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the best ([m] int64), and their gains ([m] float32, falling).
+
+    Each is taken for its value less what one chosen before already shows.
 
     The gain of an image is its value times (1 - diversity * its largest cosine similarity to one
     chosen before). It can only fall, so it is computed anew only for what stands at the top
@@ -171,8 +178,9 @@ def greedy(values: np.ndarray, features: np.ndarray, budget: int, diversity: flo
     heapq.heapify(heap)
     picked = np.empty((min(budget, len(values)), features.shape[1]), np.float32)
     chosen: list[int] = []
+    gains: list[float] = []
     while heap and len(chosen) < budget:
-        _, place = heapq.heappop(heap)
+        negative, place = heapq.heappop(heap)
         if seen[place] < len(chosen):
             new = picked[seen[place] : len(chosen)] @ features[place]
             similar[place] = max(similar[place], float(new.max()))
@@ -182,7 +190,8 @@ def greedy(values: np.ndarray, features: np.ndarray, budget: int, diversity: flo
             continue
         picked[len(chosen)] = features[place]
         chosen.append(place)
-    return np.array(chosen, np.int64)
+        gains.append(-negative)
+    return np.array(chosen, np.int64), np.array(gains, np.float32)
 
 
 def _reasons(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +22,7 @@ from pipeline.outputs.finished import Finished
 from pipeline.outputs.manifest import Manifest
 from pipeline.stages.detect import Detector, Replica
 from pipeline.stages.fetch import Fetch
-from pipeline.stages.write import Writer
+from pipeline.stages.write import Destination, Writer
 
 # The replicas that wait for a GPU are what an autoscaler is asked for. What Ray Data asks for, too,
 # would hold the nodes of replicas that are done. It looks here when it is imported.
@@ -76,7 +75,7 @@ class Chain:
         placement: how many of what.
         weights: reference to the `Weights`, which each node fetches once.
         make_engine: builds the engine of each replica.
-        writer: the last stage.
+        destination: of the rows.
         run_id: for the rows.
         client: of the coordinator that all stages report to.
         image_bytes: mean encoded size of an image.
@@ -88,7 +87,7 @@ class Chain:
     placement: Placement
     weights: ray.ObjectRef[Any]
     make_engine: EngineFactory
-    writer: Writer
+    destination: Destination
     run_id: str
     client: Client
     image_bytes: float
@@ -152,12 +151,12 @@ class Chain:
             compute=_pool(placement.replicas),
         )
         return detected.map_batches(
-            dataclasses.replace(self.writer, index=finished.index),
+            Writer,
             batch_size=placement.rows_per_file,
             batch_format="pyarrow",
+            fn_constructor_args=(self.destination, finished.index, client.of("write")),
             num_cpus=WRITE_CPUS,
-            # each task at once has a process of its own, which takes longer to start than to write
-            compute=ray.data.TaskPoolStrategy(size=placement.replicas + 1),
+            compute=_pool(placement.fetchers),
         )
 
     def _range_rows(self, finished: Finished) -> int:
@@ -176,7 +175,7 @@ class Chain:
 
 
 def _pool(size: int) -> ray.data.ActorPoolStrategy:
-    # two calls at once: one waits for its last reads, or decodes, while the other one works
+    # two calls at once: one waits for the store, or decodes, while the other one works
     return ray.data.ActorPoolStrategy(
         size=size, max_tasks_in_flight_per_actor=4, max_concurrent_calls_per_actor=2
     )

@@ -127,7 +127,7 @@ class Detector:
                     by_shape.setdefault(shape, []).append((outcome, pixels))
             for ready in by_shape.values():
                 self._forward(ready)
-            self._count(group)
+            self._count([outcome for outcome in group if outcome.done])
 
     def _count(self, outcomes: list[Outcome]) -> None:
         failed = [(o.error.code, o.uri) for o in outcomes if o.error]
@@ -158,14 +158,18 @@ class Detector:
                 else:
                     first.error = Failure("forward", Code.FORWARD_FAILED, explain(error))
             else:
+                if found is None:
+                    return
                 for (outcome, _), boxes in zip(part, found, strict=True):
                     outcome.boxes = boxes
                 self.client.add(detections=sum(len(boxes.labels) for boxes in found))
 
-    def _found(self, part: list[Ready]) -> list[Boxes]:
-        """What the network finds in a micro-batch; its time is reported."""
+    def _found(self, part: list[Ready]) -> list[Boxes] | None:
+        """What the network finds in a micro-batch; None once the run is told to stop."""
         ready_since = time.monotonic()
         with self.forwards:
+            if self.client.stopping:  # told while another call's micro-batch was in the network
+                return None
             called = time.monotonic()
             found = self.engine([pixels for _, pixels in part])
             ended = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ from pipeline.store import failures
 TABLE_BYTES = 32 * 2**20
 # what will have been read, and how many bytes are expected of it
 Read = tuple[Future[Fetched], int]
+# between looks whether the run is to stop, while a read is waited for
+LOOK_SECONDS = 0.5
 
 
 class Fetch:
@@ -71,7 +74,7 @@ class Fetch:
         Yields:
             Tables with the manifest's columns and `encoded` large_binary (null on error),
             `error_stage`, `error_code`, `error_message` string, `attempts` int32; in order of id.
-            Nothing for ranges that were not begun when the run was told to stop.
+            Once the run is told to stop, only what has been read by then.
         """
         for start, rows in zip(*(column.to_pylist() for column in ranges.columns), strict=True):
             if self.client.stopping:
@@ -93,6 +96,8 @@ class Fetch:
             return
         if begun.suspicious:
             for row, image_id in enumerate(ids):
+                if self.client.stopping:
+                    return
                 yield from self._fetch_alone(table.slice(row, 1), image_id)
         else:
             yield from self._fetch_rows(table)
@@ -152,9 +157,16 @@ class Fetch:
             while window and (ahead > TABLE_BYTES or len(window) >= self.config.fetch_concurrency):
                 read, expected = window.popleft()
                 ahead -= expected
-                yield read.result()
+                yield from self._awaited(read)
         for read, _ in window:
-            yield read.result()
+            yield from self._awaited(read)
+
+    def _awaited(self, read: Future[Fetched]) -> Iterator[Fetched]:
+        """What was read; nothing once the run is told to stop, however long the read would take."""
+        while not self.client.stopping:
+            with contextlib.suppress(TimeoutError):
+                yield read.result(timeout=LOOK_SECONDS)
+                return
 
     def _objects(self, table: pa.Table) -> Iterator[Fetched]:
         uris = table["image_uri"].to_pylist()
@@ -169,6 +181,8 @@ class Fetch:
 
     def _embedded(self, table: pa.Table) -> Iterator[Read]:
         for place in table.select(EMBEDDED.names).to_pylist():
+            if self.client.stopping:
+                return
             started = time.monotonic()
             outcome = Fetched(attempts=1)
             try:

@@ -19,24 +19,41 @@ from pipeline.store import failures, objects
 
 
 @dataclass(frozen=True)
-class Writer:
-    """Ray Data stage: finished rows in, a summary of what was committed out.
+class Destination:
+    """Where the rows of an attempt go.
 
     Attributes:
         output: URL of the output.
         attempt: number of the attempt, part of each file's name.
         token: the lease without which nothing is written.
         schema: of the files.
-        client: of the run's coordinator.
-        index: number of the slice, part of each file's name.
     """
 
     output: str
     attempt: int
     token: str
     schema: pa.Schema
-    client: Client
-    index: int = 0
+
+
+class Writer:
+    """Ray Data stage: finished rows in, a summary of what was committed out. Thread-safe.
+
+    An actor, for it must be up when a run that is told to stop has little time left.
+    """
+
+    def __init__(self, destination: Destination, index: int, client: Client) -> None:
+        """
+        Args:
+            destination: of the rows.
+            index: number of the slice, part of each file's name.
+            client: of the run's coordinator.
+        """
+        client.join()
+        self.destination = destination
+        self.index = index
+        self.client = client
+        self.layout = Layout.of(destination.output)
+        client.ready()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Write a file for each status.
@@ -51,26 +68,26 @@ class Writer:
         started = time.monotonic()
         first = [pc.min(rows["image_id"]).as_py()]
         self.client.begin(first)
-        layout = Layout.of(self.output)
-        lease.check(layout, self.token)
+        lease.check(self.layout, self.destination.token)
         summaries = []
         for status in STATUSES:
             part = rows.filter(pc.equal(rows["status"], status))
             if part.num_rows:
-                name = self._write(layout, status, part)
+                name = self._write(status, part)
                 names = pa.array([str(name)] * part.num_rows, pa.string())
                 summaries.append(part.select(SUMMARY).append_column("file", names))
         self.client.add(written=rows.num_rows, seconds_write=time.monotonic() - started)
         self.client.end(first)
         return pa.concat_tables(summaries)
 
-    def _write(self, layout: Layout, status: str, rows: pa.Table) -> FileName:
-        name = FileName.new(status, self.index, self.attempt, pc.min(rows["image_id"]).as_py())
-        path = f"{layout.detections}/{name}"
+    def _write(self, status: str, rows: pa.Table) -> FileName:
+        first = pc.min(rows["image_id"]).as_py()
+        name = FileName.new(status, self.index, self.destination.attempt, first)
+        path = f"{self.layout.detections}/{name}"
         try:
-            objects.put(layout.fs, path, encode(rows, self.schema))
+            objects.put(self.layout.fs, path, encode(rows, self.destination.schema))
         except OSError as error:
-            url = layout.url_of(path)
+            url = self.layout.url_of(path)
             raise RunError(str(failures.unusable("write", url, error))) from error
         return name
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import ray
 
-from pipeline.cluster.client import Client
+from pipeline.cluster.client import SEND_SECONDS, Client
 from pipeline.cluster.coordinator import EXAMPLE_URIS, START_DEATHS, Coordinator, coordinating
 
 
@@ -39,12 +39,16 @@ def test_the_word_to_stop_reaches_everybody(coordinator: Any) -> None:
     assert early.begin([1, 2])
     ray.get(coordinator.stop.remote())
     assert late.begin([3]) is None and late.stopping
-    assert not early.stopping
+    assert not early.told
     for _ in range(2):  # by the answer to what it sends
         early.add(images=1)
         early.flush()
         time.sleep(0.2)
-    assert early.stopping
+    assert early.told
+    asking = Client(coordinator, "detect")
+    assert not asking.stopping
+    asking.asked -= SEND_SECONDS  # by asking, now and then
+    assert asking.stopping
 
 
 def test_a_batch_whose_process_died_is_suspicious(coordinator: Any) -> None:

@@ -15,7 +15,7 @@ def placed(nodes: list[Node], **options: Any) -> Placement:
     total = sum(node.get("CPU", 0) for node in nodes)
     # whatever is chosen, fetching and writing find room beside the replicas
     here = placement.replicas - placement.waiting
-    used = here * placement.cpus + placement.fetchers * 0.25 + 0.25
+    used = here * placement.cpus + placement.fetchers * RESERVED_CPUS
     assert used <= total and RESERVED_CPUS == 0.5
     return placement
 

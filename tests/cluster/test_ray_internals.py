@@ -40,7 +40,7 @@ def test_each_part_says_on_which_version_it_was_seen() -> None:
     """Whoever lets another version in has to look at each part again, and say so there."""
     bounds = {part.operator: part.version for part in required().specifier}
     assert bounds == {">=": SEEN, "<": LIMIT}
-    parts = (Execution, ray_internals.actor_state, ray_internals.silence_ray_data)
+    parts = (Execution, Execution.drain, ray_internals.actor_state, ray_internals.silence_ray_data)
     for part in parts:
         assert re.findall(r"Seen on Ray ([\d.]+\d)", str(part.__doc__)) == [SEEN], part
 
@@ -73,6 +73,26 @@ def test_an_execution_yields_every_block(numbers: ray.data.Dataset) -> None:
     execution.end()
     found = [number for table in tables for number in table["id"].to_pylist()]
     assert sorted(found) == list(range(0, 200, 2))
+
+
+def test_a_drained_execution_begins_nothing_more(numbers: ray.data.Dataset) -> None:
+    """And what has been done goes through the last stage."""
+    source = ray.data.from_items([{"id": number} for number in range(400)], override_num_blocks=400)
+    pool = ray.data.ActorPoolStrategy(size=1)
+    slow = source.map_batches(Slow, batch_size=1, num_cpus=0.5, compute=pool)
+    execution = Execution(slow.map_batches(Slow, batch_size=400, num_cpus=0.5, compute=pool))
+    threading.Timer(3, execution.drain).start()
+    (block,) = execution.blocks()
+    execution.end()
+    assert 1 <= len(ray.get(block)) < 200
+
+
+class Slow:
+    """A stage that takes its time."""
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(0.1)
+        return batch
 
 
 def test_another_thread_ends_an_execution_that_waits(numbers: ray.data.Dataset) -> None:

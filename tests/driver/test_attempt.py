@@ -69,12 +69,13 @@ def test_sigterm_commits_what_an_engine_has_seen(cluster: None, tmp_path: Path) 
     before = signal.signal(signal.SIGTERM, terminated)
     try:
         threading.Thread(target=terminate).start()
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit) as stopped:
             go(engine, **options)
     finally:
         signal.signal(signal.SIGTERM, before)
     kept = tiles.check_partial(str(output))
     assert kept == {tile for _, _, tile in seen(log)} and 40 <= len(kept) < images
+    assert stopped.value.__notes__ == [f"{len(kept)} images are written"]
     assert not (output / "_run/lease.json").exists()
     assert go(engine, **options).processed == images - len(kept)
     tiles.check_complete(str(output), images)

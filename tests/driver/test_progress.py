@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import pytest
 
@@ -26,15 +27,51 @@ def test_duration(seconds: float, text: str) -> None:
 
 
 def test_a_line(caplog: pytest.LogCaptureFixture) -> None:
-    reporter = Reporter(images=9000, finished=1000)
-    assert reporter.line({}).endswith("starting, 0 errors")
-    reporter.started = time.monotonic() - 10
+    reporter = Reporter(images=9000, finished=1000, failed=Counter(empty=2, corrupt=1))
+    assert reporter.line({}) == "1,000 of 9,000 images (11 %), starting, 3 errors"
+    reporter.changes.append((time.monotonic() - 10, 0))
     line = reporter.line({"images": 200, "errors": 1})
     assert line.startswith("1,200 of 9,000 images (13 %), 20.0 images/s, 6 min ")
-    assert line.endswith(" left, 1 error")
+    assert line.endswith(" left, 4 errors")
     with caplog.at_level("INFO"):
         reporter.tell({"images": 200})
         assert not caplog.text  # not one each second
         reporter.told -= LINE_SECONDS
         reporter.tell({"images": 200})
     assert "1,200 of 9,000" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "seen,rate,words",
+    [
+        ([(300, 5)], 0, "starting"),  # start-up is no part of it
+        ([(300, 5), (310, 25)], 2, "2.0 images/s, 37 s left"),
+        ([(0, 5), (300, 5), (400, 5)], 0, "starting"),
+        # what it was before the last minute does not matter
+        ([(0, 1), (100, 10), (160, 70), (190, 85)], 75 / 90, "1.2 s an image, 18 s left"),
+        ([(0, 1), (100, 2), (200, 3), (250, 3)], 1 / 150, "150.0 s an image, 4 h 2 min left"),
+    ],
+)
+def test_the_rate_is_that_of_the_last_minute(
+    monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, int]], rate: float, words: str
+) -> None:
+    reporter = Reporter(images=100, finished=0)
+    for now, images in seen:
+        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
+        pace = reporter.pace({"images": images})
+    assert pace.images_per_second == pytest.approx(rate)
+    assert f", {words}, 0 errors" in reporter.line({"images": seen[-1][1]})
+
+
+@pytest.mark.parametrize(
+    "images,written,text",
+    [
+        (860, 1860, "1,860 images are written"),
+        (924, 1860, "1,860 images are written, 64 that were begun will be done again"),
+        (1, 1000, "1,000 images are written, 1 that was begun will be done again"),
+        # figures of a killed process are too low
+        (10, 1020, "1,020 images are written"),
+    ],
+)
+def test_what_is_kept(images: int, written: int, text: str) -> None:
+    assert Reporter(images=9000, finished=1000).kept({"images": images}, written) == text

@@ -29,6 +29,10 @@ class Endless(Execution):
 
     def __init__(self) -> None:
         self.ended = 0.0
+        self.drained = False
+
+    def drain(self) -> None:
+        self.drained = True
 
     def end(self) -> None:
         self.ended = self.ended or time.monotonic()
@@ -160,6 +164,7 @@ def test_a_signal_lets_what_is_in_flight_finish(coordinator: Any) -> None:
         with seen.over(execution):
             os.kill(os.getpid(), signal.SIGINT)
             wait_for(lambda: client.begin([1]) is None)
+            wait_for(lambda: execution.drained)
             wait_for(lambda: execution.ended)
         assert execution.ended - started >= 1
         with pytest.raises(KeyboardInterrupt):
@@ -183,7 +188,7 @@ def test_a_cluster_that_grows(
     client.add(images=images)
     client.flush()
     with watching(coordinator, stall_timeout=100, grace=100) as seen:
-        seen.reporter.started -= 10
+        seen.reporter.changes.append((time.monotonic() - 10, 0))
         with seen.over(Endless()):
             if (replicas, images) == (4, 100):
                 wait_for(lambda: client.begin([1]) is None)

@@ -80,6 +80,7 @@ def test_greedy_is_plain_maximal_marginal_relevance(diversity: float) -> None:
     features = random.normal(size=(200, 8)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     plain: list[int] = []
+    expected: list[float] = []
     for _ in range(40):
         near = np.zeros(200)
         if plain:
@@ -87,7 +88,10 @@ def test_greedy_is_plain_maximal_marginal_relevance(diversity: float) -> None:
         gains = values * (1 - diversity * near)
         gains[plain] = -1
         plain.append(int(np.argmax(gains)))
-    assert greedy(values, features, 40, diversity).tolist() == plain
+        expected.append(float(gains.max()))
+    places, found = greedy(values, features, 40, diversity)
+    assert places.tolist() == plain
+    assert found.tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def change_detections(output: Path, change: Callable[[list[Any]], Any]) -> None:
@@ -183,6 +187,9 @@ def test_more_than_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "30 of 30 images (there are no more)" in capsys.readouterr().out
     table = pq.read_table(path)
     assert sorted(table["image_id"].to_pylist()) == list(range(30))
+    gains, values = table["gain"].to_pylist(), table["value"].to_pylist()
+    assert gains == sorted(gains, reverse=True) and values != sorted(values, reverse=True)
+    assert all(gain <= value for gain, value in zip(gains, values, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_rows_of_a_range(
         placement=placement,
         weights=nothing,
         make_engine=nothing,
-        writer=nothing,
+        destination=nothing,
         run_id="run",
         client=nothing,
         image_bytes=image_bytes,

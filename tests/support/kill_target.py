@@ -3,7 +3,7 @@
 `python -m tests.support.kill_target IN OUT [FLAG ...]` is that command.
 
 With ENGINE_LOG, a folder, in the environment, its engine is the slower `LoggedEngine`, to which
-ENGINE_SLOW, the number of a tile, can be given.
+ENGINE_SLOW, the number of a tile, and ENGINE_SECONDS, for each image, can be given.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def engine() -> Any:
     if "ENGINE_LOG" not in os.environ:
         return SlowEngine
     slow = int(os.environ.get("ENGINE_SLOW", -1))
-    folder = os.environ["ENGINE_LOG"]
-    return functools.partial(LoggedEngine, folder=folder, seconds=0.05, slow=slow)
+    folder, seconds = os.environ["ENGINE_LOG"], float(os.environ.get("ENGINE_SECONDS", 0.05))
+    return functools.partial(LoggedEngine, folder=folder, seconds=seconds, slow=slow)
 
 
 def job(arguments: list[str]) -> int:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.outputs import schema
 from pipeline.outputs.schema import DETECTION, ROW
-from pipeline.stages.write import Writer
+from pipeline.stages.write import Destination, Writer
 from tests.support.fetching import Silent
 
 
@@ -44,5 +44,6 @@ def write(
 ) -> pa.Table:
     """Write rows by a stage that holds the lease; returns its summary."""
     written = schema.with_carried(pa.schema([]), {})
-    writer = Writer(output, attempt, "mine", written, Silent(), index)  # type: ignore[arg-type]
+    destination = Destination(output, attempt, "mine", written)
+    writer = Writer(destination, index, Silent())  # type: ignore[arg-type]
     return writer(finished_rows(ids, failed))

@@ -1,4 +1,7 @@
-"""Bar charts as inline SVG. `report.js` draws their bars again when the threshold moves."""
+"""Bar charts as inline SVG. `report.js` draws their bars again when the threshold moves.
+
+Lengths are not rounded here, as they are not there.
+"""
 
 from __future__ import annotations
 
@@ -61,9 +64,9 @@ def _bar(x: float, step: float, height: float, title: str, above: str) -> str:
     gap = min(step * 0.15, 4)
     top = BOTTOM - height
     return (
-        f'<g class="bar"><title>{text.escaped(title)}</title><rect x="{x + gap / 2:.4g}" '
-        f'y="{top:.4g}" width="{step - gap:.4g}" height="{height:.4g}"/>'
-        f'<text x="{x + step / 2:.4g}" y="{top - 4:.4g}">{above}</text></g>'
+        f'<g class="bar"><title>{text.escaped(title)}</title><rect x="{x + gap / 2}" '
+        f'y="{top}" width="{step - gap}" height="{height}"/>'
+        f'<text x="{x + step / 2}" y="{top - 4}">{above}</text></g>'
     )
 
 
@@ -86,7 +89,7 @@ def _tick(x: float, word: str) -> str:
 def share(part: int, whole: int, most: int) -> str:
     """A bar in a line of a table, as long as its part of the longest, over a pale one."""
     rects = "".join(
-        f'<rect class="{name}" width="{100 * value / most:.4g}%" height="100%"/>'
+        f'<rect class="{name}" width="{100 * value / most}%" height="100%"/>'
         for name, value in (("all", whole), ("now", part))
     )
     return f'<svg class="share" aria-hidden="true">{rects}</svg>'
