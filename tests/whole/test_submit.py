@@ -217,9 +217,12 @@ def test_a_cluster_of_a_plain_start(left_behind: bool, command: list[str], tmp_p
         done = head.submit(*command, "--limit", "4")
         assert done.returncode == 0 and "images      4" in done.stdout, done.stdout
         # without a job, and without the token where there is one
-        line = [sys.executable, *command[1:], "--limit", "4", "--dry-run"]
+        other = ["--output", str(tmp_path / "other"), "--dry-run"]
+        line = [sys.executable, *command[1:], *other]
         alone = plain | {"RAY_ADDRESS": f"127.0.0.1:{address}"}
-        done = subprocess.run(line, cwd=ROOT, env=alone, text=True, capture_output=True, timeout=60)
+        done = subprocess.run(
+            line, cwd=ROOT, env=alone, text=True, capture_output=True, timeout=120
+        )
         if left_behind:
             assert done.returncode == 2
             assert done.stderr.count("\n") == 1
