@@ -100,14 +100,11 @@ def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None
         kept: what the user should know after an interruption.
     """
     logging.basicConfig(
-        level="INFO",
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        handlers=[LineHandler()],
+        format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=[LineHandler()]
     )
-    if os.environ.get("PRELABEL_DEBUG"):  # of ours alone: other libraries would log credentials
-        for package in ("pipeline", "jobs"):
-            logging.getLogger(package).setLevel("DEBUG")
+    # of others only warnings: they say where credentials are from, or log them
+    for package in ("pipeline", "jobs"):
+        logging.getLogger(package).setLevel("DEBUG" if os.environ.get("PRELABEL_DEBUG") else "INFO")
     signal.signal(signal.SIGTERM, _terminate)
     name = called(name)
     try:

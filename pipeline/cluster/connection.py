@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import signal
 import threading
 import time
+from pathlib import Path
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
@@ -19,6 +21,9 @@ from pipeline.words import explain
 
 log = logging.getLogger(__name__)
 
+# where our packages stand
+CODE = Path(__file__).parents[2]
+PACKAGES = ("pipeline", "jobs")
 # for the first GPU: the machine, its image, the packages
 GPU_SECONDS = 1800.0
 LOOK_SECONDS = 1.0
@@ -46,7 +51,8 @@ def _start() -> None:
     for tries_left in reversed(range(STARTS)):
         try:
             _check_token()
-            ray.init(logging_level=logging.ERROR)
+            with _our_code_first():
+                ray.init(logging_level=logging.ERROR)
             return
         except ConnectionError as error:
             raise UsageError(f"cannot reach the Ray cluster: {explain(error)}") from error
@@ -60,6 +66,16 @@ def _start() -> None:
                     "or short of memory. Try again when less runs on it"
                 ) from error
             log.warning("Ray did not start in time on this machine; once more")
+
+
+def _our_code_first() -> contextlib.AbstractContextManager[None]:
+    """Processes of Ray's look for modules in the working directory of the one that calls `init`,
+    before anywhere else: a folder there may be called as one of our packages, and be another's.
+    """
+    here = Path.cwd()
+    if here != CODE and any((here / name).exists() for name in PACKAGES):
+        return contextlib.chdir(CODE)
+    return contextlib.nullcontext()
 
 
 def _check_token() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -212,13 +213,42 @@ def test_too_many_errors(
     assert detect.main([*flags, "--max-error-rate", "1"]) == 0
 
 
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A folder into which a wheel is installed that was built of the sources."""
+    root, source = Path(__file__).parents[2], tmp_path / "source"
+    skipped = shutil.ignore_patterns("__pycache__")
+    for name in ("pipeline", "jobs"):
+        shutil.copytree(root / name, source / name, ignore=skipped)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    alone = ["--no-deps", "--no-build-isolation", "--no-index"]
+    wheels, site = tmp_path / "wheels", tmp_path / "site"
+    subprocess.run([*pip, "wheel", *alone, "--wheel-dir", wheels, source], check=True)
+    (wheel,) = wheels.iterdir()
+    subprocess.run([*pip, "install", *alone, "--target", site, wheel], check=True)
+    return site
+
+
 @pytest.mark.ray
 def test_the_command_from_outside(
-    photographs: dict[str, bytes], tmp_path: Path, s3: Any, monkeypatch: pytest.MonkeyPatch
+    photographs: dict[str, bytes],
+    installed: Path,
+    tmp_path: Path,
+    s3: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With a cluster of its own, all of whose processes have the rights of deploy/iam-policy.json:
-    to read the input, and to write the output.
+    """As a wheel has it, in a folder in which other packages have the names of ours.
+
+    With a cluster of its own, all of whose processes have the rights of deploy/iam-policy.json: to
+    read the input, and to write the output.
     """
+    for name in ("pipeline", "jobs"):
+        (tmp_path / "elsewhere" / name).mkdir(parents=True)
+        (tmp_path / "elsewhere" / name / "__init__.py").write_text("raise ImportError('not this')")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("PYTHONPATH", str(installed))
     for bucket in seaweed.NARROW:
         s3.create_bucket(Bucket=bucket)
     source, target = seaweed.NARROW
@@ -232,9 +262,8 @@ def test_the_command_from_outside(
     (tmp_path / "run.yaml").write_text(f"model: {SMALL}\nweights: random:0\n")
     output = f"s3://{target}/labels"
     command = [
-        sys.executable,
-        "-m",
-        "jobs.detect",
+        str(installed / "bin" / "prelabel"),
+        "detect",
         "--config",
         str(tmp_path / "run.yaml"),
         "--input",
@@ -249,9 +278,11 @@ def test_the_command_from_outside(
         assert words in done.stderr
     assert "Warning" not in done.stderr
     (look,) = [line for line in done.stdout.splitlines() if line.startswith("look at it")]
-    look = look.removeprefix("look at it").strip().replace("python", sys.executable, 1)
+    look = look.removeprefix("look at it").strip()
+    assert look.startswith("prelabel report ")
     page = tmp_path / "report.html"
-    shown = subprocess.run(look.replace("report.html", str(page)), shell=True)
+    look = look.replace("report.html", str(page))
+    shown = subprocess.run(f"{installed}/bin/{look}", shell=True)
     assert shown.returncode == 0 and "rocket.jpg" in page.read_text()
     assert len(rows(output)) == len(photographs)
 
