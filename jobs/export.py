@@ -89,7 +89,9 @@ def show(record: dict[str, Any], options: Options) -> None:
         f"{counts['images']:,} images, {counts['boxes']:,} boxes to {to} as {record['format']}; "
         f"left out: {', '.join(left) or 'nothing'}"
     )
-    print(FORMATS[record["format"]].how.format(to=f"{to}/FOLDER" if split else to))
+    shard = FORMATS[record["format"]]
+    how = (options.with_images and shard.how_with_images) or shard.how
+    print(how.format(to=f"{to}/FOLDER" if split else to))
 
 
 def job(arguments: list[str]) -> int:

@@ -187,6 +187,10 @@ class Folder:
         """Write a whole file."""
         self.sender.send(self._path(name), data)
 
+    def url(self, name: str) -> str:
+        """Of a file in it; of a local one, its path."""
+        return urls.url_of(self.sender.fs, f"{self.root}/{name}")
+
     def link(self, name: str, path: str) -> None:
         """Lead to a file of this machine, as this folder is.
 
@@ -239,6 +243,7 @@ class Shard(ABC):
         needs_images: whether labels are nothing without the images.
         suffix: of the files that are made of the images, if not their own.
         how: how people bring it into the tool; `{to}` is the folder.
+        how_with_images: likewise, where the images are there already, if that differs.
     """
 
     images: ClassVar[str | None] = "images"
@@ -246,6 +251,7 @@ class Shard(ABC):
     needs_images: ClassVar[bool] = False
     suffix: ClassVar[str | None] = None
     how: ClassVar[str]
+    how_with_images: ClassVar[str | None] = None
 
     @abstractmethod
     def __init__(self, folder: Folder, job: Job) -> None: ...

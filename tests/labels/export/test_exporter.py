@@ -22,7 +22,7 @@ from pipeline.labels.export.formats.markup import valid
 from pipeline.labels.export.parts import FORMATS
 from pipeline.labels.export.target import Options
 from tests.support import outputs, synthetic
-from tests.support.exports import LABELS, expected, renamed
+from tests.support.exports import LABELS, expected, renamed, run
 
 IMAGES = 101  # the hundredth failed
 LIGHT = ("pycocotools", "labelformat", "panlabel", "datasets")
@@ -207,3 +207,24 @@ def test_class_names_of_any_text(reader: str, output: Path, tmp_path: Path) -> N
 def test_xml_has_no_characters_that_it_cannot_hold() -> None:
     assert valid("a\x00\x08\x1f\ufffeb\ud800\n") == "a" + 4 * "\ufffd" + "b\ufffd\n"
     assert valid(HOSTILE) == HOSTILE
+
+
+def test_a_label_studio_task_is_of_the_copy(output: Path, tmp_path: Path) -> None:
+    options = Options(format="labelstudio", to=str(tmp_path / "a"), with_images=True)
+    export(str(output), options)
+    for task in json.loads((tmp_path / "a/tasks.json").read_text()):
+        path = task["data"]["image"].removeprefix("/data/local-files/?d=")
+        assert Path(f"/{path}").parent == tmp_path / "a/images" and Path(f"/{path}").exists()
+
+
+@pytest.mark.parametrize("flags,said", [((), "put the images below"), (("--with-images",), "data")])
+def test_what_is_to_be_done_next(
+    output: Path,
+    tmp_path: Path,
+    flags: tuple[str, ...],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(output, tmp_path / "a", *flags, format="yolo") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert said in last and ("put the images" in last) == (not flags)

@@ -25,16 +25,20 @@ CONFIG = """<View>
 class LabelStudio(Shard):
     """A task an image with one prediction, whose score is the mean of its regions' scores.
 
-    The image is its own URI, which Label Studio's cloud storages resolve. A local file is named
-    as from local storage with the document root `/`. With a prefix it is prefix and name.
+    The image is the URI of its copy, or where there is none its own, which Label Studio's cloud
+    storages resolve. A local file is named as from local storage with the document root `/`. With
+    a prefix it is prefix and name.
     """
 
     how = (
         "Label Studio: set {to}/label_config.xml as labelling interface, then import "
-        "{to}/tasks.json"
+        "{to}/tasks.json. Images on a disk it shows with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED="
+        "true and LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=/ in its environment, and their folder "
+        "added as local storage"
     )
 
     def __init__(self, folder: Folder, job: Job) -> None:
+        self.folder = folder
         self.prefix = job.options.image_prefix
         # the labels of regions must be those of the configuration, which is XML
         names = [valid(name) for name in job.classes.names]
@@ -84,10 +88,12 @@ class LabelStudio(Shard):
     def _url(self, item: Item) -> str:
         if self.prefix is not None:
             return self.prefix + quote_url(item.name)
-        if urls.protocol(item.image.uri) == "file":
-            path = item.image.uri.removeprefix("file://").lstrip("/")
+        copied = item.data is not None
+        uri = self.folder.url(f"{self.images}/{item.name}") if copied else item.image.uri
+        if urls.protocol(uri) == "file":
+            path = uri.removeprefix("file://").lstrip("/")
             return f"/data/local-files/?d={quote_url(path)}"
-        return item.image.uri
+        return uri
 
     def close(self) -> None:
         self.tasks.write("\n]\n")

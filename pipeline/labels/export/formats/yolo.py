@@ -25,6 +25,7 @@ class Yolo(Shard):
 
     images = "images/train"
     named_files = True
+    how_with_images = "Ultralytics: yolo train data={to}/data.yaml"
     how = "Ultralytics: put the images below {to}/images/train; yolo train data={to}/data.yaml"
 
     def __init__(self, folder: Folder, job: Job) -> None:
