@@ -75,7 +75,7 @@ def text(found: Evaluation, best: dict[str, Best], remarks: list[str]) -> str:
             + " ".join(f"{cell:>9}" for cell in cells)
         )
     lines += thresholds(best, width)
-    lines += ["", f"{found.images:,} annotated images evaluated with {found.backend}"]
+    lines += ["", f"{words.count(found.images, 'annotated image')} evaluated with {found.backend}"]
     return "\n".join([*lines, *remarks])
 
 

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from jobs import cli
+from pipeline import words
 from pipeline.errors import UsageError
 from pipeline.labels.classes import parse_assignments
 from pipeline.labels.export.exporter import export
@@ -84,9 +85,10 @@ def show(record: dict[str, Any], options: Options) -> None:
         rest = f"{options.score_threshold:g}" if options.score_threshold else "none"
         cuts = [f"all others {rest}" if cuts else rest, *cuts]
     print(f"score threshold: {', '.join(cuts)}")
-    left = [f"{counts[key]:,} {words}" for key, words in LEFT_OUT.items() if counts.get(key)]
+    left = [f"{counts[key]:,} {what}" for key, what in LEFT_OUT.items() if counts.get(key)]
     print(
-        f"{counts['images']:,} images, {counts['boxes']:,} boxes to {to} as {record['format']}; "
+        f"{words.count(counts['images'], 'image')}, {words.count(counts['boxes'], 'box')} to {to} "
+        f"as {record['format']}; "
         f"left out: {', '.join(left) or 'nothing'}"
     )
     shard = FORMATS[record["format"]]
@@ -108,7 +110,7 @@ def job(arguments: list[str]) -> int:
     unreadable = record["counts"].get("images_unreadable", 0)
     if unreadable:
         print(
-            f"{cli.called('export')}: {unreadable:,} images could not be read and are left "
+            f"{cli.called('export')}: {words.count(unreadable, 'image')} could not be read, left "
             "out; the rest is complete",
             file=sys.stderr,
         )

@@ -24,7 +24,7 @@ def parser() -> cli.Parser:
 def show(found: Verification) -> None:
     """A line a check, with examples of what breaks it."""
     for name, check in found.checks.items():
-        verdict = "ok" if not check.breaches else f"{check.breaches:,} breaches"
+        verdict = "ok" if not check.breaches else words.count(check.breaches, "breach")
         print(f"{name:10} {verdict:>16}   {check.rule}")
         for example in check.examples:
             print(f"{'':28}   {example}")
@@ -38,13 +38,12 @@ def job(arguments: list[str]) -> int:
         broken = [name for name, check in found.checks.items() if check.breaches]
         print(
             f"{cli.called('verify')}: {found.url} is not as it should be: "
-            f"{found.breaches:,} breaches of {', '.join(broken)}",
+            f"{words.count(found.breaches, 'breach')} of {', '.join(broken)}",
             file=sys.stderr,
         )
         return 1
-    print(
-        f"{found.url} is complete: {found.images:,} images, one row each, in {found.files:,} files"
-    )
+    images, files = words.count(found.images, "image"), words.count(found.files, "file")
+    print(f"{found.url} is complete: {images}, one row each, in {files}")
     print(f"look at it  {words.command('report')} {shlex.quote(found.url)} --to report.html")
     return 0
 

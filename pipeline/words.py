@@ -49,7 +49,7 @@ def count(number: int, noun: str = "") -> str:
     """
     if not noun:
         return f"{number:,}"
-    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
+    plural = f"{noun}es" if noun.endswith(("x", "ch")) else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
 
 

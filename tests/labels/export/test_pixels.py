@@ -162,4 +162,4 @@ def test_an_image_that_is_another_one_now(
     output = synthetic.write(tmp_path / "out", 1, 3, input=f"{tmp_path}/in", names=["a.jpg"])
     (tmp_path / "in/a.jpg").write_bytes(b"no image")
     assert run(output, tmp_path / "p", format="pictures") == 1
-    assert "1 images could not be read" in capsys.readouterr().err
+    assert "1 image could not be read" in capsys.readouterr().err
