@@ -152,7 +152,7 @@ def test_an_image_that_is_gone_is_named(
     finally:
         os.rename(f"{gone}.away", gone)
     assert code == 1
-    assert "1 images could not be read" in capsys.readouterr().err
+    assert "1 image could not be read" in capsys.readouterr().err
     assert gone in caplog.text
     counts = json.loads((tmp_path / "a" / "export.json").read_text())["counts"]
     assert counts["images"] == IMAGES - 2 and counts["images_unreadable"] == 1
