@@ -208,6 +208,7 @@ def test_a_mistake_is_one_line_and_code_2(
 ) -> None:
     path = tmp_path / "w.pth"
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 173\n")
+    (tmp_path / "a.jpg").write_bytes(b"")
     flags = ["--input", str(tmp_path), "--output", str(tmp_path / "o"), "--weights", str(path)]
     assert detect.main(flags) == 2
     out, err = capsys.readouterr()

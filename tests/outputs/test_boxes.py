@@ -48,6 +48,7 @@ def test_every_box_is_a_row(output: Path) -> None:
 def test_of_a_summary(output: Path) -> None:
     counts: dict[str, Any] = {"images": 300, "detections": 1, "errors": {}, "duplicates": 0}
     rest: dict[str, Any] = {"processed": 0, "seconds": 1, "max_error_rate": 0.05}
+    rest |= {"low_contrast": 0, "low_contrast_example": ""}
     summary = Summary(**counts, **rest, output=str(output))
     assert summary.boxes(score_threshold=0.5).equals(read_boxes(str(output), score_threshold=0.5))
 
