@@ -7,7 +7,10 @@ import sys
 from pathlib import PurePath
 
 # an http URL's scheme, user, host and path, query: the second and the last may be secrets
-SECRETS = re.compile(r"(https?://)(?:[^\s/?#@]*@)?([^\s?]*)(?:\?\S*)?", re.IGNORECASE)
+# but for what closes a quotation
+SECRETS = re.compile(
+    r"(https?://)(?:[^\s/?#@]*@)?([^\s?]*)(?:\?\S*?(?=[\"')\]>.,;:]*(?:\s|$)))?", re.IGNORECASE
+)
 
 
 def without_secrets(text: str) -> str:

@@ -16,8 +16,8 @@ from pipeline.reading import Reading
 from pipeline.store import failures, objects, urls
 
 log = logging.getLogger(__name__)
-# of requests to a store that may not be there at all: some ten seconds
-ATTEMPTS = 4
+# of requests to a store that may not be there at all: some twenty seconds at most
+ATTEMPTS = 3
 
 
 def check(config: Config, dry_run: bool) -> None:
@@ -80,11 +80,24 @@ def _check_input(config: Config) -> None:
     """Read its first images; a run lists all of them once it has the output to itself."""
     if config.retries_failures:
         return
+    _check_store_answers(config)
     source = open_source(config)
     if next(iter(source.read()), None) is None:
         enumeration.check_not_empty(config, source, enumeration.Counted())
     if f"{config.output}/".startswith(f"{config.input.rstrip('/')}/"):
         log.warning("the output %s lies within the input; another place is clearer", config.output)
+
+
+def _check_store_answers(config: Config) -> None:
+    """Of one that does, all else is asked with more patience."""
+    if urls.protocol(config.input) in ("file", *WEB):
+        return
+    fs, path = urls.filesystem(config.input, reading=config.reading)
+    try:
+        objects.retrying(lambda: fs.exists(path), ATTEMPTS)
+    except OSError as error:
+        if failures.classify(error)[1]:
+            raise failures.unusable("read", config.input, error) from error
 
 
 def _check_file(what: str, url: str, reading: Reading) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from pipeline.errors import Code, UsageError
-from pipeline.store.urls import public
+from pipeline.store.urls import protocol, public
 from pipeline.store.web import HttpError
-from pipeline.words import explain
+from pipeline.words import explain, printable
 
 # error codes of responses, in part
 THROTTLED = ("SlowDown", "Throttl", "TooManyRequests", "RequestLimitExceeded")
@@ -136,4 +137,8 @@ def unusable(action: str, url: str, error: BaseException) -> UsageError:
         why = "it does not exist"
     elif code is Code.FORBIDDEN and why == explain(error):
         why = "no permission; check the credentials and the policy of the bucket"
+    elif code in (Code.CONNECTION, Code.TIMEOUT) and protocol(url) in ("s3", "s3a"):
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        named = f", which is {printable(endpoint, 200)}," if endpoint else ""
+        why += f"; is the network up, and AWS_ENDPOINT_URL{named} right?"
     return UsageError(f"cannot {action} {public(url)}: {why}")

@@ -14,6 +14,9 @@ from pipeline.errors import UsageError
 from pipeline.reading import Reading
 from pipeline.store import web
 
+# a server that does not say so much in this time is asked once more, or is not there
+CONNECT_SECONDS = 6.0
+
 
 def protocol(url: str) -> str:
     """`s3` of `s3://bucket/key`, in lower case; `file` for a path."""
@@ -54,7 +57,11 @@ def filesystem(
     options: dict[str, Any] = {"use_listings_cache": False} if kind != "file" else {}
     if kind in ("s3", "s3a"):
         # max_concurrency above 1 costs a HEAD request before each read
-        botocore = {"retries": {"total_max_attempts": 1}, "max_pool_connections": connections}
+        botocore = {
+            "retries": {"total_max_attempts": 1},
+            "max_pool_connections": connections,
+            "connect_timeout": CONNECT_SECONDS,
+        }
         options |= {"max_concurrency": 1, "config_kwargs": botocore}
         options |= reading.s3_options
     if kind in ("http", "https"):

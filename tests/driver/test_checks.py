@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import s3fs
+import tenacity
 
 from pipeline import Config, UsageError
 from pipeline.driver.checks import check
@@ -56,6 +58,20 @@ def test_a_bucket_that_may_not_be_written_to(
 def test_of_a_bucket_nothing_is_left(tmp_path: Path, s3: Any, bucket: str) -> None:
     check(config(tmp_path, output=f"s3://{bucket}/out"), dry_run=False)
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+
+
+def test_no_server_behind_the_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr("pipeline.store.objects.RETRY_WAIT", tenacity.wait_none())
+    s3fs.S3FileSystem.clear_instance_cache()
+    told = (
+        r"cannot read s3://b/in: .*Could not connect to the endpoint URL: "
+        r"\"http://127.0.0.1:9/b.*\"; "
+        "is the network up, and AWS_ENDPOINT_URL, which is http://127.0.0.1:9, right.$"
+    )
+    with pytest.raises(UsageError, match=told):
+        check(config(tmp_path, input="s3://b/in"), dry_run=False)
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_an_output_within_the_input(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
