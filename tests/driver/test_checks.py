@@ -62,6 +62,8 @@ def test_of_a_bucket_nothing_is_left(tmp_path: Path, s3: Any, bucket: str) -> No
 
 def test_no_server_behind_the_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setattr("pipeline.store.objects.RETRY_WAIT", tenacity.wait_none())
     s3fs.S3FileSystem.clear_instance_cache()
     told = (
