@@ -99,7 +99,7 @@ class Attempt:
         failed = sum((finished.errors for finished in first), Counter[str]())
         for sealed in filter(None, seals.values()):
             failed.update(sealed.errors)
-        reporter = Reporter(known.rows, already, failed)
+        reporter = Reporter(known.rows, already, failed, self.placement.replicas)
         metrics = Metrics(self.record.run_id, self.placement.micro_batch, self.lease.publish)
         processed, left = 0, sum(map(known.rows_of, pending))
         with Watch(coordinator, self.config, self.placement, reporter, metrics) as watch:

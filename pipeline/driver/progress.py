@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 from collections import Counter, deque
@@ -27,12 +28,14 @@ class Pace:
         images_per_second: of the last minute, from this attempt's first image on; 0 until there
             are several.
         failed: number of failed images by error code, in files of earlier attempts.
+        busy: share of that time in which the networks had work.
     """
 
     done: int
     images: int
     images_per_second: float
     failed: Counter[str] = field(default_factory=Counter)
+    busy: float = 0.0
 
     @property
     def seconds_left(self) -> float | None:
@@ -44,25 +47,35 @@ class Pace:
 class Reporter:
     """Tells how far a run is: one live line on a terminal, else a log line now and then."""
 
-    def __init__(self, images: int, finished: int, failed: Counter[str] | None = None) -> None:
+    def __init__(
+        self,
+        images: int,
+        finished: int,
+        failed: Counter[str] | None = None,
+        replicas: int = 1,
+    ) -> None:
         """
         Args:
             images: of the whole run.
             finished: before this attempt.
             failed: of these, by error code.
+            replicas: at work.
         """
         self.images = images
+        self.replicas = replicas
         self.finished = finished
         self.failed = failed or Counter()
-        # when the number of this attempt's images was seen to change, and to what
-        self.changes: deque[tuple[float, int]] = deque()
+        # when the number of this attempt's images was seen to change, to what, and for how long
+        # the networks had worked by then
+        self.changes: deque[tuple[float, int, float]] = deque()
         self.told = time.monotonic()
         self.live = sys.stderr.isatty()
 
     def tell(self, sums: Mapping[str, float]) -> None:
         """Show the present state; called about once a second."""
         if self.live:
-            sys.stderr.write(f"\r\033[K{self.line(sums)}")
+            room = shutil.get_terminal_size().columns - 1
+            sys.stderr.write(f"\r\033[K{self.line(sums)[:room]}")
             sys.stderr.flush()
         elif time.monotonic() - self.told >= LINE_SECONDS:
             self.told = time.monotonic()
@@ -74,29 +87,35 @@ class Reporter:
             sys.stderr.write("\r\033[K")
 
     def line(self, sums: Mapping[str, float]) -> str:
-        """For instance `1,200 of 9,000 images (13 %), 41.3 images/s, 3 min 9 s left, 2 errors`."""
+        """For instance
+        `1,200 of 9,000 images (13 %), 41.3/s, 3 min 9 s left, 2 errors, network 97 %`.
+        """
         pace = self.pace(sums)
         seconds = pace.seconds_left
         rate = pace.images_per_second
         if seconds is None:
             left = "starting"
         else:
-            speed = f"{rate:.1f} images/s" if rate >= 1 else f"{1 / rate:.1f} s an image"
+            speed = f"{rate:,.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
             left = f"{speed}, {duration(seconds)} left"
         errors = self.failed.total() + int(sums.get("errors", 0))
         share = f"{pace.done:,} of {pace.images:,} images ({100 * pace.done // pace.images} %)"
-        return f"{share}, {left}, {count(errors, 'error')}"
+        busy = "" if seconds is None else f", network {pace.busy:.0%}".replace("%", " %")
+        return f"{share}, {left}, {count(errors, 'error')}{busy}"
 
     def pace(self, sums: Mapping[str, float]) -> Pace:
         """From the sums of this attempt."""
         done, now = int(sums.get("images", 0)), time.monotonic()
         if done and (not self.changes or done != self.changes[-1][1]):
-            self.changes.append((now, done))
+            self.changes.append((now, done, sums.get("seconds_forward", 0.0)))
         while len(self.changes) > 2 and now - self.changes[1][0] > RATE_SECONDS:
             self.changes.popleft()
-        since, before = self.changes[0] if self.changes else (now, 0)
-        rate = max(0, done - before) / (now - since) if now > since else 0.0
-        return Pace(min(self.finished + done, self.images), self.images, rate, self.failed)
+        since, before, worked = self.changes[0] if self.changes else (now, 0, 0.0)
+        span = now - since
+        rate = max(0, done - before) / span if span > 0 else 0.0
+        work = sums.get("seconds_forward", 0.0) - worked
+        busy = min(1.0, max(0.0, work / span / self.replicas)) if span > 0 else 0.0
+        return Pace(min(self.finished + done, self.images), self.images, rate, self.failed, busy)
 
     def kept(self, sums: Mapping[str, float], written: int) -> str:
         """For instance `860 images are written, 64 that were begun will be done again`.

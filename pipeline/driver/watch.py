@@ -105,6 +105,7 @@ class Watch:
     def placed(self, placement: Placement) -> None:
         """The next execution has this placement."""
         self.placement = placement
+        self.reporter.replicas = placement.replicas
         self.room = 0
         if self.grown:
             ray.get(self.coordinator.resume.remote())

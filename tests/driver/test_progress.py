@@ -27,12 +27,12 @@ def test_duration(seconds: float, text: str) -> None:
 
 
 def test_a_line(caplog: pytest.LogCaptureFixture) -> None:
-    reporter = Reporter(images=9000, finished=1000, failed=Counter(empty=2, corrupt=1))
+    reporter = Reporter(9000, 1000, Counter(empty=2, corrupt=1), replicas=2)
     assert reporter.line({}) == "1,000 of 9,000 images (11 %), starting, 3 errors"
-    reporter.changes.append((time.monotonic() - 10, 0))
-    line = reporter.line({"images": 200, "errors": 1})
-    assert line.startswith("1,200 of 9,000 images (13 %), 20.0 images/s, 6 min ")
-    assert line.endswith(" left, 4 errors")
+    reporter.changes.append((time.monotonic() - 10, 0, 3.0))
+    line = reporter.line({"images": 200, "errors": 1, "seconds_forward": 22.4})
+    assert line.startswith("1,200 of 9,000 images (13 %), 20.0/s, 6 min ")
+    assert line.endswith(" left, 4 errors, network 97 %") and len(line) < 80
     with caplog.at_level("INFO"):
         reporter.tell({"images": 200})
         assert not caplog.text  # not one each second
@@ -45,11 +45,11 @@ def test_a_line(caplog: pytest.LogCaptureFixture) -> None:
     "seen,rate,words",
     [
         ([(300, 5)], 0, "starting"),  # start-up is no part of it
-        ([(300, 5), (310, 25)], 2, "2.0 images/s, 37 s left"),
+        ([(300, 5), (310, 25)], 2, "2.0/s, 37 s left"),
         ([(0, 5), (300, 5), (400, 5)], 0, "starting"),
         # what it was before the last minute does not matter
-        ([(0, 1), (100, 10), (160, 70), (190, 85)], 75 / 90, "1.2 s an image, 18 s left"),
-        ([(0, 1), (100, 2), (200, 3), (250, 3)], 1 / 150, "150.0 s an image, 4 h 2 min left"),
+        ([(0, 1), (100, 10), (160, 70), (190, 85)], 75 / 90, "1.2 s each, 18 s left"),
+        ([(0, 1), (100, 2), (200, 3), (250, 3)], 1 / 150, "150.0 s each, 4 h 2 min left"),
     ],
 )
 def test_the_rate_is_that_of_the_last_minute(
@@ -61,6 +61,19 @@ def test_the_rate_is_that_of_the_last_minute(
         pace = reporter.pace({"images": images})
     assert pace.images_per_second == pytest.approx(rate)
     assert f", {words}, 0 errors" in reporter.line({"images": seen[-1][1]})
+
+
+def test_a_line_is_no_longer_than_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line that wraps could not be replaced by the next."""
+    monkeypatch.setenv("COLUMNS", "80")
+    reporter = Reporter(10**9, 10**8, Counter(empty=10**7))
+    reporter.live = True
+    reporter.changes.append((time.monotonic() - 10, 0, 0.0))
+    assert len(reporter.line({"images": 200_000})) > 80
+    reporter.tell({"images": 200_000})
+    assert len(capsys.readouterr().err.removeprefix("\r\033[K")) == 79
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_a_cluster_that_grows(
     client.add(images=images)
     client.flush()
     with watching(coordinator, stall_timeout=100, grace=100) as seen:
-        seen.reporter.changes.append((time.monotonic() - 10, 0))
+        seen.reporter.changes.append((time.monotonic() - 10, 0, 0.0))
         with seen.over(Endless()):
             if (replicas, images) == (4, 100):
                 wait_for(lambda: client.begin([1]) is None)
