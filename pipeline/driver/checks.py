@@ -107,4 +107,6 @@ def _check_file(what: str, url: str, reading: Reading) -> None:
         fs, path = urls.filesystem(url, reading=reading)
         objects.retrying(lambda: fs.info(path), ATTEMPTS)
     except OSError as error:
-        raise failures.unusable("read", f"{what} {url}", error) from error
+        told = failures.unusable("read", f"{what} {url}", error)
+        hint = f"; {what} takes a file, with a name a line" if what == "categories" else ""
+        raise UsageError(f"{told}{hint}") from error
