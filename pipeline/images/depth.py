@@ -139,8 +139,8 @@ def _unscaled(values: np.ndarray, bits: int) -> tuple[int, int] | None:
     sBIT tells how many bits the samples had. The PNG specification (version 1.2, 9.1, "Sample
     depth scaling") has them scaled to the full depth all the same: linearly, rounded to the
     nearest, by repeating their bits, or by zeros below them, which is the same as repeating where
-    all samples are below 2**bits. Such a file needs nothing but its high byte. One whose samples are all below
-    2**bits, and none of these, was written without scaling.
+    all samples are below 2**bits. Such a file needs nothing but its high byte. One whose samples
+    are all below 2**bits, and none of these, was written without scaling.
     """
     if not 0 < bits < 16 or values.max() >= 2**bits:
         return None
