@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import logging
+import os
 import re
 import threading
 import time
@@ -137,3 +138,11 @@ def test_ray_datas_lines_are_kept_from_the_terminal(cluster: None) -> None:
     handlers = logging.getLogger("ray.data").handlers
     plain = [handler for handler in handlers if isinstance(handler, PlainRayHandler)]
     assert plain and all(handler.level == logging.CRITICAL for handler in plain)
+
+
+def test_one_line_is_kept_from_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="passes"), ray_internals._without_advice():
+        os.write(2, b"before\n[E] Actor 1 " + ray_internals.ADVICE + b" and restarts\nbehind\n")
+        raise ValueError("passes")
+    os.write(2, b"later\n")
+    assert capfd.readouterr().err == "before\nbehind\nlater\n"
