@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import ray
@@ -42,7 +44,9 @@ def test_what_prometheus_sees(cluster: None, folder: Path, tmp_path: Path) -> No
     assert all(value > 0 for value in seconds.values())
 
 
-def test_a_line_a_minute(cluster: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_a_minute(
+    cluster: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     published: list[dict[str, Any]] = []
     kept = Metrics("a-run", 8, published.append)
     state = State(sums=Counter(forwards=2, forwarded=12, detections=5, bytes_read=7))
@@ -56,5 +60,9 @@ def test_a_line_a_minute(cluster: None, caplog: pytest.LogCaptureFixture) -> Non
     assert line == published[-1]
     assert (line["images"], line["images_left"], line["seconds_left"]) == (50, 50, 25)
     assert line["errors"] == {"corrupt": 4} and line["micro_batch_fill"] == 0.75
+    monkeypatch.setattr(sys, "stderr", Mock(isatty=lambda: True))
+    kept.told -= metrics.LINE_SECONDS
+    kept.update(state, Pace(60, 100, 2.0))
+    assert "60" not in caplog.text and published[-1]["images"] == 60  # a person has the live line
     kept.update(State(), Pace(50, 100, 0.0))  # the coordinator began anew
     assert published[-1]["seconds_left"] is None

@@ -1,0 +1,49 @@
+"""What all jobs share: log lines and the last one."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import pytest
+
+from jobs import cli
+from pipeline.errors import RunError
+
+
+class Terminal(io.StringIO):
+    """What a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "stream,expected", [(Terminal(), "\r\x1b[Ka line\n"), (io.StringIO(), "a line\n")]
+)
+def test_a_log_line_takes_the_place_of_the_live_one(stream: io.StringIO, expected: str) -> None:
+    handler = cli.LineHandler(stream)
+    handler.handle(logging.LogRecord("pipeline", logging.INFO, __file__, 1, "a line", None, None))
+    assert stream.getvalue() == expected
+
+
+def test_what_an_error_noted_stands_before_what_always_holds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def job(arguments: list[str]) -> int:
+        error = RunError("the store is gone")
+        error.add_note("3 images are written")
+        raise error
+
+    assert cli.main("detect", job, [], "the same command continues") == 1
+    told = "the store is gone; 3 images are written; the same command continues"
+    assert capsys.readouterr().err == f"jobs.detect: {told}\n"
+
+
+def test_of_other_libraries_only_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    def job(arguments: list[str]) -> int:
+        for name in ("pipeline.driver", "botocore.credentials"):
+            assert logging.getLogger(name).isEnabledFor(logging.INFO) == (name[0] == "p")
+        return 0
+
+    assert cli.main("detect", job, [], "") == 0
