@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.dataset as ds
 import skimage
@@ -14,6 +15,7 @@ from pipeline import words
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.network import weights
+from pipeline.network.categories import UNNAMED
 from pipeline.store import objects
 
 FOLDER = Path("demo")
@@ -63,9 +65,15 @@ def show(output: Path) -> None:
         if row["detections"] is None:
             print(f"{name:24} failed: {row['error_code']}")
             continue
-        best = ", ".join(f"{d['label']} {d['score']:.2f}" for d in row["detections"][:3])
+        best = ", ".join(f"{called(d)} {d['score']:.2f}" for d in row["detections"][:3])
         size = f"{row['width']}x{row['height']}"
         print(f"{name:24} {size:>9} {row['num_detections']:4} boxes   {best}")
+
+
+def called(detection: dict[str, Any]) -> str:
+    """Its category as the other jobs call it; torchvision's list has some without a name."""
+    label = str(detection["label"])
+    return label if label != UNNAMED else f"unnamed {detection['label_id']}"
 
 
 def parser() -> cli.Parser:
