@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("benchmarks/*.md")])
+FOLDERS = ("", "docs/", "deploy/", "benchmarks/")
+DOCUMENTS = sorted(
+    [*(page for folder in FOLDERS for page in ROOT.glob(f"{folder}*.md")), ROOT / "docs/llms.txt"]
+)
 # it names modules that are no more
 HISTORY = ROOT / "CHANGELOG.md"
 NOW = [path for path in DOCUMENTS if path != HISTORY]
@@ -18,7 +21,7 @@ LINK = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
 TARGET = re.compile(r"^make ([a-z][a-z-]*)", re.MULTILINE)
 MODULE = re.compile(r"python -m ((?:jobs|benchmarks|tests|pipeline)(?:\.\w+)+)")
-FILE = re.compile(r"\b(?:pipeline|jobs|tests|benchmarks|deploy)/[\w./-]*\.\w+")
+FILE = re.compile(r"\b(?:pipeline|jobs|tests|benchmarks|deploy|docs)/[\w./-]*\.\w+")
 
 
 def name_of(document: Path) -> str:
