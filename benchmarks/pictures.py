@@ -1,4 +1,4 @@
-"""The pictures of the README: a session in a terminal, and the report that it writes.
+"""The pictures of the README: commands in a terminal, and the report that they write.
 
 Usage: `python -m benchmarks.pictures --images DIR --weights FILE --categories FILE [--config FILE]
 [--width PIXELS] [--to FOLDER]`. Runs `prelabel detect`, `verify`, `report` and `export` in a

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -72,6 +73,14 @@ def test_flags_in_the_text(page: Path) -> None:
             words = arguments or code.split()
             wrong += [code for word in words if word[:2] == "--" and word not in known]
     assert not wrong
+
+
+def test_the_readme_shows_what_the_picture_shows() -> None:
+    (block,) = blocks(ROOT / "README.md", "console")
+    drawn = ElementTree.parse(ROOT / "docs/terminal.svg").iter()
+    shown = {(node.text or "").replace("\N{NO-BREAK SPACE}", " ") for node in drawn}
+    said = [line for line in block.splitlines() if not line.startswith(("$", " "))]
+    assert len(said) > 5 and set(said) <= shown
 
 
 @pytest.mark.parametrize("page", USER_PAGES, ids=name_of)
