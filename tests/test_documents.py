@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("benchmarks/*.md")])
+FOLDERS = ("", "docs/", "deploy/", "benchmarks/")
+DOCUMENTS = sorted(
+    [*(page for folder in FOLDERS for page in ROOT.glob(f"{folder}*.md")), ROOT / "docs/llms.txt"]
+)
 # it names modules that are no more
 HISTORY = ROOT / "CHANGELOG.md"
 NOW = [path for path in DOCUMENTS if path != HISTORY]
@@ -18,7 +22,14 @@ LINK = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
 TARGET = re.compile(r"^make ([a-z][a-z-]*)", re.MULTILINE)
 MODULE = re.compile(r"python -m ((?:jobs|benchmarks|tests|pipeline)(?:\.\w+)+)")
-FILE = re.compile(r"\b(?:pipeline|jobs|tests|benchmarks|deploy)/[\w./-]*\.\w+")
+# lines of docs/troubleshooting.md that are not ours
+RAY_SAYS = {
+    "AuthenticationError",
+    "ray job submit",
+    "ray start",
+    "core_worker.cc ... constructor arguments in the object store",
+}
+FILE = re.compile(r"\b(?:pipeline|jobs|tests|benchmarks|deploy|docs)/[\w./-]*\.\w+")
 
 
 def name_of(document: Path) -> str:
@@ -133,6 +144,29 @@ def test_helpers_behind_links() -> None:
         words = re.findall(r"`([A-Za-z_][\w.]*)`", row)
         wrong += [f"{word} of {row[:40]}" for word in words if word not in known]
     assert rows and not wrong
+
+
+def texts(file: Path) -> Iterator[str]:
+    """Those in a module's code, with `...` for what is put in."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        if isinstance(node, ast.JoinedStr):
+            parts = [
+                part.value if isinstance(part, ast.Constant) else "..." for part in node.values
+            ]
+            yield "".join(map(str, parts))
+
+
+def test_the_lines_that_are_explained_are_said() -> None:
+    """What stands between backticks in the first column; `...` is for what differs."""
+    said = "\n".join(text for file in ROOT.glob("pipeline/**/*.py") for text in texts(file))
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    first = " ".join(re.findall(r"^\| (.*?) \| ", page, re.MULTILINE))
+    ours = set(re.findall(r"`([^`]+)`", first)) - RAY_SAYS
+    assert len(ours) > 5
+    patterns = {line: re.escape(line).replace(r"\.\.\.", ".*?") for line in ours}
+    assert not [line for line, pattern in patterns.items() if not re.search(pattern, said)]
 
 
 def test_every_target_says_what_it_does() -> None:

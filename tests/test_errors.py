@@ -1,4 +1,4 @@
-"""The codes of errors are those that the README promises."""
+"""The codes of errors are those that docs/images.md promises."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from pipeline.errors import STAGE_CODES, Code
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs/images.md"
 HEAD = "| `error_stage` | `error_code` |\n| --- | --- |\n"
 
 
 def promised() -> dict[str, tuple[str, ...]]:
-    """Stage to codes, as the README's table has them."""
-    table = README.read_text().partition(HEAD)[2].partition("\n\n")[0]
+    """Stage to codes, as the page's table has them."""
+    table = PAGE.read_text().partition(HEAD)[2].partition("\n\n")[0]
     stages = {}
     for line in table.splitlines():
         stage, codes = line.strip("| ").split(" | ")
@@ -21,7 +21,7 @@ def promised() -> dict[str, tuple[str, ...]]:
     return stages
 
 
-def test_the_readme_names_every_code() -> None:
+def test_the_page_names_every_code() -> None:
     assert promised() == STAGE_CODES
 
 

@@ -1,4 +1,4 @@
-"""The output row, version 1. See the README for the meaning of each column."""
+"""The output row, version 1. docs/output.md has the meaning of each column."""
 
 from __future__ import annotations
 

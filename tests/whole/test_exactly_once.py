@@ -115,7 +115,7 @@ def test_a_kill(
 ) -> None:
     """And what `jobs.status` says of the run at work, and of what is left of it.
 
-    What is done again is no more than the README says.
+    What is done again is no more than docs/reliability.md says.
     """
     monkeypatch.setenv("ENGINE_SECONDS", "0.01")
     source = upload(s3, bucket, photographs["rocket.jpg"], IMAGES)

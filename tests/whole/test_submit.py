@@ -203,7 +203,7 @@ def test_a_wrong_token(head: Head, command: list[str]) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("left_behind", [False, True])
 def test_a_cluster_of_a_plain_start(left_behind: bool, command: list[str], tmp_path: Path) -> None:
-    """The README's commands, whether or not a run on this machine has left a token behind."""
+    """The commands of docs/cluster.md, whether or not a run here has left a token behind."""
     home, token, address = tmp_path / "home", secrets.token_hex(32), free_port()
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     plain |= {"HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"}
