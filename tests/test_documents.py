@@ -27,7 +27,6 @@ RAY_SAYS = {
     "AuthenticationError",
     "ray job submit",
     "ray start",
-    "core_worker.cc ... constructor arguments in the object store",
 }
 FILE = re.compile(r"\b(?:pipeline|jobs|tests|benchmarks|deploy|docs)/[\w./-]*\.\w+")
 
