@@ -92,7 +92,9 @@ class Origins:
             return None
         for candidate in (name, *_bases(name)):
             for known in (self._names, self._readable):
-                if found := known.place(candidate):
+                found = known.place(candidate)
+                # a URI says where the image is, so that one of the same name elsewhere is none
+                if found and (found[1] or "://" not in name):
                     return found[0]
         return None
 
