@@ -1,4 +1,4 @@
-"""Compare an output with what people made of it: kept, moved, relabelled, deleted, added boxes."""
+"""Tell what people did to the boxes of an output: kept, moved, relabelled, deleted, added."""
 
 from __future__ import annotations
 

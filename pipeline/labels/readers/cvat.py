@@ -17,11 +17,14 @@ def read(url: str, found: Collected) -> None:
     the frames that were deleted.
 
     Raises:
-        UsageError: it is of a video, or has a rotated box.
+        UsageError: it is no XML, is of a video, or has a rotated box.
     """
     fs, path = urls.filesystem(url)
-    with fs.open(path, "rb") as file:
-        _read_images(url, file, found)
+    try:
+        with fs.open(path, "rb") as file:
+            _read_images(url, file, found)
+    except ElementTree.ParseError as error:
+        raise UsageError(f"{urls.public(url)} is no XML: {error}") from error
 
 
 def _read_images(url: str, file: IO[bytes], found: Collected) -> None:

@@ -32,7 +32,7 @@ def read(url: str, found: Collected) -> None:
     names = _class_names(fs, root, url)
     folder = next((name for name in LABEL_FOLDERS if fs.isdir(f"{root}/{name}")), "labels")
     pictures = Pictures(fs, f"{root}/{LABEL_FOLDERS[folder]}")
-    before, labels = len(found.names), f"{root}/{folder}"
+    missing, labels = len(found.origins.names), f"{root}/{folder}"
     paths = (path for path in sorted(fs.find(labels)) if path.endswith(".txt"))
     for path, data in contents(fs, paths):
         stem = posixpath.splitext(path.partition(f"{labels.lstrip('/')}/")[2])[0]
@@ -48,8 +48,9 @@ def read(url: str, found: Collected) -> None:
         where = urls.url_of(fs, path)
         boxes = (_box(found, names, size, words, where) for words in lines)
         found.add(name, [box for box in boxes if box], origin)
-    if missing := len(found.origins.names) - (len(found.names) - before):
-        found.unreviewed[WITHOUT_FILE] += max(missing, 0)
+        missing -= origin is not None
+    if missing > 0:
+        found.unreviewed[WITHOUT_FILE] += missing
 
 
 def _class_names(fs: AbstractFileSystem, root: str, url: str) -> dict[int, str]:
