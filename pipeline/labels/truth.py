@@ -17,6 +17,7 @@ from pipeline.errors import UsageError
 from pipeline.labels.image_names import ImageNames
 from pipeline.labels.readers import coco, kinds
 from pipeline.labels.readers.kinds import Source
+from pipeline.labels.readers.origins import plain
 from pipeline.labels.readers.read import READERS, origins_of, read
 from pipeline.locations import checked_url
 from pipeline.store import failures
@@ -186,6 +187,7 @@ def _instances(url: str, source: Source, beside: str) -> Truth:
     coco.read(source.url, truth)
     known = origins_of(source, beside)
     truth.shown = known.record
+    truth.names = [plain(name) for name in truth.names]
     if known.names:
         found = map(known.find, truth.names)
         pairs = zip(truth.names, found, strict=True)

@@ -30,6 +30,7 @@ class Collected:
         left_out: boxes that cannot be used, by reason.
         unreviewed: number of images that no person has reviewed, by reason.
         origins: of the part that is being read.
+        led_back: number of images that the export has.
     """
 
     def __init__(self) -> None:
@@ -41,6 +42,7 @@ class Collected:
         self.left_out: Counter[str] = Counter()
         self.unreviewed: Counter[str] = Counter()
         self.origins = Origins()
+        self.led_back = 0
         self.taken: set[str] = set()
         self.next_id = 1
 
@@ -63,6 +65,7 @@ class Collected:
         """
         origin = origin or self.origins.find(name)
         name = origin.uri if origin else name
+        self.led_back += origin is not None
         if name in self.taken:
             shown = words.printable(urls.public(name), 200)
             raise UsageError(f"the annotations list the image {shown} twice: leave one out")

@@ -158,6 +158,9 @@ def _in_folder(url: str) -> list[Source]:
     for mark, kind in FOLDER_MARKS.items():
         if mark in names:
             return [Source(kind, url, url)]
+    # as FiftyOne writes Pascal VOC
+    if "labels" in names and any(n.endswith(".xml") for n in objects.names(fs, f"{path}/labels")):
+        return [Source("voc", url, url)]
     for inner in ("data", "annotations"):
         found = objects.names(fs, f"{path}/{inner}") if inner in names else []
         files = [name for name in found if name.endswith((".parquet", ".json"))]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
-from urllib.parse import unquote
 
 from pipeline.labels import instances
 from pipeline.labels.readers.collected import (
@@ -18,13 +16,11 @@ from pipeline.labels.readers.collected import (
     rotated,
     sizeless,
 )
-from pipeline.labels.readers.origins import UPLOAD, Origin
+from pipeline.labels.readers.origins import Origin, plain
 
 log = logging.getLogger(__name__)
 RECTANGLES = ("rectanglelabels", "labels")
 SHAPES = {"polygonlabels", "brushlabels", "ellipselabels", "keypointlabels", "vectorlabels"}
-LOCAL_FILES = re.compile(r"/data/local-files/\?d=(.*)$", re.DOTALL)
-UPLOADED = re.compile(r"/data/upload/(?:.*/)?([^/]+)$", re.DOTALL)
 
 
 def read(url: str, found: Collected) -> None:
@@ -88,16 +84,12 @@ def _add(found: Collected, data: dict[str, Any], regions: list[dict[str, Any]]) 
 
 
 def _image_name(data: dict[str, Any]) -> str:
-    r"""The image of a task without its URI, by what an upload or local storage has made of it."""
+    """The image of a task that does not hold its URI."""
     value = data.get("image")
     if not isinstance(value, str):
         texts = (v for v in data.values() if isinstance(v, str) and "/" in v)
         value = next(texts, "")
-    if local := LOCAL_FILES.search(value):
-        return f"/{unquote(local[1]).lstrip('/')}"
-    if uploaded := UPLOADED.search(value):
-        return UPLOAD.sub("", unquote(uploaded[1]))
-    return value
+    return plain(value)
 
 
 def _size(data: dict[str, Any], origin: Origin | None) -> tuple[Any, Any]:

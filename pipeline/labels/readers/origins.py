@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from fsspec import AbstractFileSystem
 
@@ -19,8 +20,10 @@ from pipeline.labels.markup import valid
 from pipeline.store import objects, urls
 
 COLUMNS = ["name", "image_id", "image_uri"]
-# what Label Studio puts before the name of an uploaded file
+# what Label Studio puts before the name of an uploaded file, and what it makes of a path
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")
+UPLOADED = re.compile(r"/data/upload/(?:.*/)?([^/]+)$", re.DOTALL)
+LOCAL_FILE = re.compile(r"/data/local-files/\?d=(.*)$", re.DOTALL)
 
 
 class Origin(NamedTuple):
@@ -124,10 +127,23 @@ class Origins:
         return _unique(posixpath.splitext(posixpath.basename(name))[0] for name in self.names)
 
 
-def _bases(name: str) -> tuple[str, str]:
-    """The last part of a name, with and without the start of an upload."""
+def plain(name: str) -> str:
+    """The image's name before Label Studio had it, in uploads and in local storage.
+
+    >>> plain("/data/upload/1/1a2b3c4d-a%20b.jpg"), plain("/data/local-files/?d=x/a.jpg")
+    ('a b.jpg', '/x/a.jpg')
+    """
+    if local := LOCAL_FILE.search(name):
+        return f"/{unquote(local[1]).lstrip('/')}"
+    if uploaded := UPLOADED.search(name):
+        return UPLOAD.sub("", unquote(uploaded[1]))
+    return name
+
+
+def _bases(name: str) -> Iterable[str]:
+    """The last part of a name, as it stands, without escapes, without the start of an upload."""
     base = name.rpartition("/")[2]
-    return base, UPLOAD.sub("", base)
+    return dict.fromkeys((base, unquote(base), UPLOAD.sub("", base), UPLOAD.sub("", unquote(base))))
 
 
 def _unique(keys: Iterable[str]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from pipeline.labels.readers.collected import Collected
 from pipeline.labels.readers.kinds import Source
 from pipeline.labels.readers.origins import Origins
 
+NOT_BACK = "not among what came back"
 # kind -> how a person calls it, what reads it
 READERS: dict[str, tuple[str, Callable[[str, Collected], None]]] = {
     "labelstudio": ("Label Studio JSON", labelstudio.read),
@@ -33,10 +34,13 @@ def read(sources: Sequence[Source], beside: str) -> Collected:
         UsageError: they cannot be used.
     """
     found = Collected()
+    exports = {source.folder: origins_of(source, beside) for source in sources}
     for source in sources:
-        known = origins_of(source, beside)
-        found.begin(known)
+        found.begin(exports[source.folder])
         READERS[source.kind][1](source.url, found)
+    exported = sum(len(known.names) for known in exports.values())
+    if (missing := exported - found.led_back - found.unreviewed.total()) > 0:
+        found.unreviewed[NOT_BACK] += missing
     return found
 
 

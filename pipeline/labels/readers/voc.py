@@ -10,13 +10,16 @@ from pipeline.labels.readers.collected import Collected, LabelledBox, rotated
 from pipeline.labels.readers.files import contents
 from pipeline.store import urls
 
+FOLDERS = ("Annotations", "labels")
+
 
 def read(url: str, found: Collected) -> None:
     """Every image that has a file was reviewed. Corners are taken as they stand, as CVAT and the
     export write them.
     """
     fs, root = urls.filesystem(url)
-    folder = f"{root.rstrip('/')}/Annotations"
+    root = root.rstrip("/")
+    folder = next((f for name in FOLDERS if fs.isdir(f := f"{root}/{name}")), root)
     paths = (path for path in sorted(fs.find(folder)) if path.endswith(".xml"))
     for path, data in contents(fs, paths):
         try:

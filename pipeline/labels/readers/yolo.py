@@ -18,7 +18,6 @@ from pipeline.store import objects, urls
 CLASS_FILES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names")
 LABEL_FOLDERS = {"labels": "images", "obj_train_data": "obj_train_data"}
 SPLIT = re.compile("^(train|val|test)/", re.IGNORECASE)
-WITHOUT_FILE = "without a file of labels"
 
 
 def read(url: str, found: Collected) -> None:
@@ -32,7 +31,7 @@ def read(url: str, found: Collected) -> None:
     names = _class_names(fs, root, url)
     folder = next((name for name in LABEL_FOLDERS if fs.isdir(f"{root}/{name}")), "labels")
     pictures = Pictures(fs, f"{root}/{LABEL_FOLDERS[folder]}")
-    missing, labels = len(found.origins.names), f"{root}/{folder}"
+    labels = f"{root}/{folder}"
     paths = (path for path in sorted(fs.find(labels)) if path.endswith(".txt"))
     for path, data in contents(fs, paths):
         stem = posixpath.splitext(path.partition(f"{labels.lstrip('/')}/")[2])[0]
@@ -48,9 +47,6 @@ def read(url: str, found: Collected) -> None:
         where = urls.url_of(fs, path)
         boxes = (_box(found, names, size, words, where) for words in lines)
         found.add(name, [box for box in boxes if box], origin)
-        missing -= origin is not None
-    if missing > 0:
-        found.unreviewed[WITHOUT_FILE] += missing
 
 
 def _class_names(fs: AbstractFileSystem, root: str, url: str) -> dict[int, str]:

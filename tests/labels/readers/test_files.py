@@ -96,9 +96,10 @@ def test_what_is_refused(tmp_path: Path, files: dict[str, str], complaint: str) 
         load_truth(write(tmp_path, files))
 
 
-def test_voc(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["Annotations", "labels"])
+def test_voc(tmp_path: Path, folder: str) -> None:
     empty = "<annotation><filename>2.jpg</filename></annotation>"
-    files = {"Annotations/x/1.xml": VOC % "0.0", "Annotations/x/2.xml": empty}
+    files = {f"{folder}/x/1.xml": VOC % "0.0", f"{folder}/x/2.xml": empty}
     check(load_truth(write(tmp_path, files)), "x/1.jpg", "2.jpg")
 
 
@@ -138,7 +139,7 @@ def test_yolo_of_an_export(tmp_path: Path) -> None:
     assert sorted(truth.names) == [uris[2], uris[1], "unknown.txt"]
     assert truth.xywh.tolist() == [pytest.approx(BOX)]
     assert truth.names[truth.image_places[0]] == uris[1]
-    assert truth.unreviewed == {"without a file of labels": 2}
+    assert truth.unreviewed == {"not among what came back": 2}
 
 
 def test_fiftyone(tmp_path: Path) -> None:
