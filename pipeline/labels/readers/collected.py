@@ -108,6 +108,6 @@ def sizeless(name: str) -> UsageError:
     """The refusal of fractions of what is not known."""
     return UsageError(
         f"the size of image {words.printable(urls.public(name), 200)} is not known, and its boxes "
-        f"are fractions of it: put the export's images.csv (which has sizes since 0.3), or the "
-        f"image itself, where the export had them"
+        f"are fractions of it: put the images.csv of an export with widths and heights, or the "
+        f"image itself, beside them"
     )

@@ -99,7 +99,7 @@ def test_what_is_refused(tmp_path: Path, files: dict[str, str], complaint: str) 
 @pytest.mark.parametrize("folder", ["Annotations", "labels"])
 def test_voc(tmp_path: Path, folder: str) -> None:
     empty = "<annotation><filename>2.jpg</filename></annotation>"
-    files = {f"{folder}/x/1.xml": VOC % "0.0", f"{folder}/x/2.xml": empty}
+    files = {f"{folder}/1.xml": VOC % "0.0", f"{folder}/2.xml": empty}
     check(load_truth(write(tmp_path, files)), "x/1.jpg", "2.jpg")
 
 
