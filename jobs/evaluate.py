@@ -39,7 +39,11 @@ def parser() -> cli.Parser:
     )
     add = parser.add_argument
     add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")
-    add("--annotations", metavar="FILE", help="COCO instances JSON (.gz); path or URL")
+    add(
+        "--annotations",
+        metavar="FILE",
+        help="annotations in any format of jobs.export; path or URL",
+    )
     add(
         "--image-key",
         metavar="NAME",
@@ -122,6 +126,9 @@ def notes(output: Output, matched: Matched, foreign: Counter[str], present_only:
         names = strays.named(foreign)
         count = foreign.total()
         lines.append(f"{count:,} annotations of what is no class of the run, never found: {names}")
+    if truth.unreviewed:
+        count = truth.unreviewed.total()
+        lines.append(f"{count:,} images not reviewed, left out: {told(truth.unreviewed)}")
     if truth.left_out:
         count = truth.left_out.total()
         lines.append(f"{count:,} annotations left out: {told(truth.left_out)}")
@@ -159,6 +166,7 @@ def record(output: Output, matched: Matched, found: Evaluation) -> dict[str, obj
         },
         "left_out": matched.left_out,
         "annotations_left_out": truth.left_out,
+        "unreviewed": truth.unreviewed,
     }
 
 

@@ -63,7 +63,7 @@ def _add_form(parser: cli.Parser) -> None:
         "write scores also to yolo (a sixth column), voc and cvat (which have no usual place for "
         "them)"
     )
-    annotations = "coco: results.json gets the ids of this instances JSON (.gz)"
+    annotations = "coco: results.json gets the image and category ids of these annotations"
     padding = "crops, blurred: this share of a box's size more on each side (default 0)"
     link = "folders: links to the images in place of copies, on this machine"
     add("--padding", type=float, metavar="X", help=padding)

@@ -57,13 +57,41 @@ def choose(
     """
     chosen = _read(mapping, set(categories.values())) if mapping else None
     renamed = chosen if chosen is not None else {name: name for name in categories.values()}
+    return _kept(categories, renamed, score_threshold, thresholds or {})
+
+
+def of_export(categories: Mapping[int, str], record: Mapping[str, Any]) -> Classes:
+    """The classes and thresholds of an export of the same run.
+
+    Args:
+        categories: label id to name, of the run.
+        record: the content of `export.json`.
+    """
+    renamed = {
+        categories[label]: str(entry["name"])
+        for entry in record["classes"]
+        for label in entry.get("label_ids", [entry["id"]])
+    }
+    return _kept(categories, renamed, record["score_threshold"], record["thresholds"])
+
+
+def _kept(
+    categories: Mapping[int, str],
+    renamed: Mapping[str, str],
+    score_threshold: float,
+    thresholds: Mapping[str, float],
+) -> Classes:
+    """
+    Args:
+        renamed: new names of those that are kept.
+    """
     names = list(dict.fromkeys(renamed.values()))
     places = np.full(max(categories, default=0) + 1, -1)
     limits = np.full(len(places), _score(score_threshold, "--score-threshold"), np.float32)
     for label, name in categories.items():
         if name in renamed:
             places[label] = names.index(renamed[name])
-    for name, limit in (thresholds or {}).items():
+    for name, limit in thresholds.items():
         labels = [k for k, v in categories.items() if name in (v, renamed.get(v))]
         if not labels:
             valid = {*categories.values(), *names}

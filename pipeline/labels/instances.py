@@ -7,6 +7,7 @@ import gzip
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import IO, Any, NamedTuple
 
@@ -39,7 +40,8 @@ class Box(NamedTuple):
 
 
 def items(url: str, key: str) -> Iterator[Any]:
-    """The entries of the list `key`; numbers that are none become null.
+    """The entries of the list `key`, or of the list that the file is where that is empty; numbers
+    that are none become null.
 
     Raises:
         ijson.JSONError: it is no JSON.
@@ -51,6 +53,28 @@ def items(url: str, key: str) -> Iterator[Any]:
             yield entry
     except ijson.JSONError:  # `NaN` is none to the parser, and looking for it takes time
         yield from islice(_parsed(url, key, lenient=True), done, None)
+
+
+def pairs(url: str, key: str) -> Iterator[tuple[str, Any]]:
+    """The keys and values of the object `key`.
+
+    Raises:
+        ijson.JSONError: it is no JSON.
+    """
+    with opened(url) as text:
+        yield from ijson.kvitems(text, key, use_float=True)
+
+
+def keys(url: str) -> Iterator[str]:
+    """The keys of the object that the file is.
+
+    Raises:
+        ijson.JSONError: it is no JSON.
+    """
+    with opened(url) as text:
+        for prefix, event, value in ijson.parse(text):
+            if event == "map_key" and not prefix:
+                yield value
 
 
 def identifier(value: Any) -> int | str | None:
@@ -114,11 +138,17 @@ def _around(polygons: Any) -> Sequence[float]:
 
 
 def _parsed(url: str, key: str, lenient: bool) -> Iterator[Any]:
+    with opened(url) as text:
+        source = _WithoutNaN(text) if lenient else text
+        yield from ijson.items(source, f"{key}.item" if key else "item", use_float=True)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Any]:
+    """A file of text as a stream of UTF-8 without a byte-order mark; it may be zipped."""
     fs, path = urls.filesystem(url)
     with fs.open(path, "rb") as file:
-        text = _text(file)
-        source = _WithoutNaN(text) if lenient else text
-        yield from ijson.items(source, f"{key}.item", use_float=True)
+        yield _text(file)
 
 
 def _text(file: IO[bytes]) -> Any:

@@ -1,9 +1,8 @@
-"""Ground truth in COCO's instances JSON, and which of its images an image of a run is."""
+"""Ground truth of any format, and which of its images an image of a run is."""
 
 from __future__ import annotations
 
 import unicodedata
-from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,13 +14,13 @@ import numpy as np
 
 from pipeline import words
 from pipeline.errors import UsageError
-from pipeline.labels import instances
 from pipeline.labels.image_names import ImageNames
+from pipeline.labels.readers import coco, kinds
+from pipeline.labels.readers.kinds import Source
+from pipeline.labels.readers.origins import plain
+from pipeline.labels.readers.read import READERS, origins_of, read
 from pipeline.locations import checked_url
 from pipeline.store import failures
-
-STRAY_IMAGE = "of an image that the file does not list"
-STRAY_CATEGORY = "of a category that the file does not list"
 
 
 @dataclass
@@ -39,6 +38,8 @@ class Truth:
         areas: [m] float64, of the object (its mask where there is one), which decides its size.
         crowds: [m] bool.
         left_out: number of annotations that cannot be used, by reason.
+        unreviewed: number of images that no person has reviewed, by reason; they are not in `ids`.
+        shown: `export.json` of the export that the annotations came from; None if it is not there.
     """
 
     url: str
@@ -51,11 +52,13 @@ class Truth:
     areas: np.ndarray = field(default_factory=lambda: np.empty(0))
     crowds: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
     left_out: Counter[str] = field(default_factory=Counter)
+    unreviewed: Counter[str] = field(default_factory=Counter)
+    shown: dict[str, Any] | None = None
 
     @property
     def strays(self) -> int:
         """Boxes of images or categories that the file does not list."""
-        return self.left_out[STRAY_IMAGE] + self.left_out[STRAY_CATEGORY]
+        return self.left_out[coco.STRAY_IMAGE] + self.left_out[coco.STRAY_CATEGORY]
 
     @cached_property
     def by_id(self) -> dict[str, int]:
@@ -109,125 +112,87 @@ def fold_class(name: str) -> str:
 
 
 def load_truth(url: str) -> Truth:
-    """Read a file of annotations; also a zipped one, or one with a byte-order mark.
+    """Read annotations of any format that `jobs.export` writes, in the form in which the tools give
+    them back; which one it is, their content says.
+
+    Args:
+        url: of COCO's instances JSON (also zipped, or with a byte-order mark), Label Studio's JSON
+            or JSON-MIN, CVAT's XML for images, a folder of YOLO, Pascal VOC, FiftyOne or Hugging
+            Face, or a zip of one; or what `jobs.review` wrote. An export's `images.csv` beside it
+            leads back to the images' URIs.
 
     Raises:
-        UsageError: it cannot be read, is no instances JSON, or most of its annotations cannot be
-            used.
+        UsageError: it cannot be read, is nothing of that, no image was reviewed, or most of its
+            annotations cannot be used.
     """
     url = checked_url("annotations", url)
-    truth = Truth(url)
+    called = "instances JSON"
     try:
-        _read_images(truth)
-        categories = list(instances.items(url, "categories"))
-        if not truth.ids or not categories:
-            raise UsageError(f"{url} lists no images or no categories; it is no instances JSON")
-        names = _names(url, categories)
-        _read_boxes(truth, set(names))
-        truth.category_ids = _once_each(truth, names, categories)
+        with kinds.unpacked(url) as place:
+            sources = kinds.find(place)
+            beside = sources[0].folder if place == url else url.rpartition("/")[0] or "."
+            if sources[0].kind == "coco" and len(sources) == 1:
+                truth = _instances(url, sources[0], beside)
+            else:
+                called = told_kinds(sources)
+                truth = _collected(url, sources, beside)
     except UsageError:
         raise
-    except (KeyError, TypeError, ValueError, ijson.JSONError) as error:
-        raise UsageError(f"{url} is no instances JSON: {words.explain(error)}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, ijson.JSONError) as error:
+        raise UsageError(f"{url} is no {called}: {words.explain(error)}") from error
     except Exception as error:  # each file system has its own
         raise failures.unusable("read", url, error) from error
     _check(truth)
     return truth
 
 
-def _read_images(truth: Truth) -> None:
-    for entry in instances.items(truth.url, "images"):
-        if not isinstance(entry, dict) or "id" not in entry:
-            raise UsageError(
-                f"{truth.url} has an image without an id: {words.printable(entry, 80)}"
-            )
-        image_id = instances.identifier(entry["id"])
-        if image_id is None:
-            raise UsageError(f"{truth.url} has an image whose id is {entry['id']!r}, no number")
-        truth.ids.append(image_id)
-        truth.names.append(str(entry.get("file_name") or entry.get("coco_url") or ""))
-    if len(truth.by_id) < len(truth.ids):
-        raise UsageError(f"{truth.url} has two images of one id")
+def told_kinds(sources: Sequence[Source]) -> str:
+    """What annotations are, for a person.
+
+    Raises:
+        UsageError: they are several of COCO.
+    """
+    found = list(dict.fromkeys(source.kind for source in sources))
+    if "coco" in found:
+        raise UsageError(f"{len(sources)} files of COCO and others: give one at a time")
+    return " and ".join(READERS[kind][0] for kind in found)
 
 
-# ------------------------------------------------------------------------------- categories
+def _collected(url: str, sources: Sequence[Source], beside: str) -> Truth:
+    found = read(sources, beside)
+    if not found.names:
+        why = f": {told(found.unreviewed)}" if found.unreviewed else ""
+        raise UsageError(f"{url} has no image that a person has reviewed{why}")
+    xywh = np.frombuffer(found.xyxy).reshape(-1, 4)
+    xywh[:, 2:] -= xywh[:, :2]
+    return Truth(
+        url,
+        ids=found.names,
+        names=found.names,
+        category_ids=dict(sorted(found.category_ids.items(), key=lambda pair: pair[1])),
+        image_places=np.frombuffer(found.image_places, np.int64),
+        box_categories=np.frombuffer(found.box_categories, np.int64),
+        xywh=xywh,
+        areas=xywh[:, 2] * xywh[:, 3],
+        crowds=np.zeros(len(xywh), bool),
+        left_out=found.left_out,
+        unreviewed=found.unreviewed,
+        shown=found.origins.record,
+    )
 
 
-def _names(url: str, categories: list[dict[str, Any]]) -> dict[int, str]:
-    """Name of each category id, in order of id."""
-    found: dict[int, str] = {}
-    for entry in categories:
-        if not isinstance(entry, dict) or not {"id", "name"} <= set(entry):
-            shown = words.printable(entry, 80)
-            raise UsageError(f"{url} has a category without an id or a name: {shown}")
-        name, category = str(entry["name"]), entry["id"]
-        try:
-            category = int(category)
-        except (TypeError, ValueError):
-            raise UsageError(f"{url} has a category whose id is {category!r}, no number") from None
-        if category in found:
-            raise _twice(url, name, category)
-        found[category] = name
-    return dict(sorted(found.items()))
-
-
-def _once_each(
-    truth: Truth, names: dict[int, str], categories: list[dict[str, Any]]
-) -> dict[str, int]:
-    """Name to id; of two of one name, that which is no unused root, as Roboflow writes one."""
-    used = set(np.unique(truth.box_categories).tolist())
-    top = {int(e["id"]) for e in categories if e.get("supercategory") in (None, "", "none")}
-    found: dict[str, int] = {}
-    for category, name in names.items():
-        other = found.get(name)
-        if other is None:
-            found[name] = category
-            continue
-        roots = [k for k in (other, category) if k not in used and k in top]
-        if len(roots) != 1:
-            raise _twice(truth.url, name, category)
-        found[name] = category if roots == [other] else other
-    return dict(sorted(found.items(), key=lambda pair: pair[1]))
-
-
-def _twice(url: str, name: str, category: int) -> UsageError:
-    return UsageError(f"{url} has two categories of name {name!r} or id {category}")
-
-
-# ------------------------------------------------------------------------------- boxes
-
-
-def _read_boxes(truth: Truth, categories: set[int]) -> None:
-    known = {str(category): category for category in categories}
-    values = array("d")  # eight numbers a box, for there may be millions
-    for entry in instances.items(truth.url, "annotations"):
-        try:
-            values.extend(_box(truth, known, entry))
-        except instances.OddError as error:
-            truth.left_out[str(error)] += 1
-    table = np.array(values).reshape(-1, 8)
-    truth.image_places = table[:, 0].astype(np.int64)
-    truth.box_categories = table[:, 1].astype(np.int64)
-    truth.crowds = table[:, 2].astype(bool)
-    truth.areas = table[:, 3].copy()
-    truth.xywh = table[:, 4:].copy()
-
-
-def _box(truth: Truth, categories: dict[str, int], entry: Any) -> tuple[float, ...]:
-    """Place, category, whether a crowd, area, and the box."""
-    if not isinstance(entry, dict):
-        raise instances.OddError("that are no objects of JSON")
-    image_id, category_id = entry.get("image_id"), entry.get("category_id")
-    if type(image_id) is not int or type(category_id) is not int:  # which takes time
-        image_id, category_id = map(instances.identifier, (image_id, category_id))
-    place = truth.by_id.get(str(image_id))
-    if place is None:
-        raise instances.OddError(STRAY_IMAGE)
-    category = categories.get(str(category_id))
-    if category is None:
-        raise instances.OddError(STRAY_CATEGORY)
-    xywh, area, crowd = instances.box(entry)
-    return place, category, crowd, area, *xywh
+def _instances(url: str, source: Source, beside: str) -> Truth:
+    """COCO's instances JSON: every image that is listed was reviewed."""
+    truth = Truth(url)
+    coco.read(source.url, truth)
+    known = origins_of(source, beside)
+    truth.shown = known.record
+    truth.names = [plain(name) for name in truth.names]
+    if known.names:
+        found = map(known.find, truth.names)
+        pairs = zip(truth.names, found, strict=True)
+        truth.names = [origin.uri if origin else name for name, origin in pairs]
+    return truth
 
 
 def _check(truth: Truth) -> None:

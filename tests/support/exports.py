@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,38 @@ from jobs.export import main
 from pipeline.labels.export.parts import FORMATS
 from tests.support import outputs
 
+# 1,024 bytes
+LONG = "/".join(["d" * 200] * 4 + ["é" * 108 + ".jpg"])
+NAMES = [
+    "a b.jpg",
+    "a'b\"c.jpg",
+    "new\nline.jpg",
+    "../up.jpg",
+    "x/../../etc/passwd.jpg",
+    "/abs.jpg",
+    unicodedata.normalize("NFC", "é/é.jpg"),
+    unicodedata.normalize("NFD", "é/é.jpg"),
+    "A.jpg",
+    "a.jpg",
+    "a.png",
+    "a.JPG",
+    "q?#%.jpg",
+    "q___.jpg",
+    "con.jpg",
+    "dot./b.jpg",
+    "-rf.jpg",
+    "<script>alert(1)</script>.jpg",
+    "%2e%2e/z.jpg",
+    "images/a.jpg",
+    "x/images/y.jpg",
+    "x/images_/y.jpg",
+    "none",
+    "日本/語.jpg",
+    "k.jpg",
+    "k.jpg/l.jpg",
+    "\ufffe.jpg",
+    LONG,
+]
 # the formats that are something without the images, too
 LABELS = [kind for kind, shard in FORMATS.items() if not shard.needs_images]
 

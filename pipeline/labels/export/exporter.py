@@ -65,7 +65,7 @@ def export(output: str, options: Options) -> dict[str, Any]:
     if truth and max(truth.ids_of(kept.names), default=-1) < 0:
         raise UsageError(f"{options.annotations} has none of the classes; rename by --classes")
     wanted = _listed(options.images) if options.images else None
-    fs, root = _open_target(options.to)
+    fs, root = open_target(options.to)
     found = places(run, truth, wanted) if truth else {}
     model_id = str(run.detector["model_id"])
     job = Job(options, kept, model_id, run.record, truth, Counter(), found)
@@ -80,7 +80,12 @@ def export(output: str, options: Options) -> dict[str, Any]:
     return record
 
 
-def _open_target(url: str) -> tuple[AbstractFileSystem, str]:
+def open_target(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system and path of a folder that can be written, and holds nothing yet.
+
+    Raises:
+        UsageError: it is not so.
+    """
     fs, root = urls.filesystem(checked_url("--to", url))
     root = root.rstrip("/")
     try:
@@ -91,7 +96,7 @@ def _open_target(url: str) -> tuple[AbstractFileSystem, str]:
     except OSError as error:
         raise failures.unusable("write", url, error) from error
     if found:
-        raise UsageError(f"{url} is not empty (it holds {found[0]!r}); export to a new folder")
+        raise UsageError(f"{url} is not empty (it holds {found[0]!r}); give a new folder")
     return fs, root
 
 
@@ -164,7 +169,10 @@ def _named(
 
 def _record(run: Output, job: Job) -> dict[str, Any]:
     options = job.options
-    pairs = zip(job.classes.ids, job.classes.names, strict=True)
+    entries = [
+        {"id": k, "name": name, "label_ids": np.flatnonzero(job.classes.places == place).tolist()}
+        for place, (k, name) in enumerate(zip(job.classes.ids, job.classes.names, strict=True))
+    ]
     return {
         "format": options.format,
         "output": run.url,
@@ -173,7 +181,7 @@ def _record(run: Output, job: Job) -> dict[str, Any]:
         "weights_sha256": run.detector["weights_sha256"],
         "score_threshold": options.score_threshold,
         "thresholds": dict(options.thresholds),
-        "classes": [{"id": i, "name": name} for i, name in pairs],
+        "classes": entries,
         "counts": {"images": 0, "boxes": 0, **job.counts},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -111,14 +111,15 @@ class _Part:
         self.folder = folder
         self.shard = FORMATS[job.options.format](folder, job)
         self.names = csv.writer(folder.open("images.csv"))
-        self.names.writerow(("name", "image_id", "image_uri"))
+        self.names.writerow(("name", "image_id", "image_uri", "width", "height"))
         self.images = 0
 
     def add(self, item: Item) -> None:
         if item.data is not None and self.shard.images:
             self.folder.put(f"{self.shard.images}/{item.name}", item.data)
         self.shard.add(item)
-        self.names.writerow((item.name, item.image.image_id, item.image.uri))
+        image = item.image
+        self.names.writerow((item.name, image.image_id, image.uri, image.width, image.height))
         self.images += 1
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ class Options:
         padding: of crops and blurred boxes, a share of the box's size on each side.
         link: links to the images in place of copies.
         confidence: write scores also where the format has no usual place for them.
-        annotations: COCO instances JSON whose ids `results.json` shall have.
+        annotations: as `pipeline.labels.truth` reads them, whose ids `results.json` shall have.
 
     Raises:
         UsageError: options that do not go together.

@@ -21,43 +21,11 @@ from benchmarks.readback import compare
 from benchmarks.readers import stem
 from benchmarks.readers.light import coco_pycocotools, cvat_labelformat
 from pipeline.labels.export.exporter import export
-from pipeline.labels.export.formats.markup import valid
 from pipeline.labels.export.parts import FORMATS
 from pipeline.labels.export.target import Options
+from pipeline.labels.markup import valid
 from tests.support import outputs, synthetic
-from tests.support.exports import by_base, expected, names_of, renamed, run
-
-LONG = "/".join(["d" * 200] * 4 + ["é" * 108 + ".jpg"])  # 1,024 bytes
-NAMES = [
-    "a b.jpg",
-    "a'b\"c.jpg",
-    "new\nline.jpg",
-    "../up.jpg",
-    "x/../../etc/passwd.jpg",
-    "/abs.jpg",
-    unicodedata.normalize("NFC", "é/é.jpg"),
-    unicodedata.normalize("NFD", "é/é.jpg"),
-    "A.jpg",
-    "a.jpg",
-    "a.png",
-    "a.JPG",
-    "q?#%.jpg",
-    "q___.jpg",
-    "con.jpg",
-    "dot./b.jpg",
-    "-rf.jpg",
-    "<script>alert(1)</script>.jpg",
-    "%2e%2e/z.jpg",
-    "images/a.jpg",
-    "x/images/y.jpg",
-    "x/images_/y.jpg",
-    "none",
-    "日本/語.jpg",
-    "k.jpg",
-    "k.jpg/l.jpg",
-    "\ufffe.jpg",
-    LONG,
-]
+from tests.support.exports import NAMES, by_base, expected, names_of, renamed, run
 
 
 @pytest.fixture(scope="module")

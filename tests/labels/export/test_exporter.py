@@ -18,9 +18,9 @@ from benchmarks.readers import Found, stem
 from benchmarks.readers.table import READERS
 from jobs.export import main
 from pipeline.labels.export.exporter import export
-from pipeline.labels.export.formats.markup import valid
 from pipeline.labels.export.parts import FORMATS
 from pipeline.labels.export.target import Options
+from pipeline.labels.markup import valid
 from tests.support import outputs, synthetic
 from tests.support.exports import LABELS, expected, renamed, run
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, datetime
 
-from pipeline.labels.export.formats.markup import escape, quote
 from pipeline.labels.export.target import Folder, Item, Job, Shard
+from pipeline.labels.markup import escape, quote
 
 BOX = (
     '    <box label=%s source="auto" occluded="0" xtl="%.2f" ytl="%.2f" xbr="%.2f" ybr="%.2f" '

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import posixpath
 
-from pipeline.labels.export.formats.markup import escape
 from pipeline.labels.export.target import Folder, Item, Job, Shard
+from pipeline.labels.markup import escape
 
 HEAD = (
     "<annotation>\n<folder>JPEGImages</folder>\n<filename>%s</filename>\n<size><width>%d</width>"

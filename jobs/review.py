@@ -1,0 +1,86 @@
+"""Tell what people did to the boxes of an output: kept, moved, relabelled, deleted, added."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from jobs import cli
+from pipeline.errors import UsageError
+from pipeline.labels import classes
+from pipeline.labels.output import Output, open_output
+from pipeline.labels.review.reviewing import CORRECTIONS, review
+from pipeline.labels.review.tally import Effort
+from pipeline.labels.review.text import text
+from pipeline.labels.truth import Truth, load_truth
+
+CHOICE = ("score_threshold", "category", "classes")
+
+
+def parser() -> cli.Parser:
+    """The flags."""
+    parser = cli.Parser(
+        "review",
+        __doc__,
+        "The boxes that people were shown are those of the export: its export.json beside the "
+        "corrections says which, or else --score-threshold, --category and --classes do. Exit "
+        "codes: 0 done, 1 failed, 2 usage. A review is complete when --to holds review.json.",
+    )
+    add = parser.add_argument
+    corrections = "what came back: COCO, Label Studio, CVAT, YOLO, VOC, FiftyOne, Hugging Face"
+    kept = "shown were boxes of at least this score (default: as export.json says, or all)"
+    add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")
+    add("--corrections", metavar="URL", help=corrections)
+    add("--to", metavar="DIR", help="empty or new folder for corrections.parquet and review.json")
+    add("--score-threshold", type=float, metavar="P", help=kept)
+    own = "a threshold of its own for a class"
+    add("--category", nargs="+", action="extend", metavar="NAME=SCORE", help=own)
+    add("--classes", metavar="FILE", help="YAML that the export was given as --classes")
+    box = f"that drawing a box takes (default {Effort.box:g}, Su et al. 2012)"
+    look = f"that judging a shown box takes (default {Effort.look:g}, likewise)"
+    add("--seconds-per-box", type=float, metavar="S", help=box)
+    add("--seconds-per-look", type=float, metavar="S", help=look)
+    return parser
+
+
+def shown(output: Output, truth: Truth, given: dict[str, Any]) -> tuple[classes.Classes, str]:
+    """The boxes that people saw, and in words how that is known."""
+    if any(name in given for name in CHOICE):
+        thresholds = classes.parse_assignments(given.get("category", []), "--category NAME=SCORE")
+        score = given.get("score_threshold", 0.0)
+        chosen = classes.choose(output.categories, score, thresholds, given.get("classes"))
+        return chosen, "as the flags say"
+    if truth.shown:
+        return classes.of_export(output.categories, truth.shown), "as export.json says"
+    chosen = classes.choose(output.categories)
+    return chosen, "all of the run, for no export.json is beside the corrections"
+
+
+def job(arguments: list[str]) -> int:
+    """Run it; returns the exit code."""
+    given = parser().given(arguments)
+    for name in ("corrections", "to"):
+        if name not in given:
+            raise UsageError(f"--{name} is missing; see --help")
+    times = {
+        name: given[f"seconds_per_{name}"]
+        for name in ("box", "look")
+        if f"seconds_per_{name}" in given
+    }
+    seconds = Effort(**times)
+    output = open_output(given["output"])
+    truth = load_truth(given["corrections"])
+    chosen, known = shown(output, truth, given)
+    record = review(output, truth, chosen, given["to"], seconds)
+    print(f"{text(record)}\n\nshown were boxes {known}")
+    print(f"what is right now  {given['to'].rstrip('/')}/{CORRECTIONS}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the job; returns its exit code."""
+    return cli.main("review", job, arguments, "start it again with a new --to")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

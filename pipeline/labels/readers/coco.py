@@ -1,0 +1,138 @@
+"""COCO's instances JSON; every image that is listed was reviewed."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline import words
+from pipeline.errors import UsageError
+from pipeline.labels import instances
+from pipeline.labels.readers.collected import rotated
+
+if TYPE_CHECKING:
+    from pipeline.labels.truth import Truth
+
+STRAY_IMAGE = "of an image that the file does not list"
+STRAY_CATEGORY = "of a category that the file does not list"
+
+
+def read(url: str, truth: Truth) -> None:
+    """Fill the truth, whose own URL is that for people.
+
+    Raises:
+        UsageError: it is no instances JSON, or has a rotated box.
+        KeyError, TypeError, ValueError, ijson.JSONError: likewise.
+    """
+    _read_images(url, truth)
+    categories = list(instances.items(url, "categories"))
+    if not truth.ids or not categories:
+        raise UsageError(f"{truth.url} lists no images or no categories; it is no instances JSON")
+    names = _names(truth.url, categories)
+    _read_boxes(url, truth, set(names))
+    truth.category_ids = _once_each(truth, names, categories)
+
+
+def _read_images(url: str, truth: Truth) -> None:
+    for entry in instances.items(url, "images"):
+        if not isinstance(entry, dict) or "id" not in entry:
+            raise UsageError(
+                f"{truth.url} has an image without an id: {words.printable(entry, 80)}"
+            )
+        image_id = instances.identifier(entry["id"])
+        if image_id is None:
+            raise UsageError(f"{truth.url} has an image whose id is {entry['id']!r}, no number")
+        truth.ids.append(image_id)
+        truth.names.append(str(entry.get("file_name") or entry.get("coco_url") or ""))
+    if len(truth.by_id) < len(truth.ids):
+        raise UsageError(f"{truth.url} has two images of one id")
+
+
+# ------------------------------------------------------------------------------- categories
+
+
+def _names(url: str, categories: list[dict[str, Any]]) -> dict[int, str]:
+    """Name of each category id, in order of id."""
+    found: dict[int, str] = {}
+    for entry in categories:
+        if not isinstance(entry, dict) or not {"id", "name"} <= set(entry):
+            shown = words.printable(entry, 80)
+            raise UsageError(f"{url} has a category without an id or a name: {shown}")
+        name, category = str(entry["name"]), entry["id"]
+        try:
+            category = int(category)
+        except (TypeError, ValueError):
+            raise UsageError(f"{url} has a category whose id is {category!r}, no number") from None
+        if category in found:
+            raise _twice(url, name, category)
+        found[category] = name
+    return dict(sorted(found.items()))
+
+
+def _once_each(
+    truth: Truth, names: dict[int, str], categories: list[dict[str, Any]]
+) -> dict[str, int]:
+    """Name to id; of two of one name, that which is no unused root, as Roboflow writes one."""
+    used = set(np.unique(truth.box_categories).tolist())
+    top = {int(e["id"]) for e in categories if e.get("supercategory") in (None, "", "none")}
+    found: dict[str, int] = {}
+    for category, name in names.items():
+        other = found.get(name)
+        if other is None:
+            found[name] = category
+            continue
+        roots = [k for k in (other, category) if k not in used and k in top]
+        if len(roots) != 1:
+            raise _twice(truth.url, name, category)
+        found[name] = category if roots == [other] else other
+    return dict(sorted(found.items(), key=lambda pair: pair[1]))
+
+
+def _twice(url: str, name: str, category: int) -> UsageError:
+    return UsageError(f"{url} has two categories of name {name!r} or id {category}")
+
+
+# ------------------------------------------------------------------------------- boxes
+
+
+def _read_boxes(url: str, truth: Truth, categories: set[int]) -> None:
+    known = {str(category): category for category in categories}
+    values = array("d")  # eight numbers a box, for there may be millions
+    for entry in instances.items(url, "annotations"):
+        try:
+            values.extend(_box(truth, known, entry))
+        except instances.OddError as error:
+            truth.left_out[str(error)] += 1
+    table = np.frombuffer(values).reshape(-1, 8)
+    truth.image_places = table[:, 0].astype(np.int64)
+    truth.box_categories = table[:, 1].astype(np.int64)
+    truth.crowds = table[:, 2].astype(bool)
+    truth.areas = table[:, 3].copy()
+    truth.xywh = table[:, 4:].copy()
+
+
+def _box(truth: Truth, categories: dict[str, int], entry: Any) -> tuple[float, ...]:
+    """Place, category, whether a crowd, area, and the box."""
+    if not isinstance(entry, dict):
+        raise instances.OddError("that are no objects of JSON")
+    image_id, category_id = entry.get("image_id"), entry.get("category_id")
+    if type(image_id) is not int or type(category_id) is not int:  # which takes time
+        image_id, category_id = map(instances.identifier, (image_id, category_id))
+    place = truth.by_id.get(str(image_id))
+    if place is None:
+        raise instances.OddError(STRAY_IMAGE)
+    category = categories.get(str(category_id))
+    if category is None:
+        raise instances.OddError(STRAY_CATEGORY)
+    if _rotation(entry) % 360:
+        raise rotated(truth.names[place])
+    xywh, area, crowd = instances.box(entry)
+    return place, category, crowd, area, *xywh
+
+
+def _rotation(entry: dict[str, Any]) -> float:
+    """In degrees; CVAT writes it beside a box that is upright as if there were none."""
+    attributes = entry.get("attributes")
+    return float(attributes.get("rotation") or 0) if isinstance(attributes, dict) else 0.0

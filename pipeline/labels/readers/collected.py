@@ -1,0 +1,113 @@
+"""What a reader has found so far, in flat arrays, for there may be millions of boxes."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+
+from pipeline import words
+from pipeline.errors import UsageError
+from pipeline.labels.readers.origins import Origin, Origins
+from pipeline.store import urls
+
+NO_RECTANGLE = "that are no rectangles"
+WITHOUT_LABEL = "without a label, or with several"
+
+# label, left, top, right, bottom in pixels of the upright image
+LabelledBox = tuple[str, float, float, float, float]
+
+
+class Collected:
+    """Images that were reviewed, and their boxes.
+
+    Attributes:
+        names: URI of each image, where the export leads back to it, or its name.
+        category_ids: name to id; those of the export, others behind them.
+        image_places, box_categories: of each box.
+        xyxy: four numbers a box.
+        left_out: boxes that cannot be used, by reason.
+        unreviewed: number of images that no person has reviewed, by reason.
+        origins: of the part that is being read.
+        led_back: number of images that the export has.
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.category_ids: dict[str, int] = {}
+        self.image_places = array("q")
+        self.box_categories = array("q")
+        self.xyxy = array("d")
+        self.left_out: Counter[str] = Counter()
+        self.unreviewed: Counter[str] = Counter()
+        self.origins = Origins()
+        self.led_back = 0
+        self.taken: set[str] = set()
+        self.next_id = 1
+
+    def begin(self, origins: Origins) -> None:
+        """The next part is of the export that has these images."""
+        self.origins = origins
+        for entry in (origins.record or {}).get("classes", ()):
+            self.declare(str(entry["name"]), int(entry["id"]))
+
+    def add(self, name: str, boxes: Iterable[LabelledBox], origin: Origin | None = None) -> None:
+        """An image that was reviewed.
+
+        Args:
+            name: as the file has it.
+            boxes: of the image.
+            origin: where the reader knows it already.
+
+        Raises:
+            UsageError: the image was there before.
+        """
+        origin = origin or self.origins.find(name)
+        name = origin.uri if origin else name
+        self.led_back += origin is not None
+        if name in self.taken:
+            shown = words.printable(urls.public(name), 200)
+            raise UsageError(f"the annotations list the image {shown} twice: leave one out")
+        self.taken.add(name)
+        for label, *corners in boxes:
+            if not all(map(math.isfinite, corners)):
+                self.left_out["whose corners are no numbers"] += 1
+            elif corners[2] < corners[0] or corners[3] < corners[1]:
+                self.left_out["whose box has a negative width or height"] += 1
+            else:
+                self.image_places.append(len(self.names))
+                self.box_categories.append(self._category(label))
+                self.xyxy.extend(corners)
+        self.names.append(name)
+
+    def _category(self, label: str) -> int:
+        known = self.category_ids.get(label)
+        if known is not None:
+            return known
+        label = self.origins.label(label)
+        if label not in self.category_ids:
+            self.declare(label, self.next_id)
+        return self.category_ids[label]
+
+    def declare(self, name: str, category: int) -> None:
+        """A category that has this id, unless it is known already."""
+        self.category_ids.setdefault(name, category)
+        self.next_id = max(self.next_id, category + 1)
+
+
+def rotated(name: str) -> UsageError:
+    """The refusal of a box that stands aslant."""
+    return UsageError(
+        f"image {words.printable(urls.public(name), 200)} has a rotated box, and the boxes here "
+        f"are upright: set its rotation to 0, or draw it anew"
+    )
+
+
+def sizeless(name: str) -> UsageError:
+    """The refusal of fractions of what is not known."""
+    return UsageError(
+        f"the size of image {words.printable(urls.public(name), 200)} is not known, and its boxes "
+        f"are fractions of it: put the images.csv of an export with widths and heights, or the "
+        f"image itself, beside them"
+    )

@@ -1,0 +1,79 @@
+"""Many small files read ahead, and the sizes of the images that lie beside them."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+from fsspec import AbstractFileSystem
+
+from pipeline.config import IMAGE_EXTENSIONS, Config
+from pipeline.errors import UsageError
+from pipeline.images.decode import DecodeError, read_header
+from pipeline.store import objects
+
+READERS = 16
+SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
+
+
+def contents(fs: AbstractFileSystem, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Each file with its bytes, the next ones read while the caller works.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+
+    def read(path: str) -> bytes:
+        return bytes(objects.retrying(lambda: fs.cat_file(path)))
+
+    ahead: deque[tuple[str, Future[bytes]]] = deque()
+    with ThreadPoolExecutor(READERS) as threads:
+        for path in paths:
+            ahead.append((path, threads.submit(read, path)))
+            if len(ahead) >= READERS:
+                first, future = ahead.popleft()
+                yield first, future.result()
+        for first, future in ahead:
+            yield first, future.result()
+
+
+class Pictures:
+    """The image files below a folder, by their names without ending."""
+
+    def __init__(self, fs: AbstractFileSystem, folder: str) -> None:
+        self.fs = fs
+        self.folder = folder
+
+    @cached_property
+    def by_stem(self) -> dict[str, str]:
+        """Name below the folder, without its ending, to path."""
+        start = f"{self.folder.lstrip('/')}/"
+        try:
+            paths: list[Any] = self.fs.find(self.folder)
+        except FileNotFoundError:
+            return {}
+        return {
+            posixpath.splitext(path.partition(start)[2])[0]: path
+            for path in paths
+            if path.lower().endswith(SUFFIXES)
+        }
+
+    def size(self, stem: str) -> tuple[int, int] | None:
+        """Upright width and height, in pixels; None where there is no such file.
+
+        Raises:
+            UsageError: it is no image.
+        """
+        path = self.by_stem.get(stem)
+        if path is None:
+            return None
+        data = objects.retrying(lambda: self.fs.cat_file(path))
+        try:
+            header = read_header(data, Config.max_pixels)
+        except DecodeError as error:
+            raise UsageError(f"{path} beside the annotations is no image: {error}") from error
+        return header.width, header.height

@@ -1,0 +1,185 @@
+"""Which kind of annotations a file or folder holds, by its content."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import IO, NamedTuple
+
+import ijson
+
+from pipeline import words
+from pipeline.errors import UsageError
+from pipeline.labels import instances
+from pipeline.labels.readers import parquet
+from pipeline.labels.readers.yolo import CLASS_FILES
+from pipeline.store import objects, urls
+
+ZIP, PARQUET = b"PK\x03\x04", b"PAR1"
+# what a folder holds -> what that is, where its content need not tell
+FOLDER_MARKS = {"Annotations": "voc", **dict.fromkeys(CLASS_FILES, "yolo")}
+FILES = ("corrections.parquet", "instances.json", "result.json", "annotations.xml", "labels.json")
+# of ours, beside annotations
+OWN = {
+    "export.json",
+    "review.json",
+    "data.json",
+    "dataset_meta.json",
+    "results.json",
+    "label_config.xml",
+}
+LABEL_FILES = (".json", ".json.gz", ".xml", ".parquet")
+UNPACKED = (*LABEL_FILES, ".txt", ".yaml", ".names", ".csv")
+
+
+class Source(NamedTuple):
+    """
+    Attributes:
+        kind: of the annotations.
+        url: of the file, or of the folder that only as a whole is something.
+        folder: URL of the folder that would hold an export's `images.csv`.
+    """
+
+    kind: str
+    url: str
+    folder: str
+
+
+@contextmanager
+def unpacked(url: str) -> Iterator[str]:
+    """The URL itself, or of a zip the folder of what it holds, without images."""
+    fs, path = urls.filesystem(url)
+    with contextlib.ExitStack() as stack:
+        if _head(url) != ZIP:
+            yield url
+            return
+        file: IO[bytes] = stack.enter_context(fs.open(path, "rb"))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                if name.lower().endswith(UNPACKED):
+                    archive.extract(name, folder)
+        yield folder
+
+
+def _head(url: str) -> bytes:
+    """The first bytes of a file; none of a folder.
+
+    Raises:
+        OSError: there is neither, or it cannot be read.
+    """
+    fs, path = urls.filesystem(url)
+    try:
+        with fs.open(path, "rb") as file:
+            return bytes(file.read(4))
+    except (FileNotFoundError, IsADirectoryError):
+        if not fs.isdir(path):
+            raise
+        return b""
+
+
+def find(url: str) -> list[Source]:
+    """The annotations in a file, or in a folder, or in each folder of that.
+
+    Raises:
+        UsageError: there are none.
+        OSError: it cannot be read.
+    """
+    fs, path = urls.filesystem(url)
+    local = urls.protocol(url) == "file"
+    if not (url.startswith(("http://", "https://")) or fs.isfile(path)) and fs.isdir(path):
+        folder = urls.url_of(fs, path).rstrip("/") if local else url.rstrip("/")
+        if found := _in_folder(folder) or _in_folders(folder):
+            return found
+        raise UsageError(
+            f"{words.printable(urls.public(url), 200)} holds no annotations that are known: COCO, "
+            f"Label Studio, CVAT for images, YOLO, Pascal VOC, FiftyOne, Hugging Face"
+        )
+    return [_file(url)]
+
+
+def _file(url: str) -> Source:
+    folder = url.rpartition("/")[0] or "."
+    if url.endswith((".yaml", ".yml")):
+        return Source("yolo", folder, folder)
+    return Source(_content(url), url, folder)
+
+
+def _content(url: str) -> str:
+    if _head(url) == PARQUET:
+        names = parquet.schema_of(url).names
+        if "detections" in names and "image_uri" in names:
+            return "corrections"
+        if "objects" in names and "image" in names:
+            return "huggingface"
+        raise UsageError(f"{url} is Parquet without annotations that are known")
+    with instances.opened(url) as text:
+        # the first read ends where the mark of an encoding would
+        start = (text.read(4) + text.read(2048)).lstrip()
+    if start[:1] == b"<":
+        if b"<annotations" in start:
+            return "cvat"
+        raise UsageError(
+            f"{url} is XML, but not CVAT for images; of Pascal VOC give the folder of Annotations/"
+        )
+    if start[:1] == b"[":
+        return _list(url)
+    with contextlib.suppress(ijson.JSONError):
+        for key in instances.keys(url):
+            if key in ("images", "annotations", "categories"):
+                return "coco"
+            if key == "labels":
+                return "fiftyone"
+    return "coco"
+
+
+def _list(url: str) -> str:
+    """Label Studio's two forms are lists."""
+    entry = next(iter(islice(instances.items(url, ""), 1)), None)
+    if not isinstance(entry, dict):
+        return "coco"
+    if "data" in entry:
+        return "labelstudio"
+    if "image_id" in entry and "bbox" in entry:
+        raise UsageError(f"{url} holds detections alone; give the file that lists the images, too")
+    return "labelstudio-min"
+
+
+def _in_folder(url: str) -> list[Source]:
+    fs, path = urls.filesystem(url)
+    names = objects.names(fs, path)
+    for name in FILES:
+        if name in names:
+            return [_file(f"{url}/{name}")]
+    for mark, kind in FOLDER_MARKS.items():
+        if mark in names:
+            return [Source(kind, url, url)]
+    # as FiftyOne writes Pascal VOC
+    if "labels" in names and any(n.endswith(".xml") for n in objects.names(fs, f"{path}/labels")):
+        return [Source("voc", url, url)]
+    for inner in ("data", "annotations"):
+        found = objects.names(fs, f"{path}/{inner}") if inner in names else []
+        files = [name for name in found if name.endswith((".parquet", ".json"))]
+        if files:
+            sources = [_file(f"{url}/{inner}/{name}") for name in files]
+            return [source._replace(folder=url) for source in sources]
+    files = [n for n in names if n.endswith(LABEL_FILES) and n not in OWN]
+    if len(files) > 1 and "tasks.json" in files:
+        files.remove("tasks.json")  # what the export wrote, beside what came back
+    if len(files) > 1:
+        raise UsageError(f"{url} holds {', '.join(files[:5])}: name the one that came back")
+    return [_file(f"{url}/{name}") for name in files]
+
+
+def _in_folders(url: str) -> list[Source]:
+    """An export that was split, each part come back on its own."""
+    fs, path = urls.filesystem(url)
+    found: list[Source] = []
+    for name in objects.names(fs, path):
+        if fs.isdir(f"{path}/{name}"):
+            found += _in_folder(f"{url}/{name}") or _in_folders(f"{url}/{name}")
+    return found

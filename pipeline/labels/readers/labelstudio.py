@@ -1,0 +1,124 @@
+"""Label Studio: what it exports as JSON and as JSON-MIN."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from pipeline.labels import instances
+from pipeline.labels.readers.collected import (
+    NO_RECTANGLE,
+    WITHOUT_LABEL,
+    Collected,
+    LabelledBox,
+    rotated,
+    sizeless,
+)
+from pipeline.labels.readers.origins import Origin, plain
+
+log = logging.getLogger(__name__)
+RECTANGLES = ("rectanglelabels", "labels")
+SHAPES = {"polygonlabels", "brushlabels", "ellipselabels", "keypointlabels", "vectorlabels"}
+
+
+def read(url: str, found: Collected) -> None:
+    """Tasks with an annotation were reviewed; those that were skipped, or have predictions alone,
+    were not. Of several annotations the one marked as ground truth counts, or else the latest.
+    """
+    several = 0
+    for task in instances.items(url, ""):
+        marks = [a for a in task.get("annotations") or () if isinstance(a, dict)]
+        usable = [a for a in marks if not a.get("was_cancelled")]
+        if not usable:
+            found.unreviewed["skipped" if marks else "without an annotation"] += 1
+            continue
+        several += len(usable) > 1
+        chosen = max(usable, key=_rank)
+        data = task.get("data")
+        _add(found, data if isinstance(data, dict) else {}, chosen.get("result") or [])
+    _tell(several)
+
+
+def read_min(url: str, found: Collected) -> None:
+    """Likewise; this form holds annotations alone, one after the other, and no skipped ones."""
+    several = 0
+    rows = instances.items(url, "")
+    for _, group in groupby(rows, key=lambda row: row.get("id")):
+        annotations = list(group)
+        several += len(annotations) > 1
+        row = max(annotations, key=_rank)
+        _add(found, row, [_as_region(region) for region in _regions(row)])
+    _tell(several)
+
+
+def _rank(annotation: dict[str, Any]) -> tuple[bool, str]:
+    date = annotation.get("updated_at") or annotation.get("created_at") or ""
+    return bool(annotation.get("ground_truth")), str(date)
+
+
+def _tell(several: int) -> None:
+    if several:
+        log.warning("%s tasks have several annotations; the latest of each counts", f"{several:,}")
+
+
+def _regions(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The regions of all controls, whatever these are called."""
+    for value in row.values():
+        for region in value if isinstance(value, list) else ():
+            if isinstance(region, dict) and {*RECTANGLES, *SHAPES} & set(region):
+                yield region
+
+
+def _as_region(value: dict[str, Any]) -> dict[str, Any]:
+    kind = next(key for key in (*RECTANGLES, *sorted(SHAPES)) if key in value)
+    return {"type": kind, "value": value, **value}
+
+
+def _add(found: Collected, data: dict[str, Any], regions: list[dict[str, Any]]) -> None:
+    name = str(data.get("image_uri") or _image_name(data))
+    origin = found.origins.find(name)
+    boxes = [box for region in regions if (box := _box(found, name, _size(data, origin), region))]
+    found.add(name, boxes, origin)
+
+
+def _image_name(data: dict[str, Any]) -> str:
+    """The image of a task that does not hold its URI."""
+    value = data.get("image")
+    if not isinstance(value, str):
+        texts = (v for v in data.values() if isinstance(v, str) and "/" in v)
+        value = next(texts, "")
+    return plain(value)
+
+
+def _size(data: dict[str, Any], origin: Origin | None) -> tuple[Any, Any]:
+    if origin and origin.width:
+        return origin.width, origin.height
+    return data.get("width"), data.get("height")
+
+
+def _box(
+    found: Collected, name: str, size: tuple[Any, Any], region: dict[str, Any]
+) -> LabelledBox | None:
+    """The box of a region; None if it is another mark, such as a choice, or of no use."""
+    kind, value = region.get("type"), region.get("value")
+    if kind in SHAPES:
+        found.left_out[NO_RECTANGLE] += 1
+    if kind not in (*RECTANGLES, "rectangle") or not isinstance(value, dict):
+        return None
+    if kind == "rectangle" and not any(key in value for key in RECTANGLES):
+        return None  # beside it stands the same region with its labels
+    if float(value.get("rotation") or 0) % 360 or float(region.get("image_rotation") or 0) % 360:
+        raise rotated(name)
+    labels: list[Any] = next((value[key] for key in RECTANGLES if value.get(key)), [])
+    if len(labels) != 1:
+        found.left_out[WITHOUT_LABEL] += 1
+        return None
+    width, height = region.get("original_width"), region.get("original_height")
+    width, height = (width, height) if width and height else size
+    if not width or not height:
+        raise sizeless(name)
+    x, y = float(value["x"]) * width / 100, float(value["y"]) * height / 100
+    right = x + float(value["width"]) * width / 100
+    return str(labels[0]), x, y, right, y + float(value["height"]) * height / 100

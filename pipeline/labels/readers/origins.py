@@ -1,0 +1,203 @@
+"""The way back from the names in an export to the images of the run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import posixpath
+import re
+from array import array
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from fsspec import AbstractFileSystem
+
+from pipeline.labels.image_names import SEVERAL, ImageNames
+from pipeline.labels.markup import valid
+from pipeline.store import objects, urls
+
+COLUMNS = ["name", "image_id", "image_uri"]
+# what Label Studio puts before the name of an uploaded file, and what it makes of a path
+UPLOAD = re.compile(r"^[0-9a-f]{8}-")
+UPLOADED = re.compile(r"/data/upload/(?:.*/)?([^/]+)$", re.DOTALL)
+LOCAL_FILE = re.compile(r"/data/local-files/\?d=(.*)$", re.DOTALL)
+
+
+class Origin(NamedTuple):
+    """An image of an export.
+
+    Attributes:
+        uri: of the image.
+        width, height: in pixels, upright; 0 where the export does not say.
+    """
+
+    uri: str
+    width: int
+    height: int
+
+
+class Origins:
+    """The images of an export, to be found by what other programs have made of their names.
+
+    Empty where the folder holds no `images.csv`.
+    """
+
+    def __init__(self, record: dict[str, Any] | None = None) -> None:
+        """
+        Args:
+            record: the content of `export.json`.
+        """
+        self.record = record
+        self.names: list[str] = []
+        self.uris: list[str] = []
+        self.sizes = array("i")
+        classes = [str(entry["name"]) for entry in (record or {}).get("classes", ())]
+        self.classes = {valid(name): name for name in classes}
+
+    def add(self, name: str, uri: str, width: int, height: int) -> None:
+        self.names.append(name)
+        self.uris.append(uri)
+        self.sizes.extend((width, height))
+
+    def label(self, name: str) -> str:
+        """The class that is called so in a format that cannot hold every character."""
+        return self.classes.get(name, name)
+
+    def find(self, name: str) -> Origin | None:
+        """The image that is called so: by its whole name or URI, or by as much of it as no other
+        image has, with or without the start that Label Studio gives to uploads.
+        """
+        place = self._exact.get(name)
+        if place is None:
+            place = self._by_uri.get(name)
+        if place is None:
+            place = self._loose(name)
+        return None if place is None else self._origin(place)
+
+    def find_stem(self, *stems: str) -> Origin | None:
+        """Likewise by a name without its ending, or by the second of two such."""
+        for known, wanted in ((self._stems, stems), (self._base_stems, _bases(stems[-1]))):
+            for stem in wanted:
+                place = known.get(stem, SEVERAL)
+                if place != SEVERAL:
+                    return self._origin(place)
+        return None
+
+    def _origin(self, place: int) -> Origin:
+        width, height = self.sizes[2 * place : 2 * place + 2]
+        return Origin(self.uris[place], width, height)
+
+    def _loose(self, name: str) -> int | None:
+        if not self.names:
+            return None
+        for candidate in (name, *_bases(name)):
+            for known in (self._names, self._readable):
+                found = known.place(candidate)
+                # a URI says where the image is, so that one of the same name elsewhere is none
+                if found and (found[1] or "://" not in name):
+                    return found[0]
+        return None
+
+    @cached_property
+    def _exact(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.names)}
+
+    @cached_property
+    def _by_uri(self) -> dict[str, int]:
+        return {uri: place for place, uri in enumerate(self.uris)}
+
+    @cached_property
+    def _names(self) -> ImageNames:
+        return ImageNames(self.names)
+
+    @cached_property
+    def _readable(self) -> ImageNames:
+        """Names that XML cannot hold, as it holds them."""
+        return ImageNames(["" if valid(name) == name else valid(name) for name in self.names])
+
+    @cached_property
+    def _stems(self) -> dict[str, int]:
+        return _unique(posixpath.splitext(name)[0] for name in self.names)
+
+    @cached_property
+    def _base_stems(self) -> dict[str, int]:
+        return _unique(posixpath.splitext(posixpath.basename(name))[0] for name in self.names)
+
+
+def plain(name: str) -> str:
+    """The image's name before Label Studio had it, in uploads and in local storage.
+
+    >>> plain("/data/upload/1/1a2b3c4d-a%20b.jpg"), plain("/data/local-files/?d=x/a.jpg")
+    ('a b.jpg', '/x/a.jpg')
+    """
+    if local := LOCAL_FILE.search(name):
+        return f"/{unquote(local[1]).lstrip('/')}"
+    if uploaded := UPLOADED.search(name):
+        return UPLOAD.sub("", unquote(uploaded[1]))
+    return name
+
+
+def _bases(name: str) -> Iterable[str]:
+    """The last part of a name, as it stands, without escapes, without the start of an upload."""
+    base = name.rpartition("/")[2]
+    return dict.fromkeys((base, unquote(base), UPLOAD.sub("", base), UPLOAD.sub("", unquote(base))))
+
+
+def _unique(keys: Iterable[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for place, key in enumerate(keys):
+        found[key] = SEVERAL if key in found else place
+    return found
+
+
+def load(folder: str) -> Origins:
+    """What the export in this folder, if it is one, says of its images.
+
+    Args:
+        folder: as a path or URL; `export.json` may also stand in the folder above, as in an export
+            that was split.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if urls.protocol(folder) in ("http", "https"):  # what it says of other files may mean nothing
+        return Origins()
+    fs, path = urls.filesystem(folder)
+    above = posixpath.dirname(path)
+    record = _record(fs, f"{path}/export.json")
+    if record is None and above and above != path:
+        record = _record(fs, f"{above}/export.json")
+    origins = Origins(record)
+    data = _get(fs, f"{path}/images.csv")
+    if data is None:
+        return origins
+    # names may hold NUL, which Python's reader takes since 3.11
+    rows = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""))
+    head = next(rows, [])
+    if head[:3] != COLUMNS:
+        return origins
+    sized = head[3:5] == ["width", "height"]
+    for row in rows:
+        width, height = map(int, row[3:5]) if sized else (0, 0)
+        origins.add(row[0], row[2], width, height)
+    return origins
+
+
+def _record(fs: AbstractFileSystem, path: str) -> dict[str, Any] | None:
+    data = _get(fs, path)
+    try:
+        record = json.loads(data) if data else None
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "run_id" in record else None
+
+
+def _get(fs: AbstractFileSystem, path: str) -> bytes | None:
+    """A file's bytes; None where there is none, or none that may be seen."""
+    try:
+        return objects.get(fs, path)
+    except PermissionError:
+        return None

@@ -1,0 +1,1 @@
+"""What people did to the boxes of a run."""

@@ -1,0 +1,156 @@
+"""A run's boxes beside what people made of them, written while both are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import UsageError
+from pipeline.labels import boxes
+from pipeline.labels.classes import Classes
+from pipeline.labels.export.exporter import open_target
+from pipeline.labels.export.target import Folder, Sender
+from pipeline.labels.match import places
+from pipeline.labels.output import Output
+from pipeline.labels.review.batch import SCHEMA, Batch, Names
+from pipeline.labels.review.pairs import SAME, UNMOVED
+from pipeline.labels.review.tally import Effort, Tally, effort
+from pipeline.labels.truth import Truth
+from pipeline.store import objects, urls
+
+CORRECTIONS, RECORD = "corrections.parquet", "review.json"
+
+
+def review(
+    output: Output, truth: Truth, classes: Classes, to: str, seconds: Effort | None = None
+) -> dict[str, Any]:
+    """Compare, and write `corrections.parquet` and, last, `review.json`.
+
+    Args:
+        output: the run's.
+        truth: what people left; its images are those that were reviewed.
+        classes: the detections that they were shown, and under which names.
+        to: folder, as a path or any fsspec URL; empty, or not there yet.
+        seconds: how long people take.
+
+    Returns:
+        The content of `review.json`.
+
+    Raises:
+        UsageError: the corrections are another run's, or the folder cannot be used.
+        RunError: the output is damaged.
+    """
+    check_run(output, truth)
+    fs, root = open_target(to)
+    found = places(output, truth)
+    absent = len(truth.ids) - len(found)
+    if 2 * absent > len(truth.ids):
+        raise UsageError(
+            f"{absent:,} of the {len(truth.ids):,} images of {urls.public(truth.url)} are none "
+            f"that {output.url} has detections of: they are corrections of another run"
+        )
+    names, truth_classes = _names(output, truth, classes)
+    tally = Tally(len(names.names))
+    with ThreadPoolExecutor(1) as threads:
+        folder = Folder(Sender(fs, threads), root)
+        try:
+            file = folder.open(CORRECTIONS, "wb")
+            with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+                for batch in _batches(output, truth, classes, found, truth_classes):
+                    tally.add(batch)
+                    writer.write_table(batch.table(names))
+            folder.close()
+        finally:
+            folder.abandon()
+    record = _record(output, truth, tally, names, seconds or Effort()) | {
+        "images": tally.images() | {"not_reviewed": truth.unreviewed, "not_in_the_run": absent}
+    }
+    objects.put(fs, f"{root}/{RECORD}", json.dumps(record, indent=2, ensure_ascii=False).encode())
+    return record
+
+
+def check_run(output: Output, truth: Truth) -> None:
+    """
+    Raises:
+        UsageError: the export that was corrected is not of this run.
+    """
+    theirs = (truth.shown or {}).get("run_id")
+    if theirs not in (None, output.record["run_id"]):
+        raise UsageError(
+            f"{urls.public(truth.url)} are corrections of another run: export.json beside them "
+            f"names run {theirs} ({truth.shown and truth.shown.get('output')}), {output.url} is "
+            f"run {output.record['run_id']}"
+        )
+
+
+def _names(output: Output, truth: Truth, classes: Classes) -> tuple[Names, np.ndarray]:
+    """All classes, and the class of each box of the truth as a place among them."""
+    names, ids = list(classes.names), list(classes.ids)
+    known = {k: place for place, k in enumerate(truth.ids_of(names)) if k >= 0}
+    own = {name: k for k, name in output.every_category.items()}
+    free = max([*own.values(), *ids]) + 1
+    for name, category in truth.category_ids.items():
+        if category not in known:
+            known[category] = len(names)
+            names.append(name)
+            ids.append(own.get(name, free))
+            free += ids[-1] == free
+    by_id = np.full(max(truth.category_ids.values(), default=0) + 1, -1)
+    by_id[list(known)] = list(known.values())
+    return Names(names, np.array(ids)), by_id[truth.box_categories]
+
+
+def _batches(
+    output: Output,
+    truth: Truth,
+    classes: Classes,
+    found: dict[int, int],
+    truth_classes: np.ndarray,
+) -> Iterator[Batch]:
+    usable = np.flatnonzero(~truth.crowds)
+    order = usable[np.argsort(truth.image_places[usable], kind="stable")]
+    sorted_places = truth.image_places[order]
+    for table in output.tables(boxes.COLUMNS, ("ok",), "reviewing"):
+        table = table.filter(pa.array([k in found for k in table["image_id"].to_pylist()]))
+        if not table.num_rows:
+            continue
+        shown = classes.choose(boxes.from_table(table))
+        mine = np.array([found[k] for k in shown.ids.tolist()])
+        first = np.searchsorted(sorted_places, mine)
+        many = np.searchsorted(sorted_places, mine, side="right") - first
+        owners = np.repeat(np.arange(len(mine)), many)
+        within = np.arange(len(owners)) - np.repeat(np.cumsum(many) - many, many)
+        chosen = order[np.repeat(first, many) + within]
+        xyxy = truth.xywh[chosen].copy()
+        xyxy[:, 2:] += xyxy[:, :2]
+        yield Batch(shown, owners, truth_classes[chosen], xyxy)
+
+
+def _record(
+    output: Output, truth: Truth, tally: Tally, names: Names, seconds: Effort
+) -> dict[str, Any]:
+    totals = tally.totals()
+    relabels = [
+        {"from": names.names[before], "to": names.names[after], "boxes": count}
+        for (before, after), count in tally.relabels.most_common()
+    ]
+    return {
+        "output": output.url,
+        "run_id": output.record["run_id"],
+        "corrections": urls.public(truth.url),
+        "iou_same": SAME,
+        "iou_unmoved": UNMOVED,
+        "boxes": totals,
+        "edits": sum(totals[key] for key in ("moved", "relabelled", "deleted", "added")),
+        "time": effort(totals, seconds),
+        "relabels": relabels,
+        "categories": tally.categories(names.names),
+        "boxes_left_out": truth.left_out,
+        "crowds_left_out": int(np.count_nonzero(truth.crowds)),
+    }

@@ -1,0 +1,187 @@
+"""CVAT, Pascal VOC, YOLO, FiftyOne, Hugging Face and COCO as their tools write them."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline.errors import UsageError
+from pipeline.labels.truth import Truth, load_truth
+
+# what CVAT 2 writes for a task, shortened
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations>
+  <version>1.1</version>
+  <meta><task><id>4</id><name>t</name><size>2</size><labels><label><name>cup</name>
+    <color>#33ddff</color><type>any</type></label></labels></task></meta>
+  <image id="0" name="x/1.jpg" subset="default" task_id="4" width="200" height="100">
+    <box label="cup" source="manual" occluded="0" xtl="20.00" ytl="20.00" xbr="120.00"
+      ybr="60.00"%s z_order="0"><attribute name="score">0.5</attribute></box>
+    <polygon label="cup" source="manual" occluded="0" points="1,2;3,4;5,6" z_order="0"/>
+    <tag label="cup" source="manual"/>
+  </image>
+  <image id="1" name="x/2.jpg" subset="default" task_id="4" width="200" height="100"></image>
+</annotations>
+"""
+VOC = """<annotation><folder/><filename>x/1.jpg</filename><size><width>200</width>
+<height>100</height><depth/></size><object><name>cup</name><occluded>0</occluded><bndbox>
+<xmin>20.0</xmin><ymin>20.0</ymin><xmax>120.0</xmax><ymax>60.0</ymax></bndbox><attributes>
+<attribute><name>rotation</name><value>%s</value></attribute></attributes></object></annotation>
+"""
+BOX = [20, 20, 100, 40]
+LINE = "0 0.35 0.4 0.5 0.4\n"
+
+
+def write(root: Path, files: dict[str, str]) -> str:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return str(root)
+
+
+def check(truth: Truth, *names: str) -> None:
+    """One box, on the first of these images."""
+    assert truth.names == list(names)
+    assert truth.xywh.tolist() == [pytest.approx(BOX)]
+    assert [*truth.category_ids] == ["cup"] and truth.image_places.tolist() == [0]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_cvat(tmp_path: Path, packed: bool) -> None:
+    given = write(tmp_path, {"annotations.xml": CVAT % ""})
+    if packed:
+        given += "/task.zip"
+        with zipfile.ZipFile(given, "w") as archive:
+            archive.write(tmp_path / "annotations.xml", "annotations.xml")
+            archive.writestr("images/x/1.jpg", b"no image")
+    truth = load_truth(given)
+    check(truth, "x/1.jpg", "x/2.jpg")
+    assert truth.left_out == {"that are no rectangles": 1}
+
+
+def test_a_zip_leads_back_by_what_lies_beside_it(tmp_path: Path) -> None:
+    write(tmp_path, {"images.csv": "name,image_id,image_uri\nx/1.jpg,0,s3://b/x/1.jpg\n"})
+    with zipfile.ZipFile(tmp_path / "back.zip", "w") as archive:
+        archive.writestr("annotations.xml", CVAT % "")
+    check(load_truth(str(tmp_path / "back.zip")), "s3://b/x/1.jpg", "x/2.jpg")
+
+
+@pytest.mark.parametrize(
+    "files,complaint",
+    [
+        ({"a.xml": CVAT % ' rotation="12.5"'}, "image x/1.jpg has a rotated box"),
+        ({"a.xml": "<annotations><track/></annotations>"}, "is CVAT for video"),
+        ({"a.xml": "<annotations><image name="}, "a.xml is no XML"),
+        ({"a.xml": VOC % "0"}, "of Pascal VOC give the folder"),
+        ({"Annotations/1.xml": VOC % "12.5"}, "image x/1.jpg has a rotated box"),
+        ({"Annotations/1.xml": "<annotation>"}, "1.xml is no XML"),
+        ({"data.yaml": "nc: 1", "labels/1.txt": LINE}, "data.yaml of .* has no `names`"),
+        ({"classes.txt": "cup", "labels/1.txt": LINE}, "the size of image 1.txt is not known"),
+        ({"a.txt": "x"}, "holds no annotations that are known: COCO, Label Studio"),
+        ({"a.json": "[{}]", "b.json": "[]"}, "holds a.json, b.json: name the one that came back"),
+        ({"a.json": '[{"image_id": 1, "bbox": []}]'}, "holds detections alone"),
+        ({"labels.json": '{"labels": {"1": []'}, "is no FiftyOne"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, files: dict[str, str], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        load_truth(write(tmp_path, files))
+
+
+@pytest.mark.parametrize("folder", ["Annotations", "labels"])
+def test_voc(tmp_path: Path, folder: str) -> None:
+    empty = "<annotation><filename>2.jpg</filename></annotation>"
+    files = {f"{folder}/1.xml": VOC % "0.0", f"{folder}/2.xml": empty}
+    check(load_truth(write(tmp_path, files)), "x/1.jpg", "2.jpg")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"classes.txt": "cup\n", "notes.json": "{}", "labels/1.txt": LINE, "labels/2.txt": ""},
+        {"obj.names": "cup\n", "obj_train_data/1.txt": LINE, "obj_train_data/2.txt": "\n"},
+        {"data.yaml": "names: [cup]", "labels/1.txt": LINE[:-1] + " 0.9", "labels/2.txt": ""},
+        {"data.yaml": "names: {0: cup}", "labels/1.txt": LINE + LINE[:-5], "labels/2.txt": ""},
+    ],
+)
+def test_yolo_beside_its_images(tmp_path: Path, files: dict[str, str]) -> None:
+    folder = write(tmp_path, files)
+    images = tmp_path / ("obj_train_data" if "obj.names" in files else "images")
+    images.mkdir(exist_ok=True)
+    for number in (1, 2):
+        Image.new("L", (200, 100)).save(images / f"{number}.png")
+    truth = load_truth(folder)
+    check(truth, "1.png", "2.png")
+    assert truth.left_out.total() == (LINE + LINE[:-5] in files.values())
+
+
+def test_yolo_of_an_export(tmp_path: Path) -> None:
+    """Names by their stems, with the start of an upload; what has no file was not reviewed."""
+    uris = [f"s3://b/{name}" for name in ("a/1.jpg", "b/1.jpg", "2.jpg", "3.jpg")]
+    rows = [f"{uri[7:]},{k},{uri},200,100" for k, uri in enumerate(uris)]
+    head = "name,image_id,image_uri,width,height\n"
+    files = {
+        "data.yaml": "names: [cup]",
+        "images.csv": head + "\n".join(rows),
+        "labels/train/b/1.txt": LINE,
+        "labels/train/1a2b3c4d-2.txt": "",
+        "labels/train/unknown.txt": "",
+    }
+    truth = load_truth(write(tmp_path, files))
+    assert sorted(truth.names) == [uris[2], uris[1], "unknown.txt"]
+    assert truth.xywh.tolist() == [pytest.approx(BOX)]
+    assert truth.names[truth.image_places[0]] == uris[1]
+    assert truth.unreviewed == {"not among what came back": 2}
+
+
+def test_fiftyone(tmp_path: Path) -> None:
+    box = {"label": "cup", "bounding_box": [0.1, 0.2, 0.5, 0.4], "attributes": {}}
+    labels = {"1": [box, box | {"label": None}], "2": [], "3": None}
+    write(tmp_path, {"labels.json": json.dumps({"classes": ["cup"], "labels": labels})})
+    (tmp_path / "data").mkdir()
+    for number in (1, 2, 3):
+        Image.new("L", (200, 100)).save(tmp_path / f"data/{number}.png")
+    truth = load_truth(str(tmp_path))
+    check(truth, "1.png", "2.png")
+    assert truth.unreviewed.total() == truth.left_out.total() == 1
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_huggingface(tmp_path: Path, named: bool) -> None:
+    objects = {"bbox": [BOX], "category": [0 if named else "cup"]}
+    row = {"image": {"bytes": None, "path": "x/1.jpg"}, "objects": objects}
+    label = {"feature": {"names": ["cup"], "_type": "ClassLabel"}, "_type": "Sequence"}
+    features = {"objects": {"category": label}}
+    table = pa.Table.from_pylist([row])
+    table = table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    (tmp_path / "data").mkdir()
+    pq.write_table(table, tmp_path / "data/train-00000-of-00001.parquet")
+    check(load_truth(str(tmp_path)), "x/1.jpg")
+    check(load_truth(str(tmp_path / "data/train-00000-of-00001.parquet")), "x/1.jpg")
+
+
+@pytest.mark.parametrize("rotation,refused", [(None, False), (0.0, False), (12.5, True)])
+def test_coco_of_cvat(tmp_path: Path, rotation: float | None, refused: bool) -> None:
+    box: dict[str, Any] = {"id": 1, "image_id": 1, "category_id": 1, "bbox": BOX}
+    box |= {"attributes": {"occluded": False, "rotation": rotation}}
+    content = {
+        "images": [{"id": 1, "file_name": "x/1.jpg"}],
+        "categories": [{"id": 1, "name": "cup"}],
+        "annotations": [box],
+    }
+    given = write(tmp_path, {"annotations/instances_default.json": json.dumps(content)})
+    if refused:
+        with pytest.raises(UsageError, match="image x/1.jpg has a rotated box"):
+            load_truth(given)
+    else:
+        check(load_truth(given), "x/1.jpg")

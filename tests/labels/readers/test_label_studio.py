@@ -1,0 +1,123 @@
+"""What Label Studio gives back: its marks, its names, its shapes, in both of its JSON forms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import UsageError
+from pipeline.labels.truth import Truth, load_truth
+
+VALUE = {"x": 10, "y": 20, "width": 50, "height": 40, "rotation": 0}
+LABELLED = VALUE | {"rectanglelabels": ["cup"]}
+SIZE = {"original_width": 200, "original_height": 100}
+REGION = {"type": "rectanglelabels", "value": LABELLED, **SIZE}
+BOX = [20, 20, 100, 40]
+
+
+def load(tmp_path: Path, *tasks: dict[str, Any]) -> Truth:
+    (tmp_path / "back.json").write_text(json.dumps(tasks))
+    return load_truth(str(tmp_path / "back.json"))
+
+
+def task(*annotations: dict[str, Any], **data: Any) -> dict[str, Any]:
+    return {"data": {"image": "s3://b/1.jpg"} | data, "annotations": list(annotations)}
+
+
+def test_which_tasks_were_reviewed(tmp_path: Path) -> None:
+    predicted = {"predictions": [{"result": [REGION]}]}
+    found = load(
+        tmp_path,
+        task({"result": [REGION]}),
+        task({"result": []}, image="s3://b/empty.jpg") | predicted,
+        task(image="s3://b/untouched.jpg") | predicted,
+        task({"result": [REGION], "was_cancelled": True}, image="s3://b/skipped.jpg"),
+    )
+    assert found.names == ["s3://b/1.jpg", "s3://b/empty.jpg"]
+    assert found.xywh.tolist() == [BOX] and found.image_places.tolist() == [0]
+    assert found.unreviewed == {"without an annotation": 1, "skipped": 1}
+
+
+@pytest.mark.parametrize("truth,expected", [(None, "new"), ("old", "old")])
+def test_which_of_several_annotations(
+    tmp_path: Path, truth: str | None, expected: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    marks = [
+        {
+            "result": [REGION | {"value": VALUE | {"rectanglelabels": [name]}}],
+            "updated_at": f"2026-11-{day}T10:00:00Z",
+            "ground_truth": name == truth,
+        }
+        for name, day in (("old", 10), ("new", 12), ("middle", 11))
+    ]
+    assert [*load(tmp_path, task(*marks)).category_ids] == [expected]
+    assert "1 tasks have several annotations" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "image,name",
+    [
+        ("/data/upload/1/1a2b3c4d-a b.jpg", "a b.jpg"),
+        ("/data/upload/12/1a2b3c4d-0badcafe-a.jpg", "0badcafe-a.jpg"),
+        ("/data/local-files/?d=work/a%20b.jpg", "/work/a b.jpg"),
+        ("http://host:8080/data/upload/1/1a2b3c4d-a.jpg", "a.jpg"),
+        ("s3://b/1a2b3c4d-a.jpg", "s3://b/1a2b3c4d-a.jpg"),
+    ],
+)
+def test_names(tmp_path: Path, image: str, name: str) -> None:
+    assert load(tmp_path, task({"result": []}, image=image)).names == [name]
+    (tmp_path / "images.csv").write_text("name,image_id,image_uri\nx/a.jpg,0,s3://b/x/a.jpg\n")
+    if image.endswith("upload/1/1a2b3c4d-a.jpg"):
+        assert load(tmp_path, task({"result": []}, image=image)).names == ["s3://b/x/a.jpg"]
+
+
+def test_json_min(tmp_path: Path) -> None:
+    row = {"image": "/data/upload/1/1a2b3c4d-1.jpg", "id": 1, "annotation_id": 3}
+    box = LABELLED | SIZE
+    found = load(
+        tmp_path,
+        row | {"label": [box, box | {"x": 0}], "updated_at": "2026-11-10"},
+        row | {"label": [box], "updated_at": "2026-11-12", "width": 9},
+        {"image": "s3://b/2.jpg", "id": 2, "annotation_id": 4, "choice": "good"},
+    )
+    assert found.names == ["1.jpg", "s3://b/2.jpg"] and found.xywh.tolist() == [BOX]
+
+
+@pytest.mark.parametrize(
+    "change,reason",
+    [
+        ({"type": "polygonlabels"}, "that are no rectangles"),
+        ({"value": VALUE | {"rectanglelabels": []}}, "without a label, or with several"),
+        ({"value": LABELLED | {"rectanglelabels": ["a", "b"]}}, "without a label, or with several"),
+        ({"value": LABELLED | {"width": -1}}, "whose box has a negative width or height"),
+    ],
+)
+def test_regions_of_no_use_are_counted(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    odd = REGION | change
+    choice = {"type": "choices", "value": {"choices": ["good"]}}
+    drawn = {"type": "rectangle", "value": VALUE, **SIZE}  # stands beside its labels
+    labels = REGION | {"type": "labels", "value": VALUE | {"labels": ["cup"]}}
+    found = load(tmp_path, task({"result": [REGION, odd, choice, drawn, labels]}))
+    assert found.left_out == {reason: 1} and found.xywh.tolist() == [BOX, BOX]
+
+
+@pytest.mark.parametrize("change", [{"value": LABELLED | {"rotation": 3}}, {"image_rotation": 90}])
+def test_a_rotated_box_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    load(tmp_path, task({"result": [REGION | {"value": LABELLED | {"rotation": 360}}]}))
+    with pytest.raises(UsageError, match="image s3://b/1.jpg has a rotated box"):
+        load(tmp_path, task({"result": [REGION | change]}))
+
+
+def test_sizes_that_the_region_lacks(tmp_path: Path) -> None:
+    region = {"type": "rectanglelabels", "value": LABELLED}
+    with pytest.raises(UsageError, match="the size of image s3://b/1.jpg is not known"):
+        load(tmp_path, task({"result": [region]}))
+    assert load(tmp_path, task({"result": [region]}, width=200, height=100)).xywh.tolist() == [BOX]
+
+
+def test_an_image_twice(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="list the image s3://b/1.jpg twice"):
+        load(tmp_path, task({"result": []}), task({"result": []}))

@@ -1,0 +1,254 @@
+"""What people did to a run's boxes: each kind of edit, what is counted, what is written."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import evaluate
+from jobs import review as job
+from jobs.export import main as export
+from pipeline.labels.review.pairs import pair
+from pipeline.labels.truth import load_truth
+from pipeline.outputs.schema import DETECTION
+from tests.support import outputs, synthetic
+from tests.support.reviewed import accepted
+
+# the boxes of the three images, all of which are shown from a score of 0.4 on
+PERSON, CAR = (10, 10, 110, 110), (200, 50, 300, 250)
+SHOWN = [
+    [(1, 0.9, PERSON), (3, 0.8, CAR), (18, 0.3, (400, 10, 500, 90))],
+    [(1, 0.7, PERSON), (1, 0.6, CAR)],
+    [(3, 0.5, CAR)],
+]
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = synthetic.write(
+        tmp_path_factory.mktemp("review") / "out", 3, names=["a 1.jpg", "b/1.jpg", "c.jpg"]
+    )
+
+    def fixed(table: pa.Table) -> pa.Table:
+        found = [
+            [
+                dict(zip(DETECTION.names, (k, synthetic.CATEGORIES[k], s, *xyxy), strict=True))
+                for k, s, xyxy in boxes
+            ]
+            for boxes in SHOWN
+        ]
+        table = synthetic.replaced(table, "detections", found)
+        table = synthetic.replaced(table, "width", [1000] * 3)
+        return synthetic.replaced(table, "height", [500] * 3)
+
+    synthetic.rewrite(next((output / "detections/status=ok").iterdir()), fixed)
+    return output
+
+
+def exported(output: Path, folder: Path) -> list[dict[str, Any]]:
+    """Tasks as Label Studio has them once all predictions are accepted."""
+    flags = ["--format", "labelstudio", "--to", str(folder), "--score-threshold", "0.4"]
+    assert export([str(output), *flags]) == 0
+    tasks: list[dict[str, Any]] = json.loads((folder / "tasks.json").read_text())
+    for task in tasks:
+        task["annotations"] = [{"result": accepted(task)}]
+    return tasks
+
+
+def region(label: str, xyxy: tuple[float, ...]) -> dict[str, Any]:
+    left, top, right, bottom = (v / s for v, s in zip(xyxy, (10, 5, 10, 5), strict=True))
+    value = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+    return {
+        "type": "rectanglelabels",
+        "original_width": 1000,
+        "original_height": 500,
+        "value": value | {"rotation": 0, "rectanglelabels": [label]},
+    }
+
+
+def review(output: Path, corrections: Path, to: Path | str, *flags: str) -> int:
+    return job.main([str(output), "--corrections", str(corrections), "--to", str(to), *flags])
+
+
+@pytest.fixture(scope="module")
+def corrected(output: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A kept, a moved, a relabelled, a deleted and two added boxes; one image was skipped."""
+    folder = tmp_path_factory.mktemp("corrected") / "tasks"
+    first, second, third = exported(output, folder)
+    results = first["annotations"][0]["result"]
+    results[1] = region("car", (210, 50, 310, 250))  # IoU 0.82
+    results.append(region("forklift", (600, 100, 700, 200)))
+    second["annotations"] = [
+        {"result": [region("dog", PERSON), region("car", (800, 400, 900, 500))]},
+    ]
+    third["annotations"][0]["was_cancelled"] = True
+    (folder / "back.json").write_text(json.dumps([first, second, third]))
+    return folder
+
+
+def test_each_kind_of_edit(
+    output: Path, corrected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert review(output, corrected, tmp_path / "a") == 0
+    printed = capsys.readouterr()
+    assert all(len(line) <= 100 for line in printed.out.splitlines()[:-1]) and not printed.err
+    assert "2 images reviewed, 0 of them as they were; 5 edits" in printed.out
+    assert "not reviewed: 1 skipped" in printed.out and "person to dog 1" in printed.out
+    assert "as export.json says" in printed.out
+    record = json.loads((tmp_path / "a/review.json").read_text())
+    boxes = record["boxes"]
+    keys = ("shown", "kept", "moved", "relabelled", "deleted", "added", "left")
+    assert [boxes[key] for key in keys] == [4, 1, 1, 1, 1, 2, 5]
+    assert boxes["precision"] == 2 / 4 and boxes["recall"] == 2 / 5
+    assert record["edits"] == 5 and record["images"]["edits_max"] == 3
+    by_name = {entry["name"]: entry for entry in record["categories"]}
+    assert [*by_name] == ["person", "car", "dog", "forklift"]
+    person, car, dog = by_name["person"], by_name["car"], by_name["dog"]
+    assert [person[key] for key in keys] == [3, 1, 0, 1, 1, 0, 1]
+    assert [car[key] for key in keys] == [1, 0, 1, 0, 0, 1, 2]
+    assert dog["precision"] is None and dog["recall"] == 0 and dog["relabelled_to"] == 1
+    assert by_name["forklift"]["added"] == 1
+
+
+def test_what_is_written(output: Path, corrected: Path, tmp_path: Path) -> None:
+    assert review(output, corrected / "back.json", tmp_path / "a") == 0
+    first, second = pq.read_table(tmp_path / "a/corrections.parquet").to_pylist()
+    row = outputs.rows(str(output))[0]
+    for key in ("image_id", "image_uri", "width", "height"):
+        assert first[key] == row[key]
+    sources = [(d["label"], d["label_id"], d["source"]) for d in first["detections"]]
+    assert sources == [("person", 1, "kept"), ("car", 3, "moved"), ("forklift", 91, "added")]
+    scores = [d["score"] for d in first["detections"]]
+    assert scores[:2] == pytest.approx([0.9, 0.8]) and scores[2] is None
+    assert first["detections"][1]["xmin"] == pytest.approx(210)
+    assert first["deleted"] == [] and first["edits"] == 2
+    assert [(d["label"], d["source"]) for d in second["detections"]] == [
+        ("dog", "relabelled"),
+        ("car", "added"),
+    ]
+    (gone,) = second["deleted"]
+    assert gone["label"] == "person" and gone["xmin"] == CAR[0] and second["edits"] == 3
+
+
+def test_corrections_are_annotations(
+    output: Path, corrected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert review(output, corrected, tmp_path / "a") == 0
+    for given in (tmp_path / "a", tmp_path / "a/corrections.parquet"):
+        truth = load_truth(str(given))
+        assert len(truth.names) == 2 and len(truth.xywh) == 5
+        assert truth.category_ids["dog"] == 18 and truth.category_ids["forklift"] == 91
+    assert evaluate.main([str(output), "--annotations", str(tmp_path / "a")]) == 0
+    assert "2 annotated images evaluated" in capsys.readouterr().out
+    # what is corrected once more has been edited less
+    assert review(output, tmp_path / "a", tmp_path / "b", "--score-threshold", "0.4") == 0
+    again = json.loads((tmp_path / "b/review.json").read_text())
+    assert again["edits"] == 5
+
+
+def test_nothing_was_done(output: Path, tmp_path: Path) -> None:
+    tasks = exported(output, tmp_path / "tasks")
+    (tmp_path / "tasks/back.json").write_text(json.dumps(tasks))
+    flags = ("--seconds-per-box", "60", "--seconds-per-look", "12")
+    assert review(output, tmp_path / "tasks", tmp_path / "a", *flags) == 0
+    record = json.loads((tmp_path / "a/review.json").read_text())
+    assert record["edits"] == 0 and record["boxes"]["kept"] == 5
+    assert record["time"]["minutes_without"] == 5 and record["time"]["minutes_with"] == 1
+    assert record["images"]["unchanged"] == 3
+
+
+def test_without_export_json_flags_say_what_was_shown(output: Path, tmp_path: Path) -> None:
+    tasks = exported(output, tmp_path / "tasks")
+    (tmp_path / "back.json").write_text(json.dumps(tasks))
+    for flags, deleted in (
+        ((), 1),
+        (("--score-threshold", "0.4"), 0),
+        (("--category", "dog=1"), 0),
+    ):
+        to = tmp_path / f"a{len(flags)}{deleted}{flags[1:]}"
+        assert review(output, tmp_path / "back.json", to, *flags) == 0
+        assert json.loads((to / "review.json").read_text())["boxes"]["deleted"] == deleted
+
+
+def test_classes_that_were_renamed(output: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.yaml").write_text("person: worker\ncar: vehicle\ndog: vehicle\n")
+    flags = ["--format", "coco", "--to", str(tmp_path / "a")]
+    assert export([str(output), *flags, "--classes", str(tmp_path / "classes.yaml")]) == 0
+    assert review(output, tmp_path / "a", tmp_path / "b") == 0
+    record = json.loads((tmp_path / "b/review.json").read_text())
+    assert record["edits"] == 0 and record["boxes"]["kept"] == 6
+    assert {entry["name"]: entry["kept"] for entry in record["categories"]} == {
+        "worker": 3,
+        "vehicle": 3,
+    }
+
+
+def test_in_a_bucket(output: Path, corrected: Path, bucket: str) -> None:
+    assert review(output, corrected, f"s3://{bucket}/review") == 0
+    assert len(load_truth(f"s3://{bucket}/review").xywh) == 5
+
+
+@pytest.mark.parametrize(
+    "change,complaint",
+    [
+        ("run", "corrections of another run: export.json beside them names run 6666"),
+        ("images", "2 of the 3 images of .* are none that .* corrections of another run"),
+        ("all", "no image of .* is in"),
+        ("rotated", "image s3://bucket/images/a 1.jpg has a rotated box"),
+        ("full", "is not empty"),
+        ("seconds", "--seconds-per-box must be 0 or more, not -1"),
+        ("to", "--to is missing"),
+        ("nothing", "it does not exist"),
+    ],
+)
+def test_one_line_for_each_mistake(
+    change: str,
+    complaint: str,
+    output: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, to = tmp_path / "tasks", tmp_path / "a"
+    tasks = exported(output, folder)
+    if change in ("images", "all"):
+        for task in tasks[change == "images" :]:
+            task["data"]["image_uri"] = f"s3://other/x{task['data']['image_id']}.jpg"
+    if change == "rotated":
+        tasks[0]["annotations"][0]["result"][0]["value"]["rotation"] = 12.5
+    if change == "run":
+        record = json.loads((folder / "export.json").read_text())
+        (folder / "export.json").write_text(json.dumps(record | {"run_id": "6" * 32}))
+    if change == "full":
+        to.mkdir()
+        (to / "x").write_text("")
+    if change != "nothing":
+        (folder / "back.json").write_text(json.dumps(tasks))
+    arguments = [str(output), "--corrections", str(folder / "back.json")]
+    arguments += [] if change == "to" else ["--to", str(to)]
+    arguments += ["--seconds-per-box", "-1"] if change == "seconds" else []
+    capsys.readouterr()
+    assert job.main(arguments) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and not (to / "review.json").exists()
+    assert re.search(complaint, printed), printed
+
+
+def test_pairs_are_the_best_ones() -> None:
+    """Two classes at one place keep their own boxes; a box has one partner at most."""
+    shown = np.array([[0, 0, 100, 100], [0, 0, 100, 101], [0, 0, 100, 100], [0, 0, 50, 100]], float)
+    owners, classes = np.array([0, 0, 1, 1]), np.array([1, 2, 1, 1])
+    left = np.array([[0, 0, 100, 100.4], [0, 0, 100, 100.6], [0, 0, 60, 100]], float)
+    partners, ious = pair(owners, shown, classes, np.array([0, 0, 1]), left, np.array([2, 1, 1]))
+    assert partners.tolist() == [1, 0, 3]
+    assert ious == pytest.approx([100.4 / 101, 100 / 100.6, 5 / 6])
+    empty = np.empty((0, 4))
+    none = np.empty(0, np.int64)
+    assert pair(none, empty, none, none, empty, none)[0].tolist() == []
+    assert pair(none, empty, none, np.array([0]), left[:1], np.array([1]))[0].tolist() == [-1]
