@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "deploy" / "flags.md"
-JOBS = ("detect", "plan", "status", "verify", "report", "evaluate", "select", "export", "bench")
+JOBS = tuple("detect plan status verify report evaluate calibrate select export bench".split())
 HEAD = """\
 # Every flag
 
