@@ -11,6 +11,7 @@ import yaml
 
 from pipeline.errors import UsageError, nearest
 from pipeline.labels.boxes import BoxBatch
+from pipeline.labels.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,19 @@ class Classes:
             nothing is renamed.
         places: [largest label id + 1] int, label id to place in `names`, -1 for one left out.
         thresholds: [largest label id + 1] float32, the score below which a detection is left out.
+        calibration: if any, by which scores become probabilities before they are compared.
     """
 
     names: list[str]
     ids: list[int]
     places: np.ndarray
     thresholds: np.ndarray
+    calibration: Calibration | None = None
 
     def choose(self, boxes: BoxBatch) -> BoxBatch:
         """The detections that are kept, their labels turned into places in `names`."""
+        if self.calibration:
+            boxes = self.calibration.calibrated(boxes)
         known = (boxes.labels >= 0) & (boxes.labels < len(self.places))
         labels = np.where(known, boxes.labels, 0)
         places = np.where(known, self.places[labels], -1)
@@ -43,6 +48,7 @@ def choose(
     score_threshold: float = 0.0,
     thresholds: Mapping[str, float] | None = None,
     mapping: str | None = None,
+    calibration: Calibration | None = None,
 ) -> Classes:
     """
     Args:
@@ -51,6 +57,7 @@ def choose(
         thresholds: likewise by class, old name or new.
         mapping: YAML file; a list of the names to keep, or `name: new name` lines, where an empty
             new name keeps the old one and names that become equal are one class.
+        calibration: of the run, if its scores shall be probabilities.
 
     Raises:
         UsageError: an unknown name, a threshold outside of 0 to 1, an unreadable file.
@@ -70,7 +77,7 @@ def choose(
             raise UsageError(f"--category has an unknown name {nearest(name, valid)}")
         limits[labels] = _score(limit, f"--category {name}")
     ids = [int(np.flatnonzero(places == place)[0]) for place in range(len(names))]
-    return Classes(names, ids, places, limits)
+    return Classes(names, ids, places, limits, calibration)
 
 
 def parse_assignments(words: list[str], form: str) -> dict[str, float]:
