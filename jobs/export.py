@@ -48,10 +48,15 @@ def _add_choice(parser: cli.Parser) -> None:
     own = "a threshold of its own for a class"
     classes = "YAML: a list of the classes to keep, or `name: new name` lines"
     images = "only the images in this table of URIs (Parquet, CSV, JSONL, text)"
+    accept = (
+        "of jobs.calibrate: images all of whose boxes reach its thresholds go to DIR/accepted, the "
+        "others to DIR/review"
+    )
     add("--score-threshold", type=float, metavar="P", help=kept)
     add("--category", nargs="+", action="extend", metavar="NAME=SCORE", help=own)
     add("--classes", metavar="FILE", help=classes)
     add("--images", metavar="FILE", help=images)
+    add("--accept", metavar="FILE", help=accept)
 
 
 def _add_form(parser: cli.Parser) -> None:
@@ -91,6 +96,12 @@ def show(record: dict[str, Any], options: Options) -> None:
         f"as {record['format']}; "
         f"left out: {', '.join(left) or 'nothing'}"
     )
+    if options.accept:
+        print(
+            f"accepted: {counts.get('images_accepted', 0):,} images with "
+            f"{counts.get('boxes_accepted', 0):,} boxes; whether they lack boxes is not known"
+        )
+        to = f"{to}/review"
     shard = FORMATS[record["format"]]
     how = (options.with_images and shard.how_with_images) or shard.how
     print(how.format(to=f"{to}/FOLDER" if split else to))

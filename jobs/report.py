@@ -8,6 +8,7 @@ import sys
 from jobs import cli
 from pipeline import words
 from pipeline.errors import UsageError
+from pipeline.labels.calibration import load
 from pipeline.labels.output import open_output
 from pipeline.labels.report import page, text
 from pipeline.locations import checked_url
@@ -30,6 +31,8 @@ def parser() -> cli.Parser:
         metavar="P",
         help=f"boxes of at least this score are shown at first (default {page.SCORE_THRESHOLD})",
     )
+    probabilities = "of jobs.calibrate: probabilities of being right in place of scores"
+    add("--calibration", metavar="FILE", help=probabilities)
     add("--pictures", type=int, metavar="N", help=f"in each gallery (default {page.PICTURES})")
     return parser
 
@@ -44,7 +47,10 @@ def job(arguments: list[str]) -> int:
     fs, path = urls.filesystem(target)
     if named.endswith("/") or (urls.is_local(fs) and os.path.isdir(path)):
         raise UsageError(f"--to {target} is a folder; give the name of a file, as report.html")
-    report = page.build(open_output(given.pop("output")), **given)
+    output = open_output(given.pop("output"))
+    if "calibration" in given:
+        given["calibration"] = load(given["calibration"], output)
+    report = page.build(output, **given)
     data = report.html.encode(errors="replace")
     try:
         objects.put(fs, path, data)

@@ -21,6 +21,7 @@ from jobs import cli
 from pipeline import words
 from pipeline.errors import UsageError
 from pipeline.labels import classes
+from pipeline.labels.calibration import load
 from pipeline.labels.output import open_output
 from pipeline.labels.select import DIVERSITY, THRESHOLD, select
 from pipeline.labels.value import DEFAULT_WEIGHTS
@@ -65,6 +66,11 @@ def parser() -> cli.Parser:
         "--classes",
         metavar="FILE",
         help="YAML that keeps and renames classes; others count for nothing",
+    )
+    add(
+        "--calibration",
+        metavar="FILE",
+        help="of jobs.calibrate: probabilities of being right in place of scores",
     )
     return parser
 
@@ -113,7 +119,10 @@ def job(arguments: list[str]) -> int:
     if kind not in WRITERS:
         raise UsageError(f"--to must end in .{', .'.join(WRITERS)}, not {given['to']!r}")
     output = open_output(given["output"])
-    chosen = classes.choose(output.categories, mapping=given.get("classes"))
+    calibration = load(given["calibration"], output) if "calibration" in given else None
+    chosen = classes.choose(
+        output.categories, mapping=given.get("classes"), calibration=calibration
+    )
     options: dict[str, Any] = {
         name: given[flag]
         for name, flag in (("threshold", "score_threshold"), ("diversity", "diversity"))

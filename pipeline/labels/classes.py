@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import yaml
 
 from pipeline.errors import UsageError, nearest
 from pipeline.labels.boxes import BoxBatch
+from pipeline.labels.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,19 @@ class Classes:
             nothing is renamed.
         places: [largest label id + 1] int, label id to place in `names`, -1 for one left out.
         thresholds: [largest label id + 1] float32, the score below which a detection is left out.
+        calibration: if any, by which scores become probabilities before they are compared.
     """
 
     names: list[str]
     ids: list[int]
     places: np.ndarray
     thresholds: np.ndarray
+    calibration: Calibration | None = None
 
     def choose(self, boxes: BoxBatch) -> BoxBatch:
         """The detections that are kept, their labels turned into places in `names`."""
+        if self.calibration:
+            boxes = self.calibration.calibrated(boxes)
         known = (boxes.labels >= 0) & (boxes.labels < len(self.places))
         labels = np.where(known, boxes.labels, 0)
         places = np.where(known, self.places[labels], -1)
@@ -43,6 +48,7 @@ def choose(
     score_threshold: float = 0.0,
     thresholds: Mapping[str, float] | None = None,
     mapping: str | None = None,
+    calibration: Calibration | None = None,
 ) -> Classes:
     """
     Args:
@@ -51,13 +57,15 @@ def choose(
         thresholds: likewise by class, old name or new.
         mapping: YAML file; a list of the names to keep, or `name: new name` lines, where an empty
             new name keeps the old one and names that become equal are one class.
+        calibration: of the run, if its scores shall be probabilities.
 
     Raises:
         UsageError: an unknown name, a threshold outside of 0 to 1, an unreadable file.
     """
     chosen = _read(mapping, set(categories.values())) if mapping else None
     renamed = chosen if chosen is not None else {name: name for name in categories.values()}
-    return _kept(categories, renamed, score_threshold, thresholds or {})
+    kept = _kept(categories, renamed, score_threshold, thresholds or {})
+    return replace(kept, calibration=calibration)
 
 
 def of_export(categories: Mapping[int, str], record: Mapping[str, Any]) -> Classes:

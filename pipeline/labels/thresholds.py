@@ -46,7 +46,7 @@ def best_thresholds(truth: Truth, matched: Matched, present_only: bool) -> dict[
         present_only: leave out the truth's images of which the run has no row.
     """
     found = matched.found[np.argsort(-matched.found["score"], kind="stable")]
-    right, ignored = _judge(truth, found)
+    right, ignored = judge(truth, found)
     counted = ~truth.crowds
     if present_only:
         counted &= ~np.isin(truth.image_places, matched.absent)
@@ -72,7 +72,7 @@ def _best(scores: np.ndarray, right: np.ndarray, true_boxes: int) -> Best | None
     return Best(float(STEPS[step]), float(precision), float(recall), float(f1[step]))
 
 
-def _judge(truth: Truth, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def judge(truth: Truth, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """[n] bool each, of detections with the highest score first: right, and on a crowd alone."""
     right, ignored = np.zeros(len(found), bool), np.zeros(len(found), bool)
     taken = np.zeros(len(truth.crowds), bool)

@@ -16,7 +16,8 @@ from jobs import report
 from pipeline.labels.report import page
 from pipeline.outputs import schema
 from pipeline.outputs.files import encode
-from tests.support import photographed, synthetic
+from tests.support import photographed, reviews, synthetic
+from tests.support.outputs import rows
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,21 @@ def test_last_line(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert re.fullmatch(rf"report  {target}: \d+ kB, \d+ pictures(; \d images? could.*)?\n", line)
     assert target.read_text().startswith("<!doctype html>")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_probabilities_in_place_of_scores(tmp_path: Path) -> None:
+    """Halved, none is over 0.5, and all numbers of boxes stay."""
+    output = synthetic.write(tmp_path / "out", 60)
+    path = reviews.calibration(tmp_path / "c.json", dict.fromkeys(synthetic.NAMES, 0.5))
+    to = tmp_path / "report.html"
+    flags = ["--to", str(to), "--pictures", "0", "--calibration", path]
+    assert report.main([str(output), *flags]) == 0
+    html = to.read_text()
+    data = json.loads(html.partition('id="data">')[2].partition("</script>")[0])
+    by_hundredth = [sum(column) for column in zip(*data["scores"].values(), strict=True)]
+    assert sum(by_hundredth[51:]) == 0
+    assert sum(by_hundredth) == sum(len(row["detections"] or []) for row in rows(str(output)))
+    assert "Probability at least" in html and "Score at least" not in html
 
 
 @pytest.mark.parametrize(

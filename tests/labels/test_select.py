@@ -21,7 +21,7 @@ from pipeline.labels import classes
 from pipeline.labels.output import open_output
 from pipeline.labels.select import greedy, select
 from pipeline.labels.value import DEFAULT_WEIGHTS, measure
-from tests.support import synthetic
+from tests.support import reviews, synthetic
 from tests.support.outputs import rows
 
 THRESHOLD = 0.5
@@ -71,6 +71,22 @@ def test_values_are_what_they_are_said_to_be(tmp_path: Path) -> None:
     for name, expected in by_definition(found).items():
         assert values.parts[name].tolist() == pytest.approx(expected, rel=1e-4), name
         assert len(set(expected)) > 10
+
+
+def test_probabilities_in_place_of_scores(tmp_path: Path) -> None:
+    """Halved, no detection is accepted at 0.5, and what one of them is worth is the half."""
+    output = synthetic.write(tmp_path / "out", 40, 6)
+    path = reviews.calibration(tmp_path / "c.json", dict.fromkeys(synthetic.NAMES, 0.5))
+    to = tmp_path / "list.parquet"
+    flags = ["--budget", "99", "--to", str(to), "--diversity", "0", "--calibration", path]
+    assert job.main([str(output), *flags]) == 0
+    found = {row["image_id"]: row for row in pq.read_table(to).to_pylist()}
+    ok = [row for row in rows(str(output)) if row["status"] == "ok"]
+    assert len(found) == len(ok)
+    for row in ok:
+        expected = sum(box["score"] for box in row["detections"]) / 2
+        assert found[row["image_id"]]["uncertainty"] == pytest.approx(expected, rel=1e-4)
+        assert found[row["image_id"]]["crowding"] == 0
 
 
 @pytest.mark.parametrize("diversity", [0.0, 0.5, 1.0])

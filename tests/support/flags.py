@@ -11,17 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "deploy" / "flags.md"
-JOBS = (
-    "detect",
-    "plan",
-    "status",
-    "verify",
-    "report",
-    "evaluate",
-    "select",
-    "review",
-    "export",
-    "bench",
+JOBS = tuple(
+    "detect plan status verify report evaluate calibrate select review export bench".split()
 )
 HEAD = """\
 # Every flag

@@ -8,6 +8,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,8 @@ from pipeline.config import Config
 from pipeline.errors import RunError, UsageError, nearest
 from pipeline.inputs.sources import open_source
 from pipeline.labels import boxes, classes
+from pipeline.labels.boxes import BoxBatch
+from pipeline.labels.calibration import Calibration, load
 from pipeline.labels.export.formats import yolo
 from pipeline.labels.export.naming import Names, input_folder, relative_name
 from pipeline.labels.export.parts import FORMATS, Parts
@@ -61,6 +64,7 @@ def export(output: str, options: Options) -> dict[str, Any]:
     kept = classes.choose(
         run.categories, options.score_threshold, options.thresholds, options.classes
     )
+    calibration = load(options.accept, run) if options.accept else None
     truth = load_truth(options.annotations) if options.annotations else None
     if truth and max(truth.ids_of(kept.names), default=-1) < 0:
         raise UsageError(f"{options.annotations} has none of the classes; rename by --classes")
@@ -68,13 +72,20 @@ def export(output: str, options: Options) -> dict[str, Any]:
     fs, root = open_target(options.to)
     found = places(run, truth, wanted) if truth else {}
     model_id = str(run.detector["model_id"])
-    job = Job(options, kept, model_id, run.record, truth, Counter(), found)
-    with (
-        ThreadPoolExecutor(SENDERS) as threads,
-        Parts(Sender(fs, threads), root, job) as parts,
-    ):
+    job = Job(options, kept, model_id, run.record, truth, Counter(), found, calibration)
+    with ExitStack() as stack:
+        sender = Sender(fs, stack.enter_context(ThreadPoolExecutor(SENDERS)))
+        roots = (
+            {True: f"{root}/accepted", False: f"{root}/review"} if calibration else {False: root}
+        )
+        sets = {key: stack.enter_context(Parts(sender, at, job)) for key, at in roots.items()}
         for item in _items(run, job, wanted):
-            parts.add(item)
+            accepted = item.image.image_id in job.accepted
+            sets[accepted].add(item)
+            job.accepted.discard(item.image.image_id)
+            if accepted:
+                job.counts["images_accepted"] += 1
+                job.counts["boxes_accepted"] += len(item.image.scores)
     record = _record(run, job)
     objects.put(fs, f"{root}/export.json", json.dumps(record, indent=2).encode())
     return record
@@ -137,6 +148,8 @@ def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Im
             raise RunError(f"boxes that are no numbers; see {words.command('verify')} {run.url}")
         chosen = job.classes.choose(found)
         counts["boxes_left_out"] += len(found.labels) - len(chosen.labels)
+        if job.calibration:
+            job.accepted.update(_accepted(found, chosen, job, job.calibration))
         yield from chosen.images()
     if wanted is None:
         counts["images_failed"] = run.counts["images"] - run.counts["ok"]
@@ -147,6 +160,19 @@ def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Im
             f"none of the {len(wanted):,} images in {job.options.images} has "
             f"detections in {run.url}; the URIs must be the same"
         )
+
+
+def _accepted(found: BoxBatch, chosen: BoxBatch, job: Job, calibration: Calibration) -> list[int]:
+    """Ids of the images that have boxes, all of which are accepted.
+
+    Args:
+        found: all boxes, with the run's own labels.
+        chosen: those of them that are exported.
+    """
+    rest = job.classes.choose(found.keep(~calibration.accepted(found), found.labels))
+    sure = (np.diff(chosen.starts) > 0) & (np.diff(rest.starts) == 0)
+    accepted: list[int] = chosen.ids[sure].tolist()
+    return accepted
 
 
 def _named(
@@ -182,6 +208,7 @@ def _record(run: Output, job: Job) -> dict[str, Any]:
         "score_threshold": options.score_threshold,
         "thresholds": dict(options.thresholds),
         "classes": entries,
+        "accept": urls.public(options.accept) if options.accept else None,
         "counts": {"images": 0, "boxes": 0, **job.counts},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -16,6 +16,7 @@ from fsspec import AbstractFileSystem
 
 from pipeline.errors import UsageError
 from pipeline.labels.boxes import Image
+from pipeline.labels.calibration import Calibration
 from pipeline.labels.classes import Classes
 from pipeline.labels.truth import Truth
 from pipeline.store import objects, urls
@@ -42,6 +43,7 @@ class Options:
         link: links to the images in place of copies.
         confidence: write scores also where the format has no usual place for them.
         annotations: as `pipeline.labels.truth` reads them, whose ids `results.json` shall have.
+        accept: calibration by which images that need no look are set apart from the others.
 
     Raises:
         UsageError: options that do not go together.
@@ -61,6 +63,7 @@ class Options:
     link: bool = False
     confidence: bool = False
     annotations: str | None = None
+    accept: str | None = None
 
     def __post_init__(self) -> None:
         if self.tasks_per_file is not None and self.tasks_per_file < 1:
@@ -103,6 +106,8 @@ class Job:
     truth: Truth | None
     counts: Counter[str]
     truth_places: Mapping[int, int] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    accepted: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,11 @@ def _scores(found: Statistics) -> str:
         (k * len(values) / 4, word) for k, word in enumerate(("0", "0.25", "0.5", "0.75", "1"))
     ]
     drawing = charts.histogram(
-        "scores", "Boxes by score", values, bins, ticks, limit=found.threshold / 100
+        "scores", f"Boxes by {found.measure}", values, bins, ticks, limit=found.threshold / 100
     )
     note = "All boxes that the run kept; those below the threshold are pale."
-    return _chart("Scores", drawing, note)
+    title = "Probabilities of being right" if found.measure == "probability" else "Scores"
+    return _chart(title, drawing, note)
 
 
 def _per_image(found: Statistics) -> str:

@@ -63,7 +63,8 @@ def choose(found: Statistics) -> list[Gallery]:
         Gallery(
             "uncertain",
             "Least certain",
-            f"Most boxes with a score within {NEAR / 100:g} of {at}: look at these first.",
+            f"Most boxes with a {found.measure} within {NEAR / 100:g} of {at}: look at these "
+            "first.",
             found.uncertain.samples,
         ),
         Gallery("densest", "Densest", f"Most boxes at or over {at}.", found.densest.samples),

@@ -12,6 +12,7 @@ from importlib import resources
 import numpy as np
 
 from pipeline.errors import UsageError
+from pipeline.labels.calibration import Calibration
 from pipeline.labels.output import Output
 from pipeline.labels.report import (
     distributions,
@@ -50,13 +51,17 @@ class Page:
 
 
 def build(
-    output: Output, score_threshold: float = SCORE_THRESHOLD, pictures: int = PICTURES
+    output: Output,
+    score_threshold: float = SCORE_THRESHOLD,
+    pictures: int = PICTURES,
+    calibration: Calibration | None = None,
 ) -> Page:
     """
     Args:
         output: a finished run's.
         score_threshold: boxes at or over it are shown at first; of two decimals.
         pictures: wanted in each gallery; the file ends them at `MOST_BYTES`.
+        calibration: by which probabilities of being right stand in place of scores, if any.
 
     Raises:
         UsageError: a threshold or number of pictures that cannot be.
@@ -71,7 +76,7 @@ def build(
         )
     if not 0 <= pictures <= MOST_PICTURES:
         raise UsageError(f"--pictures must be within 0 and {MOST_PICTURES}, not {pictures}")
-    found = statistics.gather(output, threshold, pictures)
+    found = statistics.gather(output, threshold, pictures, calibration)
     order = np.argsort(-found.scores.sum(1), kind="stable")
     style = drawing.Style(found.names, np.argsort(order), threshold)
     chosen = gallery.choose(found)
@@ -173,7 +178,7 @@ def _controls(found: Statistics, order: np.ndarray) -> str:
     )
     at = found.threshold
     return f"""<form class="controls" aria-label="What is shown">
-<label>Score at least <output data-text="threshold">{at / 100:.2f}</output>
+<label>{found.measure.capitalize()} at least <output data-text="threshold">{at / 100:.2f}</output>
 <input id="threshold" type="range" min="0" max="100" value="{at}" autocomplete="off"></label>
 <label>Category <select id="category" autocomplete="off"><option value="-1">all</option>{options}
 </select></label></form>"""

@@ -12,6 +12,7 @@ from pipeline import words
 from pipeline.errors import RunError
 from pipeline.labels import boxes, classes
 from pipeline.labels.boxes import BoxBatch, Image
+from pipeline.labels.calibration import Calibration
 from pipeline.labels.output import File, Output
 from pipeline.labels.report.samples import Best, Shown
 
@@ -56,6 +57,7 @@ class Statistics:
         pictures: samples in each gallery.
         names: of the categories that the rows below stand for.
         unnamed: those among them that stand for an id without a name.
+        measure: what the scores are, in words.
         images, ok: rows in all, and with status ok.
         image_bytes: sum over the encoded images whose size is known.
         scores: [categories, 101] detections by category and score.
@@ -71,6 +73,7 @@ class Statistics:
     pictures: int
     names: list[str]
     unnamed: frozenset[str] = frozenset()
+    measure: str = "score"
     images: int = 0
     ok: int = 0
     image_bytes: int = 0
@@ -151,19 +154,23 @@ class Statistics:
             )
 
 
-def gather(output: Output, threshold: int, pictures: int) -> Statistics:
+def gather(
+    output: Output, threshold: int, pictures: int, calibration: Calibration | None = None
+) -> Statistics:
     """
     Args:
         output: a finished run's.
         threshold: hundredths, 0 to 100; what is at or over it is shown.
         pictures: samples wanted for each gallery.
+        calibration: by which scores become probabilities, if any.
 
     Raises:
         RunError: a file cannot be read, or rows are missing.
     """
-    chosen = classes.choose(output.every_category)
+    chosen = classes.choose(output.every_category, calibration=calibration)
     unnamed = frozenset(chosen.names) - set(output.categories.values())
-    found = Statistics(threshold, pictures, chosen.names, unnamed)
+    measure = "probability" if calibration else "score"
+    found = Statistics(threshold, pictures, chosen.names, unnamed, measure)
 
     def counted(file: File, rows: int) -> None:
         found.file_rows[file.path] = rows

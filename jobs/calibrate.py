@@ -1,0 +1,117 @@
+"""Learn from corrected images which scores can be trusted, and which boxes need no look."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from jobs import cli
+from pipeline import words
+from pipeline.errors import UsageError
+from pipeline.labels import classes, strays
+from pipeline.labels.calibrate import calibrate
+from pipeline.labels.calibration import Calibration, Claim, Group, write
+from pipeline.labels.match import match
+from pipeline.labels.output import open_output
+from pipeline.labels.truth import load_truth
+
+PRECISION = 0.98
+CONFIDENCE = 0.95
+WIDEST = 40
+
+
+def parser() -> cli.Parser:
+    """The flags."""
+    parser = cli.Parser(
+        "calibrate",
+        __doc__,
+        "The corrected images must be a random draw of the run's. jobs.export takes FILE as "
+        "--accept, jobs.select and jobs.report as --calibration. Exit codes: 0 written, 1 failed, "
+        "2 usage, or too few images for what is to be shown.",
+    )
+    add = parser.add_argument
+    add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")
+    add("--corrections", metavar="C", help="all true boxes of some images, as jobs.evaluate's")
+    add("--to", metavar="FILE", help="JSON to be written; an existing one is replaced")
+    precision = f"least share of right boxes from a threshold on (default {PRECISION:g})"
+    confidence = f"with which this holds for all thresholds at once (default {CONFIDENCE:g})"
+    key = "carried column with the image id or file name of the corrections"
+    mapping = "YAML that renames classes as the corrections call them"
+    add("--precision", type=float, metavar="P", help=precision)
+    add("--confidence", type=float, metavar="X", help=confidence)
+    add("--image-key", metavar="NAME", help=key)
+    add("--classes", metavar="FILE", help=mapping)
+    return parser
+
+
+def text(found: Calibration) -> str:
+    """The result for a person; at most 100 columns."""
+    every = [*found.groups, found.overall]
+    width = max(8, *(min(len(group.name), WIDEST) for group in every))
+    heads = ("boxes", "right", "D-ECE", "after", "threshold", "accepted")
+    lines = [f"{'category':{width}} " + " ".join(f"{head:>9}" for head in heads)]
+    lines += [_line(group, width) for group in every]
+    lines += [
+        "",
+        f"With a confidence of {found.claim.confidence:g}, of the boxes from a threshold on at "
+        f"least {found.claim.precision:.4g} are",
+        f"right in the {found.images - found.reviewed:,} images that were not reviewed, if the "
+        f"{found.reviewed:,} that were are a random draw.",
+        "Nothing is shown of objects that were not found.",
+    ]
+    joint = found.claim.among(len(found.groups))
+    for group in found.groups:
+        if len(group.categories) > 1:
+            lines.append(f"{group.name}, taken together: {strays.named(group.categories)}")
+        if group.threshold is None:
+            lines.append(_why_none(group, found, joint))
+    return "\n".join(lines)
+
+
+def _line(group: Group, width: int) -> str:
+    cells = [
+        f"{group.boxes:,}",
+        f"{group.right / group.boxes:.1%}" if group.boxes else "-",
+        f"{group.error_before:.4f}" if group.boxes else "-",
+        f"{group.error_after:.4f}" if group.boxes else "-",
+        "-" if group.threshold is None else f"{group.threshold:.4f}",
+        f"{group.accepted_share:.1%}",
+    ]
+    name = words.printable(group.name, WIDEST)
+    return f"{name:{width}} " + " ".join(f"{cell:>9}" for cell in cells)
+
+
+def _why_none(group: Group, found: Calibration, claim: Claim) -> str:
+    why = "too many boxes of the highest scores are wrong"
+    if group.boxes < 2 * claim.needed:
+        images = round(2 * claim.needed * found.reviewed / max(group.boxes, 1))
+        why = f"it takes about {2 * claim.needed:,} boxes, {words.count(images, 'image')}"
+    return f"{words.printable(group.name, WIDEST)}: nothing is accepted; {why}"
+
+
+def job(arguments: list[str]) -> int:
+    """Run it; returns the exit code."""
+    given: dict[str, Any] = parser().given(arguments)
+    for name in ("corrections", "to"):
+        if name not in given:
+            raise UsageError(f"--{name} is missing; see --help")
+    claim = Claim(given.get("precision", PRECISION), given.get("confidence", CONFIDENCE))
+    output = open_output(given["output"])
+    truth = load_truth(given["corrections"])
+    every = output.every_category
+    chosen = classes.choose(every, mapping=given.get("classes"))
+    matched = match(output, truth, chosen, given.get("image_key"))
+    strays.check(output, matched, {*every.values(), *chosen.names}, present_only=True)
+    found = calibrate(output, chosen, matched, claim)
+    write(given["to"], found)
+    print(text(found))
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the job; returns its exit code."""
+    return cli.main("calibrate", job, arguments, "nothing was written; start it again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

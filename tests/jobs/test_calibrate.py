@@ -1,0 +1,101 @@
+"""`jobs.calibrate` as a command: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from jobs import calibrate as job
+from tests.support import synthetic
+from tests.support.outputs import rows
+from tests.support.reviews import corrections
+
+IMAGES = 300
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = synthetic.write(tmp_path_factory.mktemp("calibrate") / "out", IMAGES)
+    corrections(output.parent / "review.json", rows(str(output)), 120)
+    return output
+
+
+def call(output: Path, review: Path, *flags: str) -> int:
+    to = ["--to", str(output.parent / "calibration.json")]
+    return job.main([str(output), "--corrections", str(review), *to, *flags])
+
+
+def test_what_it_prints(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(output, output.parent / "review.json", "--precision", "0.85") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert [line.split()[0] for line in lines[:5]] == ["category", "person", "car", "3", "all"]
+    said = json.loads((output.parent / "calibration.json").read_text())
+    threshold, accepted = lines[1].split()[-2:]
+    assert threshold == f"{said['groups'][0]['threshold']:.4f}"
+    assert accepted == f"{said['groups'][0]['accepted_share']:.1%}" != "0.0%"
+    assert lines[3].split()[-2:] == ["-", "0.0%"]
+    assert "3 rare ones, taken together: 'bicycle', 'dog', 'cup'" in lines
+    assert lines[-1].startswith("3 rare ones: nothing is accepted; too many boxes of the highest")
+    assert "177 images that were not reviewed, if the 120 that were are" in lines[7]
+
+
+def test_a_claim_that_nothing_can_be_shown_of_yet(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(output, output.parent / "review.json", "--precision", "0.98") == 0
+    printed = capsys.readouterr().out
+    assert "3 rare ones: nothing is accepted; it takes about 406 boxes, " in printed
+    said = json.loads((output.parent / "calibration.json").read_text())
+    assert [group["accepted_share"] for group in said["groups"]] == [0.0, 0.0, 0.0]
+    assert len(said["groups"][0]["curve"]) > 3
+
+
+def only(output: Path, keep: str) -> Path:
+    """The review with a part of its images, or with all of the run's."""
+    path = output.parent / f"{keep}.json"
+    content = json.loads((output.parent / "review.json").read_text())
+    found = rows(str(output))
+    if keep == "all":
+        content["images"] = [
+            {"id": n, "file_name": os.path.basename(row["image_uri"])}
+            for n, row in enumerate(found)
+        ]
+    if keep == "few":
+        content["images"] = content["images"][:12]
+    if keep == "crowded":
+        numbers = {os.path.basename(r["image_uri"]): r["num_detections"] or 0 for r in found}
+        content["images"].sort(key=lambda image: -numbers[image["file_name"]])
+        content["images"] = content["images"][:40]
+    kept = {image["id"] for image in content["images"]}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    "keep,flags,complaint",
+    [
+        ("review", ["--precision", "0.9999"], "it takes 29,956, which is about 2,7"),
+        ("review", ["--precision", "98"], "--precision must be above 0 and below 1, not 98"),
+        ("few", [], "12 images of"),
+        ("all", [], "every image of"),
+        ("crowded", [], "are no random draw of"),
+    ],
+)
+def test_one_line_for_what_cannot_be_shown(
+    output: Path, capsys: pytest.CaptureFixture[str], keep: str, flags: list[str], complaint: str
+) -> None:
+    (output.parent / "calibration.json").unlink(missing_ok=True)
+    assert call(output, only(output, keep), *flags) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1 and complaint in printed.err
+    assert not (output.parent / "calibration.json").exists()
+
+
+def test_what_is_missing(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert job.main([str(output), "--to", "c.json"]) == 2
+    assert "--corrections is missing" in capsys.readouterr().err

@@ -1,0 +1,79 @@
+"""Images that need no look, set apart from the others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import outputs, reviews, synthetic
+from tests.support.exports import LABELS, names_of, run
+
+# none of a bicycle; synthetic scores lie anywhere between 0.06 and 1
+THRESHOLDS = {"person": 0.3, "car": 0.4, "dog": 0.2, "cup": 0.2, "bicycle": None}
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = synthetic.write(tmp_path_factory.mktemp("accept") / "out", 120, 3, 50)
+    reviews.calibration(output.parent / "calibration.json", THRESHOLDS)
+    return output
+
+
+def divided(output: Path, score_threshold: float) -> dict[str, set[str]]:
+    """The images that should be in each folder."""
+    found: dict[str, set[str]] = {"accepted": set(), "review": set()}
+    for row in outputs.rows(str(output)):
+        if row["status"] == "ok":
+            kept = [box for box in row["detections"] if box["score"] >= score_threshold]
+            sure = [
+                (limit := THRESHOLDS[box["label"]]) is not None and box["score"] >= limit
+                for box in kept
+            ]
+            found["accepted" if kept and all(sure) else "review"].add(row["image_uri"])
+    return found
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_two_complete_exports(
+    output: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--accept", str(output.parent / "calibration.json"), "--score-threshold", "0.25"]
+    assert run(output, tmp_path / "to", *flags, format=kind) == 0
+    expected = divided(output, 0.25)
+    assert min(map(len, expected.values())) > 20
+    for name, uris in expected.items():
+        assert set(names_of(tmp_path / "to" / name)) == uris
+    counts = json.loads((tmp_path / "to/export.json").read_text())["counts"]
+    assert counts["images_accepted"] == len(expected["accepted"])
+    assert counts["images"] == sum(map(len, expected.values()))
+    said = f"accepted: {counts['images_accepted']:,} images with {counts['boxes_accepted']:,} boxes"
+    assert said in capsys.readouterr().out
+
+
+def test_boxes_that_are_left_out_decide_nothing(output: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.yaml").write_text("[person, car]")
+    flags = ["--accept", str(output.parent / "calibration.json"), "--score-threshold", "0.5"]
+    assert run(output, tmp_path / "to", *flags, "--classes", str(tmp_path / "classes.yaml")) == 0
+    review = names_of(tmp_path / "to" / "review")
+    for row in outputs.rows(str(output)):
+        if row["status"] == "ok":
+            kept: list[Any] = [
+                box
+                for box in row["detections"]
+                if box["score"] >= 0.5 and box["label"] in ("person", "car")
+            ]
+            assert (row["image_uri"] in review) == (not kept)
+
+
+def test_a_calibration_of_another_run(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((output.parent / "calibration.json").read_text())
+    (tmp_path / "c.json").write_text(json.dumps(content | {"run_id": "8" * 32}))
+    assert run(output, tmp_path / "to", "--accept", str(tmp_path / "c.json")) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and "is of another run (888888888888) than" in printed
+    assert not (tmp_path / "to").exists()
