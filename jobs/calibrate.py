@@ -1,4 +1,4 @@
-"""Learn from corrected images which scores can be trusted, and which boxes need no look."""
+"""Learn from corrected images which scores to trust, and which boxes need no look."""
 
 from __future__ import annotations
 
