@@ -47,6 +47,17 @@ class Parser(argparse.ArgumentParser):
         return vars(known)
 
 
+def add_agnostic_nms(parser: Parser) -> None:
+    """The flag of all jobs that can leave doubles out."""
+    parser.add_argument(
+        "--agnostic-nms",
+        type=float,
+        metavar="IOU",
+        help="one object, one box: leave out boxes of any class that overlap a better one by more "
+        "than this IoU, such as 0.7 (default: off)",
+    )
+
+
 def called(job: str) -> str:
     """What stands before a line that a job says of itself."""
     return words.command(job).removeprefix("python -m ")

@@ -31,6 +31,7 @@ def parser() -> cli.Parser:
         help=f"boxes of at least this score are shown at first (default {page.SCORE_THRESHOLD})",
     )
     add("--pictures", type=int, metavar="N", help=f"in each gallery (default {page.PICTURES})")
+    cli.add_agnostic_nms(parser)
     return parser
 
 

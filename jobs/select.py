@@ -66,6 +66,7 @@ def parser() -> cli.Parser:
         metavar="FILE",
         help="YAML that keeps and renames classes; others count for nothing",
     )
+    cli.add_agnostic_nms(parser)
     return parser
 
 
@@ -116,7 +117,11 @@ def job(arguments: list[str]) -> int:
     chosen = classes.choose(output.categories, mapping=given.get("classes"))
     options: dict[str, Any] = {
         name: given[flag]
-        for name, flag in (("threshold", "score_threshold"), ("diversity", "diversity"))
+        for name, flag in (
+            ("threshold", "score_threshold"),
+            ("diversity", "diversity"),
+            ("agnostic_nms", "agnostic_nms"),
+        )
         if flag in given
     }
     weights = classes.parse_assignments(given.get("weight", []), "--weight NAME=X")

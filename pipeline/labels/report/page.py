@@ -12,6 +12,7 @@ from importlib import resources
 import numpy as np
 
 from pipeline.errors import UsageError
+from pipeline.labels import doubles
 from pipeline.labels.output import Output
 from pipeline.labels.report import (
     distributions,
@@ -50,13 +51,17 @@ class Page:
 
 
 def build(
-    output: Output, score_threshold: float = SCORE_THRESHOLD, pictures: int = PICTURES
+    output: Output,
+    score_threshold: float = SCORE_THRESHOLD,
+    pictures: int = PICTURES,
+    agnostic_nms: float | None = None,
 ) -> Page:
     """
     Args:
         output: a finished run's.
         score_threshold: boxes at or over it are shown at first; of two decimals.
         pictures: wanted in each gallery; the file ends them at `MOST_BYTES`.
+        agnostic_nms: see `without_doubles`.
 
     Raises:
         UsageError: a threshold or number of pictures that cannot be.
@@ -71,7 +76,8 @@ def build(
         )
     if not 0 <= pictures <= MOST_PICTURES:
         raise UsageError(f"--pictures must be within 0 and {MOST_PICTURES}, not {pictures}")
-    found = statistics.gather(output, threshold, pictures)
+    doubles.checked(agnostic_nms)
+    found = statistics.gather(output, threshold, pictures, agnostic_nms)
     order = np.argsort(-found.scores.sum(1), kind="stable")
     style = drawing.Style(found.names, np.argsort(order), threshold)
     chosen = gallery.choose(found)
@@ -150,7 +156,7 @@ def _body(
     return f"""<header><p class="kicker">Detection report</p>
 <h1>{text.escaped(output.url, 160)}</h1></header>
 {untrained}{sections.tiles(found, attempts)}
-{sections.facts(output, attempts)}
+{sections.facts(output, attempts, found)}
 <nav aria-label="Sections">{nav}</nav>
 <section id="failures"><h2>Failures</h2>{sections.failures(found)}</section>
 {_controls(found, order)}

@@ -48,7 +48,7 @@ def _tile(name: str, number: str, words: str, kind: str = "") -> str:
     return f'<p class="tile {kind}"><b data-text="{name}">{number}</b> {words}</p>'
 
 
-def facts(output: Output, attempts: Sequence[throughput.Stretch]) -> str:
+def facts(output: Output, attempts: Sequence[throughput.Stretch], found: Statistics) -> str:
     """What ran on what, when and where."""
     weights, last = output.record["weights"], attempts[-1]
     trained = "trained" if weights["trained"] else '<strong class="bad">UNTRAINED</strong>'
@@ -60,6 +60,9 @@ def facts(output: Output, attempts: Sequence[throughput.Stretch]) -> str:
     kept = f"over {output.detector['score_threshold']:g}"
     if "box_detections_per_img" in options:
         kept += f", at most {words.count(options['box_detections_per_img'])} an image"
+    if found.agnostic_nms is not None:
+        shown = words.count(found.doubles)
+        kept += f"; {shown} doubles (IoU above {found.agnostic_nms:g}) left out here"
     lines = [
         ("Model", text.escaped(weights["model_id"])),
         ("Weights", f'{trained}, sha256 <code title="{digest}">{digest[:12]}</code>'),
