@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.errors import nearest
 
 # in the order in which a person comes to need them
-JOBS = tuple("demo detect plan status verify report evaluate select export bench".split())
+JOBS = tuple("demo detect plan status verify report evaluate select diff export bench".split())
 HEAD = "usage: prelabel JOB ...       (or python -m jobs.JOB ...)"
 TAIL = """\
 prelabel JOB --help shows a job's flags, prelabel --version the version. The first thing to try:

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("deploy/*.md"), *ROOT.glob("benchmarks/*.md")])
+DOCUMENTS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(p for f in ("deploy", "benchmarks", "docs") for p in ROOT.glob(f"{f}/*.md")),
+    ]
+)
 # it names modules that are no more
 HISTORY = ROOT / "CHANGELOG.md"
 NOW = [path for path in DOCUMENTS if path != HISTORY]

@@ -22,7 +22,7 @@ def call(*arguments: str) -> tuple[int, str, str]:
 def test_alone_it_shows_the_jobs() -> None:
     code, out, err = call()
     assert code == 0 and err == "" and out == call("--help")[1]
-    shown = {line.split()[0]: line.split(maxsplit=1)[1] for line in out.splitlines()[4:14]}
+    shown = {line.split()[0]: line.split(maxsplit=1)[1] for line in out.splitlines()[4:15]}
     assert tuple(shown) == JOBS and all(line[0].isupper() for line in shown.values())
     assert all(len(line) <= 100 for line in out.splitlines())
 

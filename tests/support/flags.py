@@ -11,7 +11,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "deploy" / "flags.md"
-JOBS = ("detect", "plan", "status", "verify", "report", "evaluate", "select", "export", "bench")
+JOBS = (
+    "detect",
+    "plan",
+    "status",
+    "verify",
+    "report",
+    "evaluate",
+    "select",
+    "diff",
+    "export",
+    "bench",
+)
 HEAD = """\
 # Every flag
 
