@@ -122,14 +122,14 @@ def _kinds(found: Comparison) -> str:
     whole = sum(totals.values())
     rows = [
         [
-            f'<i class="swatch k-{kind}"></i>{summary.TITLES[kind]}',
-            meaning,
+            f'<i class="swatch k-{kind}"></i>{summary.TITLES[kind]} '
+            f'<span class="meaning">{meaning}</span>',
             f"{totals[kind]:,}",
             text.percent(totals[kind], whole),
         ]
         for kind, meaning in summary.meanings(found.options.score_threshold).items()
     ]
-    return _table(["", "", "Boxes", "Share"], rows)
+    return _table(["", "Boxes", "Share"], rows)
 
 
 def _categories(found: Comparison) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ def both(
     return output, changed.write(base / "other", output)
 
 
-def truth(output: Path, path: Path, without: str = "", crowd: bool = False) -> str:
-    """The boxes of an output that reach 0.5, as annotations of its images but one."""
+def truth(
+    output: Path, path: Path, without: str = "", crowd: bool = False, leave: str = "plain.jpg"
+) -> str:
+    """The boxes of an output that reach 0.5, as annotations of all images but one or two."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for row in outputs.rows(str(output)):
-        if row["image_uri"].endswith("plain.jpg"):
+        if row["image_uri"].endswith(("plain.jpg", leave)):
             continue
         images.append({"id": row["image_id"] + 1, "file_name": row["image_uri"].lstrip("/")})
         for box in row["detections"] or ():
@@ -87,11 +90,32 @@ def test_the_metrics_are_those_of_evaluate(both: tuple[Path, Path], tmp_path: Pa
         assert {name: value[side] for name, value in found["metrics"].items()} == alone
 
 
+@pytest.mark.parametrize("package", ["hotcoco", "pycocotools"])
+def test_images_that_failed_on_one_side_are_left_out(
+    both: tuple[Path, Path], package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if package == "pycocotools":
+        monkeypatch.setitem(sys.modules, "hotcoco", None)  # as if it were not installed
+    rows = outputs.rows(str(both[1]))
+    (row,) = (row for row in rows if row["image_uri"].endswith("x.jpg"))
+    row |= {"detections": None, "num_detections": None, "width": None, "height": None}
+    row |= {"error_stage": "decode", "error_code": "truncated", "error_message": "cut off"}
+    photographed.write_output(tmp_path / "other", rows, str(both[0].parent / "images"), True)
+    path = truth(both[0], tmp_path / "truth.json")
+    found = judged(both[0], tmp_path / "other", path, tmp_path)
+    assert found["images"] == 8
+    without = judged(*both, truth(both[0], tmp_path / "w.json", leave="x.jpg"), tmp_path)
+    assert found["metrics"] == without["metrics"] and found["right"] == without["right"]
+
+
 def test_what_the_truth_cannot_tell_is_left_out(both: tuple[Path, Path], tmp_path: Path) -> None:
     every = judged(*both, truth(both[0], tmp_path / "a.json"), tmp_path)["right"]
     fewer = judged(*both, truth(both[0], tmp_path / "b.json", "cell"), tmp_path)["right"]
     assert 0 < sum(fewer["same"].values()) < sum(every["same"].values())
-    assert sum(fewer["relabelled"].values()) < sum(every["relabelled"].values())
+    confusions = json.loads((tmp_path / "diff.json").read_text())["confusions"]
+    assert {pair["b"] for pair in confusions} >= {"cell"}  # of A's other labels
+    told = sum(pair["boxes"] for pair in confusions if "cell" not in (pair["a"], pair["b"]))
+    assert sum(fewer["relabelled"].values()) == told < sum(every["relabelled"].values())
     crowds = judged(*both, truth(both[0], tmp_path / "c.json", crowd=True), tmp_path)["right"]
     assert sum(crowds["same"].values()) == 0
 
