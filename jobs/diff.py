@@ -64,8 +64,9 @@ def job(arguments: list[str]) -> int:
         targets["json"].write(content.encode(errors="replace"))
     if "list" in targets and encode:
         targets["list"].write(encode(found.tally.table()))
-        look = f"{shlex.quote(a)} --images {shlex.quote(given['list'])}"
-        print(f"\nlook at them  {words.command('export')} {look} --format pictures --to changed")
+        if found.tally.changed:
+            look = f"{shlex.quote(a)} --images {shlex.quote(given['list'])} --format pictures"
+            print(f"\nlook at them  {words.command('export')} {look} --to changed")
     if "to" in targets:
         _write_page(found, targets["to"])
     return 0

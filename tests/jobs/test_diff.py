@@ -67,18 +67,24 @@ def test_every_box_is_counted_once(both: tuple[Path, Path], tmp_path: Path) -> N
 def test_with_itself_nothing_has_changed(
     both: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = told(both[0], both[0], tmp_path, "--to", str(tmp_path / "diff.html"))
+    files = ["--to", str(tmp_path / "diff.html"), "--list", str(tmp_path / "changed.csv")]
+    found = told(both[0], both[0], tmp_path, *files)
     assert found["images"]["changed"] == 0
     assert found["boxes"]["same"] == found["boxes"]["a"] == len(shown(both[0]))
     assert "No image has changed." in (tmp_path / "diff.html").read_text()
-    assert "10 images compared, by URI; 0 changed" in capsys.readouterr().out
+    assert (tmp_path / "changed.csv").read_text().count("\n") == 1
+    printed = capsys.readouterr().out
+    assert "10 images compared, by URI; 0 changed" in printed and "look at them" not in printed
 
 
-def test_the_list_is_ranked_and_taken_by_an_export(both: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_list_is_ranked_and_taken_by_an_export(
+    both: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "changed.parquet"
     found = told(*both, tmp_path, "--list", str(path))
     rows = pq.read_table(path).to_pylist()
     assert len(rows) == found["images"]["changed"] == 8
+    assert "look at them" in capsys.readouterr().out
     assert [row["rank"] for row in rows] == [*range(1, 9)]
     changes = [row["change"] for row in rows]
     assert changes == sorted(changes, reverse=True) and changes[-1] > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -76,7 +76,7 @@ class Comparison:
     joint: Joint
     options: Options
     tally: Tally
-    judge: Judge | None = field(default=None)
+    judge: Judge | None = None
 
 
 def compare(a: str, b: str, options: Options) -> Comparison:
