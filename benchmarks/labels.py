@@ -72,6 +72,7 @@ def main() -> None:
                 "--to",
                 str(folder / "list.csv"),
             ],
+            "diff, with itself": ["jobs.diff", output, output],
             "report": ["jobs.report", output, "--to", str(folder / "report.html")],
             **{
                 f"export {kind}": [

@@ -12,7 +12,8 @@ from pipeline.errors import nearest
 
 # in the order in which a person comes to need them
 JOBS = tuple(
-    "demo detect plan status verify report evaluate calibrate select review export bench".split()
+    "demo detect plan status verify report evaluate calibrate select review diff export "
+    "bench".split()
 )
 HEAD = "usage: prelabel JOB ...       (or python -m jobs.JOB ...)"
 TAIL = """\

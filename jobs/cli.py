@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 from pipeline import words
 from pipeline.errors import RunError, UsageError, nearest
+from pipeline.locations import checked_url
+from pipeline.store import failures, objects, urls
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,6 +47,48 @@ class Parser(argparse.ArgumentParser):
                 raise UsageError(f"{unknown[0]!r} stands behind no flag; see --help")
             raise UsageError(f"unknown argument {nearest(flag, valid)}; see --help")
         return vars(known)
+
+
+def add_agnostic_nms(parser: Parser) -> None:
+    """The flag of all jobs that can leave doubles out."""
+    parser.add_argument(
+        "--agnostic-nms",
+        type=float,
+        metavar="IOU",
+        help="one object, one box: leave out boxes of any class that overlap a better one by more "
+        "than this IoU, such as 0.7 (default: off)",
+    )
+
+
+class Target:
+    """A file that a job writes at its end.
+
+    Raises:
+        UsageError: it is a folder, or nothing serves its URL.
+    """
+
+    def __init__(self, flag: str, named: str, example: str) -> None:
+        """
+        Args:
+            flag: with which the user named it.
+            named: path or URL.
+            example: of a name.
+        """
+        self.url = checked_url(flag, named)
+        self.fs, self.path = urls.filesystem(self.url)
+        if named.endswith("/") or (urls.is_local(self.fs) and os.path.isdir(self.path)):
+            shown = f"{flag} {self.url} is a folder"
+            raise UsageError(f"{shown}; give the name of a file, as {example}")
+
+    def write(self, data: bytes) -> None:
+        """
+        Raises:
+            UsageError: it cannot be written.
+        """
+        try:
+            objects.put(self.fs, self.path, data)
+        except OSError as error:
+            raise failures.unusable("write", self.url, error) from error
 
 
 def called(job: str) -> str:

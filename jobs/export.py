@@ -16,6 +16,7 @@ from pipeline.labels.export.target import Options
 # counts that an export may have besides images and boxes, for a person
 LEFT_OUT = {
     "boxes_left_out": "boxes below the threshold or of other classes",
+    "doubles_left_out": "boxes of an object that has a better one",
     "images_failed": "images that failed in the run",
     "images_unreadable": "images that cannot be read any more",
     "images_listed_but_not_found": "listed images without a row that is ok",
@@ -55,6 +56,7 @@ def _add_choice(parser: cli.Parser) -> None:
     add("--score-threshold", type=float, metavar="P", help=kept)
     add("--category", nargs="+", action="extend", metavar="NAME=SCORE", help=own)
     add("--classes", metavar="FILE", help=classes)
+    cli.add_agnostic_nms(parser)
     add("--images", metavar="FILE", help=images)
     add("--accept", metavar="FILE", help=accept)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from jobs import cli
@@ -11,8 +10,6 @@ from pipeline.errors import UsageError
 from pipeline.labels.calibration import load
 from pipeline.labels.output import open_output
 from pipeline.labels.report import page, text
-from pipeline.locations import checked_url
-from pipeline.store import failures, objects, urls
 
 
 def parser() -> cli.Parser:
@@ -34,6 +31,7 @@ def parser() -> cli.Parser:
     probabilities = "of jobs.calibrate: probabilities of being right in place of scores"
     add("--calibration", metavar="FILE", help=probabilities)
     add("--pictures", type=int, metavar="N", help=f"in each gallery (default {page.PICTURES})")
+    cli.add_agnostic_nms(parser)
     return parser
 
 
@@ -42,23 +40,16 @@ def job(arguments: list[str]) -> int:
     given = parser().given(arguments)
     if "to" not in given:
         raise UsageError("--to is missing; see --help")
-    named = given.pop("to")
-    target = checked_url("--to", named)
-    fs, path = urls.filesystem(target)
-    if named.endswith("/") or (urls.is_local(fs) and os.path.isdir(path)):
-        raise UsageError(f"--to {target} is a folder; give the name of a file, as report.html")
+    target = cli.Target("--to", given.pop("to"), "report.html")
     output = open_output(given.pop("output"))
     if "calibration" in given:
         given["calibration"] = load(given["calibration"], output)
     report = page.build(output, **given)
     data = report.html.encode(errors="replace")
-    try:
-        objects.put(fs, path, data)
-    except OSError as error:
-        raise failures.unusable("write", target, error) from error
+    target.write(data)
     unread = f"; {words.count(report.unread, 'image')} could not be read" if report.unread else ""
     pictures = words.count(report.pictures, "picture")
-    print(f"report  {target}: {text.size(len(data))}, {pictures}{unread}")
+    print(f"report  {target.url}: {text.size(len(data))}, {pictures}{unread}")
     return 0
 
 

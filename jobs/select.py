@@ -8,19 +8,13 @@ if __name__ == "select":  # `python jobs/detect.py` finds this file where Python
     print("a job is started by `prelabel JOB`, or by `python -m jobs.JOB`", file=sys.stderr)
     sys.exit(2)
 
-import io
 import shlex
-from collections.abc import Callable
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.csv as csv
-import pyarrow.parquet as pq
 
 from jobs import cli
 from pipeline import words
 from pipeline.errors import UsageError
-from pipeline.labels import classes
+from pipeline.labels import classes, lists
 from pipeline.labels.calibration import load
 from pipeline.labels.output import open_output
 from pipeline.labels.select import DIVERSITY, THRESHOLD, select
@@ -72,40 +66,8 @@ def parser() -> cli.Parser:
         metavar="FILE",
         help="of jobs.calibrate: probabilities of being right in place of scores",
     )
+    cli.add_agnostic_nms(parser)
     return parser
-
-
-def _parquet(rows: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(rows, buffer)
-    return buffer.getvalue()
-
-
-def _csv(rows: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    csv.write_csv(rows, buffer)
-    return buffer.getvalue()
-
-
-def _jsonl(rows: pa.Table) -> bytes:
-    text: str = rows.to_pandas().to_json(orient="records", lines=True, force_ascii=False)
-    return text.encode()
-
-
-def _txt(rows: pa.Table) -> bytes:
-    uris = rows["image_uri"].to_pylist()
-    broken = [uri for uri in uris if "\n" in uri or "\r" in uri]
-    if broken:
-        raise UsageError(f"{broken[0]!r} does not fit on a line of text; write .parquet or .csv")
-    return "".join(f"{uri}\n" for uri in uris).encode()
-
-
-WRITERS: dict[str, Callable[[pa.Table], bytes]] = {
-    "parquet": _parquet,
-    "csv": _csv,
-    "jsonl": _jsonl,
-    "txt": _txt,
-}
 
 
 def job(arguments: list[str]) -> int:
@@ -115,9 +77,7 @@ def job(arguments: list[str]) -> int:
         if name not in given:
             raise UsageError(f"--{name} is missing; see --help")
     target = checked_url("to", given["to"])
-    kind = target.rpartition(".")[2]
-    if kind not in WRITERS:
-        raise UsageError(f"--to must end in .{', .'.join(WRITERS)}, not {given['to']!r}")
+    encode = lists.writer("--to", given["to"])
     output = open_output(given["output"])
     calibration = load(given["calibration"], output) if "calibration" in given else None
     chosen = classes.choose(
@@ -125,14 +85,18 @@ def job(arguments: list[str]) -> int:
     )
     options: dict[str, Any] = {
         name: given[flag]
-        for name, flag in (("threshold", "score_threshold"), ("diversity", "diversity"))
+        for name, flag in (
+            ("threshold", "score_threshold"),
+            ("diversity", "diversity"),
+            ("agnostic_nms", "agnostic_nms"),
+        )
         if flag in given
     }
     weights = classes.parse_assignments(given.get("weight", []), "--weight NAME=X")
     found = select(output, chosen, given["budget"], weights=weights, **options)
     fs, path = urls.filesystem(target)
     try:
-        objects.put(fs, path, WRITERS[kind](found.rows))
+        objects.put(fs, path, encode(found.rows))
     except OSError as error:
         raise failures.unusable("write", target, error) from error
     short = "" if len(found.rows) == given["budget"] else " (there are no more)"

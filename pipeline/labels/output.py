@@ -177,7 +177,9 @@ class Output:
             if columns is None:
                 return table
             if "status" in columns:
-                table = table.append_column("status", pa.array([file.status] * len(table)))
+                table = table.append_column(
+                    "status", pa.array([file.status] * len(table), pa.string())
+                )
             return table.select(list(columns))
         except (OSError, pa.ArrowException, KeyError) as error:
             raise RunError(

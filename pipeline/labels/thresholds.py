@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.labels import pairs
 from pipeline.labels.match import Matched
 from pipeline.labels.truth import Truth
 
@@ -73,14 +74,20 @@ def _best(scores: np.ndarray, right: np.ndarray, true_boxes: int) -> Best | None
 
 
 def judge(truth: Truth, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[n] bool each, of detections with the highest score first: right, and on a crowd alone."""
+    """[n] bool each, of detections with the highest score first: right, and on a crowd alone.
+
+    Args:
+        truth: the annotations.
+        found: [n] of dtype `FOUND`, category ids of the truth; those of an image and category come
+            highest score first.
+    """
     right, ignored = np.zeros(len(found), bool), np.zeros(len(found), bool)
     taken = np.zeros(len(truth.crowds), bool)
     for boxes, truths, ious in _overlaps(truth, found):
         crowd = truth.crowds[truths]
         order = np.lexsort((-ious, crowd, boxes))
-        pairs = zip(boxes[order].tolist(), truths[order].tolist(), crowd[order], strict=True)
-        for box, true_box, is_crowd in pairs:
+        overlapping = zip(boxes[order].tolist(), truths[order].tolist(), crowd[order], strict=True)
+        for box, true_box, is_crowd in overlapping:
             if right[box] or taken[true_box]:
                 continue
             if is_crowd:
@@ -103,19 +110,11 @@ def _overlaps(
     groups = found["place"].astype(np.int64) * categories + found["category"]
     first = np.searchsorted(sorted_groups, groups)
     many = np.searchsorted(sorted_groups, groups, side="right") - first
-    ends = np.cumsum(many)
-    start = 0
-    while start < len(found):
-        before = ends[start] - many[start]
-        stop = max(start + 1, int(np.searchsorted(ends, before + PAIRS, side="right")))
-        span = slice(start, stop)
-        boxes = np.repeat(np.arange(start, stop), many[span])
-        within = np.arange(len(boxes)) - np.repeat(ends[span] - many[span] - before, many[span])
-        truths = order[np.repeat(first[span], many[span]) + within]
+    for boxes, places in pairs.enumerated(first, many, PAIRS):
+        truths = order[places]
         ious = _ious(found["xyxy"][boxes], truth.xywh[truths], truth.crowds[truths])
         enough = ious >= IOU
         yield boxes[enough], truths[enough], ious[enough]
-        start = stop
 
 
 def _ious(xyxy: np.ndarray, xywh: np.ndarray, crowd: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import report
-from pipeline.labels.report import page
+from pipeline.labels.report import frame
 from pipeline.outputs import schema
 from pipeline.outputs.files import encode
 from tests.support import photographed, reviews, synthetic
@@ -88,7 +88,7 @@ def test_size_is_kept(output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert report.main([str(output), "--to", str(whole), "--pictures", "20"]) == 0
     assert "more would not fit into the file" not in whole.read_text()
     limit = whole.stat().st_size // 2
-    monkeypatch.setattr(page, "MOST_BYTES", limit)
+    monkeypatch.setattr(frame, "MOST_BYTES", limit)
     assert report.main([str(output), "--to", str(small), "--pictures", "20"]) == 0
     assert 0.5 * limit < small.stat().st_size <= limit
     assert "more would not fit into the file" in small.read_text()

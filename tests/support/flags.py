@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "deploy" / "flags.md"
 JOBS = tuple(
-    "detect plan status verify report evaluate calibrate select review export bench".split()
+    "detect plan status verify report evaluate calibrate select review diff export bench".split()
 )
 HEAD = """\
 # Every flag

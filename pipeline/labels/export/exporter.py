@@ -22,6 +22,7 @@ from pipeline.inputs.sources import open_source
 from pipeline.labels import boxes, classes
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.calibration import Calibration, load
+from pipeline.labels.doubles import without_doubles
 from pipeline.labels.export.formats import yolo
 from pipeline.labels.export.naming import Names, input_folder, relative_name
 from pipeline.labels.export.parts import FORMATS, Parts
@@ -148,9 +149,11 @@ def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Im
             raise RunError(f"boxes that are no numbers; see {words.command('verify')} {run.url}")
         chosen = job.classes.choose(found)
         counts["boxes_left_out"] += len(found.labels) - len(chosen.labels)
+        single = without_doubles(chosen, job.options.agnostic_nms)
+        counts["doubles_left_out"] += len(chosen.labels) - len(single.labels)
         if job.calibration:
-            job.accepted.update(_accepted(found, chosen, job, job.calibration))
-        yield from chosen.images()
+            job.accepted.update(_accepted(found, single, job, job.calibration))
+        yield from single.images()
     if wanted is None:
         counts["images_failed"] = run.counts["images"] - run.counts["ok"]
         return
@@ -207,6 +210,7 @@ def _record(run: Output, job: Job) -> dict[str, Any]:
         "weights_sha256": run.detector["weights_sha256"],
         "score_threshold": options.score_threshold,
         "thresholds": dict(options.thresholds),
+        "agnostic_nms": options.agnostic_nms,
         "classes": entries,
         "accept": urls.public(options.accept) if options.accept else None,
         "counts": {"images": 0, "boxes": 0, **job.counts},

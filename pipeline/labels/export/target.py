@@ -15,6 +15,7 @@ from typing import IO, Any, ClassVar
 from fsspec import AbstractFileSystem
 
 from pipeline.errors import UsageError
+from pipeline.labels import doubles
 from pipeline.labels.boxes import Image
 from pipeline.labels.calibration import Calibration
 from pipeline.labels.classes import Classes
@@ -34,6 +35,7 @@ class Options:
         score_threshold: keep detections of at least this score.
         thresholds: likewise by class name.
         classes: YAML file that selects and renames classes, see `pipeline.labels.classes`.
+        agnostic_nms: IoU above which a box is a double of a better one of any class, and left out.
         tasks_per_file: split into folders of so many images.
         by_directory: a folder for each directory of the images.
         images: table with the URIs of the images to export; default: all.
@@ -54,6 +56,7 @@ class Options:
     score_threshold: float = 0.0
     thresholds: Mapping[str, float] = field(default_factory=dict)
     classes: str | None = None
+    agnostic_nms: float | None = None
     tasks_per_file: int | None = None
     by_directory: bool = False
     images: str | None = None
@@ -68,6 +71,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.tasks_per_file is not None and self.tasks_per_file < 1:
             raise UsageError(f"--tasks-per-file must be above 0, not {self.tasks_per_file}")
+        doubles.checked(self.agnostic_nms)
         if not 0 <= self.padding <= 10:
             raise UsageError(f"--padding must be within 0 and 10, not {self.padding:g}")
         limited = {

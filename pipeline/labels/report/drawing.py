@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,11 +69,47 @@ class Label:
         )
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A box to be drawn.
+
+    Attributes:
+        xyxy: pixels of the image.
+        words: what it is.
+        kind: its CSS classes.
+        data: its attributes for scripts.
+        hidden: whether it is there, but not seen.
+        labelled: whether the words stand at it, and not only where it is pointed at.
+    """
+
+    xyxy: tuple[float, float, float, float]
+    words: str
+    kind: str
+    data: str = ""
+    hidden: bool = False
+    labelled: bool = True
+
+
 def card(picture: Picture, style: Style) -> str:
     """The picture with its boxes, name and, where there is one, problem."""
-    sample, image = picture.sample, picture.sample.image
-    bins = hundredths(image.scores)
+    bins = hundredths(picture.sample.image.scores)
     found = count(int(np.sum(bins >= style.threshold)), "box")
+    remarks = []
+    if len(bins) > MOST_BOXES:
+        remarks.append(f"<span>best {MOST_BOXES} of {len(bins):,} drawn</span>")
+    return framed(picture, found, _marks(picture, style, bins[:MOST_BOXES].tolist()), remarks)
+
+
+def framed(picture: Picture, found: str, marks: Sequence[Mark], remarks: Sequence[str]) -> str:
+    """A picture with boxes as a card.
+
+    Args:
+        picture: of an image.
+        found: what was found there, in words.
+        marks: the boxes, what matters most first.
+        remarks: more lines of HTML.
+    """
+    sample, image = picture.sample, picture.sample.image
     uri = urls.public(image.uri)
     name = uri.rstrip("/").rsplit("/", 1)[-1] or uri
     lines = [f'<span class="name" title="{text.escaped(uri)}">{text.escaped(name, 80)}</span>']
@@ -80,21 +117,20 @@ def card(picture: Picture, style: Style) -> str:
         lines.append(f"<span data-found>{found}</span>")
     if image.width:
         lines.append(f"<span>{image.width:,} × {image.height:,}</span>")
-    if len(bins) > MOST_BOXES:
-        lines.append(f"<span>best {MOST_BOXES} of {len(bins):,} drawn</span>")
+    lines += remarks
     if sample.code:
         words = text.escaped(f"{sample.code}: {sample.message}", 160)
         lines.append(f'<p class="bad" title="{text.escaped(sample.message)}">{words}</p>')
     if picture.problem:
         lines.append(f"<p>The image {text.escaped(picture.problem)}</p>")
-    canvas = _canvas(picture, style, bins, f"{name}: {found}")
+    canvas = _canvas(picture, marks, f"{name}: {found}")
     return f'<figure class="card">{canvas}<figcaption>{"".join(lines)}</figcaption></figure>'
 
 
-def _canvas(picture: Picture, style: Style, bins: np.ndarray, label: str) -> str:
+def _canvas(picture: Picture, marks: Sequence[Mark], label: str) -> str:
     if not picture.data:
         return '<div class="canvas"><span>no picture</span></div>'
-    boxes = "" if picture.problem else _boxes(picture, style, bins[:MOST_BOXES].tolist())
+    boxes = "" if picture.problem else _boxes(picture, marks)
     width, height = picture.width, picture.height
     return (
         f'<div class="canvas"><svg class="picture" viewBox="0 0 {width} {height}" role="img" '
@@ -104,30 +140,46 @@ def _canvas(picture: Picture, style: Style, bins: np.ndarray, label: str) -> str
     )
 
 
-def _boxes(picture: Picture, style: Style, bins: list[int]) -> str:
-    """Boxes, the highest score on top; over them labels, but none where a higher score's is."""
+def _marks(picture: Picture, style: Style, bins: list[int]) -> list[Mark]:
+    """Highest score first."""
     image = picture.sample.image
-    taken: list[Label] = []
-    boxes, labels = [], []
+    marks = []
     for i, hundredth in enumerate(bins):
         place = int(image.classes[i])
-        # rounded down like the bins: what says 0.50 is there at a threshold of 0.50
-        words = f"{printable(style.names[place], NAME)} {hundredth / 100:.2f}"
         left, top, right, bottom = image.xyxy[i].astype(float).tolist()
-        label = _label(picture, words, left, top, bottom)
-        off = " off" if hundredth < style.threshold else ""
-        covered = "" if off or not any(map(label.meets, taken)) else " covered"
-        if not off and not covered:
-            taken.append(label)
-        kind = f"{style.colour(place)}{off}"
-        marks = f'data-b="{hundredth}" data-c="{place}"'
+        hidden = hundredth < style.threshold
+        marks.append(
+            Mark(
+                (left, top, right, bottom),
+                # rounded down like the bins: what says 0.50 is there at a threshold of 0.50
+                f"{printable(style.names[place], NAME)} {hundredth / 100:.2f}",
+                f"{style.colour(place)}{' off' if hidden else ''}",
+                f'data-b="{hundredth}" data-c="{place}"',
+                hidden,
+            )
+        )
+    return marks
+
+
+def _boxes(picture: Picture, marks: Sequence[Mark]) -> str:
+    """Boxes, the first on top; over them labels, but none where an earlier one's is."""
+    taken: list[Label] = []
+    boxes, labels = [], []
+    for mark in marks:
+        left, top, right, bottom = mark.xyxy
         boxes.append(
-            f'<g class="box {kind}" {marks}><title>{text.escaped(words)}</title>'
+            f'<g class="box {mark.kind}" {mark.data}><title>{text.escaped(mark.words)}</title>'
             f"{_lines(left, top, right - left, bottom - top)}</g>"
         )
+        if not mark.labelled:
+            continue
+        label = _label(picture, mark.words, left, top, bottom)
+        covered = "" if mark.hidden or not any(map(label.meets, taken)) else " covered"
+        if not mark.hidden and not covered:
+            taken.append(label)
         labels.append(
-            f'<g class="label {kind}{covered}" {marks} data-x="{left:.5g}" data-y="{top:.5g}" '
-            f'data-bottom="{bottom:.5g}" {_label_html(label)}</g>'
+            f'<g class="label {mark.kind}{covered}" {mark.data} data-x="{left:.5g}" '
+            f'data-y="{top:.5g}" data-bottom="{bottom:.5g}" {_label_html(label)}</g>'
         )
     return "".join(boxes[::-1] + labels)
 

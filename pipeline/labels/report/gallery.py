@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from pipeline.errors import UsageError
 from pipeline.images import decode
 from pipeline.labels import originals
 from pipeline.labels.output import Output
@@ -19,6 +20,7 @@ from pipeline.labels.report.statistics import NEAR, Statistics
 
 THUMBNAIL = 480  # pixels of the long side
 QUALITY = 75
+MOST_PICTURES = 1000
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,16 @@ class Picture:
     height: int
     data: str = ""
     problem: str = ""
+
+
+def checked(pictures: int) -> int:
+    """
+    Raises:
+        UsageError: no number of pictures for a gallery.
+    """
+    if not 0 <= pictures <= MOST_PICTURES:
+        raise UsageError(f"--pictures must be within 0 and {MOST_PICTURES}, not {pictures}")
+    return pictures
 
 
 @dataclass(frozen=True)

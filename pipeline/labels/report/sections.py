@@ -14,7 +14,7 @@ from pipeline.labels.report import charts, text, throughput
 from pipeline.labels.report.statistics import NAMED_FAILURES, Statistics
 from pipeline.store import urls
 
-CATEGORIES_AT_ONCE = 20
+LINES_AT_ONCE = 20
 
 
 def tiles(found: Statistics, attempts: Sequence[throughput.Stretch]) -> str:
@@ -48,7 +48,7 @@ def _tile(name: str, number: str, words: str, kind: str = "") -> str:
     return f'<p class="tile {kind}"><b data-text="{name}">{number}</b> {words}</p>'
 
 
-def facts(output: Output, attempts: Sequence[throughput.Stretch]) -> str:
+def facts(output: Output, attempts: Sequence[throughput.Stretch], found: Statistics) -> str:
     """What ran on what, when and where."""
     weights, last = output.record["weights"], attempts[-1]
     trained = "trained" if weights["trained"] else '<strong class="bad">UNTRAINED</strong>'
@@ -60,6 +60,9 @@ def facts(output: Output, attempts: Sequence[throughput.Stretch]) -> str:
     kept = f"over {output.detector['score_threshold']:g}"
     if "box_detections_per_img" in options:
         kept += f", at most {words.count(options['box_detections_per_img'])} an image"
+    if found.agnostic_nms is not None:
+        shown = words.count(found.doubles)
+        kept += f"; {shown} doubles (IoU above {found.agnostic_nms:g}) left out here"
     lines = [
         ("Model", text.escaped(weights["model_id"])),
         ("Weights", f'{trained}, sha256 <code title="{digest}">{digest[:12]}</code>'),
@@ -98,7 +101,7 @@ def failures(found: Statistics) -> str:
             f"<td class='n'>{text.percent(some.images, found.images)}</td>"
             f"<td class='wide'><ul>{examples}</ul></td></tr>"
         )
-    return _table(["Code", "Stage", "Images", "Share", "Examples"], lines)
+    return table(["Code", "Stage", "Images", "Share", "Examples"], lines)
 
 
 def categories(found: Statistics, order: np.ndarray, swatches: Sequence[str]) -> str:
@@ -122,10 +125,7 @@ def categories(found: Statistics, order: np.ndarray, swatches: Sequence[str]) ->
     ]
     at = f'≥ <span data-text="threshold">{found.threshold / 100:.2f}</span>'
     head = ["Category", "", at, "In all"]
-    parts = [_table(head, lines[:CATEGORIES_AT_ONCE])]
-    if more := lines[CATEGORIES_AT_ONCE:]:
-        several = "1 more category" if len(more) == 1 else f"{len(more):,} more categories"
-        parts.append(f"<details><summary>{several}</summary>{_table(head, more)}</details>")
+    parts = [folded(head, lines, "category", "categories")]
     never = [
         name
         for name, total in zip(found.names, totals, strict=True)
@@ -163,7 +163,7 @@ def attempts_table(attempts: Sequence[throughput.Stretch]) -> str:
             + "</tr>"
         )
     head = ["", "Started", "Ended", "Images", "Time", "Images/s", "Work, all processes", "Where"]
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def making(output: Output, attempts: Sequence[throughput.Stretch]) -> str:
@@ -185,7 +185,34 @@ def _json(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _table(head: Sequence[str], lines: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A line of a table: what it is about, then numbers or words."""
+    first, *others = cells
+    return f"<tr><th scope='row'>{first}</th>" + "".join(map(_cell, others)) + "</tr>"
+
+
+def _cell(value: str) -> str:
+    number = value[-1:].isdigit() or value.endswith(("%", "-"))
+    return f"<td class='n'>{value}</td>" if number else f"<td>{value}</td>"
+
+
+def folded(head: Sequence[str], lines: Sequence[str], one: str, several: str) -> str:
+    """A table of which the first lines are seen at once.
+
+    Args:
+        head: of the columns.
+        lines: HTML.
+        one, several: what a line is.
+    """
+    first, more = lines[:LINES_AT_ONCE], lines[LINES_AT_ONCE:]
+    if not more:
+        return table(head, first)
+    shown = f"1 more {one}" if len(more) == 1 else f"{len(more):,} more {several}"
+    return f"{table(head, first)}<details><summary>{shown}</summary>{table(head, more)}</details>"
+
+
+def table(head: Sequence[str], lines: Sequence[str]) -> str:
+    """Lines of HTML under a head."""
     cells = "".join(
         f"<th scope='col'{' class=wide' if name == 'Examples' else ''}>{name}</th>" for name in head
     )

@@ -13,6 +13,7 @@ from pipeline.errors import RunError
 from pipeline.labels import boxes, classes
 from pipeline.labels.boxes import BoxBatch, Image
 from pipeline.labels.calibration import Calibration
+from pipeline.labels.doubles import without_doubles
 from pipeline.labels.output import File, Output
 from pipeline.labels.report.samples import Best, Shown
 
@@ -66,6 +67,8 @@ class Statistics:
         sides: [len(SIDES_OF_IMAGES)] images by long side, pixels; failed images left out.
         failures: by stage and code.
         file_rows: rows by path of the file.
+        agnostic_nms: IoU above which a box is a double of a better one, and left out.
+        doubles: that were left out.
         random, densest, uncertain, empty: the galleries.
     """
 
@@ -79,6 +82,8 @@ class Statistics:
     image_bytes: int = 0
     failures: dict[tuple[str, str], Failures] = field(default_factory=dict)
     file_rows: dict[str, int] = field(default_factory=dict)
+    agnostic_nms: float | None = None
+    doubles: int = 0
 
     def __post_init__(self) -> None:
         self.scores = np.zeros((len(self.names), len(SCORES)), np.int64)
@@ -102,7 +107,9 @@ class Statistics:
         self.ok += len(ok)
         self.image_bytes += pc.sum(rows["image_bytes"]).as_py() or 0
         if len(ok):
-            found = chosen.choose(boxes.from_table(ok))
+            every = chosen.choose(boxes.from_table(ok))
+            found = without_doubles(every, self.agnostic_nms)
+            self.doubles += len(every.labels) - len(found.labels)
             bins = hundredths(found.scores)
             self._count(found, bins)
             self._sample(found, _at_or_over(found.owners, bins, len(ok)))
@@ -155,7 +162,11 @@ class Statistics:
 
 
 def gather(
-    output: Output, threshold: int, pictures: int, calibration: Calibration | None = None
+    output: Output,
+    threshold: int,
+    pictures: int,
+    calibration: Calibration | None = None,
+    agnostic_nms: float | None = None,
 ) -> Statistics:
     """
     Args:
@@ -163,6 +174,7 @@ def gather(
         threshold: hundredths, 0 to 100; what is at or over it is shown.
         pictures: samples wanted for each gallery.
         calibration: by which scores become probabilities, if any.
+        agnostic_nms: see `without_doubles`.
 
     Raises:
         RunError: a file cannot be read, or rows are missing.
@@ -170,7 +182,9 @@ def gather(
     chosen = classes.choose(output.every_category, calibration=calibration)
     unnamed = frozenset(chosen.names) - set(output.categories.values())
     measure = "probability" if calibration else "score"
-    found = Statistics(threshold, pictures, chosen.names, unnamed, measure)
+    found = Statistics(
+        threshold, pictures, chosen.names, unnamed, measure, agnostic_nms=agnostic_nms
+    )
 
     def counted(file: File, rows: int) -> None:
         found.file_rows[file.path] = rows
@@ -178,9 +192,10 @@ def gather(
     for table in output.tables(COLUMNS, task="reading", counted=counted):
         found.add(table, chosen)
     counted_boxes = output.counts["detections"]
-    if found.detections != counted_boxes:
+    read_boxes = found.detections + found.doubles
+    if read_boxes != counted_boxes:
         raise RunError(
-            f"the files of {output.url} hold {found.detections:,} detections and its run.json "
+            f"the files of {output.url} hold {read_boxes:,} detections and its run.json "
             f"counts {counted_boxes:,}; {words.command('verify')} {output.url} tells what is wrong"
         )
     return found

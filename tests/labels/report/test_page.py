@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from jobs import report
-from tests.support import outputs, photographed
+from tests.support import outputs, pages, photographed
 from tests.support.photographed import CATEGORIES, NAMES
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @pytest.fixture(scope="session")
@@ -31,48 +27,10 @@ def html(output: Path) -> Path:
     return target
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM:
-        pytest.skip("no chromium or google-chrome on the PATH")
-    quiet = [
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--disable-gpu",
-    ]
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, chromium_sandbox=False, args=quiet
-        )
-        yield started
-        started.close()
-
-
 @pytest.fixture
 def opened(browser: Browser, html: Path) -> Iterator[Page]:
-    """The report on a desktop; nothing may be asked of a network, nor said on the console."""
-    tab = browser.new_page(viewport={"width": 1280, "height": 900})
-    asked: list[str] = []
-    said: list[str] = []
-
-    def note(request: Request) -> None:
-        asked.append(request.url)
-
-    def hear(message: ConsoleMessage) -> None:
-        said.append(message.text)
-
-    tab.on("request", note)
-    tab.on("console", hear)
-    tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.on("dialog", lambda dialog: said.append(dialog.message))
-    tab.goto(html.as_uri())
-    yield tab
-    assert {url for url in asked if not url.startswith("data:")} == {html.as_uri()}
-    assert said == []
-    tab.close()
+    with pages.opened(browser, html) as tab:
+        yield tab
 
 
 def boxes_of(output: Path) -> list[tuple[str, float]]:

@@ -1,0 +1,1 @@
+"""Two finished outputs over the same images, compared: `comparison.compare` is where it begins."""

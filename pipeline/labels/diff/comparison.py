@@ -1,0 +1,151 @@
+"""Two finished outputs over the same images, streamed and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import words
+from pipeline.errors import RunError, UsageError
+from pipeline.labels import boxes, classes, doubles
+from pipeline.labels.boxes import BoxBatch
+from pipeline.labels.classes import Classes
+from pipeline.labels.diff import pairing
+from pipeline.labels.diff.joint import Joint, join
+from pipeline.labels.diff.judged import Judge, judge
+from pipeline.labels.diff.tally import Tally
+from pipeline.labels.doubles import without_doubles
+from pipeline.labels.output import Output, open_output
+from pipeline.labels.report import gallery
+
+THRESHOLD = 0.5
+PICTURES = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to compare.
+
+    Args:
+        score_threshold: boxes of at least this score count.
+        iou: that two boxes of one object have at least.
+        classes: YAML file that selects and renames classes of both sides.
+        agnostic_nms: IoU above which a box is a double of a better one of any class, and left out.
+        pictures: number of the most changed images to keep with their boxes.
+        listed: whether the list of changed images is wanted.
+        annotations: COCO instances JSON that says which side is right.
+
+    Raises:
+        UsageError: a value that makes no sense.
+    """
+
+    score_threshold: float = THRESHOLD
+    iou: float = pairing.IOU
+    classes: str | None = None
+    agnostic_nms: float | None = None
+    pictures: int = 0
+    listed: bool = False
+    annotations: str | None = None
+
+    def __post_init__(self) -> None:
+        doubles.checked(self.agnostic_nms)
+        gallery.checked(self.pictures)
+        if not 0 < self.iou <= 1:
+            raise UsageError(f"--iou must be above 0 and at most 1, not {self.iou:g}")
+        if not 0 <= self.score_threshold <= 1:
+            raise UsageError(
+                f"--score-threshold must be within 0 and 1, not {self.score_threshold:g}"
+            )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The outcome.
+
+    Attributes:
+        joint: the outputs, and how their images pair.
+        options: how they were compared.
+        tally: the counts.
+        judge: which side is right, where there are annotations.
+    """
+
+    joint: Joint
+    options: Options
+    tally: Tally
+    judge: Judge | None = None
+
+
+def compare(a: str, b: str, options: Options) -> Comparison:
+    """
+    Args:
+        a, b: URLs of two outputs.
+        options: how to compare.
+
+    Raises:
+        UsageError: outputs, options or annotations that cannot be used, or no image in both.
+        RunError: an output is damaged.
+    """
+    outputs = open_output(a), open_output(b)
+    for name, output in zip("AB", outputs, strict=True):
+        kept = float(output.detector["score_threshold"])
+        if options.score_threshold < kept:
+            raise UsageError(
+                f"--score-threshold {options.score_threshold:g} is below the {kept:g} that the run "
+                f"of {name} kept boxes from; give {kept:g} or more"
+            )
+    chosen = _classes(outputs, options.classes)
+    names = chosen[0].names
+    judged = None
+    if options.annotations:
+        judged = judge(options.annotations, outputs, chosen, options.agnostic_nms)
+    joint = join(*outputs)
+    tally = Tally(names, options.pictures, options.listed)
+    for tables in joint.tables():
+        sides = _boxes(joint, tables, chosen, tally, options.agnostic_nms)
+        found = pairing.compare(*sides, options.score_threshold, options.iou)
+        tally.add(*sides, found)
+        if judged:
+            judged.add(*sides, found)
+    return Comparison(joint, options, tally, judged)
+
+
+def _classes(outputs: Sequence[Output], mapping: str | None) -> list[Classes]:
+    """Those of each output, under the same names in the same order."""
+    every = [output.every_category for output in outputs]
+    names = list(dict.fromkeys(name for one in every for name in one.values()))
+    numbers = {name: number for number, name in enumerate(names)}
+    chosen = classes.choose(dict(enumerate(names)), mapping=mapping)
+    sides = []
+    for one in every:
+        labels = np.array([*one])
+        places = np.full(max(one) + 1, -1)
+        places[labels] = chosen.places[[numbers[name] for name in one.values()]]
+        sides.append(Classes(chosen.names, chosen.ids, places, np.zeros(len(places), np.float32)))
+    return sides
+
+
+def _boxes(
+    joint: Joint,
+    tables: tuple[pa.Table, pa.Table],
+    chosen: Sequence[Classes],
+    tally: Tally,
+    agnostic_nms: float | None,
+) -> tuple[BoxBatch, BoxBatch]:
+    """The boxes of those images that can be compared; the others are counted."""
+    ok = [pc.equal(table["status"], "ok").to_numpy() for table in tables]
+    tally.add_failed(tables[0]["image_uri"], *ok)
+    kept = [table.filter(pa.array(ok[0] & ok[1])) for table in tables]
+    alike = pc.and_(*(pc.equal(kept[0][side], kept[1][side]) for side in ("width", "height")))
+    tally.add_resized(kept[0].filter(pc.invert(alike))["image_uri"].to_pylist())
+    sides = []
+    for output, table, own in zip((joint.a, joint.b), kept, chosen, strict=True):
+        found = boxes.from_table(table.filter(alike))
+        if not (np.isfinite(found.xyxy).all() and np.isfinite(found.scores).all()):
+            url = output.url
+            raise RunError(f"boxes that are no numbers; see {words.command('verify')} {url}")
+        sides.append(without_doubles(own.choose(found), agnostic_nms))
+    return sides[0], sides[1]
