@@ -190,6 +190,16 @@ def test_classes_that_were_renamed(output: Path, tmp_path: Path) -> None:
     }
 
 
+def test_folders_that_differ_are_told(
+    output: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = exported(output, tmp_path / "tasks")[2:]
+    tasks[0]["data"]["image_uri"] = "s3://elsewhere/c.jpg"
+    (tmp_path / "back.json").write_text(json.dumps(tasks))
+    assert review(output, tmp_path / "back.json", tmp_path / "a") == 0
+    assert "1 images found by the last part of their name" in caplog.text
+
+
 def test_in_a_bucket(output: Path, corrected: Path, bucket: str) -> None:
     assert review(output, corrected, f"s3://{bucket}/review") == 0
     assert len(load_truth(f"s3://{bucket}/review").xywh) == 5
