@@ -101,7 +101,7 @@ def _names(output: Output, truth: Truth, classes: Classes) -> tuple[Names, np.nd
             names.append(name)
             ids.append(own.get(name, free))
             free += ids[-1] == free
-    by_id = np.full(max(truth.category_ids.values(), default=0) + 1, -1)
+    by_id = np.full(max(truth.category_ids.values(), default=0) + 1, -1, np.int32)
     by_id[list(known)] = list(known.values())
     return Names(names, np.array(ids)), by_id[truth.box_categories]
 
@@ -113,15 +113,17 @@ def _batches(
     found: dict[int, int],
     truth_classes: np.ndarray,
 ) -> Iterator[Batch]:
-    usable = np.flatnonzero(~truth.crowds)
-    order = usable[np.argsort(truth.image_places[usable], kind="stable")]
-    sorted_places = truth.image_places[order]
+    order = np.flatnonzero(~truth.crowds).astype(np.int32)
+    sorted_places = truth.image_places[order].astype(np.int32)
+    if (np.diff(sorted_places) < 0).any():  # as only COCO's may be
+        rising = np.argsort(sorted_places, kind="stable")
+        order, sorted_places = order[rising], sorted_places[rising]
     for table in output.tables(boxes.COLUMNS, ("ok",), "reviewing"):
         table = table.filter(pa.array([k in found for k in table["image_id"].to_pylist()]))
         if not table.num_rows:
             continue
         shown = classes.choose(boxes.from_table(table))
-        mine = np.array([found[k] for k in shown.ids.tolist()])
+        mine = np.array([found[k] for k in shown.ids.tolist()], np.int32)
         first = np.searchsorted(sorted_places, mine)
         many = np.searchsorted(sorted_places, mine, side="right") - first
         owners = np.repeat(np.arange(len(mine)), many)

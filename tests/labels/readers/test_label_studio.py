@@ -74,6 +74,13 @@ def test_names(tmp_path: Path, image: str, name: str) -> None:
         assert load(tmp_path, task({"result": []}, image=image)).names == ["s3://b/x/a.jpg"]
 
 
+def test_an_image_of_the_same_name_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "images.csv").write_text("name,image_id,image_uri\nx/a.jpg,0,s3://b/x/a.jpg\n")
+    found = load(tmp_path, task({"result": []}, image_uri="s3://other/a.jpg"))
+    assert found.names == ["s3://other/a.jpg"]
+    assert found.unreviewed == {"not among what came back": 1}
+
+
 def test_json_min(tmp_path: Path) -> None:
     row = {"image": "/data/upload/1/1a2b3c4d-1.jpg", "id": 1, "annotation_id": 3}
     box = LABELLED | SIZE
