@@ -46,15 +46,9 @@ def review(
         UsageError: the corrections are another run's, or the folder cannot be used.
         RunError: the output is damaged.
     """
-    check_run(output, truth)
+    _check_run(output, truth)
     fs, root = open_target(to)
-    found = places(output, truth)
-    absent = len(truth.ids) - len(found)
-    if 2 * absent > len(truth.ids):
-        raise UsageError(
-            f"{absent:,} of the {len(truth.ids):,} images of {urls.public(truth.url)} are none "
-            f"that {output.url} has detections of: they are corrections of another run"
-        )
+    found = _places(output, truth)
     names, truth_classes = _names(output, truth, classes)
     tally = Tally(len(names.names))
     with ThreadPoolExecutor(1) as threads:
@@ -68,6 +62,7 @@ def review(
             folder.close()
         finally:
             folder.abandon()
+    absent = len(truth.ids) - len(found)
     record = _record(output, truth, tally, names, seconds or Effort()) | {
         "images": tally.images() | {"not_reviewed": truth.unreviewed, "not_in_the_run": absent}
     }
@@ -75,7 +70,7 @@ def review(
     return record
 
 
-def check_run(output: Output, truth: Truth) -> None:
+def _check_run(output: Output, truth: Truth) -> None:
     """
     Raises:
         UsageError: the export that was corrected is not of this run.
@@ -87,6 +82,22 @@ def check_run(output: Output, truth: Truth) -> None:
             f"names run {theirs} ({truth.shown and truth.shown.get('output')}), {output.url} is "
             f"run {output.record['run_id']}"
         )
+
+
+def _places(output: Output, truth: Truth) -> dict[int, int]:
+    """As `match.places`, where most images are found.
+
+    Raises:
+        UsageError: they are not.
+    """
+    found = places(output, truth)
+    absent = len(truth.ids) - len(found)
+    if 2 * absent > len(truth.ids):
+        raise UsageError(
+            f"{absent:,} of the {len(truth.ids):,} images of {urls.public(truth.url)} are none "
+            f"that {output.url} has detections of: they are corrections of another run"
+        )
+    return found
 
 
 def _names(output: Output, truth: Truth, classes: Classes) -> tuple[Names, np.ndarray]:
