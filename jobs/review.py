@@ -1,4 +1,4 @@
-"""Tell what people did to the boxes of an output: kept, moved, relabelled, deleted, added."""
+"""Tell what people did to the boxes of an output: moved, relabelled, deleted, added."""
 
 from __future__ import annotations
 
