@@ -62,7 +62,7 @@ def test_which_of_several_annotations(
     [
         ("/data/upload/1/1a2b3c4d-a b.jpg", "a b.jpg"),
         ("/data/upload/12/1a2b3c4d-0badcafe-a.jpg", "0badcafe-a.jpg"),
-        ("/data/local-files/?d=work/a%20b.jpg", "/work/a b.jpg"),
+        ("/data/local-files/?d=photos/a%20b.jpg", "/photos/a b.jpg"),
         ("http://host:8080/data/upload/1/1a2b3c4d-a.jpg", "a.jpg"),
         ("s3://b/1a2b3c4d-a.jpg", "s3://b/1a2b3c4d-a.jpg"),
     ],
