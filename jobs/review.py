@@ -1,4 +1,4 @@
-"""Tell what people did to the boxes of an output: kept, moved, deleted, added and so on."""
+"""Tell what people did to the boxes of an output: moved, relabelled, deleted, added."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from pipeline.labels.truth import Truth
 from pipeline.outputs.schema import ROW
 from pipeline.store import urls
 
+log = logging.getLogger(__name__)
 NAMED_IMAGES = 5
 # 28 bytes, for there may be many millions
 FOUND = np.dtype([("place", "i4"), ("xyxy", "f4", 4), ("score", "f4"), ("category", "i4")])
@@ -173,6 +175,9 @@ def places(output: Output, truth: Truth, wanted: Collection[str] | None = None) 
     matched = by_name if found[True] else by_base
     if keys:
         _check(matched, output, keys, by_key=False)
+    if not matched.whole_names:
+        count = len(found[False])
+        log.warning("%s images found by the last part of their name: the folders differ", count)
     return found[matched.whole_names]
 
 

@@ -46,15 +46,9 @@ def review(
         UsageError: the corrections are another run's, or the folder cannot be used.
         RunError: the output is damaged.
     """
-    check_run(output, truth)
+    _check_run(output, truth)
     fs, root = open_target(to)
-    found = places(output, truth)
-    absent = len(truth.ids) - len(found)
-    if 2 * absent > len(truth.ids):
-        raise UsageError(
-            f"{absent:,} of the {len(truth.ids):,} images of {urls.public(truth.url)} are none "
-            f"that {output.url} has detections of: they are corrections of another run"
-        )
+    found = _places(output, truth)
     names, truth_classes = _names(output, truth, classes)
     tally = Tally(len(names.names))
     with ThreadPoolExecutor(1) as threads:
@@ -68,6 +62,7 @@ def review(
             folder.close()
         finally:
             folder.abandon()
+    absent = len(truth.ids) - len(found)
     record = _record(output, truth, tally, names, seconds or Effort()) | {
         "images": tally.images() | {"not_reviewed": truth.unreviewed, "not_in_the_run": absent}
     }
@@ -75,7 +70,7 @@ def review(
     return record
 
 
-def check_run(output: Output, truth: Truth) -> None:
+def _check_run(output: Output, truth: Truth) -> None:
     """
     Raises:
         UsageError: the export that was corrected is not of this run.
@@ -87,6 +82,22 @@ def check_run(output: Output, truth: Truth) -> None:
             f"names run {theirs} ({truth.shown and truth.shown.get('output')}), {output.url} is "
             f"run {output.record['run_id']}"
         )
+
+
+def _places(output: Output, truth: Truth) -> dict[int, int]:
+    """As `match.places`, where most images are found.
+
+    Raises:
+        UsageError: they are not.
+    """
+    found = places(output, truth)
+    absent = len(truth.ids) - len(found)
+    if 2 * absent > len(truth.ids):
+        raise UsageError(
+            f"{absent:,} of the {len(truth.ids):,} images of {urls.public(truth.url)} are none "
+            f"that {output.url} has detections of: they are corrections of another run"
+        )
+    return found
 
 
 def _names(output: Output, truth: Truth, classes: Classes) -> tuple[Names, np.ndarray]:
@@ -101,7 +112,7 @@ def _names(output: Output, truth: Truth, classes: Classes) -> tuple[Names, np.nd
             names.append(name)
             ids.append(own.get(name, free))
             free += ids[-1] == free
-    by_id = np.full(max(truth.category_ids.values(), default=0) + 1, -1)
+    by_id = np.full(max(truth.category_ids.values(), default=0) + 1, -1, np.int32)
     by_id[list(known)] = list(known.values())
     return Names(names, np.array(ids)), by_id[truth.box_categories]
 
@@ -113,15 +124,17 @@ def _batches(
     found: dict[int, int],
     truth_classes: np.ndarray,
 ) -> Iterator[Batch]:
-    usable = np.flatnonzero(~truth.crowds)
-    order = usable[np.argsort(truth.image_places[usable], kind="stable")]
-    sorted_places = truth.image_places[order]
+    order = np.flatnonzero(~truth.crowds).astype(np.int32)
+    sorted_places = truth.image_places[order].astype(np.int32)
+    if (np.diff(sorted_places) < 0).any():  # as only COCO's may be
+        rising = np.argsort(sorted_places, kind="stable")
+        order, sorted_places = order[rising], sorted_places[rising]
     for table in output.tables(boxes.COLUMNS, ("ok",), "reviewing"):
         table = table.filter(pa.array([k in found for k in table["image_id"].to_pylist()]))
         if not table.num_rows:
             continue
         shown = classes.choose(boxes.from_table(table))
-        mine = np.array([found[k] for k in shown.ids.tolist()])
+        mine = np.array([found[k] for k in shown.ids.tolist()], np.int32)
         first = np.searchsorted(sorted_places, mine)
         many = np.searchsorted(sorted_places, mine, side="right") - first
         owners = np.repeat(np.arange(len(mine)), many)

@@ -62,7 +62,7 @@ def test_which_of_several_annotations(
     [
         ("/data/upload/1/1a2b3c4d-a b.jpg", "a b.jpg"),
         ("/data/upload/12/1a2b3c4d-0badcafe-a.jpg", "0badcafe-a.jpg"),
-        ("/data/local-files/?d=work/a%20b.jpg", "/work/a b.jpg"),
+        ("/data/local-files/?d=photos/a%20b.jpg", "/photos/a b.jpg"),
         ("http://host:8080/data/upload/1/1a2b3c4d-a.jpg", "a.jpg"),
         ("s3://b/1a2b3c4d-a.jpg", "s3://b/1a2b3c4d-a.jpg"),
     ],
@@ -72,6 +72,13 @@ def test_names(tmp_path: Path, image: str, name: str) -> None:
     (tmp_path / "images.csv").write_text("name,image_id,image_uri\nx/a.jpg,0,s3://b/x/a.jpg\n")
     if image.endswith("upload/1/1a2b3c4d-a.jpg"):
         assert load(tmp_path, task({"result": []}, image=image)).names == ["s3://b/x/a.jpg"]
+
+
+def test_an_image_of_the_same_name_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "images.csv").write_text("name,image_id,image_uri\nx/a.jpg,0,s3://b/x/a.jpg\n")
+    found = load(tmp_path, task({"result": []}, image_uri="s3://other/a.jpg"))
+    assert found.names == ["s3://other/a.jpg"]
+    assert found.unreviewed == {"not among what came back": 1}
 
 
 def test_json_min(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ def corrected(output: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     first, second, third = exported(output, folder)
     results = first["annotations"][0]["result"]
     results[1] = region("car", (210, 50, 310, 250))  # IoU 0.82
-    results.append(region("forklift", (600, 100, 700, 200)))
+    results.insert(0, region("forklift", (600, 100, 700, 200)))
+    results.reverse()
     second["annotations"] = [
         {"result": [region("dog", PERSON), region("car", (800, 400, 900, 500))]},
     ]
@@ -190,6 +191,16 @@ def test_classes_that_were_renamed(output: Path, tmp_path: Path) -> None:
     }
 
 
+def test_folders_that_differ_are_told(
+    output: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = exported(output, tmp_path / "tasks")[2:]
+    tasks[0]["data"]["image_uri"] = "s3://elsewhere/c.jpg"
+    (tmp_path / "back.json").write_text(json.dumps(tasks))
+    assert review(output, tmp_path / "back.json", tmp_path / "a") == 0
+    assert "1 images found by the last part of their name" in caplog.text
+
+
 def test_in_a_bucket(output: Path, corrected: Path, bucket: str) -> None:
     assert review(output, corrected, f"s3://{bucket}/review") == 0
     assert len(load_truth(f"s3://{bucket}/review").xywh) == 5
@@ -244,10 +255,13 @@ def test_pairs_are_the_best_ones() -> None:
     """Two classes at one place keep their own boxes; a box has one partner at most."""
     shown = np.array([[0, 0, 100, 100], [0, 0, 100, 101], [0, 0, 100, 100], [0, 0, 50, 100]], float)
     owners, classes = np.array([0, 0, 1, 1]), np.array([1, 2, 1, 1])
-    left = np.array([[0, 0, 100, 100.4], [0, 0, 100, 100.6], [0, 0, 60, 100]], float)
-    partners, ious = pair(owners, shown, classes, np.array([0, 0, 1]), left, np.array([2, 1, 1]))
-    assert partners.tolist() == [1, 0, 3]
-    assert ious == pytest.approx([100.4 / 101, 100 / 100.6, 5 / 6])
+    left = np.array(
+        [[0, 0, 100, 100.4], [0, 0, 100, 100.6], [0, 0, 40, 100], [0, 0, 46, 100]], float
+    )
+    left_classes = np.array([2, 1, 1, 1])
+    partners, ious = pair(owners, shown, classes, np.array([0, 0, 1, 1]), left, left_classes)
+    assert partners.tolist() == [1, 0, -1, 3]
+    assert ious == pytest.approx([100.4 / 101, 100 / 100.6, 0, 0.92])
     empty = np.empty((0, 4))
     none = np.empty(0, np.int64)
     assert pair(none, empty, none, none, empty, none)[0].tolist() == []
