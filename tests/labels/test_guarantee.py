@@ -54,6 +54,7 @@ def test_no_number_of_wrong_boxes_is_missed_too_often() -> None:
         )
         assert missed / comb(60, 30) <= 0.05
     assert shown(CLAIM, 60, 0, 60, 1.0) and not shown(CLAIM, 60, 0, 60, 2.0)
+    assert shown(CLAIM, 60, 0, 10**8, 2.0) and not shown(CLAIM, 60, 1, 10**8, 2.0)
 
 
 def test_boxes_of_one_image_count_for_less() -> None:
@@ -104,6 +105,17 @@ def test_the_search_ends_at_the_first_that_fails() -> None:
     assert threshold is not None and scores[700] < threshold < scores[600]
     right[:40] = False
     assert lowest(mine.of(mine.scores > 0), histogram(scores), 0.5, Claim(0.99, 0.95), 0.0) is None
+
+
+def test_the_search_begins_where_a_claim_can_be_shown() -> None:
+    """The first steps hold 20, then 40 reviewed boxes, of 29 that it takes; one is wrong."""
+    scores = np.linspace(0.99, 0.1, 1000).astype(np.float32)
+    right = np.ones(1000, bool)
+    right[0] = False
+    every = Reviewed(scores, right, np.arange(1000))
+    mine = every.of(np.arange(1000) % 2 == 0)
+    assert lowest(mine, histogram(scores), 0.5, CLAIM, 0.0) == pytest.approx(0.1, abs=1e-3)
+    assert not shown(CLAIM, 40, 1, 40, 1.0)
 
 
 def test_scores_are_counted_as_they_are_compared() -> None:
