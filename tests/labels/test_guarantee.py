@@ -59,21 +59,32 @@ def test_no_number_of_wrong_boxes_is_missed_too_often() -> None:
 
 def test_boxes_of_one_image_count_for_less() -> None:
     images = np.repeat(np.arange(10), 5)
-    assert design_effect(images, 0.0) == 1 and design_effect(images, 1.0) == 5
+    mixed = Reviewed(np.ones(50), np.tile([True, True, True, True, False], 10), images)
+    assert design_effect(mixed, 0.0) == 1 and design_effect(mixed, 1.0) == 5
+    spoiled = Reviewed(np.ones(50), images > 0, images)
+    assert design_effect(spoiled, 0.0) == pytest.approx(5)
     half = np.full(50, 0.5)
     together = Reviewed(half, np.repeat(np.arange(10) % 2 == 0, 5), images)
     apart = Reviewed(half, np.tile([True, False], 25), images)
     assert intraclass(together, half) == 1 and intraclass(apart, half) == 0
 
 
-def missed(together: float, correlated: bool) -> tuple[float, float]:
-    """In what share of draws less than was promised is right, and in what share is a promise."""
+def missed(together: float, as_images: bool) -> tuple[float, float]:
+    """In what share of draws less than was promised is right, and in what share is a promise.
+
+    Args:
+        together: as of `draw`.
+        as_images: whether it is told which boxes are of one image.
+    """
     random, claims, misses, draws = np.random.default_rng(4), 0, 0, 60
     for _ in range(draws):
         every = draw(random, 300, together)
         mine = np.isin(every.images, random.permutation(300)[:150])
         reviewed, rest = every.of(mine), every.of(~mine)
-        correlation = intraclass(reviewed, fit(reviewed)(reviewed.scores)) if correlated else 0.0
+        if not as_images:
+            images = np.arange(len(reviewed.images))
+            reviewed = Reviewed(reviewed.scores, reviewed.right, images)
+        correlation = intraclass(reviewed, fit(reviewed)(reviewed.scores))
         threshold = lowest(reviewed, histogram(every.scores), 0.5, CLAIM, correlation)
         if threshold is not None:
             claims += 1
@@ -84,12 +95,12 @@ def missed(together: float, correlated: bool) -> tuple[float, float]:
 
 @pytest.mark.parametrize("together", [0.0, 2.0])
 def test_the_promise_is_kept(together: float) -> None:
-    misses, claims = missed(together, correlated=True)
+    misses, claims = missed(together, as_images=True)
     assert misses <= 0.05 and claims > 0.5
 
 
 def test_as_if_boxes_were_independent_it_is_not() -> None:
-    assert missed(2.0, correlated=False)[0] > 0.1
+    assert missed(2.0, as_images=False)[0] > 0.1
 
 
 def test_the_search_ends_at_the_first_that_fails() -> None:
