@@ -8,6 +8,7 @@ made of it, and looked at in the other half. Usage:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +30,7 @@ DRAWS = 200
 class Seen:
     """What the draws gave for one group of boxes."""
 
-    kept: int = 0
+    draws: int = 0
     broken: int = 0
     without_effect: int = 0
     precisions: list[float] = field(default_factory=list)
@@ -39,15 +40,29 @@ class Seen:
     floor: list[float] = field(default_factory=list)
     correlations: list[float] = field(default_factory=list)
 
-    def add(self, every: Reviewed, mine: np.ndarray, claim: Claim, ideal: Curve) -> None:
+    @property
+    def held(self) -> str:
+        """In what share of the draws no promise was broken."""
+        return f"{1 - self.broken / self.draws:.1%}"
+
+    @property
+    def held_without(self) -> str:
+        """Likewise if boxes of one image counted as independent."""
+        return f"{1 - self.without_effect / self.draws:.1%}"
+
+    def add(
+        self, every: Reviewed, mine: np.ndarray, share: float, claim: Claim, ideal: Curve
+    ) -> None:
         """One draw.
 
         Args:
             every: m boxes.
             mine: [m] bool, which of them are reviewed.
+            share: of the images that are.
             claim: to be shown.
             ideal: the curve of all boxes.
         """
+        self.draws += 1
         reviewed, rest = every.of(mine), every.of(~mine)
         curve = fit(reviewed)
         self.before.append(calibration_error(rest.scores, rest.right))
@@ -56,9 +71,10 @@ class Seen:
         correlation = intraclass(reviewed, curve(reviewed.scores))
         self.correlations.append(correlation)
         counts = histogram(every.scores)
-        naive = lowest(reviewed, counts, 0.5, claim, 0.0)
+        apart = dataclasses.replace(reviewed, images=np.arange(len(reviewed.images)))
+        naive = lowest(apart, counts, share, claim, 0.0)
         self.without_effect += naive is not None and _right(rest, naive) < claim.precision
-        threshold = lowest(reviewed, counts, 0.5, claim, correlation)
+        threshold = lowest(reviewed, counts, share, claim, correlation)
         if threshold is None:
             self.shares.append(0.0)
             return
@@ -66,15 +82,13 @@ class Seen:
         self.precisions.append(precision)
         self.shares.append(float(np.mean(rest.scores >= np.float32(threshold))))
         self.broken += precision < claim.precision
-        self.kept += precision >= claim.precision
 
     def cells(self) -> list[str]:
-        held = 1 - self.broken / DRAWS
         precision = f"{np.mean(self.precisions):.3f}" if self.precisions else "-"
         return [
-            f"{self.kept + self.broken}",
-            f"{held:.1%}",
-            f"{1 - self.without_effect / DRAWS:.1%}",
+            f"{len(self.precisions)}",
+            self.held,
+            self.held_without,
             precision,
             f"{np.mean(self.shares):.1%}",
             f"{np.mean(self.correlations):.2f}",
@@ -129,7 +143,7 @@ def main() -> None:
             ideal = fit(part)
             for _ in range(DRAWS):
                 mine = np.isin(part.images, random.permutation(images)[: len(images) // 2])
-                seen.add(part, mine, claim, ideal)
+                seen.add(part, mine, 0.5, claim, ideal)
             print(f"| {precision:g} | {name} | " + " | ".join(seen.cells()) + " |", flush=True)
 
 

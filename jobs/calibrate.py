@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from jobs import cli
@@ -44,8 +45,13 @@ def parser() -> cli.Parser:
     return parser
 
 
-def text(found: Calibration) -> str:
-    """The result for a person; at most 100 columns."""
+def text(found: Calibration, left_out: Collection[str]) -> str:
+    """The result for a person.
+
+    Args:
+        found: what was made.
+        left_out: classes with boxes that are no categories of the corrections.
+    """
     every = [*found.groups, found.overall]
     width = max(8, *(min(len(group.name), WIDEST) for group in every))
     heads = ("boxes", "right", "D-ECE", "after", "threshold", "accepted")
@@ -65,6 +71,9 @@ def text(found: Calibration) -> str:
             lines.append(f"{group.name}, taken together: {strays.named(group.categories)}")
         if group.threshold is None:
             lines.append(_why_none(group, found, joint))
+    if left_out:
+        named = strays.named(left_out)
+        lines.append(f"no categories of the corrections, so nothing is accepted: {named}")
     return "\n".join(lines)
 
 
@@ -104,7 +113,7 @@ def job(arguments: list[str]) -> int:
     strays.check(output, matched, {*every.values(), *chosen.names}, present_only=True)
     found = calibrate(output, chosen, matched, claim)
     write(given["to"], found)
-    print(text(found))
+    print(text(found, matched.left_out))
     return 0
 
 

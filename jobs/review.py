@@ -14,7 +14,7 @@ from pipeline.labels.review.tally import Effort
 from pipeline.labels.review.text import text
 from pipeline.labels.truth import Truth, load_truth
 
-CHOICE = ("score_threshold", "category", "classes")
+CHOICE = ("score_threshold", "category", "classes", "agnostic_nms")
 
 
 def parser() -> cli.Parser:
@@ -36,6 +36,7 @@ def parser() -> cli.Parser:
     own = "a threshold of its own for a class"
     add("--category", nargs="+", action="extend", metavar="NAME=SCORE", help=own)
     add("--classes", metavar="FILE", help="YAML that the export was given as --classes")
+    cli.add_agnostic_nms(parser)
     box = f"that drawing a box takes (default {Effort.box:g}, Su et al. 2012)"
     look = f"that judging a shown box takes (default {Effort.look:g}, likewise)"
     add("--seconds-per-box", type=float, metavar="S", help=box)
@@ -43,17 +44,22 @@ def parser() -> cli.Parser:
     return parser
 
 
-def shown(output: Output, truth: Truth, given: dict[str, Any]) -> tuple[classes.Classes, str]:
-    """The boxes that people saw, and in words how that is known."""
+def shown(
+    output: Output, truth: Truth, given: dict[str, Any]
+) -> tuple[classes.Classes, float | None, str]:
+    """The boxes that people saw, the IoU of the doubles left out of them, and in words how that is
+    known.
+    """
     if any(name in given for name in CHOICE):
         thresholds = classes.parse_assignments(given.get("category", []), "--category NAME=SCORE")
         score = given.get("score_threshold", 0.0)
         chosen = classes.choose(output.categories, score, thresholds, given.get("classes"))
-        return chosen, "as the flags say"
+        return chosen, given.get("agnostic_nms"), "as the flags say"
     if truth.shown:
-        return classes.of_export(output.categories, truth.shown), "as export.json says"
+        chosen = classes.of_export(output.categories, truth.shown)
+        return chosen, truth.shown.get("agnostic_nms"), "as export.json says"
     chosen = classes.choose(output.categories)
-    return chosen, "all of the run, for no export.json is beside the corrections"
+    return chosen, None, "all of the run, for no export.json is beside the corrections"
 
 
 def job(arguments: list[str]) -> int:
@@ -70,8 +76,8 @@ def job(arguments: list[str]) -> int:
     seconds = Effort(**times)
     output = open_output(given["output"])
     truth = load_truth(given["corrections"])
-    chosen, known = shown(output, truth, given)
-    record = review(output, truth, chosen, given["to"], seconds)
+    chosen, agnostic_nms, known = shown(output, truth, given)
+    record = review(output, truth, chosen, given["to"], seconds, agnostic_nms)
     print(f"{text(record)}\n\nshown were boxes {known}")
     print(f"what is right now  {given['to'].rstrip('/')}/{CORRECTIONS}")
     return 0

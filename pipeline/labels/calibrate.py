@@ -117,14 +117,7 @@ def calibrate(output: Output, classes: Classes, matched: Matched, claim: Claim) 
     right, ignored = judge(truth, found)
     found, right = found[~ignored], right[~ignored]
     every = Reviewed(found["score"], right, found["place"].astype(np.int64))
-    if len(right) < claim.needed:
-        images = math.ceil(claim.needed * run.reviewed / max(len(right), 1))
-        raise UsageError(
-            f"{words.count(len(right), 'reviewed box')} cannot show that {claim.precision:.4g} of "
-            f"all are right with a confidence of {claim.confidence:g}, were they all right: it "
-            f"takes {claim.needed:,}, which is about {words.count(images, 'image')}; review more, "
-            f"or lower --precision"
-        )
+    _check_claim(claim, len(right), run.reviewed)
     groups = _groups(output, classes, matched, found["category"])
     maker = _Maker(every, run, run.reviewed / run.images)
     joint = claim.among(len(groups))
@@ -145,6 +138,17 @@ def calibrate(output: Output, classes: Classes, matched: Matched, claim: Claim) 
         groups=made,
         overall=maker.group("all", names, labels, np.ones(len(right), bool), claim),
     )
+
+
+def _check_claim(claim: Claim, boxes: int, reviewed: int) -> None:
+    if boxes < claim.needed:
+        images = math.ceil(claim.needed * reviewed / max(boxes, 1))
+        raise UsageError(
+            f"{words.count(boxes, 'reviewed box')} cannot show that {claim.precision:.4g} of "
+            f"all are right with a confidence of {claim.confidence:g}, were they all right: it "
+            f"takes {claim.needed:,}, which is about {words.count(images, 'image')}; review more, "
+            f"or lower --precision"
+        )
 
 
 def _groups(

@@ -63,7 +63,10 @@ def shown(claim: Claim, boxes: int, wrong: int, others: int, effect: float) -> b
     """
     if wrong > (1 - claim.precision) * boxes:
         return False
-    boxes, wrong, others = int(boxes / effect), math.ceil(wrong / effect), int(others / effect)
+    # to six decimals, for an effect of 1 is not always 1 to the last bit
+    boxes = math.floor(round(boxes / effect, 6))
+    wrong = math.ceil(round(wrong / effect, 6))
+    others = math.floor(round(others / effect, 6))
     most = math.floor((1 - claim.precision) * others + 1e-9)
     # if the others held one more than that, so few among the reviewed would be improbable
     total = boxes + others
@@ -103,10 +106,20 @@ def intraclass(reviewed: Reviewed, probabilities: np.ndarray) -> float:
     return min(1.0, max(0.0, together / most)) if most > 0 else 0.0
 
 
-def design_effect(images: np.ndarray, correlation: float) -> float:
-    """By how much fewer boxes count, given the image of each: 1 or more."""
-    sizes = np.bincount(images)
-    return 1 + correlation * (float(np.sum(sizes**2)) / max(len(images), 1) - 1)
+def design_effect(chosen: Reviewed, correlation: float) -> float:
+    """By how much fewer boxes count than they are, 1 or more: what the correlation makes of the
+    numbers of boxes an image, or, where that is more, what the wrong boxes themselves show.
+
+    Few boxes are wrong at high scores, and they can be of a few images that are all wrong.
+    """
+    sizes = np.bincount(chosen.images)
+    boxes = max(int(sizes.sum()), 1)
+    expected = 1 + correlation * (float(np.sum(sizes**2)) / boxes - 1)
+    wrong = np.bincount(chosen.images, ~chosen.right)
+    rate = float(wrong.sum()) / boxes
+    chance = rate * (1 - rate) * boxes
+    seen = float(np.sum((wrong - rate * sizes) ** 2)) / chance if chance else 1.0
+    return max(expected, seen)
 
 
 def lowest(
@@ -135,7 +148,7 @@ def lowest(
         chosen = reviewed.of(reviewed.scores >= EDGES[edge])
         boxes = len(chosen.scores)
         wrong = boxes - int(np.count_nonzero(chosen.right))
-        effect = design_effect(chosen.images, correlation)
+        effect = design_effect(chosen, correlation)
         if not shown(claim, boxes, wrong, int(every[edge]) - boxes, effect):
             break
         found = edge / (len(EDGES) - 1)

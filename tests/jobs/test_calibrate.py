@@ -54,6 +54,21 @@ def test_a_claim_that_nothing_can_be_shown_of_yet(
     assert len(said["groups"][0]["curve"]) > 3
 
 
+def test_classes_that_the_corrections_lack(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((output.parent / "review.json").read_text())
+    content["categories"] = [c for c in content["categories"] if c["name"] != "cup"]
+    known = {category["id"] for category in content["categories"]}
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] in known]
+    (tmp_path / "review.json").write_text(json.dumps(content))
+    assert call(output, tmp_path / "review.json", "--precision", "0.85") == 0
+    said = "no categories of the corrections, so nothing is accepted: 'cup'"
+    assert capsys.readouterr().out.splitlines()[-1] == said
+    made = json.loads((output.parent / "calibration.json").read_text())
+    assert 47 not in [label for group in made["groups"] for label in group["labels"]]
+
+
 def only(output: Path, keep: str) -> Path:
     """The review with a part of its images, or with all of the run's."""
     path = output.parent / f"{keep}.json"

@@ -12,6 +12,7 @@ from jobs import calibrate as job
 from pipeline.errors import UsageError
 from pipeline.labels import boxes
 from pipeline.labels.calibration import Calibration, load
+from pipeline.labels.guarantee import Reviewed, histogram, lowest
 from pipeline.labels.output import open_output
 from tests.support import synthetic
 from tests.support.outputs import rows
@@ -69,6 +70,47 @@ def test_the_promise_holds_in_the_rest(output: Path, right: dict[int, list[bool]
                 accepted.setdefault(group.name, []).append(is_right)
     assert {"person", "car"} <= set(accepted)
     assert all(np.mean(boxes) >= 0.9 for boxes in accepted.values())
+
+
+def test_what_a_threshold_is_made_of(output: Path, right: dict[int, list[bool]]) -> None:
+    """A group's boxes and the run's, and a confidence that is for four groups together."""
+    found = calibrated(output, "--precision", "0.9")
+    review = json.loads((output.parent / "review.json").read_text())
+    reviewed = {image["file_name"] for image in review["images"]}
+    every: list[tuple[float, bool, int, bool]] = []
+    for row in rows(str(output)):
+        known = row["image_uri"].rpartition("/")[2] in reviewed
+        for box, is_right in zip(
+            row["detections"] or [], right.get(row["image_id"], []), strict=True
+        ):
+            if box["label"] == "person":
+                every.append((box["score"], is_right, row["image_id"], known))
+    scores, hits, images, reviewed_ones = (np.array(column) for column in zip(*every, strict=True))
+    chosen = reviewed_ones.astype(bool)
+    mine = Reviewed(scores[chosen].astype(np.float32), hits[chosen], images[chosen])
+    counts = histogram(scores.astype(np.float32))
+    share, group = found.reviewed / found.images, found.groups[0]
+    thresholds = [
+        lowest(mine, counts, share, claim, group.correlation)
+        for claim in (found.claim, found.claim.among(4))
+    ]
+    assert group.threshold == thresholds[1] != thresholds[0]
+    assert group.boxes == len(mine.right) and group.right == np.count_nonzero(mine.right)
+    limit = np.float32(group.threshold)
+    assert group.accepted_share == np.mean(scores.astype(np.float32) >= limit)
+
+
+def test_boxes_on_a_crowd_count_neither_way(
+    output: Path, right: dict[int, list[bool]], tmp_path: Path
+) -> None:
+    review = json.loads((output.parent / "review.json").read_text())
+    for annotation in review["annotations"][:20]:
+        annotation["iscrowd"] = 1
+    (tmp_path / "review.json").write_text(json.dumps(review))
+    flags = ["--corrections", str(tmp_path / "review.json"), "--precision", "0.9"]
+    before = calibrated(output, "--precision", "0.9").overall
+    after = calibrated(output, *flags).overall
+    assert before.right - after.right >= 18 and before.boxes - after.boxes >= 18
 
 
 def test_boxes_are_mapped_by_their_own_label_and_sorted_anew(

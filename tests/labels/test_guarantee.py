@@ -54,25 +54,37 @@ def test_no_number_of_wrong_boxes_is_missed_too_often() -> None:
         )
         assert missed / comb(60, 30) <= 0.05
     assert shown(CLAIM, 60, 0, 60, 1.0) and not shown(CLAIM, 60, 0, 60, 2.0)
+    assert shown(CLAIM, 60, 0, 10**8, 2.0) and not shown(CLAIM, 60, 1, 10**8, 2.0)
 
 
 def test_boxes_of_one_image_count_for_less() -> None:
     images = np.repeat(np.arange(10), 5)
-    assert design_effect(images, 0.0) == 1 and design_effect(images, 1.0) == 5
+    mixed = Reviewed(np.ones(50), np.tile([True, True, True, True, False], 10), images)
+    assert design_effect(mixed, 0.0) == 1 and design_effect(mixed, 1.0) == 5
+    spoiled = Reviewed(np.ones(50), images > 0, images)
+    assert design_effect(spoiled, 0.0) == pytest.approx(5)
     half = np.full(50, 0.5)
     together = Reviewed(half, np.repeat(np.arange(10) % 2 == 0, 5), images)
     apart = Reviewed(half, np.tile([True, False], 25), images)
     assert intraclass(together, half) == 1 and intraclass(apart, half) == 0
 
 
-def missed(together: float, correlated: bool) -> tuple[float, float]:
-    """In what share of draws less than was promised is right, and in what share is a promise."""
+def missed(together: float, as_images: bool) -> tuple[float, float]:
+    """In what share of draws less than was promised is right, and in what share is a promise.
+
+    Args:
+        together: as of `draw`.
+        as_images: whether it is told which boxes are of one image.
+    """
     random, claims, misses, draws = np.random.default_rng(4), 0, 0, 60
     for _ in range(draws):
         every = draw(random, 300, together)
         mine = np.isin(every.images, random.permutation(300)[:150])
         reviewed, rest = every.of(mine), every.of(~mine)
-        correlation = intraclass(reviewed, fit(reviewed)(reviewed.scores)) if correlated else 0.0
+        if not as_images:
+            images = np.arange(len(reviewed.images))
+            reviewed = Reviewed(reviewed.scores, reviewed.right, images)
+        correlation = intraclass(reviewed, fit(reviewed)(reviewed.scores))
         threshold = lowest(reviewed, histogram(every.scores), 0.5, CLAIM, correlation)
         if threshold is not None:
             claims += 1
@@ -83,12 +95,12 @@ def missed(together: float, correlated: bool) -> tuple[float, float]:
 
 @pytest.mark.parametrize("together", [0.0, 2.0])
 def test_the_promise_is_kept(together: float) -> None:
-    misses, claims = missed(together, correlated=True)
+    misses, claims = missed(together, as_images=True)
     assert misses <= 0.05 and claims > 0.5
 
 
 def test_as_if_boxes_were_independent_it_is_not() -> None:
-    assert missed(2.0, correlated=False)[0] > 0.1
+    assert missed(2.0, as_images=False)[0] > 0.1
 
 
 def test_the_search_ends_at_the_first_that_fails() -> None:
@@ -104,6 +116,17 @@ def test_the_search_ends_at_the_first_that_fails() -> None:
     assert threshold is not None and scores[700] < threshold < scores[600]
     right[:40] = False
     assert lowest(mine.of(mine.scores > 0), histogram(scores), 0.5, Claim(0.99, 0.95), 0.0) is None
+
+
+def test_the_search_begins_where_a_claim_can_be_shown() -> None:
+    """The first steps hold 20, then 40 reviewed boxes, of 29 that it takes; one is wrong."""
+    scores = np.linspace(0.99, 0.1, 1000).astype(np.float32)
+    right = np.ones(1000, bool)
+    right[0] = False
+    every = Reviewed(scores, right, np.arange(1000))
+    mine = every.of(np.arange(1000) % 2 == 0)
+    assert lowest(mine, histogram(scores), 0.5, CLAIM, 0.0) == pytest.approx(0.1, abs=1e-3)
+    assert not shown(CLAIM, 40, 1, 40, 1.0)
 
 
 def test_scores_are_counted_as_they_are_compared() -> None:

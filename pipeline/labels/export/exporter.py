@@ -74,22 +74,27 @@ def export(output: str, options: Options) -> dict[str, Any]:
     found = places(run, truth, wanted) if truth else {}
     model_id = str(run.detector["model_id"])
     job = Job(options, kept, model_id, run.record, truth, Counter(), found, calibration)
+    _write(_items(run, job, wanted), job, fs, root)
+    record = _record(run, job)
+    objects.put(fs, f"{root}/export.json", json.dumps(record, indent=2).encode())
+    return record
+
+
+def _write(items: Iterator[Item], job: Job, fs: AbstractFileSystem, root: str) -> None:
+    """Write one set of the images, or two: those that are accepted, and the others."""
     with ExitStack() as stack:
         sender = Sender(fs, stack.enter_context(ThreadPoolExecutor(SENDERS)))
-        roots = (
-            {True: f"{root}/accepted", False: f"{root}/review"} if calibration else {False: root}
-        )
+        roots = {False: root}
+        if job.calibration:
+            roots = {True: f"{root}/accepted", False: f"{root}/review"}
         sets = {key: stack.enter_context(Parts(sender, at, job)) for key, at in roots.items()}
-        for item in _items(run, job, wanted):
+        for item in items:
             accepted = item.image.image_id in job.accepted
             sets[accepted].add(item)
             job.accepted.discard(item.image.image_id)
             if accepted:
                 job.counts["images_accepted"] += 1
                 job.counts["boxes_accepted"] += len(item.image.scores)
-    record = _record(run, job)
-    objects.put(fs, f"{root}/export.json", json.dumps(record, indent=2).encode())
-    return record
 
 
 def open_target(url: str) -> tuple[AbstractFileSystem, str]:

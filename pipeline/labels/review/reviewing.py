@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import UsageError
 from pipeline.labels import boxes
+from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
+from pipeline.labels.doubles import without_doubles
 from pipeline.labels.export.exporter import open_target
 from pipeline.labels.export.target import Folder, Sender
 from pipeline.labels.match import places
@@ -28,7 +30,12 @@ CORRECTIONS, RECORD = "corrections.parquet", "review.json"
 
 
 def review(
-    output: Output, truth: Truth, classes: Classes, to: str, seconds: Effort | None = None
+    output: Output,
+    truth: Truth,
+    classes: Classes,
+    to: str,
+    seconds: Effort | None = None,
+    agnostic_nms: float | None = None,
 ) -> dict[str, Any]:
     """Compare, and write `corrections.parquet` and, last, `review.json`.
 
@@ -38,6 +45,7 @@ def review(
         classes: the detections that they were shown, and under which names.
         to: folder, as a path or any fsspec URL; empty, or not there yet.
         seconds: how long people take.
+        agnostic_nms: by which doubles were left out of what they were shown.
 
     Returns:
         The content of `review.json`.
@@ -46,6 +54,10 @@ def review(
         UsageError: the corrections are another run's, or the folder cannot be used.
         RunError: the output is damaged.
     """
+
+    def shown(found: BoxBatch) -> BoxBatch:
+        return without_doubles(classes.choose(found), agnostic_nms)
+
     _check_run(output, truth)
     fs, root = open_target(to)
     found = _places(output, truth)
@@ -56,7 +68,7 @@ def review(
         try:
             file = folder.open(CORRECTIONS, "wb")
             with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-                for batch in _batches(output, truth, classes, found, truth_classes):
+                for batch in _batches(output, truth, shown, found, truth_classes):
                     tally.add(batch)
                     writer.write_table(batch.table(names))
             folder.close()
@@ -120,7 +132,7 @@ def _names(output: Output, truth: Truth, classes: Classes) -> tuple[Names, np.nd
 def _batches(
     output: Output,
     truth: Truth,
-    classes: Classes,
+    shown_of: Callable[[BoxBatch], BoxBatch],
     found: dict[int, int],
     truth_classes: np.ndarray,
 ) -> Iterator[Batch]:
@@ -133,7 +145,7 @@ def _batches(
         table = table.filter(pa.array([k in found for k in table["image_id"].to_pylist()]))
         if not table.num_rows:
             continue
-        shown = classes.choose(boxes.from_table(table))
+        shown = shown_of(boxes.from_table(table))
         mine = np.array([found[k] for k in shown.ids.tolist()], np.int32)
         first = np.searchsorted(sorted_places, mine)
         many = np.searchsorted(sorted_places, mine, side="right") - first

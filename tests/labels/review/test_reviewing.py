@@ -266,3 +266,21 @@ def test_pairs_are_the_best_ones() -> None:
     none = np.empty(0, np.int64)
     assert pair(none, empty, none, none, empty, none)[0].tolist() == []
     assert pair(none, empty, none, np.array([0]), left[:1], np.array([1]))[0].tolist() == [-1]
+
+
+def test_doubles_that_nobody_was_shown(tmp_path: Path) -> None:
+    """What an export left out as a double is no box that people have deleted."""
+    output = synthetic.write(tmp_path / "out", 40, 30)
+    flags = ("--agnostic-nms", "0.3")
+    assert run(output, tmp_path / "a", *flags, format="coco") == 0
+    left_out = json.loads((tmp_path / "a/export.json").read_text())["counts"]["doubles_left_out"]
+    assert left_out > 20
+    assert review(output, tmp_path / "a", tmp_path / "by-record") == 0
+    (tmp_path / "a/export.json").unlink()
+    assert review(output, tmp_path / "a", tmp_path / "by-flag", *flags) == 0
+    assert review(output, tmp_path / "a", tmp_path / "without") == 0
+    found = {
+        name: json.loads((tmp_path / name / "review.json").read_text())["boxes"]["deleted"]
+        for name in ("by-record", "by-flag", "without")
+    }
+    assert found == {"by-record": 0, "by-flag": 0, "without": left_out}
