@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as ds
-import skimage
 
 from jobs import cli, detect, report
 from pipeline import words
 from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.network import weights
 from pipeline.network.categories import UNNAMED
 from pipeline.store import objects
 
@@ -23,6 +21,8 @@ FOLDER = Path("demo")
 
 def copy_photographs() -> Path:
     """The photographs among scikit-image's pictures, in a folder of their own."""
+    import skimage  # late, as torch below: help and typos need neither
+
     source = Path(skimage.__file__).parent / "data"
     names = (
         "astronaut.png",
@@ -43,6 +43,8 @@ def copy_photographs() -> Path:
 
 def usable_weights() -> str:
     """COCO_V1, or where it cannot be had, untrained weights: said plainly, and only in a demo."""
+    from pipeline.network import weights
+
     try:
         weights.resolve(Config(input=".", output="."), objects.read)
         return "COCO_V1"

@@ -272,7 +272,7 @@ def test_doubles_that_nobody_was_shown(tmp_path: Path) -> None:
     """What an export left out as a double is no box that people have deleted."""
     output = synthetic.write(tmp_path / "out", 40, 30)
     flags = ("--agnostic-nms", "0.3")
-    assert run(output, tmp_path / "a", *flags, format="coco") == 0
+    assert export([str(output), "--format", "coco", "--to", str(tmp_path / "a"), *flags]) == 0
     left_out = json.loads((tmp_path / "a/export.json").read_text())["counts"]["doubles_left_out"]
     assert left_out > 20
     assert review(output, tmp_path / "a", tmp_path / "by-record") == 0
