@@ -8,9 +8,10 @@ LOWEST := .venv-lowest/bin
 # Compiled once, since each of the many processes of a run imports torch or Ray: without, and where
 # PYTHONDONTWRITEBYTECODE is set, every one of them would compile them anew, for seconds.
 INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode
-# what needs neither a Ray cluster nor much time; a file at once on each CPU
+# what needs neither a Ray cluster nor much time
 QUICK := not soak and not ray
-SPREAD := --numprocesses logical --maxprocesses 8 --dist loadfile
+# a file at once on each CPU; whole runs and their faults come one after the other
+SPREAD := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: help demo test test-quick test-lowest lint format bench bench-pipeline soak audit clean
 
@@ -22,8 +23,8 @@ demo: .venv/installed ## detects objects in the photographs of scikit-image, and
 	$(BIN)/python -m jobs.demo
 
 test: .venv/installed ## all tests but the long ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(QUICK)" $(SPREAD)
-	$(BIN)/python -m pytest -m "ray and not soak"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/whole $(SPREAD)
+	$(BIN)/python -m pytest tests/whole
 
 test-quick: .venv/installed ## the tests that need no Ray cluster
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(QUICK)" $(SPREAD)

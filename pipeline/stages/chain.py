@@ -43,7 +43,7 @@ BLOCK_BYTES = {"cuda": 256 * 2**20, "cpu": 64 * 2**20}
 INIT_DEATHS = 3
 
 # advice that Ray Data gives a run of fewer files than may be written at once
-warnings.filterwarnings("ignore", "The maximum number of concurrent tasks", module=r"ray\.data")
+warnings.filterwarnings("ignore", "The m.{2}imum number of concurrent", module=r"ray\.data")
 
 
 # what a block's execution is watched by, given what can end it
