@@ -10,9 +10,8 @@ LOWEST := .venv-lowest/bin
 INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode
 # what needs neither a Ray cluster nor much time
 QUICK := not soak and not ray
-# a file at once on each CPU, in this order, at whose end are short ones; whole runs and their faults
-# come one after the other
-SPREAD := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# a file at once on each CPU; whole runs and their faults come one after the other
+SPREAD := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: help demo test test-quick test-lowest lint format bench bench-pipeline soak audit clean
 
