@@ -197,7 +197,11 @@ def test_a_picture_is_enlarged_by_mouse_and_by_keyboard(opened: Page) -> None:
     caption = opened.locator("dialog .caption").inner_text()
     opened.keyboard.press("Escape")
     assert not opened.locator("dialog").is_visible()
-    focused = opened.locator(".canvas:focus")  # on the picture that was seen last
+    # on the picture that was seen last, once the page has heard of the dialog's end
+    opened.wait_for_function(
+        "!document.querySelector('.card:has(.canvas:focus) .name').title.endsWith('plain.jpg')"
+    )
+    focused = opened.locator(".canvas:focus")
     name = opened.locator(".card:has(.canvas:focus) .name").get_attribute("title")
     assert name and caption.startswith(name) and not name.endswith("plain.jpg")
     assert focused.evaluate("node => getComputedStyle(node).outlineStyle") == "solid"
