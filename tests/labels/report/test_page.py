@@ -199,7 +199,8 @@ def test_a_picture_is_enlarged_by_mouse_and_by_keyboard(opened: Page) -> None:
     assert not opened.locator("dialog").is_visible()
     # on the picture that was seen last, once the page has heard of the dialog's end
     opened.wait_for_function(
-        "!document.querySelector('.card:has(.canvas:focus) .name').title.endsWith('plain.jpg')"
+        "document.querySelector('.card:has(.canvas:focus) .name')?.title.endsWith('plain.jpg')"
+        " === false"
     )
     focused = opened.locator(".canvas:focus")
     name = opened.locator(".card:has(.canvas:focus) .name").get_attribute("title")
