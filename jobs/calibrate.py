@@ -11,7 +11,7 @@ from pipeline import words
 from pipeline.errors import UsageError
 from pipeline.labels import classes, strays
 from pipeline.labels.calibrate import calibrate
-from pipeline.labels.calibration import Calibration, Claim, Group, write
+from pipeline.labels.calibration import Calibration, Claim, Group, encode
 from pipeline.labels.match import match
 from pipeline.labels.output import open_output
 from pipeline.labels.truth import load_truth
@@ -104,6 +104,7 @@ def job(arguments: list[str]) -> int:
     for name in ("corrections", "to"):
         if name not in given:
             raise UsageError(f"--{name} is missing; see --help")
+    target = cli.Target("--to", given["to"], "calibration.json")
     claim = Claim(given.get("precision", PRECISION), given.get("confidence", CONFIDENCE))
     output = open_output(given["output"])
     truth = load_truth(given["corrections"])
@@ -112,7 +113,7 @@ def job(arguments: list[str]) -> int:
     matched = match(output, truth, chosen, given.get("image_key"))
     strays.check(output, matched, {*every.values(), *chosen.names}, present_only=True)
     found = calibrate(output, chosen, matched, claim)
-    write(given["to"], found)
+    target.write(encode(found))
     print(text(found, matched.left_out))
     return 0
 

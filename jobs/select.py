@@ -19,8 +19,6 @@ from pipeline.labels.calibration import load
 from pipeline.labels.output import open_output
 from pipeline.labels.select import DIVERSITY, THRESHOLD, select
 from pipeline.labels.value import DEFAULT_WEIGHTS
-from pipeline.locations import checked_url
-from pipeline.store import failures, objects, urls
 
 
 def parser() -> cli.Parser:
@@ -76,7 +74,7 @@ def job(arguments: list[str]) -> int:
     for name in ("budget", "to"):
         if name not in given:
             raise UsageError(f"--{name} is missing; see --help")
-    target = checked_url("to", given["to"])
+    target = cli.Target("--to", given["to"], "look.parquet")
     encode = lists.writer("--to", given["to"])
     output = open_output(given["output"])
     calibration = load(given["calibration"], output) if "calibration" in given else None
@@ -94,11 +92,7 @@ def job(arguments: list[str]) -> int:
     }
     weights = classes.parse_assignments(given.get("weight", []), "--weight NAME=X")
     found = select(output, chosen, given["budget"], weights=weights, **options)
-    fs, path = urls.filesystem(target)
-    try:
-        objects.put(fs, path, encode(found.rows))
-    except OSError as error:
-        raise failures.unusable("write", target, error) from error
+    target.write(encode(found.rows))
     short = "" if len(found.rows) == given["budget"] else " (there are no more)"
     print(f"{len(found.rows):,} of {found.images:,} images{short}, best first: {given['to']}")
     chosen_from, listed = shlex.quote(given["output"]), shlex.quote(given["to"])

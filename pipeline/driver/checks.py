@@ -16,8 +16,6 @@ from pipeline.reading import Reading
 from pipeline.store import failures, objects, urls
 
 log = logging.getLogger(__name__)
-# of requests to a store that may not be there at all: some twenty seconds at most
-ATTEMPTS = 3
 
 
 def check(config: Config, dry_run: bool) -> None:
@@ -32,7 +30,7 @@ def check(config: Config, dry_run: bool) -> None:
     """
     layout = Layout.of(config.output)
     try:
-        known = objects.get(layout.fs, layout.record, ATTEMPTS) is not None
+        known = objects.get(layout.fs, layout.record, objects.FIRST_ATTEMPTS) is not None
     except OSError as error:
         _check_folder(layout)
         raise failures.unusable("read", layout.url_of(layout.record), error) from error
@@ -94,7 +92,7 @@ def _check_store_answers(config: Config) -> None:
         return
     fs, path = urls.filesystem(config.input, reading=config.reading)
     try:
-        objects.retrying(lambda: fs.exists(path), ATTEMPTS)
+        objects.retrying(lambda: fs.exists(path), objects.FIRST_ATTEMPTS)
     except OSError as error:
         if failures.classify(error)[1]:
             raise failures.unusable("read", config.input, error) from error
@@ -105,7 +103,7 @@ def _check_file(what: str, url: str, reading: Reading) -> None:
         return
     try:
         fs, path = urls.filesystem(url, reading=reading)
-        objects.retrying(lambda: fs.info(path), ATTEMPTS)
+        objects.retrying(lambda: fs.info(path), objects.FIRST_ATTEMPTS)
     except OSError as error:
         told = failures.unusable("read", f"{what} {url}", error)
         hint = f"; {what} takes a file, with a name a line" if what == "categories" else ""

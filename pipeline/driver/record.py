@@ -85,8 +85,7 @@ def identity(config: Config, weights: Weights) -> dict[str, Any]:
 
 
 def load(layout: Layout) -> Record | None:
-    # the first that is asked of a store: one that is not there should not be waited for long
-    content = objects.get_json(layout.fs, layout.record, attempts=4)
+    content = objects.get_json(layout.fs, layout.record, objects.FIRST_ATTEMPTS)
     return Record(**content) if content else None
 
 

@@ -17,7 +17,7 @@ from pipeline.errors import UsageError
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.output import Output
 from pipeline.locations import checked_url
-from pipeline.store import failures, objects, urls
+from pipeline.store import failures, urls
 
 VERSION = 1
 SOURCES = (
@@ -165,24 +165,17 @@ class Calibration:
         return accepted
 
 
-def write(url: str, calibration: Calibration) -> None:
-    """
-    Raises:
-        UsageError: it cannot be written.
-    """
+def encode(calibration: Calibration) -> bytes:
+    """The content of its file."""
     content = {"version": VERSION, **dataclasses.asdict(calibration), "bound": SOURCES}
     groups = zip(content["groups"], calibration.groups, strict=True)
     for group, kept in [*groups, (content["overall"], calibration.overall)]:
         group["curve"] = np.stack([kept.curve.scores, kept.curve.probabilities], 1).tolist()
-    fs, path = urls.filesystem(checked_url("--to", url))
-    try:
-        objects.put(fs, path, json.dumps(content, indent=1, ensure_ascii=False).encode())
-    except OSError as error:
-        raise failures.unusable("write", url, error) from error
+    return json.dumps(content, indent=1, ensure_ascii=False).encode()
 
 
 def load(url: str, output: Output) -> Calibration:
-    """Read a file of `write`, for the run that it was made of.
+    """Read a file of `encode`, for the run that it was made of.
 
     Raises:
         UsageError: it cannot be read, or is of another run or other weights.

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline import words
 from pipeline.config import fingerprint
-from pipeline.errors import RunError, UsageError
+from pipeline.errors import RunError
 from pipeline.labels.progress import progress
 from pipeline.locations import checked_url
 from pipeline.outputs import manifest
@@ -26,7 +26,8 @@ from pipeline.outputs.files import FileName
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.schema import STATUSES
-from pipeline.store import failures, objects
+from pipeline.outputs.status import finished_record
+from pipeline.store import objects
 
 READ_AHEAD = 4
 TABLE_ROWS = 2048
@@ -225,18 +226,7 @@ def open_output(url: str) -> Output:
         UsageError: there is no run, or it is not finished.
     """
     layout = locate(url)
-    try:
-        record = objects.get(layout.fs, layout.record)
-        finished = objects.get(layout.fs, layout.success) is not None
-        known = json.loads(record) if record else None
-        if record and not isinstance(known, dict):
-            raise ValueError("it holds no record of a run")
-    except (OSError, ValueError) as error:
-        raise failures.unusable("read", layout.url_of(layout.record), error) from error
-    if known is None:
-        raise UsageError(f"{layout.url} is no output of jobs.detect: it has no _run/run.json")
-    if not finished or not known.get("counts"):
-        raise UsageError(f"{layout.url} is not finished; give its jobs.detect command again first")
+    known = finished_record(layout)
     return _described(Output(layout, known, {}, pa.schema([])))
 
 

@@ -14,7 +14,8 @@ from pipeline.locations import checked_url
 from pipeline.outputs.files import FileName
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.schema import DETECTION
-from pipeline.store import failures, objects
+from pipeline.outputs.status import finished_record
+from pipeline.store import objects
 from pipeline.words import explain
 
 IMAGE = pa.schema(
@@ -62,25 +63,12 @@ def stream_boxes(
     The images are in the files' order, which is roughly that of their ids.
     """
     layout = Layout.of(checked_url("output", output).rstrip("/"))
-    record = _finished_record(layout)
+    record = finished_record(layout)
     known = set(record["weights"]["categories"].values())
     for name in categories or ():
         if name not in known:
             raise UsageError(f"{layout.url} has no category {nearest(name, known)}")
     return _tables(layout, score_threshold, categories)
-
-
-def _finished_record(layout: Layout) -> dict[str, dict[str, dict[str, str]]]:
-    try:
-        record = objects.get_json(layout.fs, layout.record, attempts=4)
-        finished = objects.get(layout.fs, layout.success) is not None
-    except (OSError, ValueError) as error:
-        raise failures.unusable("read", layout.url_of(layout.record), error) from error
-    if not isinstance(record, dict):
-        raise UsageError(f"{layout.url} is no output of jobs.detect: it has no _run/run.json")
-    if not finished:
-        raise UsageError(f"{layout.url} is not finished; give its jobs.detect command again first")
-    return record
 
 
 def _tables(

@@ -81,9 +81,7 @@ def look(url: str) -> Status:
     """
     layout = Layout.of(checked_url("OUTPUT", url).rstrip("/"))
     try:
-        known = objects.get_json(layout.fs, layout.record, attempts=4)
-        if known is None:
-            raise UsageError(f"{layout.url} is no output of jobs.detect: it has no _run/run.json")
+        known = record_of(layout)
         retry_from = known["retry_from"]
         found = manifest.load(layout, fingerprint(known["identity"]))
         slices = None
@@ -94,6 +92,37 @@ def look(url: str) -> Status:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise failures.unusable("read", layout.url, error) from error
     return Status(layout.url, complete, known["attempts"], slices, owner, alive)
+
+
+def record_of(layout: Layout) -> dict[str, Any]:
+    """The content of `run.json`.
+
+    Raises:
+        UsageError: there is none.
+        OSError, ValueError: it cannot be read, or is no record of a run.
+    """
+    known = objects.get_json(layout.fs, layout.record, objects.FIRST_ATTEMPTS)
+    if known is None:
+        raise UsageError(f"{layout.url} is no output of jobs.detect: it has no _run/run.json")
+    if not isinstance(known, dict):
+        raise ValueError("it holds no record of a run")
+    return known
+
+
+def finished_record(layout: Layout) -> dict[str, Any]:
+    """The content of `run.json` of a run that has come to its end.
+
+    Raises:
+        UsageError: there is none, it is not finished, or cannot be read.
+    """
+    try:
+        known = record_of(layout)
+        finished = objects.get(layout.fs, layout.success) is not None
+    except (OSError, ValueError) as error:
+        raise failures.unusable("read", layout.url_of(layout.record), error) from error
+    if not finished or not known.get("counts"):
+        raise UsageError(f"{layout.url} is not finished; give its jobs.detect command again first")
+    return known
 
 
 def _slice(layout: Layout, known: Manifest, index: int, retry_from: int) -> Slice:

@@ -22,6 +22,8 @@ from pipeline.store import failures, urls
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 ATTEMPTS = 13
+# for the first that is asked of a store: one that is not there is not to be waited for long
+FIRST_ATTEMPTS = 3
 CONTENT = (pa.ArrowException, json.JSONDecodeError)
 CONTENT_ATTEMPTS = 3
 # 1, 2, 4 ... seconds, each with up to one more

@@ -56,14 +56,7 @@ def filesystem(
         url = os.fsdecode(unquote_to_bytes(url.removeprefix("file://").removeprefix("localhost")))
     options: dict[str, Any] = {"use_listings_cache": False} if kind != "file" else {}
     if kind in ("s3", "s3a"):
-        # max_concurrency above 1 costs a HEAD request before each read
-        botocore = {
-            "retries": {"total_max_attempts": 1},
-            "max_pool_connections": connections,
-            "connect_timeout": CONNECT_SECONDS,
-        }
-        options |= {"max_concurrency": 1, "config_kwargs": botocore}
-        options |= reading.s3_options
+        options |= {**_of_s3(connections), **reading.s3_options}
     if kind in ("http", "https"):
         options["get_client"] = http_client or web.client
         options["client_kwargs"] = {"headers": dict(reading.http_headers)}
@@ -79,6 +72,16 @@ def filesystem(
     if not path:
         raise UsageError(f"{url} names no bucket or folder")
     return fs, path
+
+
+def _of_s3(connections: int) -> dict[str, Any]:
+    botocore = {
+        "retries": {"total_max_attempts": 1},
+        "max_pool_connections": connections,
+        "connect_timeout": CONNECT_SECONDS,
+    }
+    # max_concurrency above 1 costs a HEAD request before each read
+    return {"max_concurrency": 1, "config_kwargs": botocore}
 
 
 def public(url: str) -> str:

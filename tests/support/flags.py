@@ -9,11 +9,11 @@ import argparse
 import importlib
 from pathlib import Path
 
+from jobs import __main__ as prelabel
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "deploy" / "flags.md"
-JOBS = tuple(
-    "detect plan status verify report evaluate calibrate select review diff export bench".split()
-)
+JOBS = tuple(job for job in prelabel.JOBS if job != "demo")  # which has none
 HEAD = """\
 # Every flag
 

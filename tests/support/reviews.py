@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.labels.calibration import Calibration, Claim, Curve, Group, write
+from pipeline.labels.calibration import Calibration, Claim, Curve, Group, encode
 from pipeline.labels.guarantee import Reviewed
 from tests.support import synthetic
 from tests.support.instances import CONTIGUOUS
@@ -33,19 +33,20 @@ def calibration(path: Path, thresholds: dict[str, float | None]) -> str:
         Group(name, [name], [labels[name]], 400, 200, 0.0, 0.25, 0.01, curve, threshold, 0.1)
         for name, threshold in thresholds.items()
     ]
-    write(
-        str(path),
-        Calibration(
-            output="out",
-            run_id=synthetic.RUN_ID,
-            weights_sha256=str(synthetic.DETECTOR["weights_sha256"]),
-            corrections="review.json",
-            claim=Claim(0.9, 0.95),
-            reviewed=50,
-            images=100,
-            groups=groups,
-            overall=groups[0],
-        ),
+    path.write_bytes(
+        encode(
+            Calibration(
+                output="out",
+                run_id=synthetic.RUN_ID,
+                weights_sha256=str(synthetic.DETECTOR["weights_sha256"]),
+                corrections="review.json",
+                claim=Claim(0.9, 0.95),
+                reviewed=50,
+                images=100,
+                groups=groups,
+                overall=groups[0],
+            )
+        )
     )
     return str(path)
 

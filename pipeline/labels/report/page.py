@@ -65,13 +65,7 @@ def build(
         UsageError: a threshold or number of pictures that cannot be.
         RunError: a file of the output cannot be read, or rows are missing.
     """
-    in_range = 0 <= score_threshold <= 1
-    threshold = round(score_threshold * 100) if in_range else -1
-    if threshold / 100 != score_threshold:
-        raise UsageError(
-            "--score-threshold must be within 0 and 1 and have at most two decimals, "
-            f"not {score_threshold:g}"
-        )
+    threshold = _hundredths(score_threshold)
     gallery.checked(pictures)
     doubles.checked(agnostic_nms)
     found = statistics.gather(output, threshold, pictures, calibration, agnostic_nms)
@@ -93,6 +87,17 @@ def build(
             }
         ),
     )
+
+
+def _hundredths(score_threshold: float) -> int:
+    in_range = 0 <= score_threshold <= 1
+    threshold = round(score_threshold * 100) if in_range else -1
+    if threshold / 100 != score_threshold:
+        raise UsageError(
+            "--score-threshold must be within 0 and 1 and have at most two decimals, "
+            f"not {score_threshold:g}"
+        )
+    return threshold
 
 
 def _body(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.labels import pairs
+
 # below that, two boxes are not of one object; from the second on, nobody has moved it
 SAME, UNMOVED = 0.5, 0.95
 
@@ -31,28 +33,18 @@ def pair(
     partners, overlaps = np.full(len(left), -1), np.zeros(len(left))
     first = np.searchsorted(shown_owners, left_owners)
     many = np.searchsorted(shown_owners, left_owners, side="right") - first
-    theirs = np.repeat(np.arange(len(left)), many)
-    within = np.arange(len(theirs)) - np.repeat(np.cumsum(many) - many, many)
-    ours = np.repeat(first, many) + within
-    ious = _ious(shown[ours], left[theirs])
-    near = ious >= SAME
-    ours, theirs, ious = ours[near], theirs[near], ious[near]
+    near: list[tuple[np.ndarray, ...]] = [(np.empty(0, int), np.empty(0, int), np.empty(0))]
+    for theirs, ours in pairs.enumerated(first, many):
+        ious = pairs.ious(shown[ours].astype(np.float64), left[theirs].astype(np.float64))
+        kept = ious >= SAME
+        near.append((ours[kept], theirs[kept], ious[kept]))
+    ours, theirs, ious = map(np.concatenate, zip(*near, strict=True))
     touched = (shown_classes[ours] != left_classes[theirs]) | (ious < UNMOVED)
     order = np.lexsort((-ious, touched))
     taken = np.zeros(len(shown), bool)
-    pairs = zip(ours[order].tolist(), theirs[order].tolist(), ious[order].tolist(), strict=True)
-    for our, their, iou in pairs:
+    best = zip(ours[order].tolist(), theirs[order].tolist(), ious[order].tolist(), strict=True)
+    for our, their, iou in best:
         if not taken[our] and partners[their] < 0:
             taken[our] = True
             partners[their], overlaps[their] = our, iou
     return partners, overlaps
-
-
-def _ious(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """[n, 4] and [n, 4] xyxy to [n] float64; boxes without an area overlap with nothing."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    both = np.prod(np.clip(high - low, 0, None), axis=1)
-    union = np.prod(a[:, 2:] - a[:, :2], axis=1) + np.prod(b[:, 2:] - b[:, :2], axis=1) - both
-    ious: np.ndarray = both / np.maximum(union, np.finfo(np.float64).tiny)
-    return ious

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
 
 from pipeline.errors import UsageError
 from pipeline.labels import boxes
@@ -63,23 +65,30 @@ def review(
     found = _places(output, truth)
     names, truth_classes = _names(output, truth, classes)
     tally = Tally(len(names.names))
-    with ThreadPoolExecutor(1) as threads:
-        folder = Folder(Sender(fs, threads), root)
-        try:
-            file = folder.open(CORRECTIONS, "wb")
-            with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-                for batch in _batches(output, truth, shown, found, truth_classes):
-                    tally.add(batch)
-                    writer.write_table(batch.table(names))
-            folder.close()
-        finally:
-            folder.abandon()
+    with _writer(fs, root) as writer:
+        for batch in _batches(output, truth, shown, found, truth_classes):
+            tally.add(batch)
+            writer.write_table(batch.table(names))
     absent = len(truth.ids) - len(found)
     record = _record(output, truth, tally, names, seconds or Effort()) | {
         "images": tally.images() | {"not_reviewed": truth.unreviewed, "not_in_the_run": absent}
     }
     objects.put(fs, f"{root}/{RECORD}", json.dumps(record, indent=2, ensure_ascii=False).encode())
     return record
+
+
+@contextlib.contextmanager
+def _writer(fs: AbstractFileSystem, root: str) -> Iterator[pq.ParquetWriter]:
+    """Of the corrections, which are there once all of it was written."""
+    with ThreadPoolExecutor(1) as threads:
+        folder = Folder(Sender(fs, threads), root)
+        try:
+            file = folder.open(CORRECTIONS, "wb")
+            with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+                yield writer
+            folder.close()
+        finally:
+            folder.abandon()
 
 
 def _check_run(output: Output, truth: Truth) -> None:
