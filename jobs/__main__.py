@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-import importlib.metadata
 import runpy
 import sys
 from pathlib import Path
 
+from pipeline import words
 from pipeline.errors import nearest
 
 # in the order in which a person comes to need them
@@ -38,7 +38,7 @@ def main() -> int:
         print(overview())
         return 0
     if job in ("-V", "--version"):
-        print(f"prelabel {importlib.metadata.version('prelabel')}")
+        print(f"prelabel {words.version() or 'of a working directory'}")
         return 0
     if job not in JOBS:
         print(f"prelabel: unknown job {nearest(job, JOBS)}; see prelabel --help", file=sys.stderr)

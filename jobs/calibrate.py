@@ -92,9 +92,9 @@ def _line(group: Group, width: int) -> str:
 
 def _why_none(group: Group, found: Calibration, claim: Claim) -> str:
     why = "too many boxes of the highest scores are wrong"
-    if group.boxes < 2 * claim.needed:
-        images = round(2 * claim.needed * found.reviewed / max(group.boxes, 1))
-        why = f"it takes about {2 * claim.needed:,} boxes, {words.count(images, 'image')}"
+    if group.boxes < claim.least:
+        images = round(claim.least * found.reviewed / max(group.boxes, 1))
+        why = f"it takes about {claim.least:,} boxes, {words.count(images, 'image')}"
     return f"{words.printable(group.name, WIDEST)}: nothing is accepted; {why}"
 
 

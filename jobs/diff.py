@@ -32,7 +32,7 @@ def parser() -> cli.Parser:
     add("--iou", type=float, metavar="IOU", help=f"that a pair of boxes has (default {IOU})")
     add("--classes", metavar="FILE", help="YAML that keeps and renames classes of both sides")
     cli.add_agnostic_nms(parser)
-    right = "COCO instances JSON (.gz): which side is right"
+    right = "as jobs.evaluate takes them: which side is right"
     add("--annotations", metavar="FILE", help=right)
     add("--to", metavar="FILE", help="HTML page with pictures; an existing file is replaced")
     add("--pictures", type=int, metavar="N", help=f"in the page (default {PICTURES})")
@@ -65,8 +65,10 @@ def job(arguments: list[str]) -> int:
     if "list" in targets and encode:
         targets["list"].write(encode(found.tally.table()))
         if found.tally.changed:
-            look = f"{shlex.quote(a)} --images {shlex.quote(given['list'])} --format pictures"
-            print(f"\nlook at them  {words.command('export')} {look} --to changed")
+            cut = f"--score-threshold {options.get('score_threshold', THRESHOLD):g}"
+            look = f"{shlex.quote(a)} --images {shlex.quote(given['list'])} {cut}"
+            how = f"{look} --format pictures --to changed"
+            print(f"\nlook at them  {words.command('export')} {how}")
     if "to" in targets:
         _write_page(found, targets["to"])
     return 0

@@ -23,8 +23,9 @@ def parser() -> cli.Parser:
         "review",
         __doc__,
         "The boxes that people were shown are those of the export: its export.json beside the "
-        "corrections says which, or else --score-threshold, --category and --classes do. Exit "
-        "codes: 0 done, 1 failed, 2 usage. A review is complete when --to holds review.json.",
+        "corrections says which; --score-threshold, --category, --classes and --agnostic-nms win "
+        "over it. Exit codes: 0 done, 1 failed, 2 usage. A review is complete when --to holds "
+        "review.json.",
     )
     add = parser.add_argument
     corrections = "what came back: COCO, Label Studio, CVAT, YOLO, VOC, FiftyOne, Hugging Face"
@@ -50,16 +51,20 @@ def shown(
     """The boxes that people saw, the IoU of the doubles left out of them, and in words how that is
     known.
     """
-    if any(name in given for name in CHOICE):
-        thresholds = classes.parse_assignments(given.get("category", []), "--category NAME=SCORE")
-        score = given.get("score_threshold", 0.0)
+    record = truth.shown or {}
+    given_thresholds = classes.parse_assignments(given.get("category", []), "--category NAME=SCORE")
+    thresholds = record.get("thresholds", {}) | given_thresholds
+    score = given.get("score_threshold", record.get("score_threshold", 0.0))
+    agnostic_nms = given.get("agnostic_nms", record.get("agnostic_nms"))
+    if "classes" in given or not record:
         chosen = classes.choose(output.categories, score, thresholds, given.get("classes"))
-        return chosen, given.get("agnostic_nms"), "as the flags say"
-    if truth.shown:
-        chosen = classes.of_export(output.categories, truth.shown)
-        return chosen, truth.shown.get("agnostic_nms"), "as export.json says"
-    chosen = classes.choose(output.categories)
-    return chosen, None, "all of the run, for no export.json is beside the corrections"
+    else:
+        changed = record | {"score_threshold": score, "thresholds": thresholds}
+        chosen = classes.of_export(output.categories, changed)
+    known = ["as the flags say"] if any(name in given for name in CHOICE) else []
+    known += ["as export.json says"] if record else []
+    every = "all of the run, for no export.json is beside the corrections"
+    return chosen, agnostic_nms, ", else ".join(known) or every
 
 
 def job(arguments: list[str]) -> int:

@@ -96,7 +96,9 @@ def job(arguments: list[str]) -> int:
     short = "" if len(found.rows) == given["budget"] else " (there are no more)"
     print(f"{len(found.rows):,} of {found.images:,} images{short}, best first: {given['to']}")
     chosen_from, listed = shlex.quote(given["output"]), shlex.quote(given["to"])
-    how = f"{chosen_from} --images {listed} --format labelstudio --to tasks"
+    flags = (("--agnostic-nms", "agnostic_nms"), ("--classes", "classes"))
+    same = "".join(f" {flag} {shlex.quote(str(given[k]))}" for flag, k in flags if k in given)
+    how = f"{chosen_from} --images {listed}{same} --format labelstudio --to tasks"
     print(f"correct them  {words.command('export')} {how}")
     return 0
 

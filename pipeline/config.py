@@ -236,6 +236,8 @@ class Config:
         object.__setattr__(self, "model", checked_options(model))
         object.__setattr__(self, "http_headers", checked_headers(self.http_headers))
         object.__setattr__(self, "s3_options", checked_s3(self.s3_options))
+        if isinstance(self.exclude, str):  # one glob, which may hold blanks
+            object.__setattr__(self, "exclude", (self.exclude,))
         for name in ("extensions", "exclude", "carry"):
             object.__setattr__(self, name, _words(name, getattr(self, name)))
         endings = ",".join(self.extensions).lower().split(",")

@@ -30,12 +30,13 @@ def checked_url(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise UsageError(f"{name} must be a path or URL, not {value!r}")
     if found := ONE_SLASH.match(value):
-        meant = f"{found[0]}/{value[found.end() :]}"
-        raise UsageError(f"{name} has one slash behind its scheme: {meant!r} in place of {value!r}")
+        # not the URL itself, which may hold credentials
+        raise UsageError(f"{name} has one slash behind its scheme: {found[0]}/ and not {found[0]}")
     if CHAINED.match(value):
+        kind = value.partition(":")[0]
         raise UsageError(
-            f"{name} is a URL of fsspec's that leads through another one, {value!r}, which is not "
-            "taken: unpack an archive, and give the URL or path of what is in it"
+            f"{name} is a URL of fsspec's that leads through another one ({kind}:...), which is "
+            "not taken: unpack an archive, and give the URL or path of what is in it"
         )
     if "://" in value:
         try:

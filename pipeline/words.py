@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import sys
 from pathlib import PurePath
@@ -94,6 +95,14 @@ def rate(value: float) -> str:
     ('1,234', '56', '7.8', '0.0012')
     """
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def version() -> str:
+    """The program's version; empty where it came as a working directory and is not installed."""
+    try:
+        return importlib.metadata.version("prelabel")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def command(job: str) -> str:

@@ -44,7 +44,7 @@ from pipeline.errors import UsageError
         ({"accept_truncated": 95}, "accept_truncated must be above 0 and at most 1, not 95"),
         ({"accept_truncated": True}, "accept_truncated must be above 0 and at most 1, not True"),
         ({"sniff": 1}, "sniff must be true or false, not 1"),
-        ({"input": "s3:/b/in"}, "input has one slash behind its scheme: 's3://b/in' in place of"),
+        ({"input": "s3:/b/in"}, "input has one slash behind its scheme: s3:// and not s3:/$"),
         ({"weights": "COCO_V2"}, "weights has no 'COCO_V2': they are COCO_V1, the path or URL"),
         ({"score_threshold": 30}, "model.box_score_thresh .--score-threshold. must be"),
     ],
@@ -182,3 +182,16 @@ def test_short_names_and_keywords_in_yaml(tmp_path: Path) -> None:
     path.write_text("box_nms_thresh: 0.3\n")
     with pytest.raises(UsageError, match="box_nms_thresh stands under `model:`"):
         from_yaml(str(path))
+
+
+@pytest.mark.parametrize(
+    "url", ["zip://a.zip::s3://KEY:c4n4ry@b/x", "https:/me:c4n4ry@h/x?sig=c4n4ry", "s3:/K:c4n4ry@b"]
+)
+def test_what_is_refused_for_its_form_is_not_repeated(url: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Config(input=url, output="o")
+    assert "c4n4ry" not in str(refused.value)
+
+
+def test_one_glob_may_hold_a_blank() -> None:
+    assert Config(input="i", output="o", exclude="my photos/**").exclude == ("my photos/**",)  # type: ignore[arg-type]

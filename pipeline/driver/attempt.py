@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -159,9 +160,12 @@ class Attempt:
             before = finished.missing
             broken: Exception | None = None
             try:
-                for summary in chain.execute(finished, watch.over):
-                    for path, table in by_file(summary):
-                        finished.add(path, table)
+                # closed even where an error is kept with this frame: nothing is to go on once the
+                # lease is given back
+                with contextlib.closing(chain.execute(finished, watch.over)) as summaries:
+                    for summary in summaries:
+                        for path, table in by_file(summary):
+                            finished.add(path, table)
             except ray.exceptions.RayTaskError:  # one of our own
                 raise
             except ray.exceptions.RayError as error:

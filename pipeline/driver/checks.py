@@ -75,7 +75,7 @@ def _check_folder(layout: Layout) -> None:
 
 
 def _check_input(config: Config) -> None:
-    """Read its first images; a run lists all of them once it has the output to itself."""
+    """Look for its first image; a run lists all of them once it has the output to itself."""
     if config.retries_failures:
         return
     _check_store_answers(config)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice, repeat
 
 import pyarrow as pa
 from fsspec import AbstractFileSystem
@@ -64,8 +64,10 @@ def _listing(
         entries = sniffed(fs, listed, passed)
     else:
         entries = list_files(fs, path, config.extensions, passed, left_out)
+    # the first comes alone: who only looks whether there is one waits for no other
+    rows = chain([1], repeat(readers.BATCH_ROWS))
     try:
-        while found := list(islice(entries, readers.BATCH_ROWS)):
+        while found := list(islice(entries, next(rows))):
             names, sizes, versions = zip(*found, strict=True)
             uris = [urls.url_of(fs, name) for name in names]
             yield pa.table([uris, sizes, versions], schema=LISTED)
@@ -75,6 +77,6 @@ def _listing(
 
 def by_products(config: Config) -> Callable[[str], bool]:
     """Whether a URI of a listing is that of a by-product, which open_source leaves out."""
-    fs, path = urls.filesystem(config.input)
+    fs, path = urls.filesystem(config.input, reading=config.reading)
     folder = urls.url_of(fs, root(fs, path))
     return lambda uri: exclusions.is_by_product(below(uri, folder))

@@ -141,12 +141,12 @@ def calibrate(output: Output, classes: Classes, matched: Matched, claim: Claim) 
 
 
 def _check_claim(claim: Claim, boxes: int, reviewed: int) -> None:
-    if boxes < claim.needed:
-        images = math.ceil(claim.needed * reviewed / max(boxes, 1))
+    if boxes < claim.least:
+        images = math.ceil(claim.least * reviewed / max(boxes, 1))
         raise UsageError(
             f"{words.count(boxes, 'reviewed box')} cannot show that {claim.precision:.4g} of "
             f"all are right with a confidence of {claim.confidence:g}, were they all right: it "
-            f"takes {claim.needed:,}, which is about {words.count(images, 'image')}; review more, "
+            f"takes {claim.least:,}, which is about {words.count(images, 'image')}; review more, "
             f"or lower --precision"
         )
 

@@ -52,6 +52,13 @@ class Claim:
         """Number of boxes, all of them right and of different images, that just show it."""
         return math.ceil(math.log(1 - self.confidence) / math.log(self.precision))
 
+    @property
+    def least(self) -> int:
+        """Number of reviewed boxes over a threshold for it to be tried: twice as many as `needed`,
+        for from fewer, one wrong box would end the search at its first step.
+        """
+        return 2 * self.needed
+
     def among(self, number: int) -> Claim:
         """The claim to be shown of each of so many groups if it shall hold for all at once
         (Bonferroni).

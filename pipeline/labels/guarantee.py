@@ -142,7 +142,7 @@ def lowest(
     edges = np.unique(np.searchsorted(-every, -targets, side="right") - 1)[::-1]
     # chosen by what is known without the review. Twice as many as are needed: from fewer, one box
     # that is wrong would end the search at its start
-    edges = edges[every[edges] * share >= 2 * claim.needed]
+    edges = edges[every[edges] * share >= claim.least]
     found = None
     for edge in edges.tolist():
         chosen = reviewed.of(reviewed.scores >= EDGES[edge])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -93,7 +93,7 @@ class Chain:
     image_bytes: float
     stages: Stages
 
-    def execute(self, finished: Finished, over: Over) -> Iterator[pa.Table]:
+    def execute(self, finished: Finished, over: Over) -> Generator[pa.Table, None, None]:
         """Process the images of a slice that are not finished; yields the writer's summaries.
 
         Args:

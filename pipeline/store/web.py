@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import html
-import importlib.metadata
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import aiohttp
 
 from pipeline.reading import PUBLIC_HEADERS
-from pipeline.words import printable
+from pipeline.words import printable, version
 
 # of an answer that is an error, so much is read, for so long, and so much of it is said
 BODY_BYTES = 4096
@@ -52,21 +52,20 @@ async def client(headers: Mapping[str, Any], **options: Any) -> aiohttp.ClientSe
         return await handler(request)
 
     return aiohttp.ClientSession(
-        headers={"User-Agent": _agent()} | public,
+        headers={"User-Agent": "/".join(filter(None, ("prelabel", version())))} | public,
         middlewares=(add,),
-        raise_for_status=_raise,
+        raise_for_status=partial(_raise, secrets=_values(headers)),
         **options,
     )
 
 
-def _agent() -> str:
-    try:
-        return f"prelabel/{importlib.metadata.version('prelabel')}"
-    except importlib.metadata.PackageNotFoundError:  # it came as a working directory
-        return "prelabel"
+def _values(headers: Mapping[str, Any]) -> list[str]:
+    """Those that go to one origin alone, and which it may send elsewhere by a redirect."""
+    private = [more for name, more in headers.items() if "://" in name]
+    return [value for more in private for value in more.values()]
 
 
-async def _raise(response: aiohttp.ClientResponse) -> None:
+async def _raise(response: aiohttp.ClientResponse, secrets: list[str]) -> None:
     if response.status < 400:
         return
     body = bytearray()
@@ -80,7 +79,7 @@ async def _raise(response: aiohttp.ClientResponse) -> None:
     response.release()
     reason = printable(response.reason or "", LINE_CHARACTERS)
     said = first_line(body.decode(errors="replace"), f"{response.status} {reason}")
-    line = printable(_without(_secrets(response), said), LINE_CHARACTERS)
+    line = printable(_without([*secrets, *_secrets(response)], said), LINE_CHARACTERS)
     raise HttpError(response.status, f"{reason}: {line}" if line else reason)
 
 
@@ -95,12 +94,9 @@ def first_line(body: str, status: str) -> str:
 
 def _secrets(response: aiohttp.ClientResponse) -> list[str]:
     """What the server was sent and may say again: queries, and headers that may be secret."""
-    answers = [response, *response.history]
-    secrets = [query for a in answers for query in (a.url.query_string, a.url.raw_query_string)]
-    for answer in answers:
-        headers = answer.request_info.headers.items()
-        secrets += [value for name, value in headers if name.title() not in PUBLIC_HEADERS]
-    return secrets
+    headers = response.request_info.headers.items()
+    values = [value for name, value in headers if name.title() not in PUBLIC_HEADERS]
+    return [response.url.query_string, response.url.raw_query_string, *values]
 
 
 def _without(secrets: list[str], line: str) -> str:

@@ -94,7 +94,7 @@ def only(output: Path, keep: str) -> Path:
 @pytest.mark.parametrize(
     "keep,flags,complaint",
     [
-        ("review", ["--precision", "0.9999"], "it takes 29,956, which is about 2,7"),
+        ("review", ["--precision", "0.9999"], "it takes 59,912, which is about 5,5"),
         ("review", ["--precision", "98"], "--precision must be above 0 and below 1, not 98"),
         ("few", [], "12 images of"),
         ("all", [], "every image of"),

@@ -27,6 +27,7 @@ CLAIM = Claim(0.9, 0.95)
 
 def test_how_many_boxes_are_needed() -> None:
     assert (Claim(0.98, 0.95).needed, Claim(0.999, 0.95).needed) == (149, 2995)
+    assert Claim(0.98, 0.95).least == 298
     assert Claim(0.98, 0.95).among(5).confidence == pytest.approx(0.99)
 
 

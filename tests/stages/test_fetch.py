@@ -40,30 +40,30 @@ class Server(BaseHTTPRequestHandler):
             cls.in_flight += 1
             cls.most_in_flight = max(cls.most_in_flight, cls.in_flight)
             tries = cls.requests[self.path]
-        try:
-            self._answer(self.path.split("/")[1], tries)
-        finally:
-            with cls.lock:
-                cls.in_flight -= 1
+        answer = self._answer(self.path.split("/")[1], tries)
+        with cls.lock:  # before the client has it, and may ask again
+            cls.in_flight -= 1
+        if answer:
+            self._send(*answer)
 
-    def _answer(self, kind: str, tries: int) -> None:
+    def _answer(self, kind: str, tries: int) -> tuple[int, bytes] | tuple[int, bytes, int] | None:
         body = b"image bytes"
         if kind.isdecimal():
-            return self._send(int(kind), b"no")
+            return int(kind), b"no"
         if kind.startswith("twice") and tries <= 2:
-            return self._send(int(kind.removeprefix("twice")), b"not yet")
+            return int(kind.removeprefix("twice")), b"not yet"
         if kind == "reset" and tries <= 1:
             self.close_connection = True
             return None
         if kind == "short" and tries <= 1:
-            return self._send(200, body, length=100)
+            return 200, body, 100
         if kind == "hang" and tries <= 1:
             time.sleep(3)
         if kind == "slow":
             time.sleep(0.05)
         if kind == "large":
             body = b"x" * 3000
-        return self._send(200, body)
+        return 200, body
 
     def _send(self, status: int, body: bytes, length: int | None = None) -> None:
         self.send_response(status)

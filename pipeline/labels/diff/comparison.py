@@ -37,7 +37,7 @@ class Options:
         agnostic_nms: IoU above which a box is a double of a better one of any class, and left out.
         pictures: number of the most changed images to keep with their boxes.
         listed: whether the list of changed images is wanted.
-        annotations: COCO instances JSON that says which side is right.
+        annotations: as `labels.truth` reads them, which say which side is right.
 
     Raises:
         UsageError: a value that makes no sense.

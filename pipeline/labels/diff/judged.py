@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -75,6 +76,7 @@ class Judge:
         self.sizes[side] += len(shown)
         return numbers
 
+    @cached_property
     def verdicts(self) -> np.ndarray:
         """[kinds, `VERDICTS`] int64, number of boxes by which side is right.
 
@@ -114,7 +116,7 @@ def judge(
     """Measure both sides over the annotated images that both have and neither failed in.
 
     Args:
-        annotations: URL of COCO instances JSON.
+        annotations: their URL; see `labels.truth`.
         outputs: A and B.
         classes: of each, under the same names.
         agnostic_nms: see `without_doubles`.

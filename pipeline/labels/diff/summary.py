@@ -106,7 +106,7 @@ def verdicts(judge: Judge) -> list[tuple[str, ...]]:
     """Kind of change and the number of boxes by which side is right, those that are there."""
     return [
         (TITLES[kind], *(f"{n:,}" for n in counts))
-        for kind, counts in zip(KINDS, judge.verdicts().tolist(), strict=True)
+        for kind, counts in zip(KINDS, judge.verdicts.tolist(), strict=True)
         if any(counts)
     ]
 
@@ -179,7 +179,7 @@ def _judgement(judge: Judge) -> dict[str, Any]:
         "metrics": {name: {"a": first[name], "b": second[name]} for name in METRICS},
         "right": {
             kind: dict(zip(VERDICTS, counts, strict=True))
-            for kind, counts in zip(KINDS, judge.verdicts().tolist(), strict=True)
+            for kind, counts in zip(KINDS, judge.verdicts.tolist(), strict=True)
         },
     }
 

@@ -19,6 +19,8 @@ from pipeline.labels.image_names import SEVERAL, ImageNames
 from pipeline.labels.markup import valid
 from pipeline.store import objects, urls
 
+# a set of --accept, a directory, so many images
+PARTS_DEEP = 3
 COLUMNS = ["name", "image_id", "image_uri"]
 # what Label Studio puts before the name of an uploaded file, and what it makes of a path
 UPLOAD = re.compile(r"^[0-9a-f]{8}-")
@@ -157,8 +159,8 @@ def load(folder: str) -> Origins:
     """What the export in this folder, if it is one, says of its images.
 
     Args:
-        folder: as a path or URL; `export.json` may also stand in the folder above, as in an export
-            that was split.
+        folder: as a path or URL; `export.json` may also stand up to `PARTS_DEEP` folders above, as
+            in an export that was split.
 
     Raises:
         OSError: it cannot be read.
@@ -166,10 +168,10 @@ def load(folder: str) -> Origins:
     if urls.protocol(folder) in ("http", "https"):  # what it says of other files may mean nothing
         return Origins()
     fs, path = urls.filesystem(folder)
-    above = posixpath.dirname(path)
-    record = _record(fs, f"{path}/export.json")
-    if record is None and above and above != path:
-        record = _record(fs, f"{above}/export.json")
+    record, above = None, path
+    for _ in range(PARTS_DEEP + 1):
+        record = record or _record(fs, f"{above}/export.json")
+        above = posixpath.dirname(above) or above
     origins = Origins(record)
     data = _get(fs, f"{path}/images.csv")
     if data is None:

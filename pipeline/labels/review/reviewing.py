@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
 from pipeline.errors import UsageError
-from pipeline.labels import boxes
+from pipeline.labels import boxes, doubles
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
-from pipeline.labels.doubles import without_doubles
 from pipeline.labels.export.exporter import open_target
 from pipeline.labels.export.target import Folder, Sender
 from pipeline.labels.match import places
@@ -53,13 +52,15 @@ def review(
         The content of `review.json`.
 
     Raises:
-        UsageError: the corrections are another run's, or the folder cannot be used.
+        UsageError: the corrections are another run's, the folder cannot be used, or `agnostic_nms`
+            is no IoU.
         RunError: the output is damaged.
     """
 
     def shown(found: BoxBatch) -> BoxBatch:
-        return without_doubles(classes.choose(found), agnostic_nms)
+        return doubles.without_doubles(classes.choose(found), agnostic_nms)
 
+    doubles.checked(agnostic_nms)
     _check_run(output, truth)
     fs, root = open_target(to)
     found = _places(output, truth)
@@ -131,7 +132,8 @@ def _names(output: Output, truth: Truth, classes: Classes) -> tuple[Names, np.nd
         if category not in known:
             known[category] = len(names)
             names.append(name)
-            ids.append(own.get(name, free))
+            # its own in the run, unless another has taken that by a new name
+            ids.append(own[name] if name in own and own[name] not in ids else free)
             free += ids[-1] == free
     by_id = np.full(max(truth.category_ids.values(), default=0) + 1, -1, np.int32)
     by_id[list(known)] = list(known.values())

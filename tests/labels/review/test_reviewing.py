@@ -284,3 +284,54 @@ def test_doubles_that_nobody_was_shown(tmp_path: Path) -> None:
         for name in ("by-record", "by-flag", "without")
     }
     assert found == {"by-record": 0, "by-flag": 0, "without": left_out}
+
+
+def deleted(folder: Path) -> int:
+    return int(json.loads((folder / "review.json").read_text())["boxes"]["deleted"])
+
+
+def test_an_export_in_parts_within_parts(tmp_path: Path) -> None:
+    """What was shown is said folders above: else all boxes of the run would count as deleted."""
+    names = [f"{'ab'[number % 2]}/{number}.jpg" for number in range(8)]
+    output = synthetic.write(tmp_path / "out", 8, 12, names=names)
+    flags = ["--by-directory", "--tasks-per-file", "8", "--score-threshold", "0.5"]
+    assert export([str(output), "--format", "coco", "--to", str(tmp_path / "a"), *flags]) == 0
+    assert (tmp_path / "a/a/0001/instances.json").exists()
+    assert review(output, tmp_path / "a/a/0001", tmp_path / "b") == 0
+    assert deleted(tmp_path / "b") == 0
+
+
+def test_a_flag_leaves_the_rest_of_the_record(tmp_path: Path) -> None:
+    output = synthetic.write(tmp_path / "out", 8, 12)
+    flags = ["--score-threshold", "0.5", "--agnostic-nms", "0.6"]
+    assert export([str(output), "--format", "coco", "--to", str(tmp_path / "a"), *flags]) == 0
+    assert review(output, tmp_path / "a", tmp_path / "b", "--category", "person=0.5") == 0
+    assert deleted(tmp_path / "b") == 0
+    assert review(output, tmp_path / "a", tmp_path / "c", "--score-threshold", "0.2") == 0
+    assert deleted(tmp_path / "c") > 0
+
+
+def test_a_class_whose_id_a_new_name_has(tmp_path: Path) -> None:
+    """Bicycles are called vehicles, and then a person finds what the run would call a bicycle."""
+    output = synthetic.write(tmp_path / "out", 40, 12)
+    (tmp_path / "classes.yaml").write_text("{bicycle: vehicle}")
+    to = tmp_path / "a"
+    flags = ["--classes", str(tmp_path / "classes.yaml"), "--format", "coco", "--to", str(to)]
+    assert export([str(output), *flags]) == 0
+    content = json.loads((to / "instances.json").read_text())
+    content["categories"].append({"id": 90, "name": "bicycle"})
+    content["annotations"][0]["category_id"] = 90
+    (to / "instances.json").write_text(json.dumps(content))
+    assert review(output, to, tmp_path / "b") == 0
+    rows = pq.read_table(tmp_path / "b/corrections.parquet").to_pylist()
+    found = {(d["label"], d["label_id"]) for row in rows for d in row["detections"]}
+    assert {name for name, _ in found} == {"vehicle", "bicycle"}
+    assert len({number for _, number in found}) == 2
+
+
+def test_a_share_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = synthetic.write(tmp_path / "out", 3)
+    assert export([str(output), "--format", "coco", "--to", str(tmp_path / "a")]) == 0
+    capsys.readouterr()
+    assert review(output, tmp_path / "a", tmp_path / "b", "--agnostic-nms", "70") == 2
+    assert "--agnostic-nms" in capsys.readouterr().err
