@@ -45,26 +45,27 @@ def parser() -> cli.Parser:
     return parser
 
 
-def shown(
-    output: Output, truth: Truth, given: dict[str, Any]
-) -> tuple[classes.Classes, float | None, str]:
-    """The boxes that people saw, the IoU of the doubles left out of them, and in words how that is
-    known.
-    """
+def shown(output: Output, truth: Truth, given: dict[str, Any]) -> tuple[classes.Classes, str]:
+    """The boxes that people saw, and in words how that is known."""
     record = truth.shown or {}
     given_thresholds = classes.parse_assignments(given.get("category", []), "--category NAME=SCORE")
     thresholds = record.get("thresholds", {}) | given_thresholds
     score = given.get("score_threshold", record.get("score_threshold", 0.0))
-    agnostic_nms = given.get("agnostic_nms", record.get("agnostic_nms"))
+    single = given.get("agnostic_nms", record.get("agnostic_nms"))
     if "classes" in given or not record:
-        chosen = classes.choose(output.categories, score, thresholds, given.get("classes"))
+        mapping = given.get("classes")
+        chosen = classes.choose(output.categories, score, thresholds, mapping, agnostic_nms=single)
     else:
-        changed = record | {"score_threshold": score, "thresholds": thresholds}
+        changed = record | {
+            "score_threshold": score,
+            "thresholds": thresholds,
+            "agnostic_nms": single,
+        }
         chosen = classes.of_export(output.categories, changed)
     known = ["as the flags say"] if any(name in given for name in CHOICE) else []
     known += ["as export.json says"] if record else []
     every = "all of the run, for no export.json is beside the corrections"
-    return chosen, agnostic_nms, ", else ".join(known) or every
+    return chosen, ", else ".join(known) or every
 
 
 def job(arguments: list[str]) -> int:
@@ -81,8 +82,8 @@ def job(arguments: list[str]) -> int:
     seconds = Effort(**times)
     output = open_output(given["output"])
     truth = load_truth(given["corrections"])
-    chosen, agnostic_nms, known = shown(output, truth, given)
-    record = review(output, truth, chosen, given["to"], seconds, agnostic_nms)
+    chosen, known = shown(output, truth, given)
+    record = review(output, truth, chosen, given["to"], seconds)
     print(f"{text(record)}\n\nshown were boxes {known}")
     print(f"what is right now  {given['to'].rstrip('/')}/{CORRECTIONS}")
     return 0

@@ -79,14 +79,16 @@ def job(arguments: list[str]) -> int:
     output = open_output(given["output"])
     calibration = load(given["calibration"], output) if "calibration" in given else None
     chosen = classes.choose(
-        output.categories, mapping=given.get("classes"), calibration=calibration
+        output.categories,
+        mapping=given.get("classes"),
+        calibration=calibration,
+        agnostic_nms=given.get("agnostic_nms"),
     )
     options: dict[str, Any] = {
         name: given[flag]
         for name, flag in (
             ("threshold", "score_threshold"),
             ("diversity", "diversity"),
-            ("agnostic_nms", "agnostic_nms"),
         )
         if flag in given
     }

@@ -12,6 +12,7 @@ import yaml
 from pipeline.errors import UsageError, nearest
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.calibration import Calibration
+from pipeline.labels.doubles import without_doubles
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Classes:
         places: [largest label id + 1] int, label id to place in `names`, -1 for one left out.
         thresholds: [largest label id + 1] float32, the score below which a detection is left out.
         calibration: if any, by which scores become probabilities before they are compared.
+        agnostic_nms: IoU above which a box is a double of a better one of any class, and left out;
+            None leaves all.
     """
 
     names: list[str]
@@ -32,9 +35,24 @@ class Classes:
     places: np.ndarray
     thresholds: np.ndarray
     calibration: Calibration | None = None
+    agnostic_nms: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.agnostic_nms is not None and not 0 < self.agnostic_nms < 1:
+            raise UsageError(
+                f"--agnostic-nms must be above 0 and below 1, not {self.agnostic_nms:g}"
+            )
 
     def choose(self, boxes: BoxBatch) -> BoxBatch:
         """The detections that are kept, their labels turned into places in `names`."""
+        return self.without_doubles(self.with_doubles(boxes))
+
+    def without_doubles(self, chosen: BoxBatch) -> BoxBatch:
+        """Of detections that are `with_doubles` those that are kept."""
+        return without_doubles(chosen, self.agnostic_nms)
+
+    def with_doubles(self, boxes: BoxBatch) -> BoxBatch:
+        """As `choose`, without a look at `agnostic_nms`."""
         if self.calibration:
             boxes = self.calibration.calibrated(boxes)
         known = (boxes.labels >= 0) & (boxes.labels < len(self.places))
@@ -49,6 +67,7 @@ def choose(
     thresholds: Mapping[str, float] | None = None,
     mapping: str | None = None,
     calibration: Calibration | None = None,
+    agnostic_nms: float | None = None,
 ) -> Classes:
     """
     Args:
@@ -58,6 +77,7 @@ def choose(
         mapping: YAML file; a list of the names to keep, or `name: new name` lines, where an empty
             new name keeps the old one and names that become equal are one class.
         calibration: of the run, if its scores shall be probabilities.
+        agnostic_nms: see `Classes`.
 
     Raises:
         UsageError: an unknown name, a threshold outside of 0 to 1, an unreadable file.
@@ -65,7 +85,7 @@ def choose(
     chosen = _read(mapping, set(categories.values())) if mapping else None
     renamed = chosen if chosen is not None else {name: name for name in categories.values()}
     kept = _kept(categories, renamed, score_threshold, thresholds or {})
-    return replace(kept, calibration=calibration)
+    return replace(kept, calibration=calibration, agnostic_nms=agnostic_nms)
 
 
 def of_export(categories: Mapping[int, str], record: Mapping[str, Any]) -> Classes:
@@ -80,7 +100,8 @@ def of_export(categories: Mapping[int, str], record: Mapping[str, Any]) -> Class
         for entry in record["classes"]
         for label in entry.get("label_ids", [entry["id"]])
     }
-    return _kept(categories, renamed, record["score_threshold"], record["thresholds"])
+    kept = _kept(categories, renamed, record["score_threshold"], record["thresholds"])
+    return replace(kept, agnostic_nms=record.get("agnostic_nms"))
 
 
 def _kept(

@@ -8,19 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.errors import UsageError
 from pipeline.labels import pairs
 from pipeline.labels.boxes import BoxBatch
-
-
-def checked(iou: float | None) -> float | None:
-    """
-    Raises:
-        UsageError: no IoU above which boxes could be doubles.
-    """
-    if iou is not None and not 0 < iou < 1:
-        raise UsageError(f"--agnostic-nms must be above 0 and below 1, not {iou:g}")
-    return iou
 
 
 def without_doubles(found: BoxBatch, iou: float | None) -> BoxBatch:

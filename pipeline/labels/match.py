@@ -16,7 +16,6 @@ from pipeline.errors import UsageError
 from pipeline.labels import boxes
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
-from pipeline.labels.doubles import without_doubles
 from pipeline.labels.output import Output
 from pipeline.labels.truth import Truth
 from pipeline.outputs.schema import ROW
@@ -107,7 +106,6 @@ def match(
     truth: Truth,
     classes: Classes,
     image_key: str | None = None,
-    agnostic_nms: float | None = None,
 ) -> Matched:
     """Find each image of the run in the ground truth: by all of its name, or, if no image is
     found so, by the last part of its name.
@@ -117,7 +115,6 @@ def match(
         truth: the annotations; their categories are matched by name.
         classes: which detections count, under which name.
         image_key: carried column with the truth's image id or file name; default: the URI.
-        agnostic_nms: see `without_doubles`.
 
     Raises:
         UsageError: no image or no class is in both, two images of the run or of the truth are the
@@ -135,7 +132,6 @@ def match(
         candidates = [None if value is None else find(value) for value in values]
         ok = np.array(table["status"].to_pylist()) == "ok"
         chosen = classes.choose(boxes.from_table(table.filter(pa.array(ok))))
-        chosen = without_doubles(chosen, agnostic_nms)
         for matched in (by_name, by_base):
             places = matched.places(uris, candidates)
             matched.failed.update(places[~ok & (places >= 0)].tolist())

@@ -10,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import UsageError, nearest
-from pipeline.labels import boxes, doubles
+from pipeline.labels import boxes
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
-from pipeline.labels.doubles import without_doubles
 from pipeline.labels.output import Output
 from pipeline.labels.value import DEFAULT_WEIGHTS, Values, measure, scaled
 
@@ -64,7 +63,6 @@ def select(
     threshold: float = THRESHOLD,
     diversity: float = DIVERSITY,
     weights: Mapping[str, float] | None = None,
-    agnostic_nms: float | None = None,
 ) -> Selection:
     """
     Args:
@@ -74,21 +72,19 @@ def select(
         threshold: score from which on detections are taken for right.
         diversity: 0 ranks by value alone; 1 gives an image like one chosen before no value.
         weights: of the parts of the value, by the names of `DEFAULT_WEIGHTS`.
-        agnostic_nms: IoU above which a box is a double of a better one, and counts for nothing.
 
     Raises:
         UsageError: a value that makes no sense, or no image that the network ran on.
     """
     wanted = _checked(budget, threshold, diversity, weights or {})
-    doubles.checked(agnostic_nms)
     if not output.counts["ok"]:
         raise UsageError(f"every image of {output.url} has failed: there is nothing to select")
-    values = measure(output, classes, threshold, agnostic_nms)
+    values = measure(output, classes, threshold)
     total = values.total(wanted)
     # stable, so that the same output gives the same list
     order = np.argsort(-total, kind="stable")[: max(1000, CANDIDATES * budget)]
     candidates = np.sort(order)
-    uris, features = _features(output, classes, values, candidates, threshold, agnostic_nms)
+    uris, features = _features(output, classes, values, candidates, threshold)
     chosen, gains = greedy(total[candidates], features, budget, diversity)
     places = candidates[chosen]
     columns = {
@@ -126,7 +122,6 @@ def _features(
     values: Values,
     candidates: np.ndarray,
     threshold: float,
-    agnostic_nms: float | None,
 ) -> tuple[list[str], np.ndarray]:
     """URIs and features ([candidates, DIMENSIONS] float32, of length 1 or 0) of candidates."""
     ids = values.ids[candidates]
@@ -139,7 +134,7 @@ def _features(
     for table in output.tables(boxes.COLUMNS, ("ok",), task="comparing"):
         table = table.filter(pa.array(np.isin(table["image_id"].to_numpy(), ids)))
         if table.num_rows:
-            chosen = without_doubles(classes.choose(boxes.from_table(table)), agnostic_nms)
+            chosen = classes.choose(boxes.from_table(table))
             described = describe(chosen, weights, threshold) @ projection
             described /= np.maximum(np.linalg.norm(described, axis=1, keepdims=True), 1e-9)
             features[len(uris) : len(uris) + len(described)] = described

@@ -9,7 +9,6 @@ import numpy as np
 from pipeline.labels import boxes
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
-from pipeline.labels.doubles import without_doubles
 from pipeline.labels.output import Output
 
 DOUBTFUL_IOU = 0.5
@@ -59,9 +58,7 @@ def scaled(part: np.ndarray) -> np.ndarray:
     return np.minimum(part / full, 1).astype(np.float32)
 
 
-def measure(
-    output: Output, classes: Classes, threshold: float, agnostic_nms: float | None = None
-) -> Values:
+def measure(output: Output, classes: Classes, threshold: float) -> Values:
     """Stream the images on which the network ran.
 
     Args:
@@ -69,13 +66,12 @@ def measure(
         classes: which detections count; their scores' thresholds should be 0, for what lies below
             `threshold` tells what may have been missed.
         threshold: score from which on detections are accepted.
-        agnostic_nms: see `without_doubles`.
     """
     found: list[list[np.ndarray]] = []
     accepted: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     images = 0
     for table in output.tables(boxes.COLUMNS, ("ok",), task="measuring"):
-        chosen = without_doubles(classes.choose(boxes.from_table(table)), agnostic_nms)
+        chosen = classes.choose(boxes.from_table(table))
         kept = chosen.scores >= threshold
         errors = np.where(kept, 1 - chosen.scores, chosen.scores)
         n, owners = len(chosen.ids), chosen.owners

@@ -13,7 +13,7 @@ from torchvision.ops import nms
 
 from jobs import export, report, select
 from pipeline.errors import UsageError
-from pipeline.labels import boxes, doubles, pairs
+from pipeline.labels import boxes, classes, pairs
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.doubles import without_doubles
 from pipeline.labels.output import open_output
@@ -60,7 +60,7 @@ def test_off_by_default() -> None:
 @pytest.mark.parametrize("iou", [0.0, 1.0, -0.5, float("nan")])
 def test_no_iou(iou: float) -> None:
     with pytest.raises(UsageError, match="--agnostic-nms must be above 0 and below 1"):
-        doubles.checked(iou)
+        classes.choose({1: "car"}, agnostic_nms=iou)
 
 
 @pytest.fixture(scope="module")

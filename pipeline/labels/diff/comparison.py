@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,14 +11,13 @@ import pyarrow.compute as pc
 
 from pipeline import words
 from pipeline.errors import RunError, UsageError
-from pipeline.labels import boxes, classes, doubles
+from pipeline.labels import boxes, classes
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
 from pipeline.labels.diff import pairing
 from pipeline.labels.diff.joint import Joint, join
 from pipeline.labels.diff.judged import Judge, judge
 from pipeline.labels.diff.tally import Tally
-from pipeline.labels.doubles import without_doubles
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.report import gallery
 
@@ -52,7 +51,6 @@ class Options:
     annotations: str | None = None
 
     def __post_init__(self) -> None:
-        doubles.checked(self.agnostic_nms)
         gallery.checked(self.pictures)
         if not 0 < self.iou <= 1:
             raise UsageError(f"--iou must be above 0 and at most 1, not {self.iou:g}")
@@ -97,15 +95,15 @@ def compare(a: str, b: str, options: Options) -> Comparison:
                 f"--score-threshold {options.score_threshold:g} is below the {kept:g} that the run "
                 f"of {name} kept boxes from; give {kept:g} or more"
             )
-    chosen = _classes(outputs, options.classes)
+    chosen = _classes(outputs, options)
     names = chosen[0].names
     judged = None
     if options.annotations:
-        judged = judge(options.annotations, outputs, chosen, options.agnostic_nms)
+        judged = judge(options.annotations, outputs, chosen)
     joint = join(*outputs)
     tally = Tally(names, options.pictures, options.listed)
     for tables in joint.tables():
-        sides = _boxes(joint, tables, chosen, tally, options.agnostic_nms)
+        sides = _boxes(joint, tables, chosen, tally)
         found = pairing.compare(*sides, options.score_threshold, options.iou)
         tally.add(*sides, found)
         if judged:
@@ -113,18 +111,20 @@ def compare(a: str, b: str, options: Options) -> Comparison:
     return Comparison(joint, options, tally, judged)
 
 
-def _classes(outputs: Sequence[Output], mapping: str | None) -> list[Classes]:
+def _classes(outputs: Sequence[Output], options: Options) -> list[Classes]:
     """Those of each output, under the same names in the same order."""
     every = [output.every_category for output in outputs]
     names = list(dict.fromkeys(name for one in every for name in one.values()))
     numbers = {name: number for number, name in enumerate(names)}
-    chosen = classes.choose(dict(enumerate(names)), mapping=mapping)
+    mapping, agnostic_nms = options.classes, options.agnostic_nms
+    chosen = classes.choose(dict(enumerate(names)), mapping=mapping, agnostic_nms=agnostic_nms)
     sides = []
     for one in every:
         labels = np.array([*one])
         places = np.full(max(one) + 1, -1)
         places[labels] = chosen.places[[numbers[name] for name in one.values()]]
-        sides.append(Classes(chosen.names, chosen.ids, places, np.zeros(len(places), np.float32)))
+        every_score = np.zeros(len(places), np.float32)
+        sides.append(replace(chosen, places=places, thresholds=every_score))
     return sides
 
 
@@ -133,7 +133,6 @@ def _boxes(
     tables: tuple[pa.Table, pa.Table],
     chosen: Sequence[Classes],
     tally: Tally,
-    agnostic_nms: float | None,
 ) -> tuple[BoxBatch, BoxBatch]:
     """The boxes of those images that can be compared; the others are counted."""
     ok = [pc.equal(table["status"], "ok").to_numpy() for table in tables]
@@ -147,5 +146,5 @@ def _boxes(
         if not (np.isfinite(found.xyxy).all() and np.isfinite(found.scores).all()):
             url = output.url
             raise RunError(f"boxes that are no numbers; see {words.command('verify')} {url}")
-        sides.append(without_doubles(own.choose(found), agnostic_nms))
+        sides.append(own.choose(found))
     return sides[0], sides[1]

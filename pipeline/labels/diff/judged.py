@@ -111,7 +111,6 @@ def judge(
     annotations: str,
     outputs: Sequence[Output],
     classes: Sequence[Classes],
-    agnostic_nms: float | None,
 ) -> Judge:
     """Measure both sides over the annotated images that both have and neither failed in.
 
@@ -119,15 +118,13 @@ def judge(
         annotations: their URL; see `labels.truth`.
         outputs: A and B.
         classes: of each, under the same names.
-        agnostic_nms: see `without_doubles`.
 
     Raises:
         UsageError: annotations that cannot be used, or of other images.
     """
     truth = load_truth(annotations)
     matched = [
-        match(output, truth, chosen, agnostic_nms=agnostic_nms)
-        for output, chosen in zip(outputs, classes, strict=True)
+        match(output, truth, chosen) for output, chosen in zip(outputs, classes, strict=True)
     ]
     lost = {place for one in matched for place in (*one.absent, *one.failed)}
     common = [place for place in range(len(truth.ids)) if place not in lost]

@@ -22,7 +22,6 @@ from pipeline.inputs.sources import open_source
 from pipeline.labels import boxes, classes
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.calibration import Calibration, load
-from pipeline.labels.doubles import without_doubles
 from pipeline.labels.export.formats import yolo
 from pipeline.labels.export.naming import Names, input_folder, relative_name
 from pipeline.labels.export.parts import FORMATS, Parts
@@ -63,7 +62,11 @@ def export(output: str, options: Options) -> dict[str, Any]:
         )
     run = open_output(output)
     kept = classes.choose(
-        run.categories, options.score_threshold, options.thresholds, options.classes
+        run.categories,
+        options.score_threshold,
+        options.thresholds,
+        options.classes,
+        agnostic_nms=options.agnostic_nms,
     )
     calibration = load(options.accept, run) if options.accept else None
     truth = load_truth(options.annotations) if options.annotations else None
@@ -152,9 +155,9 @@ def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Im
         found = boxes.from_table(table)
         if not (np.isfinite(found.xyxy).all() and np.isfinite(found.scores).all()):
             raise RunError(f"boxes that are no numbers; see {words.command('verify')} {run.url}")
-        chosen = job.classes.choose(found)
+        chosen = job.classes.with_doubles(found)
         counts["boxes_left_out"] += len(found.labels) - len(chosen.labels)
-        single = without_doubles(chosen, job.options.agnostic_nms)
+        single = job.classes.without_doubles(chosen)
         counts["doubles_left_out"] += len(chosen.labels) - len(single.labels)
         if job.calibration:
             job.accepted.update(_accepted(found, single, job, job.calibration))
@@ -177,9 +180,14 @@ def _accepted(found: BoxBatch, chosen: BoxBatch, job: Job, calibration: Calibrat
         found: all boxes, with the run's own labels.
         chosen: those of them that are exported.
     """
-    rest = job.classes.choose(found.keep(~calibration.accepted(found), found.labels))
-    sure = (np.diff(chosen.starts) > 0) & (np.diff(rest.starts) == 0)
-    accepted: list[int] = chosen.ids[sure].tolist()
+    sure = job.classes.choose(found.keep(calibration.accepted(found), found.labels))
+    counts = np.diff(chosen.starts)
+    same = (counts > 0) & (counts == np.diff(sure.starts))
+    # an unsure box may stand in the place of one that is its double
+    ours, theirs = (side.keep(same[side.owners], side.labels) for side in (chosen, sure))
+    differs = (ours.xyxy != theirs.xyxy).any(1) | (ours.labels != theirs.labels)
+    same[ours.owners[differs]] = False
+    accepted: list[int] = chosen.ids[same].tolist()
     return accepted
 
 

@@ -15,7 +15,6 @@ from typing import IO, Any, ClassVar
 from fsspec import AbstractFileSystem
 
 from pipeline.errors import UsageError
-from pipeline.labels import doubles
 from pipeline.labels.boxes import Image
 from pipeline.labels.calibration import Calibration
 from pipeline.labels.classes import Classes
@@ -71,7 +70,6 @@ class Options:
     def __post_init__(self) -> None:
         if self.tasks_per_file is not None and self.tasks_per_file < 1:
             raise UsageError(f"--tasks-per-file must be above 0, not {self.tasks_per_file}")
-        doubles.checked(self.agnostic_nms)
         if not 0 <= self.padding <= 10:
             raise UsageError(f"--padding must be within 0 and 10, not {self.padding:g}")
         limited = {

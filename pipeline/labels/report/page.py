@@ -10,7 +10,6 @@ from functools import partial
 import numpy as np
 
 from pipeline.errors import UsageError
-from pipeline.labels import doubles
 from pipeline.labels.calibration import Calibration
 from pipeline.labels.output import Output
 from pipeline.labels.report import (
@@ -59,7 +58,7 @@ def build(
         score_threshold: boxes at or over it are shown at first; of two decimals.
         pictures: wanted in each gallery; the file ends them at `frame.MOST_BYTES`.
         calibration: by which probabilities of being right stand in place of scores, if any.
-        agnostic_nms: see `without_doubles`.
+        agnostic_nms: see `Classes`.
 
     Raises:
         UsageError: a threshold or number of pictures that cannot be.
@@ -67,7 +66,6 @@ def build(
     """
     threshold = _hundredths(score_threshold)
     gallery.checked(pictures)
-    doubles.checked(agnostic_nms)
     found = statistics.gather(output, threshold, pictures, calibration, agnostic_nms)
     order = np.argsort(-found.scores.sum(1), kind="stable")
     style = drawing.Style(found.names, np.argsort(order), threshold)

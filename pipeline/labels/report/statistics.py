@@ -13,7 +13,6 @@ from pipeline.errors import RunError
 from pipeline.labels import boxes, classes
 from pipeline.labels.boxes import BoxBatch, Image
 from pipeline.labels.calibration import Calibration
-from pipeline.labels.doubles import without_doubles
 from pipeline.labels.output import File, Output
 from pipeline.labels.report.samples import Best, Shown
 
@@ -107,8 +106,8 @@ class Statistics:
         self.ok += len(ok)
         self.image_bytes += pc.sum(rows["image_bytes"]).as_py() or 0
         if len(ok):
-            every = chosen.choose(boxes.from_table(ok))
-            found = without_doubles(every, self.agnostic_nms)
+            every = chosen.with_doubles(boxes.from_table(ok))
+            found = chosen.without_doubles(every)
             self.doubles += len(every.labels) - len(found.labels)
             bins = hundredths(found.scores)
             self._count(found, bins)
@@ -174,12 +173,14 @@ def gather(
         threshold: hundredths, 0 to 100; what is at or over it is shown.
         pictures: samples wanted for each gallery.
         calibration: by which scores become probabilities, if any.
-        agnostic_nms: see `without_doubles`.
+        agnostic_nms: see `Classes`.
 
     Raises:
         RunError: a file cannot be read, or rows are missing.
     """
-    chosen = classes.choose(output.every_category, calibration=calibration)
+    chosen = classes.choose(
+        output.every_category, calibration=calibration, agnostic_nms=agnostic_nms
+    )
     unnamed = frozenset(chosen.names) - set(output.categories.values())
     measure = "probability" if calibration else "score"
     found = Statistics(

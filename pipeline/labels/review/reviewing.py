@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
 from pipeline.errors import UsageError
-from pipeline.labels import boxes, doubles
+from pipeline.labels import boxes
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
 from pipeline.labels.export.exporter import open_target
@@ -36,7 +36,6 @@ def review(
     classes: Classes,
     to: str,
     seconds: Effort | None = None,
-    agnostic_nms: float | None = None,
 ) -> dict[str, Any]:
     """Compare, and write `corrections.parquet` and, last, `review.json`.
 
@@ -46,28 +45,21 @@ def review(
         classes: the detections that they were shown, and under which names.
         to: folder, as a path or any fsspec URL; empty, or not there yet.
         seconds: how long people take.
-        agnostic_nms: by which doubles were left out of what they were shown.
 
     Returns:
         The content of `review.json`.
 
     Raises:
-        UsageError: the corrections are another run's, the folder cannot be used, or `agnostic_nms`
-            is no IoU.
+        UsageError: the corrections are another run's, or the folder cannot be used.
         RunError: the output is damaged.
     """
-
-    def shown(found: BoxBatch) -> BoxBatch:
-        return doubles.without_doubles(classes.choose(found), agnostic_nms)
-
-    doubles.checked(agnostic_nms)
     _check_run(output, truth)
     fs, root = open_target(to)
     found = _places(output, truth)
     names, truth_classes = _names(output, truth, classes)
     tally = Tally(len(names.names))
     with _writer(fs, root) as writer:
-        for batch in _batches(output, truth, shown, found, truth_classes):
+        for batch in _batches(output, truth, classes.choose, found, truth_classes):
             tally.add(batch)
             writer.write_table(batch.table(names))
     absent = len(truth.ids) - len(found)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torchvision.ops import nms
 
 from tests.support import outputs, reviews, synthetic
 from tests.support.exports import LABELS, names_of, run
@@ -22,14 +25,28 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def divided(output: Path, score_threshold: float) -> dict[str, set[str]]:
+def single(detections: list[dict[str, Any]], iou: float) -> list[dict[str, Any]]:
+    """Without those that overlap a kept one of a higher score by more."""
+    corners = [[box[name] for name in ("xmin", "ymin", "xmax", "ymax")] for box in detections]
+    scores = [box["score"] for box in detections]
+    kept = nms(torch.tensor(corners).reshape(-1, 4), torch.tensor(scores), iou)
+    return [detections[place] for place in kept.tolist()]
+
+
+def divided(
+    output: Path,
+    score_threshold: float,
+    iou: float | None = None,
+    thresholds: Mapping[str, float | None] = THRESHOLDS,
+) -> dict[str, set[str]]:
     """The images that should be in each folder."""
     found: dict[str, set[str]] = {"accepted": set(), "review": set()}
     for row in outputs.rows(str(output)):
         if row["status"] == "ok":
             kept = [box for box in row["detections"] if box["score"] >= score_threshold]
+            kept = kept if iou is None else single(kept, iou)
             sure = [
-                (limit := THRESHOLDS[box["label"]]) is not None and box["score"] >= limit
+                (limit := thresholds[box["label"]]) is not None and box["score"] >= limit
                 for box in kept
             ]
             found["accepted" if kept and all(sure) else "review"].add(row["image_uri"])
@@ -51,6 +68,18 @@ def test_two_complete_exports(
     assert counts["images"] == sum(map(len, expected.values()))
     said = f"accepted: {counts['images_accepted']:,} images with {counts['boxes_accepted']:,} boxes"
     assert said in capsys.readouterr().out
+
+
+def test_doubles_decide_nothing(tmp_path: Path) -> None:
+    output = synthetic.write(tmp_path / "out", 200, 30)
+    reviews.calibration(tmp_path / "calibration.json", dict.fromkeys(THRESHOLDS, 0.6))
+    flags = ["--accept", str(tmp_path / "calibration.json"), "--score-threshold", "0.5"]
+    assert run(output, tmp_path / "to", *flags, "--agnostic-nms", "0.05") == 0
+    sure = dict.fromkeys(THRESHOLDS, 0.6)
+    expected = divided(output, 0.5, 0.05, sure)
+    assert expected["accepted"] > divided(output, 0.5, None, sure)["accepted"]
+    for name, uris in expected.items():
+        assert set(names_of(tmp_path / "to" / name)) == uris
 
 
 def test_boxes_that_are_left_out_decide_nothing(output: Path, tmp_path: Path) -> None:
