@@ -1,7 +1,8 @@
 """Time and peak memory of every job that reads an output, on made-up rows.
 
-Usage: `python -m benchmarks.labels [--images N] [--folder DIR]`. Prints a table. Uses nothing but
-the standard library in this process, since a child's peak memory begins at its parent's.
+Usage: `python -m benchmarks.labels [--images N] [--folder DIR] [--formats NAME ...]`. Prints a
+table. The reviews read what the exports have written, of all images. Uses nothing but the standard
+library in this process, since a child's peak memory begins at its parent's.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--folder")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
@@ -83,8 +85,27 @@ def main() -> None:
                     "--to",
                     str(folder / kind),
                 ]
-                for kind in FORMATS
+                for kind in given.formats
             },
+            **{
+                f"review of {kind}": [
+                    "jobs.review",
+                    output,
+                    "--corrections",
+                    str(folder / kind),
+                    "--to",
+                    str(folder / f"{kind}_review"),
+                ]
+                for kind in given.formats
+            },
+            "calibrate (half annotated)": [
+                "jobs.calibrate",
+                output,
+                "--corrections",
+                truth,
+                "--to",
+                str(folder / "calibration.json"),
+            ],
         }
         print(f"{given.images:,} images, {os.cpu_count()} cores, Python {sys.version.split()[0]}")
         print("| job | seconds | peak MiB |\n| --- | --- | --- |")
