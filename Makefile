@@ -10,6 +10,9 @@ LOWEST := .venv-lowest/bin
 INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode
 # what needs neither a Ray cluster nor much time
 QUICK := not soak and not ray
+# Threads of torch that wait for each other take the CPU away from those they wait for, where more
+# of them are than CPUs.
+THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 # a file at once on each CPU; whole runs and their faults come one after the other
 SPREAD := --numprocesses logical --maxprocesses 4 --dist loadfile
 
@@ -23,14 +26,14 @@ demo: .venv/installed ## detects objects in the photographs of scikit-image, and
 	$(BIN)/python -m jobs.demo
 
 test: .venv/installed ## all tests but the long ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/whole $(SPREAD)
-	$(BIN)/python -m pytest tests/whole
+	$(THREADS) $(BIN)/python -m pytest --ignore tests/whole $(SPREAD)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest tests/whole
 
 test-quick: .venv/installed ## the tests that need no Ray cluster
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(QUICK)" $(SPREAD)
+	$(THREADS) $(BIN)/python -m pytest -m "$(QUICK)" $(SPREAD)
 
 test-lowest: .venv-lowest/installed ## the same with the lowest versions that pyproject.toml allows
-	OMP_NUM_THREADS=1 $(LOWEST)/python -m pytest -m "$(QUICK)" $(SPREAD)
+	$(THREADS) $(LOWEST)/python -m pytest -m "$(QUICK)" $(SPREAD)
 
 lint: .venv/installed ## style, types, and which room imports which
 	$(BIN)/ruff check .

@@ -15,16 +15,27 @@ from pipeline.network.contract import Weights
 
 def build(state: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> FasterRCNN:
     """torchvision's V2 network in eval mode, float32 on the CPU, with these weights."""
-    model = fasterrcnn_resnet50_fpn_v2(
-        weights=None, weights_backbone=None, progress=False, **options
-    )
-    # copied, since the arrays may be read-only memory shared by all processes of a node
-    tensors = {name: torch.from_numpy(array.copy()) for name, array in state.items()}
-    model.load_state_dict(tensors)
+    # without memory at first: initial values take longer to draw than these to be copied
+    with torch.device("meta"):
+        model = fasterrcnn_resnet50_fpn_v2(
+            weights=None, weights_backbone=None, progress=False, **options
+        )
+    model.load_state_dict({name: _copied(array) for name, array in state.items()}, assign=True)
+    anchors = model.rpn.anchor_generator  # no part of the state, and made on meta like all else
+    anchors.cell_anchors = [
+        anchors.generate_anchors(sizes, ratios)
+        for sizes, ratios in zip(anchors.sizes, anchors.aspect_ratios, strict=True)
+    ]
     # whole numbers would make whole numbers of what is computed with them
     for name in ("image_mean", "image_std"):
         setattr(model.transform, name, [float(x) for x in getattr(model.transform, name)])
     return model.eval()
+
+
+def _copied(array: np.ndarray) -> torch.Tensor:
+    """In float32; arrays may be half precision, and memory that processes of a node share."""
+    kind = np.float32 if np.issubdtype(array.dtype, np.floating) else array.dtype
+    return torch.from_numpy(np.array(array, kind, order="C"))
 
 
 def option(weights: Weights, name: str) -> Any:

@@ -52,8 +52,9 @@ class Winograd:
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor, relu: bool) -> None:
-        transformed = torch.einsum("ia,kcab,jb->ijck", WEIGHT, weight, WEIGHT)
-        self.weight = transformed.flatten(0, 1).float().contiguous()
+        k, c, height, width = weight.shape
+        tiles = weight.transpose(0, 1).reshape(c * k, height * width)
+        self.weight = (torch.kron(WEIGHT, WEIGHT) @ tiles.T).float().view(TILE * TILE, c, k)
         self.bias = bias.float()
         self.input = torch.kron(INPUT, INPUT).float()
         self.output = torch.kron(OUTPUT, OUTPUT).float()

@@ -18,6 +18,7 @@ import pytest
 from jobs import status
 from pipeline import Config, run
 from pipeline.config import from_yaml
+from tests.support import tiles
 from tests.support.chaos import seen
 from tests.support.engines import PixelEngine
 from tests.support.kill_target import SETTINGS
@@ -75,12 +76,12 @@ def check_exactly_once(output: str, images: int, failed: int) -> None:
     assert "_SUCCESS" in files(output)
 
 
-def upload(s3: Any, bucket: str, photograph: bytes, images: int) -> str:
-    """A fortieth of them broken; returns their URL."""
-    for number in range(images):
-        body = photograph if number % 40 else b"broken"
-        s3.put_object(Bucket=bucket, Key=f"images/{number:04d}.jpg", Body=body)
-    return f"s3://{bucket}/images/"
+def upload(s3: Any, bucket: str, images: int) -> str:
+    """Tiles, a fortieth of them broken; returns their URL."""
+    source = tiles.upload(s3, bucket, range(images))
+    for number in range(0, images, 40):
+        s3.put_object(Bucket=bucket, Key=f"images/{tiles.name(number)}", Body=b"broken")
+    return source
 
 
 def kill_at_work(
@@ -108,7 +109,6 @@ def test_a_kill(
     cluster: None,
     s3: Any,
     bucket: str,
-    photographs: dict[str, bytes],
     capsys: pytest.CaptureFixture[str],
     engine_log: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -118,7 +118,7 @@ def test_a_kill(
     What is done again is no more than docs/reliability.md says.
     """
     monkeypatch.setenv("ENGINE_SECONDS", "0.01")
-    source = upload(s3, bucket, photographs["rocket.jpg"], IMAGES)
+    source = upload(s3, bucket, IMAGES)
     output = f"s3://{bucket}/labels"
     running: dict[str, Any] = {}
 
@@ -127,6 +127,7 @@ def test_a_kill(
         while not (running.get("progress") or {}).get("images_per_second"):
             assert time.monotonic() < deadline
             running.update(told(capsys, output))
+            time.sleep(0.2)
         assert (running["status"], running["holder"]["pid"]) == ("running", pid)
         assert 0 < running["written"] < running["images"] == IMAGES
         assert running["progress"]["images"] > 0
@@ -159,9 +160,9 @@ def test_a_kill(
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(1, 8))
-def test_five_kills(s3: Any, bucket: str, photographs: dict[str, bytes], seed: int) -> None:
+def test_five_kills(s3: Any, bucket: str, seed: int) -> None:
     images, random_moment = 600, random.Random(seed)
-    source = upload(s3, bucket, photographs["rocket.jpg"], images)
+    source = upload(s3, bucket, images)
     output = f"s3://{bucket}/labels"
     hit = sum(kill_at_work(source, output, random_moment.uniform(0, 2)) for _ in range(5))
     process = start(source, output)
