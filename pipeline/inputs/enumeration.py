@@ -18,7 +18,7 @@ from pipeline.inputs.source import Source
 from pipeline.inputs.sources import open_source
 from pipeline.outputs import manifest
 from pipeline.outputs.layout import Layout
-from pipeline.outputs.manifest import EMBEDDED, LISTED, PART_ROWS, SLICE_ROWS, Manifest
+from pipeline.outputs.manifest import LISTED, MEMBER, PART_ROWS, SLICE_ROWS, Manifest
 from pipeline.store import objects, urls
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def write(
     listed = Manifest(
         rows=written.rows,
         duplicates=counted.duplicates,
-        columns=[n for n in source.schema.names if n not in (*LISTED.names, *EMBEDDED.names)],
+        columns=[n for n in source.schema.names if n not in (*LISTED.names, *MEMBER.names)],
         fingerprint=fingerprint,
         known_bytes=written.known_bytes,
         part_rows=part_rows,

@@ -38,6 +38,11 @@ def absolute(text: str | None, folder: str) -> str:
         uri = uri.rstrip()
     if uri and "://" not in uri and not uri.startswith("/"):
         uri = f"{folder}/{uri}" if urls.protocol(folder) == "file" else _resolved(folder, uri)
+    return shortened(uri)
+
+
+def shortened(uri: str) -> str:
+    """A URI of more than `URI_BYTES` by its start and a digest; others as they are."""
     encoded = uri.encode()
     if len(encoded) <= URI_BYTES:
         return uri
