@@ -7,6 +7,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import chain, groupby, islice, repeat
 from typing import Any
 
@@ -17,12 +18,12 @@ from pipeline.config import IMAGE_EXTENSIONS, Config
 from pipeline.errors import Code, UsageError
 from pipeline.images.formats import SIGNATURE_BYTES, is_image
 from pipeline.inputs import exclusions, globs, readers, sniffing
-from pipeline.inputs.containers import members, tars, zips
+from pipeline.inputs.containers import carrying, members, tars, zips
 from pipeline.inputs.containers.members import UNREADABLE, Broken, Entry
 from pipeline.inputs.containers.ranged import Ranged
 from pipeline.inputs.listing import Entry as Listed
 from pipeline.inputs.listing import extension_of, list_files
-from pipeline.inputs.source import Source
+from pipeline.inputs.source import Source, carried_fields
 from pipeline.outputs.manifest import LISTED, MEMBER
 from pipeline.store import failures, objects, urls
 
@@ -53,15 +54,19 @@ def open_archives(config: Config, fs: AbstractFileSystem, path: str) -> Source:
     """
     if urls.public(config.input) != config.input:
         raise UsageError("an archive takes no URL with a query: it would stand in every row")
-    listing = _Listing(config, fs, path)
-    return Source(SCHEMA, listing.read, is_table=False, passed=listing.passed)
+    texts = pa.schema([("image_uri", pa.string()), *((name, pa.string()) for name in config.carry)])
+    schema = pa.schema([*SCHEMA, *carried_fields(config, texts, "image_uri")])
+    listing = _Listing(config, fs, path, schema)
+    return Source(schema, listing.read, is_table=False, passed=listing.passed)
 
 
 class _Listing:
     """Lists files and archives in the store's order; archives that come next are read ahead."""
 
-    def __init__(self, config: Config, fs: AbstractFileSystem, path: str) -> None:
-        self.config, self.fs, self.path = config, fs, path
+    def __init__(
+        self, config: Config, fs: AbstractFileSystem, path: str, schema: pa.Schema
+    ) -> None:
+        self.config, self.fs, self.path, self.schema = config, fs, path, schema
         self.passed: Counter[str] = Counter()
         self.left_out = exclusions.reasons(config.exclude)
         self.lock = threading.Lock()
@@ -102,8 +107,8 @@ class _Listing:
     def _files(self, listed: list[Listed]) -> pa.Table:
         names, sizes, versions = zip(*listed, strict=True)
         found = [urls.url_of(self.fs, name) for name in names]
-        none = [pa.nulls(len(found), kind) for kind in MEMBER.types]
-        return pa.table([found, sizes, versions, *none], schema=SCHEMA)
+        none = [pa.nulls(len(found), kind) for kind in self.schema.types[len(LISTED) :]]
+        return pa.table([found, sizes, versions, *none], schema=self.schema)
 
     def _archive(self, listed: Listed, first: int, stop: threading.Event) -> Iterator[pa.Table]:
         url = urls.url_of(self.fs, listed[0])
@@ -111,7 +116,7 @@ class _Listing:
         sizes = chain([first], repeat(readers.BATCH_ROWS))
         rows = self._rows(url, listed, passed, stop)
         while some := list(islice(rows, next(sizes))):
-            yield pa.Table.from_pylist(some, SCHEMA)
+            yield pa.Table.from_pylist(some, self.schema)
         with self.lock:
             self.passed.update(passed)
 
@@ -124,20 +129,20 @@ class _Listing:
         path, _, version = listed
         kind = KINDS[extension_of(path)]
         count = 0
+        left_out = partial(self._is_left_out, passed)
         try:
             file = open_container(self.fs, path, listed[1], kind)
-            for entry in MODULES[kind].entries(file, kind, version, passed):
+            entries = MODULES[kind].entries(file, kind, version, passed)
+            for entry, carried in carrying.images(entries, self.config.carry, left_out, passed):
                 if stop.is_set():
                     return
-                if self._is_left_out(entry, passed):
-                    continue
                 mark = members.digest(entry.name.encode(errors="surrogateescape"))
                 offset = entry.offset if mark in names else None
                 names.add(mark)
                 count += 1
                 uri = members.uri(url, entry.name, offset)
                 size = entry.size if entry.size < MOST_BYTES else None  # which is to be summed
-                yield _row(uri, size, entry.version, url, entry.kind, entry.place)
+                yield _row(uri, size, entry.version, url, entry.kind, entry.place) | carried
         except Broken as error:
             reason = members.unreadable([error.lack, error.offset])
             if path == self.path and not count:  # the whole input
@@ -148,7 +153,7 @@ class _Listing:
                 raise
             yield dict.fromkeys(SCHEMA.names) | {"image_uri": url}  # reading it will say so
 
-    def _is_left_out(self, entry: Entry, passed: Counter[str]) -> bool:
+    def _is_left_out(self, passed: Counter[str], entry: Entry) -> bool:
         ending = extension_of(entry.name)
         reason = self.left_out(entry.name)
         if not reason and ending in self.endings:

@@ -33,6 +33,10 @@ class Ranged(io.RawIOBase):
         self.block = b""
         self.window = LEAST
 
+    def again(self) -> Ranged:
+        """The same object, at its start: what is read of it leaves this one's place."""
+        return Ranged(self.fs, self.path, self.size)
+
     def readable(self) -> bool:
         return True
 
