@@ -27,7 +27,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.network.contract import Boxes
-from pipeline.stages.overlaps import area, common, neighbours
+from pipeline.stages.overlaps import area, common, neighbours, shared_area
 
 MATCH = 0.5
 LARGE = 0.5
@@ -115,9 +115,9 @@ def _covered(pieces: Found, whole: Found) -> np.ndarray:
     """[N] bool, of each piece, whether a box that is none covers more than half of it."""
     covered = np.zeros(len(pieces.scores), bool)
     # what covers half of a box is at least half as long
+    enough = MATCH * area(pieces.boxes)
     for i, j in neighbours(pieces.boxes, whole.boxes, least=-1):
-        shared = area(common(pieces.boxes[i], whole.boxes[j]))
-        covered[i[shared > MATCH * area(pieces.boxes[i])]] = True
+        covered[i[shared_area(pieces.boxes[i], whole.boxes[j]) > enough[i]]] = True
     return covered
 
 
@@ -148,7 +148,7 @@ def _are_of_one(one: Found, other: Found) -> np.ndarray:
     """
     shown = common(one.shown, other.shown)
     a, b = (common(found.boxes, shown) for found in (one, other))
-    shared = area(common(a, b))
+    shared = shared_area(a, b)
     agree: np.ndarray = shared > MATCH * (area(a) + area(b) - shared)
     agree &= _goes_on(one, other) & _goes_on(other, one) & (one.view != other.view)
     return agree
@@ -200,9 +200,10 @@ def _best(found: Found) -> np.ndarray:
 
 def _overlapping(one: Found, other: Found) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Places of boxes from different views whose IoU is above 0.5."""
+    areas = area(one.boxes), area(other.boxes)
     # of which neither is twice as long as the other
     for i, j in neighbours(one.boxes, other.boxes, least=-1, most=1):
-        a, b = one.boxes[i], other.boxes[j]
-        shared = area(common(a, b))
-        same = (shared > MATCH * (area(a) + area(b) - shared)) & (one.view[i] != other.view[j])
+        shared = shared_area(one.boxes[i], other.boxes[j])
+        same = shared > MATCH * (areas[0][i] + areas[1][j] - shared)
+        same &= one.view[i] != other.view[j]
         yield i[same], j[same]
