@@ -110,6 +110,8 @@ def agree(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 class Box:
+    """One of them, with what `merging` knows of it."""
+
     def __init__(self, view: int, shown: list[int], all_of_it: list[int], box: list[float]) -> None:
         *xyxy, self.score, self.label = box
         self.view, self.shown = view, shown
