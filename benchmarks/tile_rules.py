@@ -99,7 +99,7 @@ def average_precision(
         for image, truth in enumerate(truths, 1)
         for label, box in truth
     ]
-    labels = sorted({a["category_id"] for a in annotations})
+    labels = sorted({label for truth in truths for label, _ in truth})
     rows = [
         {"image_id": image, "category_id": label, "score": score, "bbox": [x, y, x1 - x, y1 - y]}
         for image, boxes in enumerate(found, 1)

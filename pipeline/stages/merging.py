@@ -98,7 +98,7 @@ def _gathered(parts: Sequence[Boxes], views: np.ndarray) -> Found:
         cut=inside & (abs(xyxy - shown[view]) <= near),
     )
     tile = (shown[1:, 2:] - shown[1:, :2]).max()
-    counts: np.ndarray = (view > 0) | (sides > LARGE * tile)
+    counts = np.flatnonzero((view > 0) | (sides > LARGE * tile))
     return _sorted(found[counts])
 
 

@@ -207,7 +207,8 @@ def test_as_by_all_pairs() -> None:
     random = np.random.default_rng(0)
     joined = 0
     for case in range(60):
-        views = tiling.views(*map(int, random.integers(90, 400, 2)), 100, random.uniform(0, 0.6))
+        height, width = (int(side) for side in random.integers(90, 400, 2))
+        views = tiling.views(height, width, 100, random.uniform(0, 0.6))
         if len(views) == 1:
             continue
         parts = random_parts(random, views, 40)
