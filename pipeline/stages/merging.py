@@ -71,7 +71,7 @@ def merged(parts: Sequence[Boxes], views: np.ndarray) -> Boxes:
         Boxes in pixels of the image; as many as there are.
     """
     found = _gathered(parts, views)
-    is_piece: np.ndarray = found.cut.any(axis=1)
+    is_piece = np.asarray(found.cut.any(axis=1))
     whole, pieces = found[~is_piece], found[is_piece]
     whole = _together(whole, _joined(pieces[~_covered(pieces, whole)]))
     kept = whole[_kept(whole)]
