@@ -44,13 +44,13 @@ class Augmentation:
             [3, h, w] float32 in 0 to 1; `boxes` [m, 4] float32, pixels of that, and `labels` [m]
             int64. What is drawn is torch's to draw.
         """
-        image = tv_tensors.Image(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+        image = tv_tensors.Image(torch.tensor(pixels).permute(2, 0, 1))
         boxes = tv_tensors.BoundingBoxes(
-            torch.from_numpy(xyxy),
+            torch.tensor(xyxy),
             format=tv_tensors.BoundingBoxFormat.XYXY,
             canvas_size=image.shape[-2:],
         )  # type: ignore[call-overload]
-        target = {"boxes": boxes, "labels": torch.from_numpy(labels)}
+        target = {"boxes": boxes, "labels": torch.tensor(labels)}
         for name, step in self.steps:
             if name == "crop":
                 if not len(target["labels"]):  # it looks for a crop that has some

@@ -46,7 +46,7 @@ def detections(
             shown = words.printable(uri, 200)
             log.warning("%s cannot be read any more, nothing found there: %s", shown, image)
             continue
-        tensor = torch.from_numpy(image.copy()).to(device).permute(2, 0, 1).float() / 255
+        tensor = torch.tensor(image).to(device).permute(2, 0, 1).float() / 255
         model.roi_heads.box_roi_pool.scales = None  # which torchvision keeps from the first image
         with torch.inference_mode():
             (found,) = model([tensor])

@@ -21,6 +21,7 @@ from pipeline.store import objects
 from pipeline.training.recipe import Recipe
 
 PREDICTOR = "roi_heads.box_predictor"
+REGRESSOR = f"{PREDICTOR}.bbox_pred.weight"
 # torchvision's: layers of a backbone that are trained, where it was trained before and where not
 TRAINED_LAYERS, ALL_LAYERS = 3, 5
 
@@ -66,6 +67,7 @@ def start(config: Config, recipe: Recipe, shown: Sequence[str]) -> Start:
             "model.weights_backbone has no use, for the weights bring a backbone: leave it out, or "
             "give --weights random:0"
         )
+    trained_layers = _trained_layers(config, is_random)
     read = partial(objects.read, reading=config.reading)
     if is_random or recipe.new_predictor:
         names = _named(config, shown)
@@ -98,7 +100,7 @@ def start(config: Config, recipe: Recipe, shown: Sequence[str]) -> Start:
         new=list(every.values()) if is_random or recipe.new_predictor else new,
         sha256=weights.sha256,
         is_random=is_random,
-        trained_layers=_trained_layers(config, is_random),
+        trained_layers=trained_layers,
     )
 
 
