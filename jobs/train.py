@@ -1,4 +1,4 @@
-"""Fine-tune the network on annotations or corrections, to a checkpoint that jobs.detect takes."""
+"""Fine-tune the network on annotations or corrections, to a checkpoint for jobs.detect."""
 
 from __future__ import annotations
 

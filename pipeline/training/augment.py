@@ -49,7 +49,7 @@ class Augmentation:
             torch.tensor(xyxy),
             format=tv_tensors.BoundingBoxFormat.XYXY,
             canvas_size=image.shape[-2:],
-        )  # type: ignore[call-overload]
+        )
         target = {"boxes": boxes, "labels": torch.tensor(labels)}
         for name, step in self.steps:
             if name == "crop":

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.labels.truth import load_truth
+from pipeline.labels.truth import Truth, load_truth
 from pipeline.training import examples
 from tests.support import drawn
 from tests.support.drawn import SIDE
@@ -115,9 +115,26 @@ def test_images_of_other_names(folder: Path, content: dict[str, Any]) -> None:
         found(folder, content)
 
 
+def test_names_may_say_where_the_images_are(folder: Path) -> None:
+    """Those of `corrections.parquet` are URIs; relative names start from the annotations."""
+    names = [f"{folder}/images/0.png", "images/1.png", "s3://bucket/2.png"]
+    truth = Truth("t", ids=[0, 1, 2], names=names)
+    config = Config(input=str(folder), output="out")
+    expected = [names[0], f"{folder}/images/1.png", names[2]]
+    assert examples.locate(truth, config, False) == expected
+
+
+def test_some_images_of_annotations(folder: Path) -> None:
+    truth = load_truth(f"{folder}/truth.json")
+    part = truth.of(np.array([1, 3]))
+    assert part.names == ["1.png", "3.png"] and part.image_places.tolist() == [0, 0, 1, 1]
+    assert np.array_equal(part.xywh, truth.xywh[[2, 3, 6, 7]])
+    assert part.place("x/3.png") == (1, True) and part.category_ids == truth.category_ids
+
+
 def test_the_split_stays_when_images_come_and_go() -> None:
     def held(names: list[str]) -> set[str]:
-        truth = examples.Truth("t", ids=[*range(len(names))], names=names)
+        truth = Truth("t", ids=[*range(len(names))], names=names)
         mine, other = examples.split(truth, 0.3)
         assert sorted(mine.names + other.names) == sorted(names)
         return {name.rpartition("/")[2] for name in other.names}
