@@ -17,6 +17,7 @@ from ray.train.torch import TorchTrainer, get_device
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.cluster import connection
+from pipeline.cluster.placement import gpus_of
 from pipeline.errors import RunError, UsageError
 from pipeline.training import loop
 from pipeline.training.loop import Task, World
@@ -30,15 +31,15 @@ MOST_LOSSES = 20
 After = Callable[[list[dict[str, Any]]], None]
 
 
-def run(task: Task, device: torch.device, after: After) -> None:
+def run(task: Task, after: After) -> None:
     """Train on the cluster that is there, or on one of this machine.
 
     Every worker reads the state in the task's folder, which all of their nodes must see. Of a
     worker that is lost the epoch is lost, for all.
 
     Args:
-        task: what to do; `recipe.workers` says by how many.
-        device: of each worker.
+        task: what to do; `recipe.workers` says by how many. Each has a GPU, unless the cluster has
+            none, or `config.device` is "cpu".
         after: see `loop.run`.
 
     Raises:
@@ -46,8 +47,7 @@ def run(task: Task, device: torch.device, after: After) -> None:
         UsageError: the cluster cannot be reached, or has no room for the workers.
     """
     connection.connect()
-    workers, use_gpu = task.recipe.workers or 1, device.type == "cuda"
-    _check_room(workers, use_gpu)
+    workers, use_gpu = task.recipe.workers or 1, _has_room(task)
     with tempfile.TemporaryDirectory() as own:
         trainer = TorchTrainer(
             _work,
@@ -67,19 +67,30 @@ def run(task: Task, device: torch.device, after: After) -> None:
         raise RunError(failed)
 
 
-def _check_room(workers: int, use_gpu: bool) -> None:
-    kind = "GPU" if use_gpu else "CPU"
-    there = sum(node.get(kind, 0) for node in connection.alive())
-    if there < workers:
+def _has_room(task: Task) -> bool:
+    """Whether each worker gets a GPU, of which or of CPUs the cluster has enough.
+
+    Raises:
+        UsageError: it has not.
+    """
+    nodes = connection.alive()
+    gpus, device = gpus_of(nodes), task.config.device
+    use_gpu = device == "cuda" or (device == "auto" and gpus > 0)
+    there = gpus if use_gpu else sum(node.get("CPU", 0) for node in nodes)
+    if there < (task.recipe.workers or 1):
         raise UsageError(
-            f"--workers {workers}: the cluster has {there:g} {kind}s, and each worker takes one"
+            f"--workers {task.recipe.workers}: the cluster has {there:g} "
+            f"{'GPU' if use_gpu else 'CPU'}s, and each worker takes one"
         )
+    return use_gpu
 
 
 def _work(given: dict[str, Any]) -> None:
     """What one worker does."""
     context = ray.train.get_context()
     device = get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # for what NCCL gathers
     world = World(context.get_world_rank(), context.get_world_size(), device, _wrapped, _gathered)
     try:
         loop.run(ray.get(given["task"]), world, given["after"])

@@ -77,7 +77,9 @@ def start(config: Config, recipe: Recipe, shown: Sequence[str]) -> Start:
                 f"model.num_classes is {wanted}, but there are {max(names)} classes and the "
                 "background: leave it out, or name all of them with --categories"
             )
-        model = {k: v for k, v in config.model.items() if k != "num_classes"}
+        # torchvision warns of the layers where there is no backbone yet that was trained
+        without = ("num_classes", "trainable_backbone_layers")
+        model = {name: value for name, value in config.model.items() if name not in without}
         if is_random:
             model["num_classes"] = max(names) + 1
         weights = resolve(replace(config, categories=None, model=model), read)

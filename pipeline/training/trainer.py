@@ -64,7 +64,7 @@ def train(url: str, config: Config, recipe: Recipe, listed: bool) -> Outcome:
         RunError: the training diverges, or its images or workers are away.
     """
     check_training(config.model)
-    device = _device(config)
+    device = None if recipe.workers else _device(config)
     folder = Folder(config.output)
     known = folder.record()
     truth = load_truth(url)
@@ -94,14 +94,15 @@ def _device(config: Config) -> torch.device:
     return torch.device("cuda" if there else "cpu")
 
 
-def _run(task: Task, device: torch.device, record: dict[str, Any]) -> None:
-    """Train, and keep record and report up to date."""
-    if task.recipe.workers:
+def _run(task: Task, device: torch.device | None, record: dict[str, Any]) -> None:
+    """Train on the device, or on a cluster, and keep record and report up to date."""
+    after = partial(note, task.folder, record)
+    if device:
+        loop.run(task, loop.alone(device), after)
+    else:
         from pipeline.training import distributed  # which imports Ray
 
-        distributed.run(task, device, partial(note, task.folder, record))
-    else:
-        loop.run(task, loop.alone(device), partial(note, task.folder, record))
+        distributed.run(task, after)
     written = task.folder.record() or record  # by whichever process has the rank 0
     record["finished"] = time.time()
     note(task.folder, record, written["epochs"])
