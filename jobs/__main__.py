@@ -12,7 +12,7 @@ from pipeline.errors import nearest
 
 # in the order in which a person comes to need them
 JOBS = tuple(
-    "demo detect plan status verify report evaluate calibrate select review diff export "
+    "demo detect plan status verify report evaluate calibrate select review train diff export "
     "bench".split()
 )
 HEAD = "usage: prelabel JOB ...       (or python -m jobs.JOB ...)"

@@ -57,12 +57,12 @@ def add_flags(parser: cli.Parser, output: bool = True) -> None:
         if name == "http_headers":
             _add_reading_flags(parser)
         elif option.metavar is not None and (output or name != "output"):
-            _add_flag(parser, name, kind, option)
+            add_flag(parser, name, kind, option, getattr(Config, name, None))
 
 
-def _add_flag(parser: cli.Parser, name: str, kind: Any, option: Option) -> None:
-    """The flag of a field, its type and its default told by the field."""
-    flag, default, text = f"--{name.replace('_', '-')}", getattr(Config, name, None), option.help
+def add_flag(parser: cli.Parser, name: str, kind: Any, option: Option, default: Any) -> None:
+    """The flag of a field; its type and its default are told by the field."""
+    flag, text = f"--{name.replace('_', '-')}", option.help
     if kind is bool:
         parser.add_argument(flag, action="store_true", help=text)
         return

@@ -55,7 +55,7 @@ class Range(NamedTuple):
 
 THRESHOLD = Range(float, 0, 1)
 COUNT = Range(int, 1, MOST)
-# in training alone; a run has no use for their values
+# of training alone: a run has no use for their values, and takes any; see `TRAINING_OPTIONS`
 UNUSED_COUNT, UNUSED_NUMBER = Range(int), Range(float)
 # below it a tile shows the network next to nothing; its overlap, up to where they can be counted
 TILE, TILE_OVERLAP = Range(int, 32, MOST), Range(float, 0, 0.9)
@@ -92,6 +92,26 @@ MODEL_OPTIONS: dict[str, Range] = {
         UNUSED_NUMBER,
     ),
 }
+# what a training holds them to
+TRAINING_OPTIONS: dict[str, Range] = {
+    "trainable_backbone_layers": Range(int, 0, 5),
+    **dict.fromkeys(
+        "rpn_pre_nms_top_n_train rpn_post_nms_top_n_train rpn_batch_size_per_image "
+        "box_batch_size_per_image".split(),
+        COUNT,
+    ),
+    **dict.fromkeys(
+        "rpn_fg_iou_thresh rpn_bg_iou_thresh rpn_positive_fraction box_fg_iou_thresh "
+        "box_bg_iou_thresh box_positive_fraction".split(),
+        THRESHOLD,
+    ),
+}
+# what decides which boxes a trained network finds, and goes along with its checkpoint
+INFERENCE_OPTIONS = [
+    name
+    for name in MODEL_OPTIONS
+    if name not in (*TRAINING_OPTIONS, "progress", "num_classes", "weights_backbone")
+]
 # short names of some of them, which `Config` takes and the command has flags for
 SHORT = {
     "score_threshold": "box_score_thresh",
@@ -193,6 +213,28 @@ def checked_options(options: Any) -> dict[str, Any]:
     if least and most and most < least:
         raise UsageError(f"model.max_size must be at least model.min_size, {least}, not {most}")
     return found
+
+
+def check_training(options: Mapping[str, Any]) -> None:
+    """Hold those of training to their own ranges.
+
+    Args:
+        options: as from `checked_options`.
+
+    Raises:
+        UsageError: one is outside of its range, or the least IoU of an object below the most of
+            background.
+    """
+    for name in options.keys() & TRAINING_OPTIONS.keys():
+        _checked(name, options[name], TRAINING_OPTIONS[name])
+    for part, object_iou, background_iou in (("rpn", 0.7, 0.3), ("box", 0.5, 0.5)):
+        least = options.get(f"{part}_fg_iou_thresh", object_iou)
+        most = options.get(f"{part}_bg_iou_thresh", background_iou)
+        if most > least:
+            raise UsageError(
+                f"model.{part}_bg_iou_thresh must be at most model.{part}_fg_iou_thresh, "
+                f"{least:g}, not {most:g}"
+            )
 
 
 def _checked(name: str, value: Any, wanted: Range) -> Any:

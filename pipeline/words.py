@@ -105,6 +105,17 @@ def version() -> str:
         return ""
 
 
+def versions(*packages: str) -> dict[str, str]:
+    """Of packages, by their names."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
 def command(job: str) -> str:
     """What starts a job, in the way in which this process was started: `prelabel report` where the
     script of that name is at work, else `python -m jobs.report`.

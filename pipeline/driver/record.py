@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import platform
 import socket
@@ -20,6 +19,7 @@ from pipeline.outputs.layout import Layout
 from pipeline.outputs.schema import SCHEMA_VERSION
 from pipeline.reading import shown
 from pipeline.store import failures, objects, urls
+from pipeline.words import versions
 
 LAYOUT = 2
 # what older versions did where they did not say so
@@ -161,7 +161,7 @@ def begin(record: Record, config: Config, placement: Placement) -> None:
             "ended": None,
             "host": socket.gethostname(),
             "placement": dataclasses.asdict(placement),
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": {"python": platform.python_version(), **versions(*PACKAGES)},
             "seconds": {},
         }
     )
@@ -222,13 +222,3 @@ def detector(weights: Weights) -> dict[str, Any]:
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found

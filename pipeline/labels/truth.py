@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -80,6 +80,26 @@ class Truth:
         """Likewise of the image with this id, or else with this `file_name`."""
         found = self.by_id.get(key)
         return self.place(key) if found is None else (found, True)
+
+    def of(self, places: np.ndarray) -> Truth:
+        """The annotations of some of the images alone.
+
+        Args:
+            places: [n] int64, rising, in `ids`.
+        """
+        new = np.full(len(self.ids), -1)
+        new[places] = np.arange(len(places))
+        mine = new[self.image_places] >= 0
+        return replace(
+            self,
+            ids=[self.ids[place] for place in places],
+            names=[self.names[place] for place in places],
+            image_places=new[self.image_places[mine]],
+            box_categories=self.box_categories[mine],
+            xywh=self.xywh[mine],
+            areas=self.areas[mine],
+            crowds=self.crowds[mine],
+        )
 
     def ids_of(self, classes: Sequence[str]) -> list[int]:
         """The file's category id of each class, -1 where it has none.

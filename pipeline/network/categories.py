@@ -44,7 +44,7 @@ class _Named:
     roots: set[int] = field(default_factory=set)
 
 
-def parse(data: bytes, url: str, weights: str, classes: int) -> dict[int, str]:
+def parse(data: bytes, url: str, weights: str, classes: int | None) -> dict[int, str]:
     """Label id to name, background left out.
 
     Names without ids count from 1, and must be as many as the network has classes. Ids may have
@@ -54,13 +54,14 @@ def parse(data: bytes, url: str, weights: str, classes: int) -> dict[int, str]:
         data: of the file.
         url: of the file.
         weights: as the user names them.
-        classes: of the network, background included.
+        classes: of the network, background included; None for one that is made for these.
 
     Raises:
         UsageError: it names no classes, one twice, or others than the network's.
     """
     try:
         named = _read(_text(data), without_secrets(url).rpartition("/")[2].lower())
+        classes = _counted(named) if classes is None else classes
         found = _without_background(named, classes)
         if repeated := _repeated([name for name in found.values() if name != UNNAMED]):
             raise _OddError(f"it has the name {repeated!r} twice")
@@ -103,6 +104,15 @@ def _without_background(named: _Named, classes: int) -> dict[int, str]:
     if max(found) == last - 1 and not _is_background(found[0]):
         return {label + 1: name for label, name in found.items()}
     return found
+
+
+def _counted(named: _Named) -> int:
+    """Classes of a network that has those of the file, background included."""
+    if named.ids is None:
+        return len(named.names) + (not _is_background(named.names[0]))
+    first = dict(zip(named.ids, named.names, strict=True)).get(0)
+    counts_background = first is None or _is_background(first) or 0 in named.roots
+    return max(named.ids) + (1 if counts_background or first == UNNAMED else 2)
 
 
 def _is_background(name: str) -> bool:

@@ -18,11 +18,13 @@ from torchvision.models.detection import (
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.network import categories
-from pipeline.network.checkpoints import CLASSIFIER, state_dict
+from pipeline.network.checkpoints import CLASSIFIER, Brought, brought, state_dict
 from pipeline.network.contract import ARCHITECTURE, Weights
+from pipeline.options import checked_options
 from pipeline.words import explain, printable, without_secrets
 
 COUNTER = "num_batches_tracked"  # of batches in training, which some savers leave out
+COCO_CLASSES = 91  # background included
 # what the builder takes for training or downloading; inference from a state dict needs none of it
 BUILDER_ONLY = ("weights_backbone", "trainable_backbone_layers", "num_classes", "progress")
 # keys of other networks of torchvision's, which have the same classifier
@@ -49,8 +51,10 @@ def resolve(config: Config, read: Read) -> Weights:
         UsageError: they cannot be had, are unsafe to load, or do not fit the network or the
             categories.
     """
-    state, sha256, names = _state(config, read)
-    options = {k: v for k, v in config.model.items() if k not in BUILDER_ONLY}
+    state, sha256, known = _state(config, read)
+    model = {**known.options, **config.model}
+    checked_options(model)  # the one's max_size may be below the other's min_size
+    options = {k: v for k, v in model.items() if k not in BUILDER_ONLY}
     options["num_classes"] = _checked_classes(config, state)
     state = _fitted(config, state, options)
     _check_finite(config, state)
@@ -61,7 +65,7 @@ def resolve(config: Config, read: Read) -> Weights:
         model_id=f"{ARCHITECTURE}/{origin}",
         sha256=sha256,
         trained=trained,
-        categories=_categories(config, options["num_classes"], names, read),
+        categories=_categories(config, options["num_classes"], known.categories, read),
         state={name: tensor.numpy() for name, tensor in state.items()},
         options=options,
     )
@@ -70,19 +74,24 @@ def resolve(config: Config, read: Read) -> Weights:
 # ------------------------------------------------------------------------------- origins
 
 
-def _state(config: Config, read: Read) -> tuple[dict[str, torch.Tensor], str, list[str] | None]:
-    """The state dict, its sha256, and the names of its classes, if it brings them."""
+def _state(config: Config, read: Read) -> tuple[dict[str, torch.Tensor], str, Brought]:
+    """The state dict, its sha256, and what else it says of the network."""
     if config.weights.startswith("random:"):
         state = _random_state(config)
         digest = hashlib.sha256()
         for name in sorted(state):
             digest.update(name.encode() + state[name].numpy().tobytes())
-        return state, digest.hexdigest(), None
+        coco = config.model.get("num_classes", COCO_CLASSES) == COCO_CLASSES
+        return state, digest.hexdigest(), Brought(_coco_names() if coco else {})
     if config.weights == "COCO_V1":
         path = _coco_v1(bool(config.model.get("progress", True)))
-        names = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1.meta["categories"]
-        return *_from_file(path, read), names
-    return *_from_file(config.weights, read), None
+        return *_from_file(path, read)[:2], Brought(_coco_names())
+    return _from_file(config.weights, read)
+
+
+def _coco_names() -> dict[int, str]:
+    names = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1.meta["categories"]
+    return dict(enumerate(names[1:], start=1))
 
 
 def _random_state(config: Config) -> dict[str, torch.Tensor]:
@@ -127,9 +136,9 @@ def _coco_v1(progress: bool) -> str:
     return path
 
 
-def _from_file(url: str, read: Read) -> tuple[dict[str, torch.Tensor], str]:
+def _from_file(url: str, read: Read) -> tuple[dict[str, torch.Tensor], str, Brought]:
     data = read("weights", url)
-    return state_dict(url, data), hashlib.sha256(data).hexdigest()
+    return state_dict(url, data), hashlib.sha256(data).hexdigest(), brought(url, data)
 
 
 # ------------------------------------------------------------------------------- checks
@@ -198,13 +207,14 @@ def _check_finite(config: Config, state: Mapping[str, torch.Tensor]) -> None:
             )
 
 
-def _categories(
-    config: Config, classes: int, names: list[str] | None, read: Read
-) -> dict[int, str]:
+def _categories(config: Config, classes: int, known: dict[int, str], read: Read) -> dict[int, str]:
     """Label id to name, background left out."""
-    if config.categories is None:
-        if names is None and config.weights.startswith("random:") and classes == 91:
-            names = FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1.meta["categories"]
-        return dict(enumerate(names[1:], start=1)) if names else {}
-    data = read("categories", config.categories)
-    return categories.parse(data, config.categories, config.weights, classes)
+    if config.categories is not None:
+        data = read("categories", config.categories)
+        return categories.parse(data, config.categories, config.weights, classes)
+    if known and (min(known) < 1 or max(known) >= classes):
+        raise UsageError(
+            f"weights {config.weights} name classes with ids from {min(known)} to {max(known)}, "
+            f"but have {classes - 1} beside the background; name them with --categories"
+        )
+    return known

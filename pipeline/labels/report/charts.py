@@ -1,4 +1,4 @@
-"""Bar charts as inline SVG. `report.js` draws their bars again when the threshold moves.
+"""Charts as inline SVG. `report.js` draws their bars again when the threshold moves.
 
 Lengths are not rounded here, as they are not there.
 """
@@ -57,6 +57,33 @@ def histogram(
         f'<svg class="chart" id="{name}" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" '
         f'aria-label="{text.escaped(label)}">{"".join(bars)}<path class="axis" '
         f'd="M0 {BOTTOM:g}H{WIDTH:g}"/>{"".join(ticks_drawn)}{peak}{line}</svg>'
+    )
+
+
+def curve(name: str, label: str, values: Sequence[float]) -> str:
+    """A line through values that follow each other from 1, the highest and the last one in words.
+
+    Args:
+        name: id of the drawing.
+        label: what it shows, which stands above it.
+        values: [n], at least 0, n at least 1.
+    """
+    highest, step = max(values) or 1.0, WIDTH / max(1, len(values) - 1)
+    points = [(i * step, BOTTOM - (BOTTOM - TOP) * v / highest) for i, v in enumerate(values)]
+    line = "L".join(f"{x:.4g} {y:.4g}" for x, y in points)
+    dots = "".join(
+        f'<g class="bar"><title>{place}: {value:.4f}</title><circle cx="{x:.4g}" cy="{y:.4g}" '
+        'r="2.5"/></g>'
+        for place, ((x, y), value) in enumerate(zip(points, values, strict=True), start=1)
+    )
+    ticks = _tick(0, "1") + (_tick(WIDTH, str(len(values))) if len(values) > 1 else "")
+    said = f"highest: {max(values):.4f}, last: {values[-1]:.4f}"
+    return (
+        f'<figure class="panel"><figcaption>{text.escaped(label)}</figcaption><svg class="chart" '
+        f'id="{name}" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" '
+        f'aria-label="{text.escaped(label)}"><path class="curve" d="M{line}"/>{dots}<path '
+        f'class="axis" d="M0 {BOTTOM:g}H{WIDTH:g}"/>{ticks}<text class="peak" x="0" y="12">'
+        f"{said}</text></svg></figure>"
     )
 
 

@@ -1,0 +1,110 @@
+"""A training by processes of Ray Train, each with a part of every batch."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import torch
+import torch.distributed
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device
+from torch.nn.parallel import DistributedDataParallel
+
+from pipeline.cluster import connection
+from pipeline.cluster.placement import gpus_of
+from pipeline.errors import RunError, UsageError
+from pipeline.training import loop
+from pipeline.training.loop import Task, World
+from pipeline.words import explain
+
+log = logging.getLogger(__name__)
+# how often the workers are started anew before the training is given up; each time all of them go
+# on from the last whole epoch
+MOST_LOSSES = 20
+
+After = Callable[[list[dict[str, Any]]], None]
+
+
+def run(task: Task, after: After) -> None:
+    """Train on the cluster that is there, or on one of this machine.
+
+    Every worker reads the state in the task's folder, which all of their nodes must see. Of a
+    worker that is lost the epoch is lost, for all.
+
+    Args:
+        task: what to do; `recipe.workers` says by how many. Each has a GPU, unless the cluster has
+            none, or `config.device` is "cpu".
+        after: see `loop.run`.
+
+    Raises:
+        RunError: it diverges, or workers are lost again and again.
+        UsageError: the cluster cannot be reached, or has no room for the workers.
+    """
+    connection.connect()
+    workers, use_gpu = task.recipe.workers or 1, _has_room(task)
+    with tempfile.TemporaryDirectory() as own:
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={"task": ray.put(task), "after": after},
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
+            # what Ray notes for itself; the state of the training stands in the task's folder
+            run_config=RunConfig(
+                storage_path=own, failure_config=FailureConfig(max_failures=MOST_LOSSES)
+            ),
+        )
+        try:
+            result = trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            log.debug("traceback", exc_info=True)
+            raise RunError(f"workers were lost {MOST_LOSSES} times: {explain(error)}") from error
+    if failed := (result.metrics or {}).get("failed"):
+        raise RunError(failed)
+
+
+def _has_room(task: Task) -> bool:
+    """Whether each worker gets a GPU, of which or of CPUs the cluster has enough.
+
+    Raises:
+        UsageError: it has not.
+    """
+    nodes = connection.alive()
+    gpus, device = gpus_of(nodes), task.config.device
+    use_gpu = device == "cuda" or (device == "auto" and gpus > 0)
+    there = gpus if use_gpu else sum(node.get("CPU", 0) for node in nodes)
+    if there < (task.recipe.workers or 1):
+        raise UsageError(
+            f"--workers {task.recipe.workers}: the cluster has {there:g} "
+            f"{'GPU' if use_gpu else 'CPU'}s, and each worker takes one"
+        )
+    return use_gpu
+
+
+def _work(given: dict[str, Any]) -> None:
+    """What one worker does."""
+    context = ray.train.get_context()
+    device = get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # for what NCCL gathers
+    world = World(context.get_world_rank(), context.get_world_size(), device, _wrapped, _gathered)
+    try:
+        loop.run(ray.get(given["task"]), world, given["after"])
+    except (RunError, UsageError) as error:
+        # raised, it would look like a lost worker, and be tried again
+        ray.train.report({"failed": str(error)})
+
+
+def _wrapped(model: torch.nn.Module) -> torch.nn.Module:
+    wrapped: torch.nn.Module = DistributedDataParallel(model)
+    return wrapped
+
+
+def _gathered(found: np.ndarray) -> list[np.ndarray]:
+    every: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(every, found)
+    return every

@@ -1,0 +1,203 @@
+"""The epochs of a training, the same in one process and in many."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline import words
+from pipeline.config import Config
+from pipeline.errors import RunError
+from pipeline.labels.evaluate import Evaluation
+from pipeline.labels.truth import Truth
+from pipeline.training import measure, model, pixels, schedule
+from pipeline.training.augment import Augmentation
+from pipeline.training.examples import Example
+from pipeline.training.folder import Folder
+from pipeline.training.recipe import Recipe
+from pipeline.training.start import Start
+
+log = logging.getLogger(__name__)
+SAY_SECONDS = 30.0
+# images in a row that cannot be read any more, after which the store is taken to be away
+MOST_UNREAD = 20
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every worker is handed.
+
+    Attributes:
+        examples: what is trained on; their categories are label ids of the network.
+        held_out: annotations of what AP is measured on; of no image where nothing is held out.
+        held_uris: of its images.
+        category_ids: [classes] int64, the id in `held_out` of each label, -1 where it has none.
+        folder: that all is written to.
+    """
+
+    config: Config
+    recipe: Recipe
+    start: Start
+    examples: list[Example]
+    held_out: Truth
+    held_uris: list[str]
+    category_ids: np.ndarray
+    folder: Folder
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that train together.
+
+    Attributes:
+        rank, size: the number of this process, and of all.
+        device: of this process.
+        wrap: makes a model whose gradients are the mean of those of all processes.
+        gather: what each process gives, in the order of their ranks.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+    wrap: Callable[[nn.Module], nn.Module]
+    gather: Callable[[np.ndarray], list[np.ndarray]]
+
+
+def alone(device: torch.device) -> World:
+    """This process, and no other."""
+    return World(0, 1, device, lambda model: model, lambda found: [found])
+
+
+def run(task: Task, world: World, after: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Train from where the folder says it ended, or from the start, to the end.
+
+    Args:
+        task: what to do.
+        world: who does it.
+        after: called on rank 0 after each epoch with the figures of all until then, once its state
+            is written.
+
+    Raises:
+        RunError: the training diverges, or the images are away.
+        UsageError: the folder cannot be written.
+    """
+    network = model.network(task.start, task.recipe).to(world.device)
+    chosen = model.optimizer(network, task.recipe)
+    history: list[dict[str, Any]] = []
+    if state := task.folder.state(world.device):
+        network.load_state_dict(state["model"])
+        chosen.load_state_dict(state["optimizer"])
+        history = state["history"]
+        if world.rank == 0:  # for the process may have ended before it was called
+            after(history)
+    wrapped = world.wrap(network)
+    while not schedule.ended(history, task.recipe):
+        began = time.monotonic()
+        epoch = len(history) + 1
+        # so that an epoch is the same whether or not the training was broken off before it
+        torch.manual_seed(schedule.seed_of(task.recipe.seed, epoch, world.rank))
+        losses, unread = _train(task, world, wrapped, chosen, epoch)
+        trained = time.monotonic()
+        found = _measure(task, world, network)
+        figures = {
+            "epoch": epoch,
+            "lr": chosen.param_groups[0]["lr"],
+            "loss": sum(losses.values()),
+            "losses": losses,
+            "metrics": found.metrics if found else None,
+            "categories": {e["name"]: e["AP"] for e in found.categories} if found else None,
+            "unread": unread,
+            "seconds": trained - began,
+            "seconds_measuring": time.monotonic() - trained,
+        }
+        history.append(figures)
+        if world.rank == 0:
+            _save(task, network, chosen, history)
+            after(history)
+            log.info("%s", schedule.told(history, task.recipe.epochs))
+
+
+def _train(
+    task: Task, world: World, wrapped: nn.Module, chosen: torch.optim.Optimizer, epoch: int
+) -> tuple[dict[str, float], int]:
+    """Mean losses of an epoch by name, and how many images could not be read."""
+    model.set_training(wrapped, model.freezes_statistics(task.start, task.recipe))
+    order = schedule.order(len(task.examples), task.recipe, epoch)
+    steps, mine = len(order) // task.recipe.batch, task.recipe.batch // world.size
+    stream = _Stream(task, order[world.rank :: world.size])
+    total: dict[str, float] = {}
+    said = time.monotonic()
+    for number in range(steps):
+        done = (epoch - 1) * steps + number
+        rate = schedule.learning_rate(done, steps, task.recipe.epochs)
+        for group in chosen.param_groups:
+            group["lr"] = task.recipe.highest_lr * rate
+        pairs = [next(stream.examples) for _ in range(mine)]
+        images = [image.to(world.device) for image, _ in pairs]
+        targets = [{k: v.to(world.device) for k, v in target.items()} for _, target in pairs]
+        for name, value in model.step(wrapped, chosen, images, targets).items():
+            total[name] = total.get(name, 0.0) + value / steps
+        if world.rank == 0 and time.monotonic() - said > SAY_SECONDS:
+            said, loss = time.monotonic(), sum(total.values()) * steps / (number + 1)
+            log.info("epoch %d: step %d of %d, loss %.3f", epoch, number + 1, steps, loss)
+    return total, stream.unread
+
+
+class _Stream:
+    """Examples in order, augmented; one that cannot be read any more gives its place to the next.
+
+    Attributes:
+        examples: pairs of an image [3, h, w] and its target, as `model.step` takes them.
+        unread: how many could not be read.
+    """
+
+    def __init__(self, task: Task, order: list[int]) -> None:
+        self.task, self.order, self.unread = task, order, 0
+        self.augment = Augmentation(task.recipe.augment)
+        self.examples = self._examples()
+
+    def _examples(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        failed = 0
+        while failed < MOST_UNREAD:
+            wanted = [self.task.examples[place] for place in self.order]
+            read = pixels.read_many(self.task.config, (example.uri for example in wanted))
+            for example, image in zip(wanted, read, strict=True):
+                if not isinstance(image, str):
+                    failed = 0
+                    yield self.augment(image, example.xyxy, example.categories)
+                    continue
+                failed, self.unread = failed + 1, self.unread + 1
+                shown = words.printable(example.uri, 200)
+                log.warning("%s cannot be read any more, left out: %s", shown, image)
+                if failed >= MOST_UNREAD:
+                    break
+        raise RunError(f"{failed} images in a row cannot be read any more: is their store away?")
+
+
+def _measure(task: Task, world: World, network: nn.Module) -> Evaluation | None:
+    if not task.held_uris:
+        return None
+    mine = dict(list(enumerate(task.held_uris))[world.rank :: world.size])
+    found = measure.detections(network, mine, task.category_ids, task.config, world.device)
+    return measure.measured(task.held_out, found, world.gather)
+
+
+def _save(
+    task: Task,
+    network: nn.Module,
+    chosen: torch.optim.Optimizer,
+    history: list[dict[str, Any]],
+) -> None:
+    """The checkpoint first: if this process ends between the two, the epoch is done again."""
+    state = network.state_dict()
+    if schedule.best(history) == len(history):
+        task.folder.write_checkpoint(state, task.start.categories, task.start.options)
+    saved = {"model": state, "optimizer": chosen.state_dict(), "history": history}
+    task.folder.write_state(saved)

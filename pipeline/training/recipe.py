@@ -1,0 +1,125 @@
+"""How a network is trained: one frozen, checked description beside the run's own `Config`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pipeline.config import Option
+from pipeline.errors import UsageError, nearest
+from pipeline.locations import checked_url
+from pipeline.options import as_number, is_number
+
+# where none is given, by optimizer: AdamW's for fine-tuning, and what torchvision's references give
+# SGD for each 4 images of a batch
+LR = {"adamw": 1e-4, "sgd": 5e-3}
+AUGMENTATIONS = ("flip", "vflip", "scale", "color", "crop")
+CHOICES = {"optimizer": tuple(LR), "batch_norm": ("auto", "frozen", "updated")}
+AT_LEAST_ONE = ("epochs", "batch", "patience", "workers")
+# no part of what makes two trainings the same: an epoch has the same steps on any number of workers
+FREE = ("workers",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Each field says what it is.
+
+    Raises:
+        UsageError: a value that no training could have.
+    """
+
+    val: Annotated[
+        str | None, Option("annotations of the images that AP is measured on", "TRUTH")
+    ] = None
+    holdout: Annotated[
+        float,
+        Option("without --val: share of the images held out, chosen by their file names", "SHARE"),
+    ] = 0.2
+    new_predictor: Annotated[
+        bool,
+        Option(
+            "forget the checkpoint's classes: new last layers, for the classes of --categories and "
+            "TRUTH alone",
+            "",
+        ),
+    ] = False
+    epochs: Annotated[int, Option("passes over the images, at most", "N")] = 20
+    patience: Annotated[int, Option("end after N epochs without a better AP", "N")] = 5
+    batch: Annotated[int, Option("images a step, all workers together", "N")] = 4
+    optimizer: Annotated[str, Option("adamw or sgd", "NAME")] = "adamw"
+    lr: Annotated[
+        float | None,
+        Option(f"highest learning rate (default {LR['adamw']:g}; sgd {LR['sgd']:g})", "X"),
+    ] = None
+    weight_decay: Annotated[float, Option("of the optimizer", "X")] = 1e-4
+    augment: Annotated[
+        tuple[str, ...], Option(f"of {', '.join(AUGMENTATIONS)}; or none", "NAME")
+    ] = ("flip", "scale", "color")
+    batch_norm: Annotated[
+        str,
+        Option(
+            "frozen: statistics stay the checkpoint's; updated: each batch's own; auto: updated "
+            "for random weights alone",
+            "HOW",
+        ),
+    ] = "auto"
+    seed: Annotated[int, Option("of order, augmentations and new layers", "N")] = 0
+    workers: Annotated[
+        int | None, Option("processes of Ray Train, one a GPU (default: this process)", "N")
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.val is not None:
+            object.__setattr__(self, "val", checked_url("val", self.val))
+        for name in (*AT_LEAST_ONE, "seed", "holdout", "lr", "weight_decay"):
+            whole = name in (*AT_LEAST_ONE, "seed")
+            object.__setattr__(self, name, as_number(getattr(self, name), whole))
+        augment = () if tuple(self.augment) == ("none",) else tuple(dict.fromkeys(self.augment))
+        object.__setattr__(self, "augment", augment)
+        self._check()
+
+    def _check(self) -> None:
+        for name in AT_LEAST_ONE:
+            value = getattr(self, name)
+            if (value is not None or name != "workers") and not (_whole(value) and value >= 1):
+                raise UsageError(f"{name} must be a whole number above 0, not {value!r}")
+        if not _whole(self.seed) or not 0 <= self.seed < 2**63:
+            raise UsageError(f"seed must be a whole number from 0 to 2**63 - 1, not {self.seed!r}")
+        if not is_number(self.holdout, whole=False) or not 0 <= self.holdout < 1:
+            raise UsageError(f"holdout must be at least 0 and below 1, not {self.holdout!r}")
+        if self.lr is not None and not (_finite(self.lr) and self.lr > 0):
+            raise UsageError(f"lr must be a number above 0, not {self.lr!r}")
+        if not _finite(self.weight_decay) or self.weight_decay < 0:
+            raise UsageError(f"weight_decay must be 0 or more, not {self.weight_decay!r}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+                raise UsageError(f"{name} must be {listed}, not {getattr(self, name)!r}")
+        for name in self.augment:
+            if name not in AUGMENTATIONS:
+                raise UsageError(f"augment has an unknown name {nearest(name, AUGMENTATIONS)}")
+        if self.workers and self.batch % self.workers:
+            raise UsageError(
+                f"batch ({self.batch}) must be a multiple of workers ({self.workers}), for each "
+                "takes the same number of images"
+            )
+
+    @property
+    def highest_lr(self) -> float:
+        """The learning rate after the warm-up."""
+        return LR[self.optimizer] if self.lr is None else self.lr
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide what comes out."""
+        fields = dataclasses.asdict(self) | {"lr": self.highest_lr}
+        listed = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+        return {name: value for name, value in listed.items() if name not in FREE}
+
+
+def _whole(value: Any) -> bool:
+    return is_number(value, whole=True)
+
+
+def _finite(value: Any) -> bool:
+    return is_number(value, whole=False) and abs(value) < float("inf")

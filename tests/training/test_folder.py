@@ -1,0 +1,64 @@
+"""A training's folder, in a bucket as on a disk."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.errors import UsageError
+from pipeline.network.checkpoints import brought, state_dict
+from pipeline.training.folder import CHECKPOINT, Folder
+
+CPU = torch.device("cpu")
+NAME = "roi_heads.box_predictor.cls_score.weight"
+
+
+@pytest.fixture(params=["disk", "s3"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    if request.param == "disk":
+        return Folder(f"{tmp_path}/to/")
+    return Folder(f"s3://{request.getfixturevalue('bucket')}/to")
+
+
+def test_what_is_written_is_read(folder: Folder) -> None:
+    assert folder.record() is None and folder.state(CPU) is None
+    folder.write_record({"epochs": [], "name": "ä"})
+    history = [{"loss": 0.5, "metrics": None}]
+    folder.write_state({"model": {NAME: torch.ones(2)}, "history": history})
+    again: Folder = pickle.loads(pickle.dumps(folder))
+    assert again.url == folder.url and again.record() == {"epochs": [], "name": "ä"}
+    state = again.state(CPU)
+    assert state and state["history"][0]["loss"] == 0.5
+    assert state["model"][NAME].tolist() == [1, 1]
+    folder.forget_state()
+    folder.forget_state()
+    assert folder.state(CPU) is None
+
+
+def test_a_checkpoint_says_what_it_knows(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    options: dict[str, Any] = {"min_size": 64, "num_classes": 3, "rpn_positive_fraction": 0.5}
+    folder.write_checkpoint({NAME: torch.ones(3, 4)}, {1: "a", 2: "ü"}, options)
+    data = (tmp_path / CHECKPOINT).read_bytes()
+    found = brought("url", data)
+    assert found.categories == {1: "a", 2: "ü"} and found.options == {"min_size": 64}
+    assert state_dict("url", data)[NAME].shape == (3, 4)
+
+
+def test_a_state_that_is_cut_off_is_one_line(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    folder.write_state({"history": []})
+    file = tmp_path / "last.pth"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UsageError, match="cannot read .*/last.pth: "):
+        folder.state(CPU)
+
+
+def test_a_file_in_the_folder_s_place(tmp_path: Path) -> None:
+    (tmp_path / "to").write_bytes(b"")
+    with pytest.raises(UsageError):
+        Folder(f"{tmp_path}/to").write_record({})
