@@ -47,6 +47,17 @@ def list_files(
     if folder != path:
         matches = globs.matcher(path)
         entries = (entry for entry in entries if matches(entry[0]))
+    yield from chosen(entries, folder, extensions, passed, left_out)
+
+
+def chosen(
+    entries: Iterator[Entry],
+    folder: str,
+    extensions: tuple[str, ...],
+    passed: Counter[str] | None = None,
+    left_out: Callable[[str], str] | None = None,
+) -> Iterator[Entry]:
+    """Of files below a folder those with one of the extensions; see `list_files`."""
     for entry in entries:
         reason = left_out(below(entry[0], folder)) if left_out else ""
         if reason:
@@ -123,12 +134,12 @@ def _walk_s3(fs: Any, path: str) -> Iterator[Entry]:
     if key and not key.endswith("/"):
         for entry in _s3_page(fs, Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", ()):
             if entry["Key"] == key:
-                yield f"{bucket}/{key}", entry["Size"], _version(entry)
+                yield f"{bucket}/{key}", entry["Size"], version_of(entry)
     request = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key else ""}
     while True:
         page = _s3_page(fs, **request)
         for entry in page.get("Contents", ()):
-            yield f"{bucket}/{entry['Key']}", entry["Size"], _version(entry)
+            yield f"{bucket}/{entry['Key']}", entry["Size"], version_of(entry)
         if not page.get("IsTruncated"):
             return
         request["ContinuationToken"] = page["NextContinuationToken"]
@@ -143,15 +154,18 @@ def _walk_any(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
     # on the web everything is a file; the slash tells an index page
     if not path.endswith("/") and fs.isfile(path):
         info = fs.info(path)
-        yield path, info.get("size"), _version(info)
+        yield path, info.get("size"), version_of(info)
         return
     for _, _, files in fs.walk(path, detail=True, on_error="raise"):
         for _, info in sorted(files.items()):
-            yield info["name"], info.get("size"), _version(info)
+            yield info["name"], info.get("size"), version_of(info)
 
 
-def _version(info: dict[str, Any]) -> int | None:
-    """63 bits of a digest, which a manifest holds better than the text that stores give."""
+def version_of(info: dict[str, Any]) -> int | None:
+    """What differs where the content does, as far as what a store says of an object tells.
+
+    63 bits of a digest, which a manifest holds better than the text that stores give.
+    """
     for name in VERSIONS:
         if info.get(name):
             digest = hashlib.blake2b(str(info[name]).encode(), digest_size=8).digest()
