@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote_plus
@@ -66,21 +67,22 @@ def _text(name: str, value: Any) -> str:
 def publish(
     s3: Any,
     bucket: str,
-    rows: list[list[dict[str, Any]]],
+    rows: Iterable[list[dict[str, Any]]],
     kind: str = "CSV",
     date: str = "2026-11-01T00-00Z",
     folder: str = "inventory/source/daily",
 ) -> str:
     """Write an inventory with a file for each list of rows into a bucket; its manifest's URL."""
-    files = []
+    files, source = [], ""
     for number, part in enumerate(rows):
         schema, data = encoded(part, kind)
+        source = part[0]["bucket"]
         key = f"{folder}/data/{date}-{number}.{'csv.gz' if kind == 'CSV' else kind.lower()}"
         s3.put_object(Bucket=bucket, Key=key, Body=data)
         md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
         files.append({"key": key, "size": len(data), "MD5checksum": md5})
     manifest = {
-        "sourceBucket": rows[0][0]["bucket"],
+        "sourceBucket": source,
         "destinationBucket": f"arn:aws:s3:::{bucket}",
         "version": "2016-11-30",
         "creationTimestamp": "1793491200000",
