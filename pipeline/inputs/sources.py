@@ -17,6 +17,7 @@ from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import exclusions, readers, tables
 from pipeline.inputs.embedded import open_embedded
+from pipeline.inputs.hubs import find_dataset
 from pipeline.inputs.inventory import Inventory, find_inventory
 from pipeline.inputs.listing import below, chosen, list_files, root
 from pipeline.inputs.sniffing import sniffed
@@ -39,11 +40,12 @@ def open_source(config: Config, by_products: bool = False) -> Source:
     fs, path = urls.filesystem(config.input, reading=config.reading)
     names_column = config.bytes_column or config.uri_column
     found = None if names_column else find_inventory(config, fs, path)
-    is_table = names_column or (tables.is_table(path) and not found)
-    if config.exclude and is_table:
+    is_table = config.uri_column or (tables.is_table(path) and not found)
+    dataset = [] if is_table or found else find_dataset(config, fs, path)
+    if config.exclude and (is_table or dataset or config.bytes_column):
         raise UsageError("exclude is for a listing; the input is a table, whose rows say all")
-    if config.bytes_column:
-        return open_embedded(config, fs, path)
+    if config.bytes_column or dataset:
+        return open_embedded(config, fs, path, dataset)
     if is_table:
         return open_table(config, fs, path)
     if config.carry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,22 +36,26 @@ def read_many(
         In the same order, the third item with the bytes, or with the reason why there are none.
     """
     ahead: deque[tuple[T, Future[bytes | str]]] = deque()
+    rest = iter(wanted)
+    first = next(rest, None)
+    if not first:
+        return
     # embedded images are read by the row group, of which one at a time is enough in memory
-    readers = 1 if output.record["identity"].get("bytes_column") else READERS
+    readers = 1 if embedded.is_place(first[1]) else READERS
     with ThreadPoolExecutor(readers) as threads:
-        for image_id, uri, item in wanted:
+        for image_id, uri, item in chain([first], rest):
             ahead.append((item, threads.submit(read, output, image_id, uri)))
             if len(ahead) >= readers:
-                first, future = ahead.popleft()
-                yield first, future.result()
-        for first, future in ahead:
-            yield first, future.result()
+                item, future = ahead.popleft()
+                yield item, future.result()
+        for item, future in ahead:
+            yield item, future.result()
 
 
 def read(output: Output, image_id: int, uri: str) -> bytes | str:
     """The bytes of one image, or the reason why there are none."""
     try:
-        if output.record["identity"].get("bytes_column"):
+        if embedded.is_place(uri):
             found = _embedded(output, image_id)
             if not isinstance(found, str):
                 return found if found is not None else "the bytes column is null here"
@@ -81,6 +86,8 @@ def _embedded(output: Output, image_id: int) -> bytes | str | None:
     number, place = output.manifest.place(image_id)
     part = output.manifest.read_part(output.layout, number)
     row = part.slice(place, 1).to_pylist()[0]
-    column = output.record["identity"]["bytes_column"]
+    if "source_uri" not in row:
+        return str(row["image_uri"])
+    column = output.record["identity"].get("bytes_column")
     where = (row["source_uri"], row["row_group"], row["row"])
     return embedded.image(*where, column, recorded(output.record["config"]))

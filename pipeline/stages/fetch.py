@@ -186,7 +186,7 @@ class Fetch:
             started = time.monotonic()
             outcome = Fetched(attempts=1)
             try:
-                column, reading = str(self.config.bytes_column), self.config.reading
+                column, reading = self.config.bytes_column, self.config.reading
                 found = embedded.image(**place, column=column, reading=reading)
                 if isinstance(found, str):
                     yield self._begin(found, None)
