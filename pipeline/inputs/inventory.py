@@ -28,7 +28,8 @@ from pipeline import words
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import globs, readers
-from pipeline.inputs.listing import Entry, list_files, version_of
+from pipeline.inputs.entries import Entry, version_of
+from pipeline.inputs.listing import list_files
 from pipeline.reading import Reading
 from pipeline.store import failures, objects, urls
 

@@ -58,6 +58,8 @@ def column(fs: AbstractFileSystem, path: str, group: int, name: str) -> pa.Chunk
     """
     if tables.kind_of(path) != "parquet":
         batch = next(islice(_schema_and_batches(fs, path, [name])[1], group, None))
+        if batch is None:
+            raise pa.ArrowInvalid(f"{urls.url_of(fs, path)} has no record batch {group} any more")
         # nothing else has looked at it: what reads values trusts their offsets
         batch.validate(full=True)
         return pa.table(batch)[name]

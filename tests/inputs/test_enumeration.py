@@ -26,7 +26,7 @@ LIMIT_MB = 200
 PROGRAM = """
 import sys
 from pipeline.config import Config
-from pipeline.inputs import enumeration, listing
+from pipeline.inputs import enumeration, s3_listing
 from pipeline.outputs.layout import Layout
 import pyarrow.dataset, pyarrow.parquet
 
@@ -42,7 +42,7 @@ def peak():
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 
 IMAGES = int(sys.argv[1])
-listing._s3_page = page
+s3_listing.page = page
 config = Config(input=sys.argv[2], output=sys.argv[3])
 layout = Layout.of(config.output)
 open("/proc/self/clear_refs", "w").write("5")  # forget the peak, which is the parent's
