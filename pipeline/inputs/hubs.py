@@ -28,6 +28,8 @@ REPOSITORY = re.compile(r"datasets/[^/]+/[^/@]+(@refs/(convert|pr)/[^/]+|@[^/]+)
 SNAPSHOT = re.compile(r".*/datasets--[^/]+/snapshots/[^/]+(?=/|\Z)")
 SHARD = re.compile(r"(?P<split>.+?)-(?P<number>\d{5})-of-(?P<total>\d{5})(-[0-9a-f]+)?\.parquet")
 DEFAULT = "default"
+# of a folder whose images are files
+NOTES = "metadata.parquet"
 # what a folder of `save_to_disk` holds, of one dataset and of several
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
 # subset to split to files
@@ -72,7 +74,8 @@ def _content(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
 
 
 def _of_repository(config: Config, fs: AbstractFileSystem, root: str, part: str) -> list[str]:
-    found = [below(name, root) for name, *_ in list_files(fs, root, ("parquet",))]
+    listed = (below(name, root) for name, *_ in list_files(fs, root, ("parquet",)))
+    found = [name for name in listed if posixpath.basename(name) != NOTES]
     if not found:
         return []
     card = objects.get(fs, f"{root}/README.md") or b""
