@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from bisect import bisect_left, bisect_right
+from concurrent.futures import wait
 from typing import Any
 
 import pytest
@@ -64,10 +65,12 @@ def test_any_keys(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
 def test_pages_come_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store([f"images/2026/11/{number:06d}.jpg" for number in range(4000)], 10, 0)
     rounds = []
-    wait = s3_listing.wait
-    monkeypatch.setattr(
-        s3_listing, "wait", lambda asked, **how: (rounds.append(len(asked)), wait(asked, **how))
-    )
+
+    def watched(asked: Any, **how: Any) -> Any:
+        rounds.append(len(asked))
+        return wait(asked, **how)
+
+    monkeypatch.setattr(s3_listing, "wait", watched)
     assert listed(monkeypatch, store, "") == store.keys
     assert store.requests < 2.5 * 400 and max(rounds) == s3_listing.REQUESTS
 
