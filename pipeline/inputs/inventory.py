@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, Any
+from typing import Any
 from urllib.parse import unquote_plus
 
 import pyarrow as pa
@@ -94,24 +94,26 @@ class Inventory:
             except Exception as error:  # of the file system, or of the file's content
                 raise failures.unusable("read", file.url, error) from error
 
-    def _batches(self, file: IO[bytes]) -> Iterator[pa.RecordBatch]:
+    def _batches(self, path: str) -> Iterator[pa.RecordBatch]:
         """The rows in those of `COLUMNS` that there are, by these names."""
         if self.format == "csv":
+            if not _text(path).read(1):  # which Arrow takes for a fault
+                return
             wanted = _wanted(self.columns)
             types = {name: COLUMNS[plain] for name, plain in wanted.items()}
             found = csv.open_csv(
-                pa.CompressedInputStream(file, "gzip"),
+                _text(path),
                 csv.ReadOptions(column_names=self.columns, block_size=readers.BLOCK_BYTES),
                 convert_options=csv.ConvertOptions(
                     column_types=types, include_columns=list(wanted)
                 ),
             )
         elif self.format == "orc":
-            stripes = orc.ORCFile(file)
+            stripes = orc.ORCFile(path)
             wanted = _wanted(stripes.schema.names)
             found = (stripes.read_stripe(n, list(wanted)) for n in range(stripes.nstripes))
         else:
-            table = pq.ParquetFile(file)
+            table = pq.ParquetFile(path)
             wanted = _wanted(table.schema_arrow.names)
             found = table.iter_batches(readers.BATCH_ROWS, columns=list(wanted))
         for batch in found:
@@ -201,11 +203,11 @@ def _parsed(url: str, content: Any) -> Inventory:
 
 
 @contextlib.contextmanager
-def _fetched(file: File, reading: Reading) -> Iterator[IO[bytes]]:
-    """The file on this machine's disk, whole and as its manifest says before a row is taken."""
+def _fetched(file: File, reading: Reading) -> Iterator[str]:
+    """A copy on this machine's disk, which is whole and as the manifest says; yields its path."""
     fs, path = urls.filesystem(file.url, reading=reading)
     digest = hashlib.md5(usedforsecurity=False)
-    with tempfile.TemporaryFile() as local:
+    with tempfile.NamedTemporaryFile() as local:
         for start in range(0, file.size, CHUNK_BYTES):
             span = {"start": start, "end": start + CHUNK_BYTES}
             chunk = objects.retrying(partial(fs.cat_file, path, **span))
@@ -216,8 +218,13 @@ def _fetched(file: File, reading: Reading) -> Iterator[IO[bytes]]:
                 f"{file.url} is not as its inventory's manifest says: its MD5 checksum is "
                 f"{digest.hexdigest()}, not {file.md5}; take a newer inventory"
             )
-        local.seek(0)
-        yield local
+        local.flush()
+        yield local.name
+
+
+def _text(path: str) -> pa.NativeFile:
+    # no file of Python's: Arrow reads ahead on a thread, which may outlive the interpreter
+    return pa.CompressedInputStream(pa.OSFile(path), "gzip")
 
 
 def _wanted(names: list[str]) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,6 +137,10 @@ def test_what_is_not_as_the_manifest_says(s3: Any, bucket: str, tmp_path: Path) 
     assert "is of an inventory in avro" in complaint(input=str(copy))
     copy.write_text(json.dumps(manifest | {"files": [{"key": "x"}]}))
     assert "is no manifest of an S3 Inventory: KeyError('size')" in complaint(input=str(copy))
+    s3.put_object(Bucket=bucket, Key=data, Body=gzip.compress(b""))
+    empty = {"key": data, "size": 20, "MD5checksum": hashlib.md5(gzip.compress(b"")).hexdigest()}
+    copy.write_text(json.dumps(manifest | {"files": [empty]}))
+    assert "no images under" in complaint(input=str(copy))
     # any other list of that name is one of URIs
     copy.write_text('["s3://bucket/a.jpg"]')
     assert uris(tmp_path, input=str(copy)) == ["s3://bucket/a.jpg"]
