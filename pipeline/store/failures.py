@@ -145,8 +145,8 @@ def unusable(action: str, url: str, error: BaseException) -> UsageError:
         named = f", which is {printable(endpoint, 200)}," if endpoint else ""
         why += f"; is the network up, and AWS_ENDPOINT_URL{named} right?"
     elif code in (Code.CONNECTION, Code.TIMEOUT) and protocol(url) == "hf":
-        why += (
-            "; without a network give the folder of a downloaded copy, such as "
+        why = (
+            f"{why.rstrip('.')}; without a network give the folder of a downloaded copy, such as "
             "~/.cache/huggingface/hub/datasets--OWNER--NAME/snapshots/COMMIT"
         )
     return UsageError(f"cannot {action} {public(url)}: {why}")
