@@ -78,8 +78,9 @@ class Config:
     input: Annotated[
         str,
         Option(
-            "folder, prefix, glob, image, table of URIs (Parquet, Arrow, CSV, TSV, JSON, JSONL, "
-            "text) or Parquet with image bytes; path, s3:// or any fsspec URL",
+            "folder, prefix, glob, image, S3 Inventory, table of URIs (Parquet, Arrow, CSV, TSV, "
+            "JSON, JSONL, text), table of image bytes (Parquet, Arrow) or dataset of Hugging Face; "
+            "path, s3://, hf:// or any fsspec URL",
             "URL",
         ),
     ]
@@ -134,7 +135,8 @@ class Config:
     bytes_column: Annotated[
         str | None,
         Option(
-            "column of a Parquet input with the image bytes: binary, or a struct that has bytes",
+            "column of a Parquet or Arrow input with the image bytes: binary, or a struct that has "
+            "bytes (default: found by itself)",
             "NAME",
         ),
     ] = None

@@ -1,1 +1,1 @@
-"""What there is to do: listings, tables and embedded images, as one manifest."""
+"""What there is to do: listings, inventories, tables and embedded images, as one manifest."""

@@ -169,7 +169,7 @@ def _parts(tables: Iterator[pa.Table], part_rows: int) -> Iterator[pa.Table]:
 
 def unique(source: Source, limit: int | None, counted: Counted) -> Iterator[pa.Table]:
     """The source's rows without repeated URIs, at most `limit` of them."""
-    repeated = _repeats(source) if source.may_repeat else np.empty(0, np.int64)
+    repeated = _repeats(source, limit) if source.may_repeat else np.empty(0, np.int64)
     first = kept = 0
     for table in source.read():
         last = first + table.num_rows
@@ -188,14 +188,22 @@ def unique(source: Source, limit: int | None, counted: Counted) -> Iterator[pa.T
             return
 
 
-def _repeats(source: Source) -> np.ndarray:
-    """Sorted row numbers of every occurrence of a URI after its first."""
+def _repeats(source: Source, limit: int | None) -> np.ndarray:
+    """Sorted row numbers of every occurrence of a URI after its first.
+
+    Of the rows until there are `limit` different ones, where so many can be kept in memory.
+    """
     found, first = [], 0
+    seen: set[str] = set()
     with Digested("row") as rows:
         for table in source.read():
             last = first + table.num_rows
             rows.add(table["image_uri"], np.arange(first, last))
             first = last
+            if limit is not None and limit <= PART_ROWS:
+                seen.update(map(urls.folded, table["image_uri"].to_pylist()))
+                if len(seen) >= limit:
+                    break
         for records in rows:
             records = np.sort(records)
             found.append(records["row"][repeats(records)])

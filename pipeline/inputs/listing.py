@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from pipeline.inputs import globs
+from pipeline.inputs import globs, s3_listing
+from pipeline.inputs.entries import Entry, version_of
 from pipeline.store import objects, urls
-
-# path, bytes, what differs where the content does
-Entry = tuple[str, int | None, int | None]
-# where file systems say that
-VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime")
 
 
 def list_files(
@@ -47,6 +41,17 @@ def list_files(
     if folder != path:
         matches = globs.matcher(path)
         entries = (entry for entry in entries if matches(entry[0]))
+    yield from chosen(entries, folder, extensions, passed, left_out)
+
+
+def chosen(
+    entries: Iterator[Entry],
+    folder: str,
+    extensions: tuple[str, ...],
+    passed: Counter[str] | None = None,
+    left_out: Callable[[str], str] | None = None,
+) -> Iterator[Entry]:
+    """Of files below a folder those with one of the extensions; see `list_files`."""
     for entry in entries:
         reason = left_out(below(entry[0], folder)) if left_out else ""
         if reason:
@@ -85,7 +90,7 @@ def _walk(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
     if urls.is_local(fs):
         return _walk_local(path or "/")
     if "s3" in fs.protocol:
-        return _walk_s3(fs, path)
+        return s3_listing.walk(fs, path)
     return _walk_any(fs, path)
 
 
@@ -119,43 +124,12 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _walk_s3(fs: Any, path: str) -> Iterator[Entry]:
-    # page by page, since s3fs's own find() holds every key with all its metadata
-    bucket, key, _ = fs.split_path(path)
-    if key and not key.endswith("/"):
-        for entry in _s3_page(fs, Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", ()):
-            if entry["Key"] == key:
-                yield f"{bucket}/{key}", entry["Size"], _version(entry)
-    request = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key else ""}
-    while True:
-        page = _s3_page(fs, **request)
-        for entry in page.get("Contents", ()):
-            yield f"{bucket}/{entry['Key']}", entry["Size"], _version(entry)
-        if not page.get("IsTruncated"):
-            return
-        request["ContinuationToken"] = page["NextContinuationToken"]
-
-
-def _s3_page(fs: Any, **request: Any) -> dict[str, Any]:
-    page: dict[str, Any] = objects.retrying(lambda: fs.call_s3("list_objects_v2", **request))
-    return page
-
-
 def _walk_any(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
     # on the web everything is a file; the slash tells an index page
     if not path.endswith("/") and fs.isfile(path):
         info = fs.info(path)
-        yield path, info.get("size"), _version(info)
+        yield path, info.get("size"), version_of(info)
         return
     for _, _, files in fs.walk(path, detail=True, on_error="raise"):
         for _, info in sorted(files.items()):
-            yield info["name"], info.get("size"), _version(info)
-
-
-def _version(info: dict[str, Any]) -> int | None:
-    """63 bits of a digest, which a manifest holds better than the text that stores give."""
-    for name in VERSIONS:
-        if info.get(name):
-            digest = hashlib.blake2b(str(info[name]).encode(), digest_size=8).digest()
-            return int.from_bytes(digest) >> 1
-    return None
+            yield info["name"], info.get("size"), version_of(info)

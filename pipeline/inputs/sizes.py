@@ -7,10 +7,10 @@ from typing import Any
 
 import fsspec.asyn
 import numpy as np
-import pyarrow.parquet as pq
 
 from pipeline.config import Config
-from pipeline.inputs import access
+from pipeline.inputs import access, row_groups
+from pipeline.inputs.containers.parquet import image_column
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import MEMBER, Manifest
 from pipeline.store import urls
@@ -53,7 +53,7 @@ async def _sizes(config: Config, sample: list[dict[str, Any]]) -> list[float]:
 
 
 async def _size(config: Config, row: dict[str, Any]) -> float | None:
-    if config.bytes_column:
+    if row.get("source_kind") == "parquet":
         return await asyncio.to_thread(_embedded_size, config, row)
     fs, path = access.locate(
         row["image_uri"], config.input, config.trust_uris, reading=config.reading
@@ -65,14 +65,7 @@ async def _size(config: Config, row: dict[str, Any]) -> float | None:
 
 def _embedded_size(config: Config, row: dict[str, Any]) -> float:
     """Mean of the row group, which is what its file tells."""
-    fs, path = urls.filesystem(row["source_uri"], reading=config.reading)
-    row_group, _ = row["source_place"]
-    with fs.open(path) as file:
-        group = pq.ParquetFile(file).metadata.row_group(row_group)
-    columns = [group.column(index) for index in range(group.num_columns)]
-    sizes = [
-        c.total_uncompressed_size
-        for c in columns
-        if c.path_in_schema in (config.bytes_column, f"{config.bytes_column}.bytes")
-    ]
-    return float(sum(sizes) / group.num_rows)
+    source, group = row["source_uri"], row["source_place"][0]
+    fs, path = urls.filesystem(source, reading=config.reading)
+    column = config.bytes_column or image_column(row_groups.schema(fs, path), source)
+    return row_groups.mean_bytes(fs, path, group, column)

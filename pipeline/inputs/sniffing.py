@@ -10,7 +10,8 @@ from itertools import islice
 from fsspec import AbstractFileSystem
 
 from pipeline.images.formats import SIGNATURE_BYTES, is_image
-from pipeline.inputs.listing import Entry, extension_of
+from pipeline.inputs.entries import Entry
+from pipeline.inputs.listing import extension_of
 from pipeline.store import objects
 
 BATCH = 4096

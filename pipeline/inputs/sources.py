@@ -1,4 +1,4 @@
-"""What a run shall process: a listing, a manifest table or embedded bytes, as one stream.
+"""What a run shall process: a listing, an inventory, a table or embedded bytes, as one stream.
 
 Every source yields Arrow tables of a bounded number of rows. No listing is ever wholly in memory.
 """
@@ -18,7 +18,9 @@ from pipeline.errors import UsageError
 from pipeline.inputs import exclusions, readers, tables
 from pipeline.inputs.containers import archives
 from pipeline.inputs.containers.parquet import open_embedded
-from pipeline.inputs.listing import below, list_files, root
+from pipeline.inputs.hubs import find_dataset
+from pipeline.inputs.inventory import Inventory, find_inventory
+from pipeline.inputs.listing import below, chosen, list_files, root
 from pipeline.inputs.sniffing import sniffed
 from pipeline.inputs.source import Source
 from pipeline.inputs.uri_tables import open_table
@@ -37,38 +39,49 @@ def open_source(config: Config, by_products: bool = False) -> Source:
         UsageError: the input cannot be read, or lacks a column.
     """
     fs, path = urls.filesystem(config.input, reading=config.reading)
-    is_table = config.bytes_column or config.uri_column or tables.is_table(path)
-    if config.exclude and is_table:
+    names_column = config.bytes_column or config.uri_column
+    found = None if names_column else find_inventory(config, fs, path)
+    is_table = config.uri_column or (tables.is_table(path) and not found)
+    dataset = [] if is_table or found else find_dataset(config, fs, path)
+    if config.exclude and (is_table or dataset or config.bytes_column):
         raise UsageError("exclude is for a listing; the input is a table, whose rows say all")
-    if config.bytes_column:
-        return open_embedded(config, fs, path)
+    if config.bytes_column or dataset:
+        return open_embedded(config, fs, path, dataset)
     if is_table:
         return open_table(config, fs, path)
     if archives.opened(config, fs, path):
+        if found:
+            raise UsageError("archives that an inventory lists are not opened; name them by a glob")
         return archives.open_archives(config, fs, path)
     if config.carry:
         raise UsageError(
             "carry needs a manifest table, bytes_column or archives; the input is a listing"
         )
     passed: Counter[str] = Counter()
-    left_out = exclusions.reasons(config.exclude, by_products)
-    read = partial(_listing, config, fs, path, passed, left_out)
-    return Source(LISTED, read, is_table=False, passed=passed)
+    read = partial(_listing, config, fs, path, found, passed, by_products)
+    # nothing says that an inventory, taken while objects change, has each key once
+    return Source(LISTED, read, may_repeat=bool(found), is_table=False, passed=passed)
 
 
 def _listing(
     config: Config,
     fs: AbstractFileSystem,
     path: str,
+    inventory: Inventory | None,
     passed: Counter[str],
-    left_out: Callable[[str], str],
+    by_products: bool,
 ) -> Iterator[pa.Table]:
     passed.clear()
-    if config.sniff:
-        listed = list_files(fs, path, (*config.extensions, ""), passed, left_out)
-        entries = sniffed(fs, listed, passed)
+    left_out = exclusions.reasons(config.exclude, by_products)
+    extensions = (*config.extensions, "") if config.sniff else config.extensions
+    if inventory:
+        fs, folder = urls.filesystem(f"s3://{inventory.bucket}", reading=config.reading)
+        listed = inventory.entries(config.reading, passed)
+        entries = chosen(listed, folder, extensions, passed, left_out)
     else:
-        entries = list_files(fs, path, config.extensions, passed, left_out)
+        entries = list_files(fs, path, extensions, passed, left_out)
+    if config.sniff:
+        entries = sniffed(fs, entries, passed)
     # the first comes alone: who only looks whether there is one waits for no other
     rows = chain([1], repeat(readers.BATCH_ROWS))
     try:

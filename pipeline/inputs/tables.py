@@ -18,6 +18,8 @@ from pipeline.store import failures, urls
 # by their ending, in any case
 TEXTS = ("csv", "tsv", "jsonl", "ndjson", "json", "txt")
 KINDS = ("parquet", "arrow", "feather", *TEXTS)
+# those that are read in groups of rows, and so may hold images themselves
+GROUPED = ("parquet", "arrow", "feather")
 # of texts: ending, and fsspec's name
 COMPRESSIONS = {"gz": "gzip", "bz2": "bz2", "xz": "xz", "zst": "zstd"}
 
@@ -62,7 +64,7 @@ def find(
     """
     named = set(map(kind_of, globs.expanded(path)))
     kinds = tuple(kind for kind in KINDS if kind != "json" or kind in named)
-    extensions = ("parquet",) if config.bytes_column else (*kinds, *COMPRESSIONS)
+    extensions = GROUPED if config.bytes_column else (*kinds, *COMPRESSIONS)
     try:
         listed = list_files(fs, path, extensions, passed, exclusions.reasons())
         files = [name for name, *_ in listed if kind_of(name) in kinds]

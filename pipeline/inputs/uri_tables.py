@@ -13,6 +13,7 @@ from fsspec import AbstractFileSystem
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import tables
+from pipeline.inputs.containers.parquet import image_columns, open_embedded
 from pipeline.inputs.exclusions import COMMENTS
 from pipeline.inputs.references import absolute
 from pipeline.inputs.source import Source, carried_fields
@@ -28,15 +29,25 @@ URI_COLUMNS = ("image_uri", "uri", "url", "path", "file_name")
 def open_table(config: Config, fs: AbstractFileSystem, path: str) -> Source:
     """The images that the tables at, below or matching a path name.
 
+    Or hold, where they have no column of URIs and one of images.
+
     Raises:
         UsageError: there is no table, or it lacks a column.
     """
     passed: Counter[str] = Counter()
     files = tables.find(config, fs, path, passed)
     table_schema = tables.schema_of(fs, files[0])
-    uri_column = config.uri_column or _uri_column(config, table_schema)
+    kind = tables.kind_of(files[0])
+    uri_column = config.uri_column or _uri_column(table_schema)
+    if not uri_column and kind in tables.GROUPED and image_columns(table_schema):
+        return open_embedded(config, fs, path, files)
+    if not uri_column:
+        raise UsageError(
+            f"{urls.public(config.input)} has no column named {', '.join(URI_COLUMNS)}; "
+            f"choose one of its columns by uri_column: {', '.join(table_schema.names)}"
+        )
     carried = carried_fields(config, table_schema, uri_column)
-    table_schema = _with_uris(config, table_schema, uri_column, tables.kind_of(files[0]))
+    table_schema = _with_uris(config, table_schema, uri_column, kind)
     schema = pa.schema([*LISTED, *carried])
     columns = [uri_column, *config.carry]
     # what the other columns hold is no concern of ours
@@ -64,14 +75,8 @@ def _without_comments(batch: pa.RecordBatch, passed: Counter[str]) -> pa.RecordB
     return kept
 
 
-def _uri_column(config: Config, schema: pa.Schema) -> str:
-    for name in URI_COLUMNS:
-        if name in schema.names:
-            return name
-    raise UsageError(
-        f"{urls.public(config.input)} has no column named {', '.join(URI_COLUMNS)}; "
-        f"choose one of its columns by uri_column: {', '.join(schema.names)}"
-    )
+def _uri_column(schema: pa.Schema) -> str | None:
+    return next((name for name in URI_COLUMNS if name in schema.names), None)
 
 
 def _with_uris(config: Config, schema: pa.Schema, column: str, kind: str) -> pa.Schema:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.images.decode import Samples, decode, read_header
 from pipeline.inputs import access
-from pipeline.inputs.containers import reading
+from pipeline.inputs.containers import parquet, reading
 from pipeline.labels.output import Output
 from pipeline.outputs.manifest import MEMBER
 from pipeline.reading import recorded
@@ -37,16 +38,20 @@ def read_many(
         In the same order, the third item with the bytes, or with the reason why there are none.
     """
     ahead: deque[tuple[T, Future[bytes | str]]] = deque()
+    rest = iter(wanted)
+    first = next(rest, None)
+    if not first:
+        return
     # embedded images are read by the row group, of which one at a time is enough in memory
-    readers = 1 if output.record["identity"].get("bytes_column") else READERS
+    readers = 1 if parquet.is_place(first[1]) else READERS
     with ThreadPoolExecutor(readers) as threads:
-        for image_id, uri, item in wanted:
+        for image_id, uri, item in chain([first], rest):
             ahead.append((item, threads.submit(read, output, image_id, uri)))
             if len(ahead) >= readers:
-                first, future = ahead.popleft()
-                yield first, future.result()
-        for first, future in ahead:
-            yield first, future.result()
+                item, future = ahead.popleft()
+                yield item, future.result()
+        for item, future in ahead:
+            yield item, future.result()
 
 
 def read(output: Output, image_id: int, uri: str) -> bytes | str:

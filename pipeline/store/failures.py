@@ -24,7 +24,7 @@ REJECTED = {
 }
 # of objects in GLACIER, DEEP_ARCHIVE and the archive tiers of INTELLIGENT_TIERING
 ARCHIVED = "InvalidObjectState"
-# classes of exceptions, base classes included: of Python, aiohttp, botocore
+# classes of exceptions, base classes included: of Python, aiohttp, botocore, httpx
 CONNECTION = {
     "ConnectionError",
     "InterruptedError",
@@ -35,7 +35,10 @@ CONNECTION = {
     "ResponseStreamingError",
     "ResponseParserError",
     "FlexibleChecksumError",
+    "NetworkError",
+    "RemoteProtocolError",
 }
+TIMEOUT = {"TimeoutError", "ConnectTimeoutError", "ReadTimeoutError", "TimeoutException"}
 CERTIFICATE = {"SSLError", "ClientSSLError", "SSLCertVerificationError"}
 
 
@@ -61,7 +64,7 @@ def http_status(error: BaseException) -> int | None:
         if isinstance(response, dict):
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         else:
-            status = getattr(cause, "status", None)
+            status = getattr(cause, "status", None) or getattr(response, "status_code", None)
         if isinstance(status, int):
             return status
     return None
@@ -85,7 +88,7 @@ def classify(error: BaseException) -> tuple[Code, bool]:
         return Code.NOT_FOUND, False
     if status in (401, 403) or names & {"PermissionError", "NoCredentialsError"}:
         return Code.FORBIDDEN, False
-    if status == 408 or names & {"TimeoutError", "ConnectTimeoutError", "ReadTimeoutError"}:
+    if status == 408 or names & TIMEOUT:
         return Code.TIMEOUT, True
     if status is not None and status >= 500:
         return Code.SERVER_ERROR, True
@@ -141,4 +144,9 @@ def unusable(action: str, url: str, error: BaseException) -> UsageError:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         named = f", which is {printable(endpoint, 200)}," if endpoint else ""
         why += f"; is the network up, and AWS_ENDPOINT_URL{named} right?"
+    elif code in (Code.CONNECTION, Code.TIMEOUT) and protocol(url) == "hf":
+        why = (
+            f"{why.rstrip('.')}; without a network give the folder of a downloaded copy, such as "
+            "~/.cache/huggingface/hub/datasets--OWNER--NAME/snapshots/COMMIT"
+        )
     return UsageError(f"cannot {action} {public(url)}: {why}")

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
+import pytest
 
 from pipeline import Config, run
 from pipeline.labels.originals import read, read_many
@@ -16,25 +18,32 @@ from tests.support.engines import PixelEngine
 from tests.support.outputs import rows
 
 
-def test_embedded_images(cluster: None, photographs: dict[str, bytes], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name, column", [("in.parquet", "image"), ("in.feather", None)])
+def test_embedded_images(
+    cluster: None, photographs: dict[str, bytes], tmp_path: Path, name: str, column: str | None
+) -> None:
+    """The column named, and found by itself."""
     names = sorted(photographs)
     images: list[dict[str, Any]] = [{"bytes": photographs[n], "path": n} for n in names]
     (tmp_path / names[1]).write_bytes(photographs[names[1]])
     images[1]["bytes"] = None  # which its path has
     table = pa.table({"image": images})
-    pq.write_table(table, tmp_path / "in.parquet", row_group_size=3)
+    if column:
+        pq.write_table(table, tmp_path / name, row_group_size=3)
+    else:
+        feather.write_feather(table, tmp_path / name, chunksize=3)
     config = Config(
-        input=str(tmp_path / "in.parquet"),
+        input=str(tmp_path / name),
         output=str(tmp_path / "out"),
         weights="random:0",
-        bytes_column="image",
+        bytes_column=column,
     )
     run(config, PixelEngine)
     output = open_output(config.output)
     wanted = [(row["image_id"], row["image_uri"], row["image_id"]) for row in rows(config.output)]
     found = dict(read_many(output, wanted))
     assert found == {number: photographs[name] for number, name in enumerate(names)}
-    (tmp_path / "in.parquet").unlink()
+    (tmp_path / name).unlink()
     assert "FileNotFoundError" in str(read(output, 0, wanted[0][1]))
 
 

@@ -21,7 +21,7 @@ from pipeline.inputs import exclusions, globs, readers, sniffing
 from pipeline.inputs.containers import carrying, members, tars, zips
 from pipeline.inputs.containers.members import UNREADABLE, Broken, Entry
 from pipeline.inputs.containers.ranged import Ranged
-from pipeline.inputs.listing import Entry as Listed
+from pipeline.inputs.entries import Entry as Listed
 from pipeline.inputs.listing import extension_of, list_files
 from pipeline.inputs.source import Source, carried_fields
 from pipeline.outputs.manifest import LISTED, MEMBER

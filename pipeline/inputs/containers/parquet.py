@@ -1,19 +1,19 @@
-"""Parquet files whose rows hold encoded images. `source_place` is [row group, row in it]."""
+"""Table files whose rows hold encoded images. `source_place` is [row group, row in it]."""
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.inputs import tables
+from pipeline.inputs import row_groups, tables
 from pipeline.inputs.references import absolute
 from pipeline.inputs.source import Source, carried_fields
 from pipeline.outputs.manifest import LISTED, MEMBER
@@ -21,8 +21,16 @@ from pipeline.reading import Reading
 from pipeline.store import failures, objects, urls
 
 
-def open_embedded(config: Config, fs: AbstractFileSystem, path: str) -> Source:
-    """The images in the `bytes_column` of the Parquet files at, below or matching a path.
+def open_embedded(
+    config: Config, fs: AbstractFileSystem, path: str, files: list[str] | None = None
+) -> Source:
+    """The images in a column of the table files at, below or matching a path.
+
+    Args:
+        config: the run's; without `bytes_column` the images are in `image_column`.
+        fs: of the input.
+        path: likewise.
+        files: in the place of those at, below or matching the path.
 
     Raises:
         UsageError: there is no such file, or it lacks a column.
@@ -30,37 +38,72 @@ def open_embedded(config: Config, fs: AbstractFileSystem, path: str) -> Source:
     if urls.public(config.input) != config.input:
         raise UsageError("bytes_column takes no URL with a query: it would stand in every row")
     passed: Counter[str] = Counter()
-    files = tables.find(config, fs, path, passed)
-    assert config.bytes_column
+    files = files or tables.find(config, fs, path, passed)
     try:
-        with fs.open(files[0]) as file:
-            table_schema = pq.ParquetFile(file).schema_arrow
+        table_schema = row_groups.schema(fs, files[0])
     except Exception as error:  # of the file system, or of the table's content
-        raise tables.unreadable(config.input, error) from error
-    carried = carried_fields(config, table_schema, config.bytes_column)
-    _check_bytes(config, table_schema.field(config.bytes_column).type)
+        raise tables.unreadable(urls.url_of(fs, files[0]), error) from error
+    column = config.bytes_column or image_column(table_schema, urls.public(config.input))
+    carried = carried_fields(config, table_schema, column)
+    _check_bytes(config, column, table_schema)
     schema = pa.schema([*LISTED, *MEMBER, *carried])
 
     def read() -> Iterator[pa.Table]:
         for name in files:
+            url, first = urls.url_of(fs, name), 0
             try:
-                with fs.open(name) as file:
-                    for table in _row_groups(pq.ParquetFile(file), list(config.carry)):
-                        yield _located(table, urls.url_of(fs, name), schema)
+                groups = row_groups.groups(fs, name, list(config.carry))
+                for index, carried in enumerate(groups):
+                    yield _located(index, first, carried, url, schema)
+                    first += carried.num_rows
             except Exception as error:  # of the file system, or of the table's content
-                raise failures.unusable("read", urls.url_of(fs, name), error) from error
+                raise failures.unusable("read", url, error) from error
 
     return Source(schema, read, passed=passed)
 
 
-def _check_bytes(config: Config, kind: pa.DataType) -> None:
+def image_columns(schema: pa.Schema) -> list[str]:
+    """The columns that hold images: by the features that Hugging Face's datasets writes into the
+    schema, or else those of `{bytes, path}`.
+    """
+    said = (schema.metadata or {}).get(b"huggingface")
+    try:
+        features = json.loads(said)["info"]["features"] if said else {}
+        return [name for name in schema.names if features[name].get("_type") == "Image"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return [f.name for f in schema if pa.types.is_struct(f.type) and _is_pair(f.type)]
+
+
+def image_column(schema: pa.Schema, where: str) -> str:
+    """The one of `image_columns`.
+
+    Raises:
+        UsageError: there are none or several.
+    """
+    found = image_columns(schema)
+    if len(found) != 1:
+        which = f"several columns of images ({', '.join(found)})" if found else "no such column"
+        raise UsageError(
+            f"{where} has {which}; choose one of its columns by bytes_column: "
+            f"{', '.join(schema.names)}"
+        )
+    return found[0]
+
+
+def _is_pair(kind: pa.DataType) -> bool:
+    places = [kind.get_field_index(name) for name in ("bytes", "path")]
+    return min(places) >= 0 and _is_bytes(kind.field(places[0]).type)
+
+
+def _check_bytes(config: Config, column: str, schema: pa.Schema) -> None:
+    kind = schema.field(column).type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         if pa.types.is_null(kind.field("bytes").type) and kind.get_field_index("path") >= 0:
             return  # no image of this file is embedded
         kind = kind.field("bytes").type
     if not _is_bytes(kind):
         where = urls.public(config.input)
-        raise UsageError(f"column {config.bytes_column!r} of {where} holds {kind}, not image bytes")
+        raise UsageError(f"column {column!r} of {where} holds {kind}, not image bytes")
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -80,17 +123,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _row_groups(file: pq.ParquetFile, carry: list[str]) -> Iterator[tuple[int, int, pa.Table]]:
-    first = 0
-    for index in range(file.num_row_groups):
-        rows = file.metadata.row_group(index).num_rows
-        carried = file.read_row_group(index, columns=carry)
-        yield index, first, carried if carry else pa.table({"_": pa.nulls(rows)})
-        first += rows
-
-
-def _located(group: tuple[int, int, pa.Table], url: str, schema: pa.Schema) -> pa.Table:
-    index, first, carried = group
+def _located(index: int, first: int, carried: pa.Table, url: str, schema: pa.Schema) -> pa.Table:
     rows = carried.num_rows
     # no name inside the file is sure to be unique; the row's number is
     columns = [
@@ -104,19 +137,27 @@ def _located(group: tuple[int, int, pa.Table], url: str, schema: pa.Schema) -> p
     return pa.table(columns, schema=schema)
 
 
+def is_place(uri: str) -> bool:
+    """Whether a URI has the form of an embedded image's: its file, and its row there."""
+    file, _, row = uri.rpartition("#")
+    return row.isdigit() and tables.kind_of(file) in tables.GROUPED
+
+
 def image(
-    source_uri: str, row_group: int, row: int, column: str, reading: Reading
+    source_uri: str, row_group: int, row: int, column: str | None, reading: Reading
 ) -> bytes | str | None:
     """The encoded image of a row, or the URI that its path means, or None where it has neither.
 
     Args:
         source_uri: URL of the file.
         row_group, row: the image's `source_place`.
-        column: with the images: their bytes, or a struct of `bytes` and `path`.
+        column: with the images: their bytes, or a struct of `bytes` and `path`; None for the
+            file's `image_column`.
         reading: the run's.
 
     Raises:
         OSError, pyarrow.ArrowException: it cannot be read.
+        UsageError: the file has no such column any more.
     """
     values, paths = _row_group(*urls.filesystem(source_uri, reading=reading), row_group, column)
     found: bytes | None = values[row].as_py()
@@ -127,15 +168,15 @@ def image(
 
 @lru_cache(maxsize=2)
 def _row_group(
-    fs: AbstractFileSystem, path: str, group: int, column: str
+    fs: AbstractFileSystem, path: str, group: int, column: str | None
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
     """The images of a row group and their paths; kept, since consecutive images share it."""
 
-    def read() -> pa.Table:
-        with fs.open(path) as file:
-            return pq.ParquetFile(file).read_row_group(group, columns=[column])
+    def read() -> pa.ChunkedArray:
+        name = column or image_column(row_groups.schema(fs, path), urls.url_of(fs, path))
+        return row_groups.column(fs, path, group, name)
 
-    values, paths = objects.retrying(read)[column], None
+    values, paths = objects.retrying(read), None
     if pa.types.is_struct(values.type):
         paths = _field(values, "path")
         values = _field(values, "bytes")

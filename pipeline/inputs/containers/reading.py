@@ -45,7 +45,7 @@ def read(
     Args:
         row: of the manifest; its `source_uri` is not null.
         source: URL of the input.
-        column: of Parquet, with the images.
+        column: of Parquet or Arrow, with the images; None for the one that is found by itself.
         limit: larger images are not read.
         trusted, reading: see `access.locate`.
 
@@ -54,7 +54,6 @@ def read(
     """
     url, kind, place = row["source_uri"], row["source_kind"], row["source_place"]
     if kind == "parquet":
-        assert column
         row_group, index = place
         return parquet.image(url, row_group, index, column, reading)
     check(kind, place, limit)

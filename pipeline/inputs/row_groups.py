@@ -1,0 +1,118 @@
+"""Tables read in groups of rows: row groups of Parquet, record batches of Arrow IPC."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from itertools import islice
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
+
+from pipeline.inputs import tables
+from pipeline.store import objects, urls
+
+COPY_BYTES = 16 * 2**20
+# whether a file of Arrow IPC has a table of contents at its end, or is a stream
+FILE_MARK = b"ARROW1"
+
+
+def schema(fs: AbstractFileSystem, path: str) -> pa.Schema:
+    """The columns of a file.
+
+    Raises:
+        OSError, pyarrow.ArrowException: it cannot be read.
+    """
+    if tables.kind_of(path) != "parquet":
+        return _schema_and_batches(fs, path)[0]
+    with fs.open(path) as file:
+        return pq.ParquetFile(file).schema_arrow
+
+
+def groups(fs: AbstractFileSystem, path: str, columns: list[str]) -> Iterator[pa.Table]:
+    """The rows of one group after the other; where there are no columns, one of nulls.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the file cannot be read.
+    """
+    if tables.kind_of(path) != "parquet":
+        # of some column, since a batch without any does not know its rows
+        for batch in _schema_and_batches(fs, path, columns)[1]:
+            batch.validate(full=True)
+            yield pa.table(batch).select(columns) if columns else _nulls(batch.num_rows)
+        return
+    with fs.open(path) as file:
+        found = pq.ParquetFile(file)
+        for index in range(found.num_row_groups):
+            rows = found.metadata.row_group(index).num_rows
+            yield found.read_row_group(index, columns=columns) if columns else _nulls(rows)
+
+
+def column(fs: AbstractFileSystem, path: str, group: int, name: str) -> pa.ChunkedArray:
+    """A column of a group.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the file cannot be read.
+    """
+    if tables.kind_of(path) != "parquet":
+        batch = next(islice(_schema_and_batches(fs, path, [name])[1], group, None))
+        if batch is None:
+            raise pa.ArrowInvalid(f"{urls.url_of(fs, path)} has no record batch {group} any more")
+        # nothing else has looked at it: what reads values trusts their offsets
+        batch.validate(full=True)
+        return pa.table(batch)[name]
+    with fs.open(path) as file:
+        return pq.ParquetFile(file).read_row_group(group, columns=[name])[name]
+
+
+def mean_bytes(fs: AbstractFileSystem, path: str, group: int, name: str) -> float:
+    """Of the values of a column in a group, uncompressed.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the file cannot be read.
+    """
+    if tables.kind_of(path) != "parquet":
+        values = column(fs, path, group, name)
+        return float(values.nbytes / len(values))
+    with fs.open(path) as file:
+        found = pq.ParquetFile(file).metadata.row_group(group)
+    columns = [found.column(index) for index in range(found.num_columns)]
+    sizes = [
+        c.total_uncompressed_size for c in columns if c.path_in_schema in (name, f"{name}.bytes")
+    ]
+    return float(sum(sizes) / found.num_rows)
+
+
+def _nulls(rows: int) -> pa.Table:
+    return pa.table({"": pa.nulls(rows)})
+
+
+def _schema_and_batches(
+    fs: AbstractFileSystem, path: str, columns: list[str] | None = None
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Of both forms of Arrow's IPC, see `readers`; the batches of these columns or of the first."""
+    content = _content(fs, path)
+    whole = content.slice(0, len(FILE_MARK)).to_pybytes() == FILE_MARK
+    opened = pa.ipc.open_file if whole else pa.ipc.open_stream
+    kept = opened(content).schema
+    fields = [kept.get_field_index(name) for name in columns or kept.names[:1]]
+    reader = opened(content, options=pa.ipc.IpcReadOptions(included_fields=fields))
+    if whole:
+        return kept, map(reader.get_batch, range(reader.num_record_batches))
+    return kept, iter(reader)
+
+
+@lru_cache(maxsize=2)
+def _content(fs: AbstractFileSystem, path: str) -> pa.Buffer:
+    """The file in the address space; of a store a copy on disk, gone once nobody reads it."""
+    if urls.is_local(fs):
+        return pa.memory_map(path).read_buffer()
+    size = int(fs.info(path)["size"])
+    with tempfile.NamedTemporaryFile() as copy:
+        for start in range(0, size, COPY_BYTES):
+            span = {"start": start, "end": start + COPY_BYTES}
+            copy.write(objects.retrying(partial(fs.cat_file, path, **span)))
+        copy.flush()
+        return pa.memory_map(copy.name).read_buffer()
