@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 # pairs at once; a few arrays of so many numbers are what it costs in memory
-PAIRS = 500_000
+PAIRS = 100_000
 
 
 def common(one: np.ndarray, other: np.ndarray) -> np.ndarray:
