@@ -45,7 +45,7 @@ def html(record: Mapping[str, Any], url: str) -> str:
 one, so that it looks a little better there than on images that chose nothing.</p></section>
 <section><h2>Classes</h2><div class="panel scroll">{_classes(record, top)}</div></section>
 <section><h2>What to know</h2><ul>{notes or "<li>Nothing was left out.</li>"}</ul></section>
-<section><h2>How it was made</h2><div class="panel scroll">{_making(record)}</div></section>"""
+<section><h2>How it was made</h2>{_making(record)}</section>"""
     return frame.document("training", url.rsplit("/", 1)[-1], body, "")
 
 
@@ -55,7 +55,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     body = "".join(
         f"<tr><th>{row[0]}</th>{line}</tr>" for row, line in zip(rows, lines, strict=True)
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<table class="numbers"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _number(value: float | None) -> str:
@@ -94,4 +94,8 @@ def _making(record: Mapping[str, Any]) -> str:
         "batch norms": record["batch_norm"],
         **record["versions"],
     }
-    return _table(["", ""], [[text.escaped(k), text.escaped(v)] for k, v in facts.items()])
+    pairs = "".join(
+        f"<div><dt>{text.escaped(name)}</dt><dd>{text.escaped(value)}</dd></div>"
+        for name, value in facts.items()
+    )
+    return f'<dl class="facts">{pairs}</dl>'
