@@ -48,6 +48,26 @@ def serve(folder: Path) -> Iterator[Any]:
         _identity("none", NO_KEY, NO_SECRET, ["Read:elsewhere"]),
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    # another process may take a port between the look at it and its use
+    for _ in range(5):
+        server, client = _started(folder)
+        if server:
+            break
+    else:
+        raise RuntimeError(f"no S3 server: {(folder / 'log').read_text()[-2000:]}")
+    try:
+        yield client
+    finally:
+        server.terminate()
+        try:
+            server.wait(5)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _started(folder: Path) -> tuple[subprocess.Popen[bytes] | None, Any]:
+    """A server that can write, or None if it has ended, and a client of it."""
     port = free_port()
     ports = {name: free_port() for name in ("master", "volume", "filer", "admin")}
     command = [
@@ -79,16 +99,17 @@ def serve(folder: Path) -> Iterator[Any]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     client = boto3.client("s3")
-    try:
-        _wait_until_ready(client, folder / "log")
-        yield client
-    finally:
-        server.terminate()
-        try:
-            server.wait(5)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+    deadline = time.monotonic() + 60
+    while server.poll() is None:
+        try:  # an open port is not yet a server that can write
+            client.create_bucket(Bucket="ready")
+            client.put_object(Bucket="ready", Key="ready", Body=b"1")
+            return server, client
+        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
+            if time.monotonic() > deadline:
+                server.kill()
+            time.sleep(0.2)
+    return None, client
 
 
 def free_port() -> int:
@@ -109,16 +130,3 @@ def free_port() -> int:
 def _identity(name: str, key: str, secret: str, actions: list[str]) -> dict[str, Any]:
     credentials = [{"accessKey": key, "secretKey": secret}]
     return {"name": name, "credentials": credentials, "actions": actions}
-
-
-def _wait_until_ready(client: Any, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:  # an open port is not yet a server that can write
-            client.create_bucket(Bucket="ready")
-            client.put_object(Bucket="ready", Key="ready", Body=b"1")
-            return
-        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"no S3 server: {log.read_text()[-2000:]}") from None
-            time.sleep(0.2)
