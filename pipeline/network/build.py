@@ -33,9 +33,13 @@ def build(state: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> Faster
 
 
 def _copied(array: np.ndarray) -> torch.Tensor:
-    """In float32; arrays may be half precision, and memory that processes of a node share."""
-    kind = np.float32 if np.issubdtype(array.dtype, np.floating) else array.dtype
-    return torch.from_numpy(np.array(array, kind, order="C"))
+    """In float32; arrays may be half precision, and memory that processes of a node share.
+
+    In torch's own memory: by how NumPy's is aligned, sums of a batch would round otherwise than
+    those of an image alone.
+    """
+    tensor = torch.tensor(array)
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def option(weights: Weights, name: str) -> Any:
