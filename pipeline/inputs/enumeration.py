@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pipeline import words
 from pipeline.config import Config
 from pipeline.errors import UsageError
+from pipeline.inputs.containers.archives import KINDS
 from pipeline.inputs.digests import Digested, repeats
 from pipeline.inputs.source import Source
 from pipeline.inputs.sources import open_source
@@ -123,9 +124,11 @@ def say_passed(config: Config, source: Source) -> None:
 
 
 def _hint(config: Config, source: Source) -> str:
-    if config.sniff or not source.passed[""]:
-        return ""
-    return ", --sniff looks into what has no ending"
+    endings = [ending for ending in KINDS if source.passed[ending]]
+    hints = [f"--extensions {' '.join(endings)} opens archives"] if endings else []
+    if source.passed[""] and not config.sniff:
+        hints.append("--sniff looks into what has no ending")
+    return "".join(f", {hint}" for hint in hints)
 
 
 def passed_over(source: Source) -> str:

@@ -6,7 +6,7 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 File = tuple[str, bytes]
 # of each file: another one than the archive's, whose bytes are to be the same
@@ -22,7 +22,7 @@ def tar(files: Iterable[File], mode: str = "w", mtime: int = MTIME, **options: A
         options: more of `tarfile.open`.
     """
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode, **options) as archive:
+    with tarfile.open(None, cast(Any, mode), buffer, **options) as archive:
         for name, data in files:
             info = tarfile.TarInfo(name)
             info.size, info.mtime = len(data), mtime

@@ -31,6 +31,7 @@ KINDS = {"tar": "tar", "tar.gz": "tgz", "tgz": "tgz", "zip": "zip"}
 MODULES = {"tar": tars, "tgz": tars, "zip": zips}
 # archives whose headers are read at once; within one, one request waits for the other
 AHEAD = 16
+MOST_BYTES = 2**48  # that a header can claim without being hostile
 SCHEMA = pa.schema([*LISTED, *MEMBER])
 
 
@@ -135,7 +136,8 @@ class _Listing:
                 names.add(mark)
                 count += 1
                 uri = members.uri(url, entry.name, offset)
-                yield _row(uri, entry.size, entry.version, url, entry.kind, entry.place)
+                size = entry.size if entry.size < MOST_BYTES else None  # which is to be summed
+                yield _row(uri, size, entry.version, url, entry.kind, entry.place)
         except Broken as error:
             reason = members.unreadable([error.lack, error.offset])
             if path == self.path and not count:  # the whole input

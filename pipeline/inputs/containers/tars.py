@@ -26,6 +26,7 @@ from pipeline.inputs.containers.members import (
 BLOCK = tarfile.BLOCKSIZE
 # of one header with its long name or its PAX records
 HEADER_BYTES = 2**20
+MOST = 2**62
 # of a stream that is decompressed
 TORN = (EOFError, zlib.error, gzip.BadGzipFile)
 
@@ -86,7 +87,7 @@ def entries(
         if header is None:
             _check_end(bounded, tar.offset)
             return
-        if tar.offset <= last:  # a negative size
+        if header.size < 0 or not last < tar.offset < MOST:  # goes back, or nowhere
             raise Broken(Lack.DAMAGED, last)
         vars(tar)["members"].clear()  # it would keep all of them
         last = tar.offset

@@ -33,7 +33,8 @@ LOCATOR_BYTES = 20
 ENTRY = struct.Struct("<4s6H3L5H2L")
 LOCAL = struct.Struct("<4s5H3L2H")
 COMMENT_BYTES = EXTRA_BYTES = 2**16
-ENCRYPTED, UTF_8 = 0x1, 0x800
+# STREAMED: the local header has no CRC and no sizes
+ENCRYPTED, STREAMED, UTF_8 = 0x1, 0x8, 0x800
 UNSAID = 0xFFFFFFFF  # a value that stands in the extra field of Zip64
 UNIX = 3  # the system on which an entry was made
 MOST = 2**62
@@ -213,7 +214,9 @@ def _opened(place: list[int], data: bytes) -> zipfile.ZipExtFile:
     _, _, size, packed, method, crc, _ = place
     if len(data) < LOCAL.size or data[:4] != b"PK\3\4":
         raise MemberError(Code.CONTAINER_CHANGED, "the archive has no member here by now")
-    *_, named, extra = LOCAL.unpack_from(data)
+    _, _, flags, _, _, _, written, _, _, named, extra = LOCAL.unpack_from(data)
+    if not flags & STREAMED and written != crc:
+        raise MemberError(Code.CONTAINER_CHANGED, "the archive has another member here by now")
     info = zipfile.ZipInfo("member")
     info.compress_type, info.CRC, info.compress_size, info.file_size = method, crc, packed, size
     first = LOCAL.size + named + extra

@@ -22,7 +22,7 @@ from tests.support import packed
 NAMES = ("a.jpg", "é/ü.png", "x" * 150 + ".jpg", "y/" * 140 + "z.jpg", "../../etc/a.jpg", "/b.jpg")
 
 
-class Counting(LocalFileSystem):
+class Counting(LocalFileSystem):  # type: ignore[misc]
     """Local files, and what was asked of them."""
 
     cachable = False
@@ -166,9 +166,8 @@ def test_damage(tmp_path: Path, seed: int) -> None:
     fs = Counting()
     module, good = MODULES[kind], dict(written)
     try:
-        for entry in module.entries(
-            open_container(fs, str(path), len(data), kind), kind, 1, Counter()
-        ):
+        file = open_container(fs, str(path), len(data), kind)
+        for entry in module.entries(file, kind, 1, Counter()):
             if kind != "zip" or entry.kind != kind:
                 continue
             start, end = module.span(entry.place)
