@@ -37,8 +37,11 @@ def read_many(
         In the same order, the third item with the bytes, or with the reason why there are none.
     """
     ahead: deque[tuple[T, Future[bytes | str]]] = deque()
-    # embedded images are read by the row group, of which one at a time is enough in memory
-    readers = 1 if output.record["identity"].get("bytes_column") else READERS
+    # embedded images are read by the row group, of which one at a time is enough in memory, and
+    # frames of videos one after the other
+    identity = output.record["identity"]
+    is_in_turn = any(map(identity.get, ("bytes_column", "fps", "every_nth", "keyframes")))
+    readers = 1 if is_in_turn else READERS
     with ThreadPoolExecutor(readers) as threads:
         for image_id, uri, item in wanted:
             ahead.append((item, threads.submit(read, output, image_id, uri)))
@@ -57,8 +60,9 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
         trusted, how = bool(config.get("trust_uris")), recorded(config)
         if (row := _member(output, image_id, uri)) is not None:
             column = output.record["identity"].get("bytes_column")
-            limit = int(config.get("max_object_bytes", Config.max_object_bytes))
-            found = reading.read(row, output.input, column, limit, trusted, how)
+            names = reading.Limits._fields
+            limits = reading.Limits(*(config.get(n, getattr(Config, n)) for n in names))
+            found = reading.read(row, output.input, column, limits, trusted, how)
             if not isinstance(found, str):
                 return found if found is not None else "the bytes column is null here"
             uri = found

@@ -41,6 +41,9 @@ class Reads:
         self.config = config
         self.client = client
         self.downloader = Downloader(config, client)
+        self.limits = reading.Limits(
+            config.max_object_bytes, config.max_pixels, config.fetch_timeout
+        )
 
     def of(self, table: pa.Table) -> Iterator[Read]:
         """The reads of rows in their order, each begun when it is asked for.
@@ -120,7 +123,7 @@ class Reads:
         return outcomes
 
     def _member(self, row: Row) -> Read:
-        """One that is read by this thread: of a row group, or of what is decompressed."""
+        """One that is read by this thread: of a row group, a video, or what is decompressed."""
         config, started = self.config, time.monotonic()
         outcome = Fetched(attempts=1)
         try:
@@ -128,7 +131,7 @@ class Reads:
                 row,
                 config.input,
                 config.bytes_column,
-                config.max_object_bytes,
+                self.limits,
                 config.trust_uris,
                 config.reading,
             )

@@ -1,4 +1,4 @@
-"""Archives among the files of a listing, and the images in them."""
+"""Archives and videos among the files of a listing, and the images in them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from typing import Any
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
-from pipeline.config import IMAGE_EXTENSIONS, Config
+from pipeline.config import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Config
 from pipeline.errors import Code, UsageError
 from pipeline.images.formats import SIGNATURE_BYTES, is_image
 from pipeline.inputs import exclusions, globs, readers, sniffing
 from pipeline.inputs.containers import members, tars, zips
 from pipeline.inputs.containers.members import UNREADABLE, Broken, Entry
 from pipeline.inputs.containers.ranged import Ranged
+from pipeline.inputs.containers.video import listing
+from pipeline.inputs.containers.video.flaws import Flawed, reason
 from pipeline.inputs.listing import Entry as Listed
 from pipeline.inputs.listing import extension_of, list_files
 from pipeline.inputs.source import Source
@@ -36,9 +38,21 @@ SCHEMA = pa.schema([*LISTED, *MEMBER])
 
 
 def opened(config: Config, fs: AbstractFileSystem, path: str) -> bool:
-    """Whether an input has archives to be opened: it names some, or `config.extensions` does."""
-    named = any(extension_of(pattern) in KINDS for pattern in globs.expanded(path))
-    return (named and not _is_folder(fs, path)) or any(e in KINDS for e in config.extensions)
+    """Whether an input has archives or videos to be opened: it, or the configuration, names some.
+
+    Raises:
+        UsageError: it names videos, and not which frames of them.
+    """
+    named = _named(fs, path)
+    is_of_archives = bool(set(KINDS) & (named | set(config.extensions)))
+    return bool(listing.endings(config, named)) or is_of_archives
+
+
+def _named(fs: AbstractFileSystem, path: str) -> set[str]:
+    """The endings of the files that a path names."""
+    endings = set(map(extension_of, globs.expanded(path)))
+    containers = endings & {*KINDS, *VIDEO_EXTENSIONS}
+    return endings if containers and not _is_folder(fs, path) else set()
 
 
 def _is_folder(fs: AbstractFileSystem, path: str) -> bool:
@@ -46,15 +60,17 @@ def _is_folder(fs: AbstractFileSystem, path: str) -> bool:
 
 
 def open_archives(config: Config, fs: AbstractFileSystem, path: str) -> Source:
-    """The images of a listing, those in its archives included.
+    """The images of a listing, those in its archives and videos included.
 
     Raises:
         UsageError: the URL has a query.
     """
     if urls.public(config.input) != config.input:
-        raise UsageError("an archive takes no URL with a query: it would stand in every row")
-    listing = _Listing(config, fs, path)
-    return Source(SCHEMA, listing.read, is_table=False, passed=listing.passed)
+        raise UsageError(
+            "archives and videos take no URL with a query: it would stand in every row"
+        )
+    found = _Listing(config, fs, path)
+    return Source(found.schema, found.read, is_table=False, passed=found.passed)
 
 
 class _Listing:
@@ -65,11 +81,14 @@ class _Listing:
         self.passed: Counter[str] = Counter()
         self.left_out = exclusions.reasons(config.exclude)
         self.lock = threading.Lock()
-        images = tuple(e for e in config.extensions if e not in KINDS)
+        named = _named(fs, path)
+        self.videos = listing.endings(config, named)
+        self.video_listing: listing.VideoListing | None = None
+        self.schema = listing.SCHEMA if listing.chosen(config) else SCHEMA
+        images = tuple(e for e in config.extensions if e not in {*KINDS, *self.videos})
         self.endings = images or IMAGE_EXTENSIONS
         self.files = images if config.sniff is False else (*images, "")
-        named = {extension_of(pattern) for pattern in globs.expanded(path)} & set(KINDS)
-        self.archives = named | (set(config.extensions) & set(KINDS))
+        self.archives = set(KINDS) & (named | set(config.extensions))
 
     def read(self) -> Iterator[pa.Table]:
         """
@@ -77,9 +96,13 @@ class _Listing:
             UsageError: the input cannot be read, or is one archive that cannot.
         """
         self.passed.clear()
+        if choice := listing.chosen(self.config):
+            self.video_listing = listing.VideoListing(choice, self.config.max_pixels)
         stop = threading.Event()
         try:
             yield from _in_order(self._streams(stop), stop)
+            if self.video_listing:
+                self.video_listing.say()
         except UsageError:
             raise
         except Exception as error:  # each file system has its own
@@ -87,13 +110,16 @@ class _Listing:
 
     def _streams(self, stop: threading.Event) -> Iterator[Iterator[pa.Table]]:
         """Of each archive, and of the files between two of them."""
-        wanted = (*self.files, *self.archives)
+        containers = self.archives | self.videos
+        wanted = (*self.files, *containers)
         listed = list_files(self.fs, self.path, wanted, self.passed, self.left_out)
         sizes = chain([1], repeat(readers.BATCH_ROWS))
-        for is_archive, group in groupby(listed, lambda e: extension_of(e[0]) in self.archives):
-            if is_archive:
+        for is_container, group in groupby(listed, lambda e: extension_of(e[0]) in containers):
+            if is_container:
                 for entry in group:
-                    yield self._archive(entry, next(sizes), stop)
+                    is_video = extension_of(entry[0]) in self.videos
+                    read = self._video if is_video else self._archive
+                    yield read(entry, next(sizes), stop)
                 continue
             files = sniffing.sniffed(self.fs, group, self.passed)
             while some := list(islice(files, next(sizes))):
@@ -102,8 +128,8 @@ class _Listing:
     def _files(self, listed: list[Listed]) -> pa.Table:
         names, sizes, versions = zip(*listed, strict=True)
         found = [urls.url_of(self.fs, name) for name in names]
-        none = [pa.nulls(len(found), kind) for kind in MEMBER.types]
-        return pa.table([found, sizes, versions, *none], schema=SCHEMA)
+        none = [pa.nulls(len(found), kind) for kind in self.schema.types[len(LISTED) :]]
+        return pa.table([found, sizes, versions, *none], schema=self.schema)
 
     def _archive(self, listed: Listed, first: int, stop: threading.Event) -> Iterator[pa.Table]:
         url = urls.url_of(self.fs, listed[0])
@@ -111,7 +137,7 @@ class _Listing:
         sizes = chain([first], repeat(readers.BATCH_ROWS))
         rows = self._rows(url, listed, passed, stop)
         while some := list(islice(rows, next(sizes))):
-            yield pa.Table.from_pylist(some, SCHEMA)
+            yield pa.Table.from_pylist(some, self.schema)
         with self.lock:
             self.passed.update(passed)
 
@@ -144,9 +170,29 @@ class _Listing:
                 raise UsageError(f"cannot read {urls.public(url)}: {reason}") from error
             yield _row(url, None, version, url, UNREADABLE, [error.lack, error.offset])
         except OSError as error:
-            if failures.classify(error)[0] not in (Code.NOT_FOUND, Code.FORBIDDEN) or count:
+            if not _is_told_by_reading(error) or count:
                 raise
-            yield dict.fromkeys(SCHEMA.names) | {"image_uri": url}  # reading it will say so
+            yield dict.fromkeys(SCHEMA.names) | {"image_uri": url}
+
+    def _video(self, listed: Listed, first: int, stop: threading.Event) -> Iterator[pa.Table]:
+        path, size, version = listed
+        url = urls.url_of(self.fs, path)
+        assert self.video_listing
+        try:
+            file = open_container(self.fs, path, size, listing.KIND)
+            for table in self.video_listing.read(file, url, version, first):
+                yield table
+                if stop.is_set():
+                    return
+        except Flawed as error:
+            if path == self.path:  # the whole input
+                why = reason(error.flaw, 0)[1]
+                raise UsageError(f"cannot read {urls.public(url)}: {why}") from error
+            yield listing.flawed(url, version, error.flaw)
+        except OSError as error:
+            if not _is_told_by_reading(error):
+                raise
+            yield pa.Table.from_pylist([{"image_uri": url}], self.schema)
 
     def _is_left_out(self, entry: Entry, passed: Counter[str]) -> bool:
         ending = extension_of(entry.name)
@@ -159,6 +205,10 @@ class _Listing:
                 return False
         passed[reason or ending] += 1
         return True
+
+
+def _is_told_by_reading(error: OSError) -> bool:
+    return failures.classify(error)[0] in (Code.NOT_FOUND, Code.FORBIDDEN)
 
 
 def _row(*values: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import io
 import threading
 from dataclasses import dataclass, field
 
+import numpy as np
 from fsspec import AbstractFileSystem
 from PIL import Image
 
@@ -14,8 +15,8 @@ from pipeline.inputs.containers.ranged import Ranged
 from pipeline.inputs.containers.video.frames import Frames, Place
 from pipeline.store import objects
 
-# Open and idle at once: a decoder holds up to 16 pictures, 50 MB of 1920x1080.
-IDLE = 4
+# Decoding at once, and idle at once: a decoder holds up to 16 pictures, 50 MB of 1920x1080.
+OPEN = 4
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Videos:
 
     idle: list[tuple[AbstractFileSystem, str, Frames]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(OPEN))
 
     def image(
         self,
@@ -44,10 +46,18 @@ class Videos:
         Raises:
             OSError: it cannot be read; `MemberError` where no other try can help.
         """
-        wanted = Place(*place)
-        frames = self._take(fs, path, wanted, max_pixels, seconds)
+        with self.slots:
+            pixels = self._pixels(fs, path, Place(*place), max_pixels, seconds)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "BMP")
+        return file.getvalue()
+
+    def _pixels(
+        self, fs: AbstractFileSystem, path: str, place: Place, max_pixels: int, seconds: float
+    ) -> np.ndarray:
+        frames = self._take(fs, path, place, max_pixels, seconds)
         try:
-            pixels = frames.image(wanted)
+            pixels = frames.image(place)
         except MemberError:
             self._keep(fs, path, frames)
             raise
@@ -55,9 +65,7 @@ class Videos:
             frames.close()
             raise
         self._keep(fs, path, frames)
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "BMP")
-        return file.getvalue()
+        return pixels
 
     def _take(
         self, fs: AbstractFileSystem, path: str, place: Place, max_pixels: int, seconds: float
@@ -77,7 +85,7 @@ class Videos:
     def _keep(self, fs: AbstractFileSystem, path: str, frames: Frames) -> None:
         with self.lock:
             self.idle.append((fs, path, frames))
-            dropped = self.idle[:-IDLE]
-            del self.idle[:-IDLE]
+            dropped = self.idle[:-OPEN]
+            del self.idle[:-OPEN]
         for *_, old in dropped:
             old.close()
