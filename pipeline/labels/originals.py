@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
@@ -82,6 +84,13 @@ def pixels(record: Mapping[str, Any], data: bytes) -> np.ndarray:
     samples = Samples(identity.get("depth_range"), identity.get("bands"))
     header = read_header(data, int(config.get("max_pixels", Config.max_pixels)), samples)
     return decode(header, identity.get("accept_truncated"))
+
+
+def as_png(frame: bytes) -> bytes:
+    """A frame of a video, which is read as a BMP, as a file that takes less room."""
+    file = io.BytesIO()
+    Image.open(io.BytesIO(frame)).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def _member(output: Output, image_id: int, uri: str) -> dict[str, Any] | None:

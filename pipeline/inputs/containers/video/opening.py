@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Any
 
-from pipeline.errors import UsageError
+from pipeline.errors import Code, UsageError
+from pipeline.inputs.containers.members import MemberError
 from pipeline.inputs.containers.video.flaws import Flaw, Flawed
 
 if TYPE_CHECKING:
@@ -40,10 +41,14 @@ def opened(file: Readable, max_pixels: int) -> Iterator[tuple[InputContainer, Vi
 
     Raises:
         Flawed: it is no video, or has no moving pictures.
+        MemberError: PyAV is not installed here.
         OSError: of the file.
     """
-    import av
-
+    try:
+        import av
+    except ImportError as error:
+        message = f"{MISSING}, on each machine that fetches: by its image or runtime_env"
+        raise MemberError(Code.MEMBER_UNREADABLE, message) from error
     # a playlist or a script in a video's clothes would name other files: nothing else is opened
     options = {"protocol_whitelist": "none", "max_pixels": str(max_pixels)}
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -152,6 +153,14 @@ def test_larger_than_max_pixels(tmp_path: Path) -> None:
     with pytest.raises(MemberError, match="64x48 is over max_pixels"):
         frames.image(place)
     frames.close()
+
+
+def test_a_machine_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The video was listed by one that has it."""
+    data = Path(videos.write(tmp_path / "a.mp4", range(2))).read_bytes()
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MemberError, match=r"pip install 'prelabel\[video\]', on each machine"):
+        Frames(io.BytesIO(data), MANY, 60.0)
 
 
 def test_another_video_by_now(tmp_path: Path) -> None:
