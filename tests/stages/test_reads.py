@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -42,7 +42,7 @@ def store(s3: Any) -> Iterator[Proxy]:
         yield proxy
 
 
-KINDS = {
+KINDS: dict[str, Callable[[list[packed.File]], bytes]] = {
     "a.tar": packed.tar,
     "a.tar.gz": partial(packed.tar, mode="w:gz"),
     "a.zip": partial(packed.zipped, method=zipfile.ZIP_DEFLATED),
@@ -163,7 +163,13 @@ def test_an_archive_that_is_gone_by_now(
 ) -> None:
     path, write = tmp_path / name, enumeration.write
     path.write_bytes(KINDS[name](images(3)))
-    monkeypatch.setattr(enumeration, "write", lambda *a, **k: (write(*a, **k), path.unlink())[0])
+
+    def then_gone(*arguments: Any, **options: Any) -> Any:
+        found = write(*arguments, **options)
+        path.unlink()
+        return found
+
+    monkeypatch.setattr(enumeration, "write", then_gone)
     rows = fetched(tmp_path, str(path))
     assert [row["error_code"] for row in rows] == ["not_found"] * 3
 
