@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 import tenacity
 from PIL import Image
 
+from pipeline.inputs.containers.video.pool import Videos
 from pipeline.store import objects
 from tests.support import videos
 from tests.support.faulty import CUT, RESET, Fault, Proxy
-from tests.support.fetching import fetched
+from tests.support.fetching import Silent, fetched
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +49,22 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     bad, *good = fetched(tmp_path, str(tmp_path / "in"), every_nth=1)
     assert bad["error_code"] == "container_damaged" and bad["encoded"] is None
     assert numbers(good) == [0, 1]
+
+
+def test_a_decoder_that_hangs_is_ended_with_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def die(self: Silent, reason: str) -> None:
+        raise RuntimeError(f"dies: {reason}")
+
+    monkeypatch.setattr(Videos, "image", lambda *_: ended.wait())
+    monkeypatch.setattr(Silent, "die", die, raising=False)
+    path = videos.write(tmp_path / "a.mp4", range(1))
+    (row,) = fetched(tmp_path, path, every_nth=1, fetch_timeout=0.1)
+    ended.set()
+    assert row["error_message"].endswith(f"dies: the video decoder hangs at {path}#t=0.000")
 
 
 def test_limits_are_of_each_frame(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import av
 from PIL import Image
@@ -26,7 +27,12 @@ def test_a_frame_has_the_boxes_of_its_pixels(cluster: None, tmp_path: Path) -> N
                 turned = picture.transpose(Image.Transpose.ROTATE_90)
                 turned.save(folder / f"b{number:03d}.png")
     (folder / "c.mp4").write_bytes(b"no video")
-    options = {"every_nth": 15, "weights": "random:0", "model": SMALL, "max_error_rate": 0.5}
+    options: dict[str, Any] = {
+        "every_nth": 15,
+        "weights": "random:0",
+        "model": SMALL,
+        "max_error_rate": 0.5,
+    }
     assert run(Config(input=str(folder), output=output, **options))
 
     found = rows(output)
