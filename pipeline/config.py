@@ -310,6 +310,11 @@ class Config:
         return self.input.rstrip("/") == f"{self.output}/detections/status=error"
 
     @property
+    def reads_videos(self) -> bool:
+        """Whether it says which frames of videos are to be read."""
+        return self.fps is not None or self.every_nth is not None or self.keyframes
+
+    @property
     def reading(self) -> Reading:
         """How all that is not the output is read."""
         return Reading(self.http_headers, self.s3_options)

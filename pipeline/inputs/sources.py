@@ -18,7 +18,6 @@ from pipeline.errors import UsageError
 from pipeline.inputs import exclusions, readers, tables
 from pipeline.inputs.containers import archives
 from pipeline.inputs.containers.parquet import open_embedded
-from pipeline.inputs.containers.video.listing import chosen
 from pipeline.inputs.listing import below, list_files, root
 from pipeline.inputs.sniffing import sniffed
 from pipeline.inputs.source import Source
@@ -41,16 +40,18 @@ def open_source(config: Config, by_products: bool = False) -> Source:
     is_table = config.bytes_column or config.uri_column or tables.is_table(path)
     if config.exclude and is_table:
         raise UsageError("exclude is for a listing; the input is a table, whose rows say all")
-    if is_table and not config.retries_failures and chosen(config):
+    if is_table and not config.retries_failures and config.reads_videos:
         raise UsageError("fps, every_nth and keyframes are for a listing; the input is a table")
     if config.bytes_column:
         return open_embedded(config, fs, path)
     if is_table:
         return open_table(config, fs, path)
-    if config.carry:
-        raise UsageError("carry needs a manifest table or bytes_column; the input is a listing")
     if archives.opened(config, fs, path):
         return archives.open_archives(config, fs, path)
+    if config.carry:
+        raise UsageError(
+            "carry needs a manifest table, bytes_column or archives; the input is a listing"
+        )
     passed: Counter[str] = Counter()
     left_out = exclusions.reasons(config.exclude, by_products)
     read = partial(_listing, config, fs, path, passed, left_out)

@@ -20,9 +20,9 @@ def test_a_frame_has_the_boxes_of_its_pixels(cluster: None, tmp_path: Path) -> N
     folder, output = tmp_path / "in", str(tmp_path / "out")
     folder.mkdir()
     path = videos.write(folder / "a.mp4", range(100, 140), rotation=90)
-    with av.open(path, "r") as file:
-        for number, frame in enumerate(file.decode(video=0)):
-            picture = frame.reformat(format="rgb24", interpolation="BICUBIC").to_image()
+    with av.open(path, "r") as video:
+        for number, decoded in enumerate(video.decode(video=0)):
+            picture = decoded.reformat(format="rgb24", interpolation="BICUBIC").to_image()
             if number % 15 == 0:
                 turned = picture.transpose(Image.Transpose.ROTATE_90)
                 turned.save(folder / f"b{number:03d}.png")
@@ -49,6 +49,6 @@ def test_a_frame_has_the_boxes_of_its_pixels(cluster: None, tmp_path: Path) -> N
     assert verify.main([output]) == 0
     assert report.main([output, "--to", str(tmp_path / "report.html")]) == 0
     assert export.main([output, "--format", "coco", "--with-images", "--to", str(to)]) == 0
-    for frame, file in zip(("0.000", "0.600", "1.200"), files, strict=True):
-        written = Image.open(to / f"images/a.mp4/00000{frame}.png")
+    for time, file in zip(("0.000", "0.600", "1.200"), files, strict=True):
+        written = Image.open(to / f"images/a.mp4/00000{time}.png")
         assert written.tobytes() == Image.open(file["image_uri"]).tobytes()

@@ -7,6 +7,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import chain, groupby, islice, repeat
 from typing import Any
 
@@ -17,14 +18,13 @@ from pipeline.config import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Config
 from pipeline.errors import Code, UsageError
 from pipeline.images.formats import SIGNATURE_BYTES, is_image
 from pipeline.inputs import exclusions, globs, readers, sniffing
-from pipeline.inputs.containers import members, tars, zips
+from pipeline.inputs.containers import carrying, members, tars, zips
 from pipeline.inputs.containers.members import UNREADABLE, Broken, Entry
-from pipeline.inputs.containers.ranged import Ranged
-from pipeline.inputs.containers.video import listing
-from pipeline.inputs.containers.video.flaws import Flawed, reason
+from pipeline.inputs.containers.ranged import open_ranged
+from pipeline.inputs.containers.video import listing as videos
 from pipeline.inputs.listing import Entry as Listed
 from pipeline.inputs.listing import extension_of, list_files
-from pipeline.inputs.source import Source
+from pipeline.inputs.source import Source, carried_fields
 from pipeline.outputs.manifest import LISTED, MEMBER
 from pipeline.store import failures, objects, urls
 
@@ -44,15 +44,17 @@ def opened(config: Config, fs: AbstractFileSystem, path: str) -> bool:
         UsageError: it names videos, and not which frames of them.
     """
     named = _named(fs, path)
-    is_of_archives = bool(set(KINDS) & (named | set(config.extensions)))
-    return bool(listing.endings(config, named)) or is_of_archives
+    return bool(videos.endings(config, named) or _archives(config, named))
+
+
+def _archives(config: Config, named: set[str]) -> set[str]:
+    return set(KINDS) & (named | set(config.extensions))
 
 
 def _named(fs: AbstractFileSystem, path: str) -> set[str]:
-    """The endings of the files that a path names."""
-    endings = set(map(extension_of, globs.expanded(path)))
-    containers = endings & {*KINDS, *VIDEO_EXTENSIONS}
-    return endings if containers and not _is_folder(fs, path) else set()
+    """The endings of the containers that a path names."""
+    endings = set(map(extension_of, globs.expanded(path))) & {*KINDS, *VIDEO_EXTENSIONS}
+    return endings if endings and not _is_folder(fs, path) else set()
 
 
 def _is_folder(fs: AbstractFileSystem, path: str) -> bool:
@@ -63,32 +65,35 @@ def open_archives(config: Config, fs: AbstractFileSystem, path: str) -> Source:
     """The images of a listing, those in its archives and videos included.
 
     Raises:
-        UsageError: the URL has a query.
+        UsageError: the URL has a query, or no archive has what is to be carried.
     """
     if urls.public(config.input) != config.input:
-        raise UsageError(
-            "archives and videos take no URL with a query: it would stand in every row"
-        )
-    found = _Listing(config, fs, path)
-    return Source(found.schema, found.read, is_table=False, passed=found.passed)
+        what = "a video" if config.reads_videos else "an archive"
+        raise UsageError(f"{what} takes no URL with a query: it would stand in every row")
+    if config.carry and not _archives(config, _named(fs, path)):
+        raise UsageError("carry needs a manifest table, bytes_column or archives, not videos")
+    texts = pa.schema([("image_uri", pa.string()), *((name, pa.string()) for name in config.carry)])
+    own = videos.SCHEMA if config.reads_videos else SCHEMA
+    schema = pa.schema([*own, *carried_fields(config, texts, "image_uri")])
+    listing = _Listing(config, fs, path, schema)
+    return Source(schema, listing.read, is_table=False, passed=listing.passed)
 
 
 class _Listing:
-    """Lists files and archives in the store's order; archives that come next are read ahead."""
+    """Lists files and containers in the store's order; containers that come next are read ahead."""
 
-    def __init__(self, config: Config, fs: AbstractFileSystem, path: str) -> None:
-        self.config, self.fs, self.path = config, fs, path
+    def __init__(
+        self, config: Config, fs: AbstractFileSystem, path: str, schema: pa.Schema
+    ) -> None:
+        self.config, self.fs, self.path, self.schema = config, fs, path, schema
         self.passed: Counter[str] = Counter()
         self.left_out = exclusions.reasons(config.exclude)
         self.lock = threading.Lock()
         named = _named(fs, path)
-        self.videos = listing.endings(config, named)
-        self.video_listing: listing.VideoListing | None = None
-        self.schema = listing.SCHEMA if listing.chosen(config) else SCHEMA
+        self.archives, self.videos = _archives(config, named), videos.endings(config, named)
         images = tuple(e for e in config.extensions if e not in {*KINDS, *self.videos})
         self.endings = images or IMAGE_EXTENSIONS
         self.files = images if config.sniff is False else (*images, "")
-        self.archives = set(KINDS) & (named | set(config.extensions))
 
     def read(self) -> Iterator[pa.Table]:
         """
@@ -96,20 +101,21 @@ class _Listing:
             UsageError: the input cannot be read, or is one archive that cannot.
         """
         self.passed.clear()
-        if choice := listing.chosen(self.config):
-            self.video_listing = listing.VideoListing(choice, self.config.max_pixels)
+        found = videos.VideoListing(self.config, self.fs, self.path)
         stop = threading.Event()
         try:
-            yield from _in_order(self._streams(stop), stop)
-            if self.video_listing:
-                self.video_listing.say()
+            yield from _in_order(self._streams(found, stop), stop)
+            if self.videos:
+                found.say()
         except UsageError:
             raise
         except Exception as error:  # each file system has its own
             raise failures.unusable("read", self.config.input, error) from error
 
-    def _streams(self, stop: threading.Event) -> Iterator[Iterator[pa.Table]]:
-        """Of each archive, and of the files between two of them."""
+    def _streams(
+        self, found: videos.VideoListing, stop: threading.Event
+    ) -> Iterator[Iterator[pa.Table]]:
+        """Of each container, and of the files between two of them."""
         containers = self.archives | self.videos
         wanted = (*self.files, *containers)
         listed = list_files(self.fs, self.path, wanted, self.passed, self.left_out)
@@ -117,9 +123,10 @@ class _Listing:
         for is_container, group in groupby(listed, lambda e: extension_of(e[0]) in containers):
             if is_container:
                 for entry in group:
-                    is_video = extension_of(entry[0]) in self.videos
-                    read = self._video if is_video else self._archive
-                    yield read(entry, next(sizes), stop)
+                    if extension_of(entry[0]) in self.videos:
+                        yield found.tables(entry, self.schema, next(sizes))
+                    else:
+                        yield self._archive(entry, next(sizes), stop)
                 continue
             files = sniffing.sniffed(self.fs, group, self.passed)
             while some := list(islice(files, next(sizes))):
@@ -150,51 +157,31 @@ class _Listing:
         path, _, version = listed
         kind = KINDS[extension_of(path)]
         count = 0
+        left_out = partial(self._is_left_out, passed)
         try:
             file = open_container(self.fs, path, listed[1], kind)
-            for entry in MODULES[kind].entries(file, kind, version, passed):
+            entries = MODULES[kind].entries(file, kind, version, passed)
+            for entry, carried in carrying.images(entries, self.config.carry, left_out, passed):
                 if stop.is_set():
                     return
-                if self._is_left_out(entry, passed):
-                    continue
                 mark = members.digest(entry.name.encode(errors="surrogateescape"))
                 offset = entry.offset if mark in names else None
                 names.add(mark)
                 count += 1
                 uri = members.uri(url, entry.name, offset)
                 size = entry.size if entry.size < MOST_BYTES else None  # which is to be summed
-                yield _row(uri, size, entry.version, url, entry.kind, entry.place)
+                yield _row(uri, size, entry.version, url, entry.kind, entry.place) | carried
         except Broken as error:
             reason = members.unreadable([error.lack, error.offset])
             if path == self.path and not count:  # the whole input
                 raise UsageError(f"cannot read {urls.public(url)}: {reason}") from error
             yield _row(url, None, version, url, UNREADABLE, [error.lack, error.offset])
         except OSError as error:
-            if not _is_told_by_reading(error) or count:
+            if failures.classify(error)[0] not in (Code.NOT_FOUND, Code.FORBIDDEN) or count:
                 raise
-            yield dict.fromkeys(SCHEMA.names) | {"image_uri": url}
+            yield dict.fromkeys(SCHEMA.names) | {"image_uri": url}  # reading it will say so
 
-    def _video(self, listed: Listed, first: int, stop: threading.Event) -> Iterator[pa.Table]:
-        path, size, version = listed
-        url = urls.url_of(self.fs, path)
-        assert self.video_listing
-        try:
-            file = open_container(self.fs, path, size, listing.KIND)
-            for table in self.video_listing.read(file, url, version, first):
-                yield table
-                if stop.is_set():
-                    return
-        except Flawed as error:
-            if path == self.path:  # the whole input
-                why = reason(error.flaw, 0)[1]
-                raise UsageError(f"cannot read {urls.public(url)}: {why}") from error
-            yield listing.flawed(url, version, error.flaw)
-        except OSError as error:
-            if not _is_told_by_reading(error):
-                raise
-            yield pa.Table.from_pylist([{"image_uri": url}], self.schema)
-
-    def _is_left_out(self, entry: Entry, passed: Counter[str]) -> bool:
+    def _is_left_out(self, passed: Counter[str], entry: Entry) -> bool:
         ending = extension_of(entry.name)
         reason = self.left_out(entry.name)
         if not reason and ending in self.endings:
@@ -207,10 +194,6 @@ class _Listing:
         return True
 
 
-def _is_told_by_reading(error: OSError) -> bool:
-    return failures.classify(error)[0] in (Code.NOT_FOUND, Code.FORBIDDEN)
-
-
 def _row(*values: Any) -> dict[str, Any]:
     return dict(zip(SCHEMA.names, values, strict=True))
 
@@ -221,10 +204,7 @@ def open_container(fs: AbstractFileSystem, path: str, size: int | None, kind: st
     Raises:
         OSError: its store does not say how long it is.
     """
-    length = size if size is not None else objects.retrying(lambda: fs.size(path))
-    if length is None:
-        raise OSError(f"{urls.url_of(fs, path)}: the server does not say how long it is")
-    file = Ranged(fs, path, length)
+    file = open_ranged(fs, path, size)
     return gzip.GzipFile(fileobj=file) if kind == "tgz" else file
 
 

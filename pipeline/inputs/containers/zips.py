@@ -19,10 +19,11 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from pipeline.errors import Code
 from pipeline.inputs.containers.members import Broken, Entry, Lack, MemberError, digest
+from pipeline.inputs.containers.ranged import Ranged
 
 # signature, disks, entries, bytes and offset of the directory, bytes of the comment
 END = struct.Struct("<4s4H2LH")
@@ -51,9 +52,7 @@ class _File(NamedTuple):
     mode: int
 
 
-def entries(
-    file: IO[bytes], kind: str, version: int | None, passed: Counter[str]
-) -> Iterator[Entry]:
+def entries(file: Ranged, kind: str, version: int | None, passed: Counter[str]) -> Iterator[Entry]:
     """The files of an archive, in its directory's order; one of them is in memory.
 
     Args:
@@ -68,17 +67,18 @@ def entries(
     """
     first, last, shift = _directory(file)
     file.seek(first)
+    members = file.again()
     before: _File | None = None
     while (offset := file.tell()) < last:
         found = _read_entry(file, offset, first, shift)
         if before:
-            yield from _entry(file, kind, before, found.place[0], passed)
+            yield from _entry(members, kind, before, found.place[0], passed)
         before = found
     if before:
-        yield from _entry(file, kind, before, first, passed)
+        yield from _entry(members, kind, before, first, passed)
 
 
-def _directory(file: IO[bytes]) -> tuple[int, int, int]:
+def _directory(file: Ranged) -> tuple[int, int, int]:
     """Its first and last byte, and how many bytes stand before the archive."""
     size = file.seek(0, io.SEEK_END)
     start = max(size - END.size - COMMENT_BYTES, 0)
@@ -112,7 +112,7 @@ def _end(tail: bytes) -> int:
     return next(whole, found[-1] if found else -1)
 
 
-def _read_entry(file: IO[bytes], offset: int, first: int, shift: int) -> _File:
+def _read_entry(file: Ranged, offset: int, first: int, shift: int) -> _File:
     head = file.read(ENTRY.size)
     if len(head) < ENTRY.size or head[:4] != b"PK\1\2":
         raise Broken(Lack.DAMAGED, offset)
@@ -145,7 +145,7 @@ def _wide(extra: bytes) -> list[int]:
 
 
 def _entry(
-    file: IO[bytes], kind: str, found: _File, following: int, passed: Counter[str]
+    file: Ranged, kind: str, found: _File, following: int, passed: Counter[str]
 ) -> Iterator[Entry]:
     """The entry, if it is a file; its bytes end before the header that follows."""
     name, place, mode = found
@@ -160,11 +160,10 @@ def _entry(
         yield Entry(name, size, version, kind, place, local, start)
 
 
-def _start(file: IO[bytes], place: list[int], length: int) -> bytes | None:
-    here = file.tell()
+def _start(file: Ranged, place: list[int], length: int) -> bytes | None:
     file.seek(place[0])
-    data = file.read(min(place[1] - place[0], LOCAL.size + 2 * EXTRA_BYTES + PIECE_BYTES))
-    file.seek(here)
+    most = LOCAL.size + 2 * EXTRA_BYTES + max(length, PIECE_BYTES)
+    data = file.read(min(place[1] - place[0], most))
     try:
         if place[6] & ENCRYPTED:
             return None

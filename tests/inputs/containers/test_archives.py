@@ -232,3 +232,43 @@ def test_only_the_first_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert next(iter(rows)).num_rows == 1
     rows.close()  # type: ignore[attr-defined]
     assert 0 < read.total() < 4 * 300
+
+
+@pytest.mark.parametrize("kind", ["tar", "tgz", "zip"])
+def test_fields_of_the_json_beside_an_image(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As text, whether it stands before or after; of no JSON, or none that can be read, null."""
+    data = [
+        ("x/0.json", b'{"label": "cat", "size": [1, 2.5], "other": 3}'),
+        ("x/0.jpg", b"0"),
+        ("x/1.left.jpg", b"1"),
+        ("x/1.right.jpg", b"2"),
+        ("x/1.json", '{"label": 7, "size": ["é\\ud800"]}'.encode()),
+        ("y/1.jpg", b"3"),
+        ("y/2.json", b'{"label": '),
+        ("y/2.jpg", b"4"),
+        ("y/3.json", b"[1]"),
+        ("y/3.jpg", b"5"),
+    ]
+    mode = "w:gz" if kind == "tgz" else "w"
+    content = packed.zipped(data) if kind == "zip" else packed.tar(data, mode)
+    folder = write(tmp_path, **{f"a__{kind}": content, "b__jpg": b"6"})
+    caplog.set_level("INFO")
+    extensions, carry = f"jpg {kind}", ["label", "size"]
+    table, found = listed(tmp_path, input=str(folder), extensions=extensions, carry=carry)
+    assert found.columns == carry
+    assert table["label"].to_pylist() == ["cat", "7", "7", *[None] * 4]
+    assert table["size"].to_pylist() == ["[1, 2.5]", '["é?"]', '["é?"]', *[None] * 4]
+    assert "2 unreadable JSON files" in caplog.text
+    with pytest.raises(UsageError, match="'status' cannot be carried"):
+        listed(tmp_path, input=str(folder), extensions=extensions, carry=["status"])
+
+
+def test_images_that_wait_for_their_json_are_kept_where_the_archive_breaks_off(
+    tmp_path: Path,
+) -> None:
+    data = packed.tar([("a.jpg", bytes(700)), ("a.json", b'{"x": 1}')])
+    folder = write(tmp_path, a__tar=data[: 3 * 512])
+    table, _ = listed(tmp_path, input=f"{folder}/a.tar", carry=["x"])
+    assert table["image_uri"].to_pylist() == [f"{folder}/a.tar#a.jpg", f"{folder}/a.tar"]

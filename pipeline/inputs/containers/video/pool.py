@@ -11,9 +11,8 @@ from fsspec import AbstractFileSystem
 from PIL import Image
 
 from pipeline.inputs.containers.members import MemberError
-from pipeline.inputs.containers.ranged import Ranged
+from pipeline.inputs.containers.ranged import open_ranged
 from pipeline.inputs.containers.video.frames import Frames, Place
-from pipeline.store import objects
 
 # Decoding at once, and idle at once: a decoder holds up to 16 pictures, 50 MB of 1920x1080.
 OPEN = 4
@@ -77,10 +76,7 @@ class Videos:
                 chosen = max(open_here, key=lambda held: held[2].leads_to(place))
                 self.idle.remove(chosen)
                 return chosen[2]
-        size = objects.retrying(lambda: fs.size(path))
-        if size is None:
-            raise OSError("the server does not say how long the video is")
-        return Frames(Ranged(fs, path, size), max_pixels, seconds)
+        return Frames(open_ranged(fs, path), max_pixels, seconds)
 
     def _keep(self, fs: AbstractFileSystem, path: str, frames: Frames) -> None:
         with self.lock:
