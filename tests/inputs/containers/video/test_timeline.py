@@ -55,15 +55,16 @@ def test_an_edit_list_hides_frames_but_not_their_keyframe(tmp_path: Path) -> Non
     assert found.keys[0] < found.stamps[0]
 
 
-def test_what_is_no_video(tmp_path: Path) -> None:
+def test_what_is_no_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Playlists and scripts are none: they would open what else is on this machine."""
+    monkeypatch.chdir(tmp_path)
     sound = Path(videos.write_sound(tmp_path / "a.mp4")).read_bytes()
     assert flaw(sound) is Flaw.NO_PICTURES
-    other = videos.write(tmp_path / "a.ts", range(3))
+    other = videos.write(tmp_path / "a.ts")
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{other}\n#EXT-X-ENDLIST\n"
-    script = f"ffconcat version 1.0\nfile '{other}'\n"
-    for data in (b"", bytes(9000), b"text\n" * 99, playlist.encode(), script.encode()):
-        assert flaw(data) is Flaw.NOT_ONE
+    scripts = [f"ffconcat version 1.0\nfile '{name}'\n" for name in (other, "a.ts")]
+    for text in ("", "\0" * 9000, "text\n" * 99, playlist, *scripts):
+        assert flaw(text.encode()) is Flaw.NOT_ONE
 
 
 @pytest.mark.parametrize("ending", ["h264", "avi"])
