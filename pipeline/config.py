@@ -29,6 +29,9 @@ from pipeline.reading import Reading, checked_headers, checked_s3
 IMAGE_EXTENSIONS = tuple(
     "jpg jpeg jpe jfif mpo png webp bmp tif tiff gif avif heic heif hif".split()
 )
+VIDEO_EXTENSIONS = tuple(
+    "mp4 m4v mov mkv webm avi ts mts m2ts mpg mpeg wmv asf flv ogv 3gp 3g2 mxf".split()
+)
 
 # where none is given, by device
 MICRO_BATCH = {"cuda": 16, "cpu": 1}
@@ -36,17 +39,17 @@ ROWS_PER_FILE = {"cuda": 4096, "cpu": 64}
 
 # fields that are whole numbers above 0, and those that are any number above it
 AT_LEAST_ONE = (
-    "limit replicas micro_batch fetch_concurrency fetch_attempts max_object_bytes max_pixels "
-    "rows_per_file"
+    "limit every_nth replicas micro_batch fetch_concurrency fetch_attempts max_object_bytes "
+    "max_pixels rows_per_file"
 ).split()
 ABOVE_ZERO = (
-    "gpus_per_replica cpus_per_replica fetch_timeout decode_timeout stall_timeout grace"
+    "fps gpus_per_replica cpus_per_replica fetch_timeout decode_timeout stall_timeout grace"
 ).split()
 CHOICES = {"device": ("auto", "cuda", "cpu"), "precision": ("auto", "fp32", "fp16")}
 # fields that decide what an output row says
 IDENTITY = (
-    "input limit extensions exclude sniff uri_column bytes_column carry model precision "
-    "depth_range bands accept_truncated tile tile_overlap"
+    "input limit extensions exclude sniff fps every_nth keyframes uri_column bytes_column carry "
+    "model precision depth_range bands accept_truncated tile tile_overlap"
 ).split()
 
 
@@ -134,6 +137,14 @@ class Config:
     sniff: Annotated[
         bool, Option("list files without an ending, too, whose first bytes are an image's", "")
     ] = False
+    fps: Annotated[
+        float | None,
+        Option("of videos: so many frames a second, each the one that is shown then", "N"),
+    ] = None
+    every_nth: Annotated[
+        int | None, Option("of videos: the first of each N frames; 1 for all of them", "N")
+    ] = None
+    keyframes: Annotated[bool, Option("of videos: those frames that need no other", "")] = False
     limit: Annotated[int | None, Option("process at most N images", "N")] = None
     uri_column: Annotated[str | None, Option("column of a table with the URIs", "NAME")] = None
     bytes_column: Annotated[
@@ -302,7 +313,7 @@ class Config:
         for name in ("uri_column", "bytes_column"):
             if not isinstance(getattr(self, name), str | None):
                 raise UsageError(f"{name} must be a name, not {getattr(self, name)!r}")
-        for name in ("trust_uris", "sniff"):
+        for name in ("trust_uris", "sniff", "keyframes"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name} must be true or false, not {getattr(self, name)!r}")
         self._check_together()
@@ -322,11 +333,18 @@ class Config:
             raise UsageError("tile_overlap goes with tile, the side of a tile in pixels")
         if not self.extensions:
             raise UsageError("extensions must name at least one file name ending")
+        if (self.fps is not None) + (self.every_nth is not None) + self.keyframes > 1:
+            raise UsageError("give one of fps, every_nth and keyframes")
 
     @property
     def retries_failures(self) -> bool:
         """Whether the input is this output's own table of failed images."""
         return self.input.rstrip("/") == f"{self.output}/detections/status=error"
+
+    @property
+    def reads_videos(self) -> bool:
+        """Whether it says which frames of videos are to be read."""
+        return self.fps is not None or self.every_nth is not None or self.keyframes
 
     @property
     def reading(self) -> Reading:

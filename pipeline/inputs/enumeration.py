@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import words
-from pipeline.config import Config
+from pipeline.config import VIDEO_EXTENSIONS, Config
 from pipeline.errors import UsageError
 from pipeline.inputs.containers.archives import KINDS
 from pipeline.inputs.digests import Digested, repeats
@@ -128,6 +128,8 @@ def _hint(config: Config, source: Source) -> str:
     hints = [f"--extensions {' '.join(endings)} opens archives"] if endings else []
     if source.passed[""] and not config.sniff:
         hints.append("--sniff looks into what has no ending")
+    if any(source.passed[ending] for ending in VIDEO_EXTENSIONS):
+        hints.append("--fps N reads frames of videos")
     return "".join(f", {hint}" for hint in hints)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.outputs.manifest import LISTED, MEMBER
+from pipeline.outputs.manifest import FRAME, LISTED, MEMBER
 from pipeline.outputs.schema import RECOVERED_SHARE, ROW
 from pipeline.store import urls
 
@@ -51,6 +51,7 @@ def carried_fields(config: Config, schema: pa.Schema, column: str) -> list[pa.Fi
             where = urls.public(config.input)
             raise UsageError(f"{where} has no column {name!r}; it has {', '.join(schema.names)}")
     optional = {RECOVERED_SHARE.name} if config.accept_truncated is not None else set()
+    optional |= set(FRAME.names) if config.reads_videos else set()
     reserved = {*optional, *ROW.names, *LISTED.names, *MEMBER.names, "status", "encoded"}
     for name in config.carry:
         if name in reserved:

@@ -43,15 +43,20 @@ def open_source(config: Config, by_products: bool = False) -> Source:
     found = None if names_column else find_inventory(config, fs, path)
     is_table = config.uri_column or (tables.is_table(path) and not found)
     dataset = [] if is_table or found else find_dataset(config, fs, path)
-    if config.exclude and (is_table or dataset or config.bytes_column):
+    in_rows = is_table or dataset or config.bytes_column
+    if config.exclude and in_rows:
         raise UsageError("exclude is for a listing; the input is a table, whose rows say all")
+    if in_rows and not config.retries_failures and config.reads_videos:
+        raise UsageError("fps, every_nth and keyframes are for a listing; the input is a table")
     if config.bytes_column or dataset:
         return open_embedded(config, fs, path, dataset)
     if is_table:
         return open_table(config, fs, path)
     if archives.opened(config, fs, path):
         if found:
-            raise UsageError("archives that an inventory lists are not opened; name them by a glob")
+            raise UsageError(
+                "archives and videos in an inventory are not opened; give a glob of them"
+            )
         return archives.open_archives(config, fs, path)
     if config.carry:
         raise UsageError(

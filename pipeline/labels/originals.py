@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
@@ -42,8 +44,10 @@ def read_many(
     first = next(rest, None)
     if not first:
         return
-    # embedded images are read by the row group, of which one at a time is enough in memory
-    readers = 1 if parquet.is_place(first[1]) else READERS
+    # embedded images are read by the row group, of which one at a time is enough in memory, and
+    # frames of videos one after the other
+    of_videos = any(map(output.record["identity"].get, ("fps", "every_nth", "keyframes")))
+    readers = 1 if of_videos or parquet.is_place(first[1]) else READERS
     with ThreadPoolExecutor(readers) as threads:
         for image_id, uri, item in chain([first], rest):
             ahead.append((item, threads.submit(read, output, image_id, uri)))
@@ -62,8 +66,9 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
         trusted, how = bool(config.get("trust_uris")), recorded(config)
         if (row := _member(output, image_id, uri)) is not None:
             column = output.record["identity"].get("bytes_column")
-            limit = int(config.get("max_object_bytes", Config.max_object_bytes))
-            found = reading.read(row, output.input, column, limit, trusted, how)
+            names = reading.Limits._fields
+            limits = reading.Limits(*(config.get(n, getattr(Config, n)) for n in names))
+            found = reading.read(row, output.input, column, limits, trusted, how)
             if not isinstance(found, str):
                 return found if found is not None else "the bytes column is null here"
             uri = found
@@ -83,6 +88,13 @@ def pixels(record: Mapping[str, Any], data: bytes) -> np.ndarray:
     samples = Samples(identity.get("depth_range"), identity.get("bands"))
     header = read_header(data, int(config.get("max_pixels", Config.max_pixels)), samples)
     return decode(header, identity.get("accept_truncated"))
+
+
+def as_png(frame: bytes) -> bytes:
+    """A frame of a video, which is read as a BMP, as a file that takes less room."""
+    file = io.BytesIO()
+    Image.open(io.BytesIO(frame)).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def _member(output: Output, image_id: int, uri: str) -> dict[str, Any] | None:

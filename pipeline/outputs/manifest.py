@@ -40,6 +40,15 @@ MEMBER = pa.schema(
     ]
 )
 
+# what is told of a frame of a video, in the manifest and in the output; null for other images
+FRAME = pa.schema(
+    [
+        ("video_uri", pa.string()),
+        ("time_seconds", pa.float64()),
+        ("frame_index", pa.int64()),
+    ]
+)
+
 
 @dataclass(frozen=True)
 class Manifest:

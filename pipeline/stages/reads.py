@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 import fsspec.asyn
@@ -16,6 +17,7 @@ from pipeline.config import Config
 from pipeline.errors import Code
 from pipeline.inputs.containers import reading
 from pipeline.inputs.containers.ranged import GAP
+from pipeline.inputs.containers.video import listing
 from pipeline.outputs.manifest import MEMBER
 from pipeline.stages.download import Downloader, Fetched
 from pipeline.store import failures
@@ -25,6 +27,8 @@ from pipeline.store.failures import UriError
 Read = tuple[Future[list[Fetched]], int]
 # of one request for neighbours, at most, but for a member that is larger itself
 REQUEST_BYTES = 8 * 2**20
+# a frame of a video that takes so many times fetch_timeout takes for ever
+HANGS = 2
 Row = dict[str, Any]
 Span = tuple[int, int]
 
@@ -41,6 +45,10 @@ class Reads:
         self.config = config
         self.client = client
         self.downloader = Downloader(config, client)
+        self.decoders = ThreadPoolExecutor(config.fetch_concurrency)
+        self.limits = reading.Limits(
+            config.max_object_bytes, config.max_pixels, config.fetch_timeout
+        )
 
     def of(self, table: pa.Table) -> Iterator[Read]:
         """The reads of rows in their order, each begun when it is asked for.
@@ -120,18 +128,11 @@ class Reads:
         return outcomes
 
     def _member(self, row: Row) -> Read:
-        """One that is read by this thread: of a row group, or of what is decompressed."""
+        """One that is read by this thread: of a row group, a video, or what is decompressed."""
         config, started = self.config, time.monotonic()
         outcome = Fetched(attempts=1)
         try:
-            found = reading.read(
-                row,
-                config.input,
-                config.bytes_column,
-                config.max_object_bytes,
-                config.trust_uris,
-                config.reading,
-            )
+            found = self._read(row)
             if isinstance(found, str):
                 return self._object(found, None)
             outcome.data = found
@@ -149,6 +150,18 @@ class Reads:
         future: Future[list[Fetched]] = Future()
         future.set_result([outcome])
         return future, len(outcome.data or b"")
+
+    def _read(self, row: Row) -> bytes | str | None:
+        config = self.config
+        source, column, trusted = config.input, config.bytes_column, config.trust_uris
+        read = partial(reading.read, row, source, column, self.limits, trusted, config.reading)
+        if row["source_kind"] != listing.KIND:
+            return read()
+        # a decoder that hangs cannot be ended but with its process
+        decoding = self.decoders.submit(read)
+        if wait([decoding], HANGS * config.fetch_timeout).not_done:
+            self.client.die(f"the video decoder hangs at {row['image_uri']}")
+        return decoding.result()
 
 
 def _begun(read: Coroutine[Any, Any, list[Fetched]]) -> Future[list[Fetched]]:

@@ -1,4 +1,4 @@
-"""Archives among the files of a listing, and the images in them."""
+"""Archives and videos among the files of a listing, and the images in them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import Any
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
-from pipeline.config import IMAGE_EXTENSIONS, Config
+from pipeline.config import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Config
 from pipeline.errors import Code, UsageError
 from pipeline.images.formats import SIGNATURE_BYTES, is_image
 from pipeline.inputs import exclusions, globs, readers, sniffing
 from pipeline.inputs.containers import carrying, members, tars, zips
 from pipeline.inputs.containers.members import UNREADABLE, Broken, Entry
-from pipeline.inputs.containers.ranged import Ranged
+from pipeline.inputs.containers.ranged import open_ranged
+from pipeline.inputs.containers.video import listing as videos
 from pipeline.inputs.entries import Entry as Listed
 from pipeline.inputs.listing import extension_of, list_files
 from pipeline.inputs.source import Source, carried_fields
@@ -37,9 +38,23 @@ SCHEMA = pa.schema([*LISTED, *MEMBER])
 
 
 def opened(config: Config, fs: AbstractFileSystem, path: str) -> bool:
-    """Whether an input has archives to be opened: it names some, or `config.extensions` does."""
-    named = any(extension_of(pattern) in KINDS for pattern in globs.expanded(path))
-    return (named and not _is_folder(fs, path)) or any(e in KINDS for e in config.extensions)
+    """Whether an input has archives or videos to be opened: it, or the configuration, names some.
+
+    Raises:
+        UsageError: it names videos, and not which frames of them.
+    """
+    named = _named(fs, path)
+    return bool(videos.endings(config, named) or _archives(config, named))
+
+
+def _archives(config: Config, named: set[str]) -> set[str]:
+    return set(KINDS) & (named | set(config.extensions))
+
+
+def _named(fs: AbstractFileSystem, path: str) -> set[str]:
+    """The endings of the containers that a path names."""
+    endings = set(map(extension_of, globs.expanded(path))) & {*KINDS, *VIDEO_EXTENSIONS}
+    return endings if endings and not _is_folder(fs, path) else set()
 
 
 def _is_folder(fs: AbstractFileSystem, path: str) -> bool:
@@ -47,21 +62,25 @@ def _is_folder(fs: AbstractFileSystem, path: str) -> bool:
 
 
 def open_archives(config: Config, fs: AbstractFileSystem, path: str) -> Source:
-    """The images of a listing, those in its archives included.
+    """The images of a listing, those in its archives and videos included.
 
     Raises:
-        UsageError: the URL has a query.
+        UsageError: the URL has a query, or no archive has what is to be carried.
     """
     if urls.public(config.input) != config.input:
-        raise UsageError("an archive takes no URL with a query: it would stand in every row")
+        what = "a video" if config.reads_videos else "an archive"
+        raise UsageError(f"{what} takes no URL with a query: it would stand in every row")
+    if config.carry and not _archives(config, _named(fs, path)):
+        raise UsageError("carry needs a manifest table, bytes_column or archives, not videos")
     texts = pa.schema([("image_uri", pa.string()), *((name, pa.string()) for name in config.carry)])
-    schema = pa.schema([*SCHEMA, *carried_fields(config, texts, "image_uri")])
+    own = videos.SCHEMA if config.reads_videos else SCHEMA
+    schema = pa.schema([*own, *carried_fields(config, texts, "image_uri")])
     listing = _Listing(config, fs, path, schema)
     return Source(schema, listing.read, is_table=False, passed=listing.passed)
 
 
 class _Listing:
-    """Lists files and archives in the store's order; archives that come next are read ahead."""
+    """Lists files and containers in the store's order; containers that come next are read ahead."""
 
     def __init__(
         self, config: Config, fs: AbstractFileSystem, path: str, schema: pa.Schema
@@ -70,11 +89,11 @@ class _Listing:
         self.passed: Counter[str] = Counter()
         self.left_out = exclusions.reasons(config.exclude)
         self.lock = threading.Lock()
-        images = tuple(e for e in config.extensions if e not in KINDS)
+        named = _named(fs, path)
+        self.archives, self.videos = _archives(config, named), videos.endings(config, named)
+        images = tuple(e for e in config.extensions if e not in {*KINDS, *self.videos})
         self.endings = images or IMAGE_EXTENSIONS
         self.files = images if config.sniff is False else (*images, "")
-        named = {extension_of(pattern) for pattern in globs.expanded(path)} & set(KINDS)
-        self.archives = named | (set(config.extensions) & set(KINDS))
 
     def read(self) -> Iterator[pa.Table]:
         """
@@ -82,23 +101,32 @@ class _Listing:
             UsageError: the input cannot be read, or is one archive that cannot.
         """
         self.passed.clear()
+        found = videos.VideoListing(self.config, self.fs, self.path)
         stop = threading.Event()
         try:
-            yield from _in_order(self._streams(stop), stop)
+            yield from _in_order(self._streams(found, stop), stop)
+            if self.videos:
+                found.say()
         except UsageError:
             raise
         except Exception as error:  # each file system has its own
             raise failures.unusable("read", self.config.input, error) from error
 
-    def _streams(self, stop: threading.Event) -> Iterator[Iterator[pa.Table]]:
-        """Of each archive, and of the files between two of them."""
-        wanted = (*self.files, *self.archives)
+    def _streams(
+        self, found: videos.VideoListing, stop: threading.Event
+    ) -> Iterator[Iterator[pa.Table]]:
+        """Of each container, and of the files between two of them."""
+        containers = self.archives | self.videos
+        wanted = (*self.files, *containers)
         listed = list_files(self.fs, self.path, wanted, self.passed, self.left_out)
         sizes = chain([1], repeat(readers.BATCH_ROWS))
-        for is_archive, group in groupby(listed, lambda e: extension_of(e[0]) in self.archives):
-            if is_archive:
+        for is_container, group in groupby(listed, lambda e: extension_of(e[0]) in containers):
+            if is_container:
                 for entry in group:
-                    yield self._archive(entry, next(sizes), stop)
+                    if extension_of(entry[0]) in self.videos:
+                        yield found.tables(entry, self.schema, next(sizes))
+                    else:
+                        yield self._archive(entry, next(sizes), stop)
                 continue
             files = sniffing.sniffed(self.fs, group, self.passed)
             while some := list(islice(files, next(sizes))):
@@ -176,10 +204,7 @@ def open_container(fs: AbstractFileSystem, path: str, size: int | None, kind: st
     Raises:
         OSError: its store does not say how long it is.
     """
-    length = size if size is not None else objects.retrying(lambda: fs.size(path))
-    if length is None:
-        raise OSError(f"{urls.url_of(fs, path)}: the server does not say how long it is")
-    file = Ranged(fs, path, length)
+    file = open_ranged(fs, path, size)
     return gzip.GzipFile(fileobj=file) if kind == "tgz" else file
 
 

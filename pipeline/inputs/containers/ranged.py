@@ -6,7 +6,7 @@ import io
 
 from fsspec import AbstractFileSystem
 
-from pipeline.store import objects
+from pipeline.store import objects, urls
 
 # Bytes of one request: the least where each read lies far behind the last one, the most where one
 # follows the other. A gap of so many is read over, for a request costs more.
@@ -76,3 +76,15 @@ class Ranged(io.RawIOBase):
         data = bytes(objects.retrying(lambda: self.fs.cat_file(self.path, **span)))
         is_whole = len(data) > span["end"] - span["start"]
         self.first, self.block = (0 if is_whole else self.position), data
+
+
+def open_ranged(fs: AbstractFileSystem, path: str, size: int | None = None) -> Ranged:
+    """An object, whose size in bytes is asked for where it is not known.
+
+    Raises:
+        OSError: its store does not say how long it is.
+    """
+    length = size if size is not None else objects.retrying(lambda: fs.size(path))
+    if length is None:
+        raise OSError(f"{urls.url_of(fs, path)}: the server does not say how long it is")
+    return Ranged(fs, path, length)

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pipeline.errors import Code
 from pipeline.inputs import access
 from pipeline.inputs.containers import parquet, tars, zips
 from pipeline.inputs.containers.members import UNREADABLE, MemberError, unreadable
 from pipeline.inputs.containers.streams import Streams
+from pipeline.inputs.containers.video import flaws, listing
+from pipeline.inputs.containers.video.pool import Videos
 from pipeline.reading import Reading
 from pipeline.store import objects
 
-STREAMS = Streams()
+STREAMS, VIDEOS = Streams(), Videos()
+
+
+class Limits(NamedTuple):
+    """What is not read, as the fields of these names of `Config` have it."""
+
+    max_object_bytes: int
+    max_pixels: int
+    fetch_timeout: float
 
 
 class Spanned(Protocol):
@@ -36,7 +46,7 @@ def read(
     row: Mapping[str, Any],
     source: str,
     column: str | None,
-    limit: int,
+    limits: Limits,
     trusted: bool,
     reading: Reading,
 ) -> bytes | str | None:
@@ -46,7 +56,7 @@ def read(
         row: of the manifest; its `source_uri` is not null.
         source: URL of the input.
         column: of Parquet or Arrow, with the images; None for the one that is found by itself.
-        limit: larger images are not read.
+        limits: larger images are not read.
         trusted, reading: see `access.locate`.
 
     Raises:
@@ -56,8 +66,10 @@ def read(
     if kind == "parquet":
         row_group, index = place
         return parquet.image(url, row_group, index, column, reading)
-    check(kind, place, limit)
+    check(kind, place, limits.max_object_bytes)
     fs, path = access.locate(url, source, trusted, reading=reading)
+    if kind == listing.KIND:
+        return VIDEOS.image(fs, path, place, limits.max_pixels, limits.fetch_timeout)
     if kind == "tgz":
         return STREAMS.image(fs, path, place)
     start, end = SPANNED[kind].span(place)
@@ -72,6 +84,11 @@ def check(kind: str, place: list[int], limit: int) -> None:
     """
     if kind == UNREADABLE:
         raise unreadable(place)
+    if kind == listing.FLAWED:
+        flaw, milliseconds = place
+        raise MemberError(*flaws.reason(flaw, milliseconds))
+    if kind == listing.KIND:  # the video is not read as a whole
+        return
     module = SPANNED.get(kind, tars)
     if module.size(place) > limit:
         message = f"{module.size(place)} bytes; max_object_bytes is {limit}"

@@ -19,15 +19,15 @@ from pipeline import words
 from pipeline.config import Config
 from pipeline.errors import RunError, UsageError, nearest
 from pipeline.inputs.sources import open_source
-from pipeline.labels import boxes, classes
+from pipeline.labels import boxes, classes, originals
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.calibration import Calibration, load
 from pipeline.labels.export.formats import yolo
-from pipeline.labels.export.naming import Names, input_folder, relative_name
+from pipeline.labels.export.formats.folders import Folders
+from pipeline.labels.export.naming import FRAME, Names, input_folder, relative_name
 from pipeline.labels.export.parts import FORMATS, Parts
 from pipeline.labels.export.target import Item, Job, Options, Sender
 from pipeline.labels.match import places
-from pipeline.labels.originals import read_many
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.truth import load_truth
 from pipeline.locations import checked_url
@@ -136,9 +136,11 @@ def _items(run: Output, job: Job, wanted: set[str] | None) -> Iterator[Item]:
         yield from (Item(image, name, None) for image, name in named)
         return
     listed = ((image.image_id, image.uri, (image, name)) for image, name in named)
-    for (image, name), data in read_many(run, listed):
+    for (image, name), data in originals.read_many(run, listed):
         if isinstance(data, bytes):
-            yield Item(image, name, data)
+            is_copied = job.options.with_images or FORMATS[job.options.format] is Folders
+            is_frame = is_copied and FRAME.search(image.uri)
+            yield Item(image, name, originals.as_png(data) if is_frame else data)
             continue
         job.counts["images_unreadable"] += 1
         if job.counts["images_unreadable"] <= NAMED:

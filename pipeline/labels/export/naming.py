@@ -13,16 +13,21 @@ MAX_BYTES = 180
 # what Windows, macOS, a shell or XML would not take in the name of a file
 UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\#%\ufffe\uffff]')
 IMAGE_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
+# of a frame of a video, the end of its URI
+FRAME = re.compile(r"#t=(\d+)(\.\d+)\Z")
 RESERVED = {"con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(10))}
 
 
 def relative_name(uri: str, folders: tuple[str, ...]) -> str:
     """The image's path below the input folder; elsewhere, its URI without the scheme.
 
+    A frame of a video is a file in a folder of the video's name: of `#t=12.480`, `000012.480.png`.
+
     Args:
         uri: of the image.
         folders: of the run's input, as from `input_folder`.
     """
+    uri = FRAME.sub(lambda time: f"/{time[1]:0>6}{time[2]}.png", uri)
     for folder in folders:
         if uri.startswith(f"{folder}/") and (name := uri[len(folder) + 1 :].lstrip("/")):
             return name

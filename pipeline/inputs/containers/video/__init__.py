@@ -1,0 +1,1 @@
+"""Frames of videos: which there are, which are wanted, and their pixels."""
