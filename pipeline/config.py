@@ -16,6 +16,8 @@ from pipeline.locations import checked_url
 from pipeline.options import (
     MODEL_OPTIONS,
     SHORT,
+    TILE,
+    TILE_OVERLAP,
     as_number,
     checked_bands,
     checked_depth_range,
@@ -44,7 +46,7 @@ CHOICES = {"device": ("auto", "cuda", "cpu"), "precision": ("auto", "fp32", "fp1
 # fields that decide what an output row says
 IDENTITY = (
     "input limit extensions exclude sniff uri_column bytes_column carry model precision "
-    "depth_range bands accept_truncated"
+    "depth_range bands accept_truncated tile tile_overlap"
 ).split()
 
 
@@ -198,6 +200,17 @@ class Config:
             "SHARE",
         ),
     ] = None
+    tile: Annotated[
+        int | None,
+        Option(
+            "cut what is larger into overlapping tiles of so many pixels a side, detect in each "
+            "and in the whole image, and merge the boxes (default: no tiles)",
+            "PIXELS",
+        ),
+    ] = None
+    tile_overlap: Annotated[
+        float, Option("share of a tile that the next one repeats, at least", "SHARE")
+    ] = 0.2
     rows_per_file: Annotated[
         int | None,
         Option(
@@ -243,8 +256,9 @@ class Config:
         endings = ",".join(self.extensions).lower().split(",")
         lowered = tuple(word.removeprefix(".") for word in endings if word)
         object.__setattr__(self, "extensions", lowered)
-        for name in (*AT_LEAST_ONE, *ABOVE_ZERO, "max_error_rate", "accept_truncated"):
-            value = as_number(getattr(self, name), whole=name in AT_LEAST_ONE)
+        shares = ("max_error_rate", "accept_truncated", "tile_overlap")
+        for name in (*AT_LEAST_ONE, "tile", *ABOVE_ZERO, *shares):
+            value = as_number(getattr(self, name), whole=name in (*AT_LEAST_ONE, "tile"))
             object.__setattr__(self, name, value)
         object.__setattr__(self, "depth_range", checked_depth_range(self.depth_range))
         object.__setattr__(self, "bands", checked_bands(self.bands))
@@ -269,6 +283,10 @@ class Config:
         share = self.accept_truncated
         if share is not None and (not is_number(share, whole=False) or not 0 < share <= 1):
             raise UsageError(f"accept_truncated must be above 0 and at most 1, not {share!r}")
+        if self.tile is not None and not TILE.holds(self.tile):
+            raise UsageError(f"tile must be {TILE}, not {self.tile!r}")
+        if not TILE_OVERLAP.holds(self.tile_overlap):
+            raise UsageError(f"tile_overlap must be {TILE_OVERLAP}, not {self.tile_overlap!r}")
         for name in ("uri_column", "bytes_column"):
             if not isinstance(getattr(self, name), str | None):
                 raise UsageError(f"{name} must be a name, not {getattr(self, name)!r}")
@@ -288,6 +306,8 @@ class Config:
             raise UsageError("gpus_per_replica must be a fraction of one GPU or a whole number")
         if self.uri_column and self.bytes_column:
             raise UsageError("give uri_column or bytes_column, not both")
+        if self.tile is None and self.tile_overlap != Config.tile_overlap:
+            raise UsageError("tile_overlap goes with tile, the side of a tile in pixels")
         if not self.extensions:
             raise UsageError("extensions must name at least one file name ending")
 

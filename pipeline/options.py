@@ -57,6 +57,8 @@ THRESHOLD = Range(float, 0, 1)
 COUNT = Range(int, 1, MOST)
 # in training alone; a run has no use for their values
 UNUSED_COUNT, UNUSED_NUMBER = Range(int), Range(float)
+# below it a tile shows the network next to nothing; its overlap, up to where they can be counted
+TILE, TILE_OVERLAP = Range(int, 32, MOST), Range(float, 0, 0.9)
 # float32 divides by them, and multiplies
 FACTOR = (1e-6, 1e6)
 # The keywords of torchvision's `fasterrcnn_resnet50_fpn_v2` and of its `FasterRCNN`, but for those

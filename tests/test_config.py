@@ -90,6 +90,29 @@ def test_no_bands(value: Any) -> None:
         Config(input="in", output="out", bands=value)
 
 
+@pytest.mark.parametrize(
+    "fields,reason",
+    [
+        ({"tile": 31}, "tile must be a whole number of at least 32, not 31"),
+        ({"tile": 640.5}, "tile must be a whole number of at least 32, not 640.5"),
+        ({"tile": True}, "tile must be a whole number of at least 32, not True"),
+        ({"tile": 640, "tile_overlap": 1}, "tile_overlap must be a number from 0 to 0.9, not 1"),
+        ({"tile": 640, "tile_overlap": -0.1}, "tile_overlap must be a number from 0 to 0.9"),
+        ({"tile": 640, "tile_overlap": None}, "tile_overlap must be a number from 0 to 0.9"),
+        ({"tile": 640, "tile_overlap": 128}, "tile_overlap must be a number from 0 to 0.9"),
+        ({"tile_overlap": 0.3}, "tile_overlap goes with tile, the side of a tile in pixels"),
+    ],
+)
+def test_no_tiles(fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        Config(input="in", output="out", **fields)
+
+
+def test_tiles_as_yaml_takes_them() -> None:
+    config = Config(input="in", output="out", tile="1e3", tile_overlap="2e-1")  # type: ignore[arg-type]
+    assert (config.tile, config.tile_overlap) == (1000, 0.2)
+
+
 def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = Config(input="in/", output="out/", weights="model.pth", extensions=("JPG", ".png"))

@@ -9,6 +9,7 @@ from pipeline.config import ROWS_PER_FILE, Config
 from pipeline.forecast import estimates
 from pipeline.forecast.prices import Machine, Prices
 from pipeline.forecast.trial import Trial, described
+from pipeline.images import tiling
 from pipeline.inputs.enumeration import Counted
 from pipeline.network.contract import Weights
 from pipeline.network.cost import Cost
@@ -40,7 +41,7 @@ def text(
     parts = [
         _input(config, counted, trial),
         _here(config, counted.rows, trial),
-        _elsewhere(config, counted.rows, trial, prices, _gflop(weights, trial), tried),
+        _elsewhere(config, counted.rows, trial, prices, _gflop(config, weights, trial), tried),
         _settings(config, counted.rows, trial),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts)
@@ -52,11 +53,17 @@ def _sizes(trial: Trial) -> Counter[tuple[int, int]]:
     return Counter(size for size in zip(*columns, strict=True) if size[0])
 
 
-def _gflop(weights: Weights, trial: Trial) -> float:
-    """Of a mean image in the network."""
+def _gflop(config: Config, weights: Weights, trial: Trial) -> float:
+    """Of a mean image in the network, with its tiles."""
     cost, sizes = Cost(weights.options), _sizes(trial)
-    each = {size: cost.gflop(cost.padded_shape(size[1], size[0])) for size in sizes}
-    return sum(count * each[size] for size, count in sizes.items()) / sizes.total()
+    total = 0.0
+    for (width, height), images in sizes.items():
+        whole, *tiles = tiling.views(height, width, config.tile, config.tile_overlap)
+        for views in ([whole], tiles):
+            for x0, y0, x1, y1 in views[:1]:
+                shape = cost.padded_shape(int(y1 - y0), int(x1 - x0))
+                total += images * len(views) * cost.gflop(shape)
+    return total / sizes.total()
 
 
 def _input(config: Config, counted: Counted, trial: Trial) -> list[str]:

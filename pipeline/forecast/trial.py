@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.cluster.placement import Placement
 from pipeline.config import Config, fingerprint
@@ -15,6 +16,7 @@ from pipeline.driver import record
 from pipeline.driver.runner import run
 from pipeline.errors import RunError
 from pipeline.forecast.sample import Sample
+from pipeline.images import tiling
 from pipeline.inputs import enumeration
 from pipeline.labels.output import open_output
 from pipeline.network.contract import EngineFactory, Weights
@@ -79,12 +81,13 @@ def try_out(
             f"of {summary.images:,} images too few got as far as the network (errors: "
             f"{dict(errors)}); give a larger --sample"
         )
-    forward = seconds["forward"] / did["forwarded"]
+    rows = pa.concat_tables(output.tables(COLUMNS))
+    forward = seconds["forward"] / did["forwarded"] * _views(config, rows)
     work = forward * summary.images / placement.replicas
     return Trial(
         placement=placement,
         images=summary.images,
-        rows=pa.concat_tables(output.tables(COLUMNS)),
+        rows=rows,
         errors=errors,
         start_up=max(0.0, wall - work),
         fetch_seconds=seconds.get("fetch", 0.0) / summary.images,
@@ -92,6 +95,14 @@ def try_out(
         forward_seconds=forward,
         write_seconds=seconds.get("write", 0.0) / summary.images,
     )
+
+
+def _views(config: Config, rows: pa.Table) -> float:
+    """How often the network runs for a mean image."""
+    known = rows.filter(pc.is_valid(rows["width"]))
+    sizes = zip(known["height"].to_pylist(), known["width"].to_pylist(), strict=True)
+    views = [len(tiling.views(*size, config.tile, config.tile_overlap)) for size in sizes]
+    return sum(views) / len(views)
 
 
 def described(trial: Trial) -> str:

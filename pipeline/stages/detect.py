@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -10,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
 
@@ -21,12 +21,11 @@ from pipeline.images.decode import DecodeError
 from pipeline.network.contract import Boxes, DeviceLost, EngineFactory, ShortOfMemory, Weights
 from pipeline.stages.micro_batches import Loader, Outcome
 from pipeline.stages.rows import finished_rows, with_shares
+from pipeline.stages.views import View, cut, joined
 from pipeline.store import urls
 from pipeline.words import explain, printable
 
 log = logging.getLogger(__name__)
-# an image, and its pixels: [height, width, 3] uint8
-Ready = tuple[Outcome, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -118,60 +117,73 @@ class Detector:
         groups = self.loader.plan(outcomes, self.micro_batch)
         self._count([outcome for outcome in outcomes if outcome.done])
         for group, decoded in self.loader.load(groups):
-            by_shape: dict[tuple[int, int], list[Ready]] = {}
+            images: list[list[View]] = []
             for outcome, pixels in zip(group, decoded, strict=True):
                 if isinstance(pixels, DecodeError):
                     outcome.error = Failure("decode", pixels.code, str(pixels))
-                else:  # not always the planned shape: a header may tell too little
-                    shape = self.engine.padded_shape(*pixels.shape[:2])
-                    by_shape.setdefault(shape, []).append((outcome, pixels))
-            for ready in by_shape.values():
-                self._forward(ready)
+                else:
+                    images.append(cut(outcome, pixels, self.replica.config))
+            by_shape: dict[tuple[int, int], list[View]] = {}
+            for view in itertools.chain(*images):
+                # not always the planned shape: a header may tell too little
+                shape = self.engine.padded_shape(*view.pixels.shape[:2])
+                by_shape.setdefault(shape, []).append(view)
+            for views in by_shape.values():
+                self._forward(views)
+            for views in images:
+                views[0].outcome.boxes = joined(views)
             self._count([outcome for outcome in group if outcome.done])
 
     def _count(self, outcomes: list[Outcome]) -> None:
         failed = [(o.error.code, o.uri) for o in outcomes if o.error]
         for code, uri in failed:
             self.client.failed(code, printable(urls.public(uri), 200))
-        self.client.add(images=len(outcomes), errors=len(failed))
+        detections = sum(len(o.boxes.labels) for o in outcomes if o.boxes)
+        self.client.add(images=len(outcomes), errors=len(failed), detections=detections)
 
-    def _forward(self, ready: list[Ready]) -> None:
-        """Run the network on images of one padded shape, in halves where memory is short."""
-        waiting = deque([ready])
+    def _forward(self, views: list[View]) -> None:
+        """Run the network on views of one padded shape, in halves where memory is short."""
+        waiting = deque([views])
         while waiting:
-            part = waiting.popleft()
-            first, *others = (outcome for outcome, _ in part)
+            part = [view for view in waiting.popleft() if not view.outcome.error]
+            if len(part) > self.micro_batch:
+                size = self.micro_batch
+                waiting.extend(part[i : i + size] for i in range(0, len(part), size))
+                continue
+            if not part:
+                continue
+            first, *others = part
             try:
                 found = self._found(part)
             except ShortOfMemory as error:
                 if others:
                     self.micro_batch = max(1, len(part) // 2)
                     log.warning("GPU memory is short: micro-batch is now %d", self.micro_batch)
-                    waiting.extend([part[: self.micro_batch], part[self.micro_batch :]])
+                    waiting.append(part)
                 else:
-                    first.error = Failure("forward", Code.OUT_OF_MEMORY, explain(error))
+                    first.outcome.error = Failure("forward", Code.OUT_OF_MEMORY, explain(error))
             except DeviceLost as error:
-                self.client.die(explain(error), None if others else first.image_id)
+                ids = {view.outcome.image_id for view in part}
+                self.client.die(explain(error), ids.pop() if len(ids) == 1 else None)
             except Exception as error:  # one image must not take its neighbours along
                 if others:
-                    waiting.extend([image] for image in part)
+                    waiting.extend([view] for view in part)
                 else:
-                    first.error = Failure("forward", Code.FORWARD_FAILED, explain(error))
+                    first.outcome.error = Failure("forward", Code.FORWARD_FAILED, explain(error))
             else:
                 if found is None:
                     return
-                for (outcome, _), boxes in zip(part, found, strict=True):
-                    outcome.boxes = boxes
-                self.client.add(detections=sum(len(boxes.labels) for boxes in found))
+                for view, boxes in zip(part, found, strict=True):
+                    view.boxes = boxes
 
-    def _found(self, part: list[Ready]) -> list[Boxes] | None:
+    def _found(self, part: list[View]) -> list[Boxes] | None:
         """What the network finds in a micro-batch; None once the run is told to stop."""
         ready_since = time.monotonic()
         with self.forwards:
             if self.client.stopping:  # told while another call's micro-batch was in the network
                 return None
             called = time.monotonic()
-            found = self.engine([pixels for _, pixels in part])
+            found = self.engine([view.pixels for view in part])
             ended = time.monotonic()
         # before that, the one ahead of it was computed
         started = min(ended, max(called, self.forward_ended))

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipeline.cluster.client import Client
 from pipeline.config import Config
 from pipeline.errors import Code, Failure
+from pipeline.images import tiling
 from pipeline.images.decode import DecodeError, Header, Samples, decode, read_header
 from pipeline.images.depth import is_low_contrast
 from pipeline.network.contract import Boxes
@@ -27,6 +28,8 @@ T = TypeVar("T")
 # pixels decoded at once for one micro-batch, beyond which it is cut; 64 megapixels are 192 MB
 MICRO_BATCH_PIXELS = 64_000_000
 MICRO_BATCHES_AHEAD = 2
+# of the tiles of images that are decoded together; only the last one may have places to spare
+MICRO_BATCHES_OF_TILES = 8
 
 
 @dataclass
@@ -37,7 +40,9 @@ class Outcome:
     uri: str
     encoded: pa.Buffer | None = None
     header: Header | None = None
-    shape: tuple[int, int] = (0, 0)
+    views: int = 1  # that the network will be given of it
+    shape: tuple[int, int] = (0, 0)  # the padded one of the whole
+    tile_shape: tuple[int, int] = (0, 0)  # the padded one of its tiles, if it has some
     began: float = math.inf  # when its decoding did
     boxes: Boxes | None = None
     size: tuple[int, int] | None = None
@@ -75,7 +80,8 @@ class Loader:
         self.decoders = ThreadPoolExecutor(threads)
 
     def plan(self, outcomes: list[Outcome], micro_batch: int) -> list[list[Outcome]]:
-        """Micro-batches of one padded shape, made from the headers alone.
+        """Images for one micro-batch, all of one padded shape, or, of those with tiles, whose tiles
+        fill some; made from the headers alone.
 
         Images whose header will not do are not among them, and have their error.
         """
@@ -84,20 +90,20 @@ class Loader:
             self._within_limit(outcome, read)
         ready = [outcome for outcome in outcomes if not outcome.done]
         groups: list[list[Outcome]] = []
-        pixels = 0
-        for outcome in sorted(ready, key=lambda outcome: outcome.shape):
+        pixels = views = 0
+        for outcome in sorted(ready, key=lambda outcome: (outcome.tile_shape, outcome.shape)):
             assert outcome.size
             pixels += outcome.size[0] * outcome.size[1]
+            views += outcome.views
             if (
                 groups
-                and outcome.shape == groups[-1][0].shape
-                and len(groups[-1]) < micro_batch
                 and pixels <= MICRO_BATCH_PIXELS
+                and _fits(outcome, groups[-1][0], views, micro_batch)
             ):
                 groups[-1].append(outcome)
             else:
                 groups.append([outcome])
-                pixels = outcome.size[0] * outcome.size[1]
+                pixels, views = outcome.size[0] * outcome.size[1], outcome.views
         return groups
 
     def _read_header(self, outcome: Outcome) -> None:
@@ -107,11 +113,20 @@ class Loader:
             header = read_header(outcome.encoded, self.config.max_pixels, self.samples)
             outcome.header, outcome.size = header, (header.width, header.height)
             outcome.shape = self.padded_shape(header.height, header.width)
+            self._plan_tiles(outcome, header)
         except DecodeError as error:
             outcome.error = Failure("decode", error.code, str(error))
         except ValueError as error:
             outcome.error = Failure("forward", Code.TOO_THIN, str(error))
         outcome.began = math.inf
+
+    def _plan_tiles(self, outcome: Outcome, header: Header) -> None:
+        config = self.config
+        views = tiling.views(header.height, header.width, config.tile, config.tile_overlap)
+        outcome.views = len(views)
+        if len(views) > 1:
+            x0, y0, x1, y1 = views[-1].tolist()
+            outcome.tile_shape = self.padded_shape(y1 - y0, x1 - x0)
 
     def load(
         self, groups: list[list[Outcome]]
@@ -158,3 +173,12 @@ class Loader:
                     failure = Failure("decode", Code.DECODE_TIMEOUT, message)
                     self.client.condemn(outcome.image_id, failure)
                     self.client.die(message)
+
+
+def _fits(outcome: Outcome, first: Outcome, views: int, micro_batch: int) -> bool:
+    """Whether an image goes with another one and those after it, which are so many views then."""
+    if outcome.tile_shape != first.tile_shape:
+        return False
+    if outcome.views > 1:
+        return views <= MICRO_BATCHES_OF_TILES * micro_batch
+    return outcome.shape == first.shape and views <= micro_batch

@@ -42,7 +42,7 @@ def test_an_output_from_before_a_field_was_known_goes_on() -> None:
     config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
     weights = resolve(config, objects.read)
     known = record.new(config, weights)
-    for name in ("precision", "sniff", "accept_truncated"):
+    for name in ("precision", "sniff", "accept_truncated", "tile", "tile_overlap"):
         del known.identity[name]
     record.check_same(known, config, weights)
     assert record.continued(known, config).precision == "fp32"
@@ -52,6 +52,12 @@ def test_an_output_from_before_a_field_was_known_goes_on() -> None:
     share = dataclasses.replace(config, accept_truncated=0.9)
     with pytest.raises(UsageError, match="accept_truncated was None and is now 0.9"):
         record.check_same(known, share, weights)
+    tiled = dataclasses.replace(config, tile=1024)
+    with pytest.raises(UsageError, match="tile was None and is now 1024"):
+        record.check_same(known, tiled, weights)
+    overlapping = dataclasses.replace(tiled, tile_overlap=0.3)
+    with pytest.raises(UsageError, match="tile_overlap was 0.2 and is now 0.3"):
+        record.check_same(record.new(tiled, weights), overlapping, weights)
 
 
 def test_signatures_are_not_written_down(tmp_path: Path) -> None:

@@ -8,70 +8,24 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import ray
 from PIL import Image
 
-from pipeline import Config
 from pipeline.network.build import build
-from pipeline.network.contract import Boxes, EngineFactory, ShortOfMemory, Weights
+from pipeline.network.contract import Boxes, ShortOfMemory, Weights
 from pipeline.network.engine import Engine
 from pipeline.outputs.schema import RECOVERED_SHARE, ROW
-from pipeline.stages.detect import Detector, Replica
+from tests.support.detecting import detect, detector, png, rows_of
 from tests.support.engines import PixelEngine
-from tests.support.fetching import Silent
 from tests.support.matching import assert_same, boxes_of, picture, reference
 
 
 @pytest.fixture(scope="module")
 def weights(cluster: None, calibrated: Weights) -> ray.ObjectRef[Weights]:
     return ray.put(calibrated)
-
-
-def detector(
-    weights: ray.ObjectRef[Weights], engine: EngineFactory, micro_batch: int = 4, **options: Any
-) -> Detector:
-    config = Config(input="i", output="o", **options)
-    replica = Replica(config, "cpu", 2, micro_batch, "a-run")
-    return Detector(replica, weights, engine, Silent())  # type: ignore[arg-type]
-
-
-def rows_of(encoded: Sequence[bytes | None]) -> pa.Table:
-    """As `Fetch` yields them; None is a failed read."""
-    count = len(encoded)
-    failed = [data is None for data in encoded]
-    return pa.table(
-        {
-            "image_id": pa.array(range(count), pa.int64()),
-            "image_uri": [f"/{number}.png" for number in range(count)],
-            "size_bytes": pa.nulls(count, pa.int64()),
-            "split": ["train"] * count,
-            "encoded": pa.array(encoded, pa.large_binary()),
-            "error_stage": ["fetch" if f else None for f in failed],
-            "error_code": ["not_found" if f else None for f in failed],
-            "error_message": ["gone" if f else None for f in failed],
-            "attempts": pa.array([1] * count, pa.int32()),
-        }
-    )
-
-
-def png(pixels: np.ndarray, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", **options)
-    return buffer.getvalue()
-
-
-def detect(stage: Detector, encoded: Sequence[bytes | None]) -> list[dict[str, Any]]:
-    (table,) = stage(rows_of(encoded))
-    assert table.schema.names == [*ROW.names, "status", "split"]
-    assert table.select(ROW.names).schema == ROW
-    found: list[dict[str, Any]] = table.to_pylist()
-    assert [row["image_id"] for row in found] == list(range(len(encoded)))
-    return found
 
 
 def test_boxes_are_torchvisions_whatever_else_is_in_the_run(

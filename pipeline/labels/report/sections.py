@@ -59,7 +59,8 @@ def facts(output: Output, attempts: Sequence[throughput.Stretch], found: Statist
     options = output.detector["options"]
     kept = f"over {output.detector['score_threshold']:g}"
     if "box_detections_per_img" in options:
-        kept += f", at most {words.count(options['box_detections_per_img'])} an image"
+        place = "a tile" if output.record["identity"].get("tile") else "an image"
+        kept += f", at most {words.count(options['box_detections_per_img'])} {place}"
     if found.agnostic_nms is not None:
         shown = words.count(found.doubles)
         kept += f"; {shown} doubles (IoU above {found.agnostic_nms:g}) left out here"

@@ -1,0 +1,34 @@
+"""What the network is given of an image: the whole of it, and tiles where it is large."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def views(height: int, width: int, tile: int | None, overlap: float) -> np.ndarray:
+    """The parts of an image that go through the network, each by itself.
+
+    Tiles are those of SAHI (Akyon et al. 2022, https://arxiv.org/abs/2202.06934): the last one of a
+    row or column is moved back to the border, so that all of an image have one shape.
+
+    Args:
+        height, width: of the image, in pixels.
+        tile: pixels of a tile's side; None for no tiles.
+        overlap: share of a tile, from 0 to below 1, that the next one repeats at least.
+
+    Returns:
+        [N, 4] int64 x0, y0, x1, y1 in pixels of the image: first the whole image, then its tiles
+        row by row, if it is larger than a tile in any direction.
+    """
+    whole = np.array([[0, 0, width, height]], np.int64)
+    if tile is None or max(height, width) <= tile:
+        return whole
+    step = tile - int(tile * overlap)
+    y, x = np.meshgrid(_starts(height, tile, step), _starts(width, tile, step), indexing="ij")
+    ends = np.minimum(x + tile, width), np.minimum(y + tile, height)
+    return np.concatenate((whole, np.stack((x, y, *ends), axis=-1).reshape(-1, 4)))
+
+
+def _starts(length: int, tile: int, step: int) -> np.ndarray:
+    last = max(0, length - tile)
+    return np.minimum(np.arange(0, last + step, step), last)

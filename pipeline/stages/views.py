@@ -1,0 +1,45 @@
+"""The parts of an image that the network is given, and what it finds in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.config import Config
+from pipeline.images import tiling
+from pipeline.network.contract import Boxes
+from pipeline.stages.merging import merged
+from pipeline.stages.micro_batches import Outcome
+
+
+@dataclass
+class View:
+    """A part of an image.
+
+    Attributes:
+        outcome: of the image.
+        place: [4] int64 x0, y0, x1, y1, where in the image.
+        pixels: [height, width, 3] uint8, not copied.
+        boxes: what the network finds there, in pixels of the view; None until then.
+    """
+
+    outcome: Outcome
+    place: np.ndarray
+    pixels: np.ndarray
+    boxes: Boxes | None = None
+
+
+def cut(outcome: Outcome, pixels: np.ndarray, config: Config) -> list[View]:
+    """The views of a decoded image; a small one, or without `config.tile`, is all of its one."""
+    height, width = pixels.shape[:2]
+    places = tiling.views(height, width, config.tile, config.tile_overlap)
+    return [View(outcome, box, pixels[box[1] : box[3], box[0] : box[2]]) for box in places]
+
+
+def joined(views: list[View]) -> Boxes | None:
+    """The boxes of an image from those of all its views; None where one has none."""
+    found = [view.boxes for view in views if view.boxes is not None]
+    if not views or len(found) < len(views):
+        return None
+    return found[0] if len(found) == 1 else merged(found, np.stack([view.place for view in views]))
