@@ -78,8 +78,9 @@ class Config:
     input: Annotated[
         str,
         Option(
-            "folder, prefix, glob, image, table of URIs (Parquet, Arrow, CSV, TSV, JSON, JSONL, "
-            "text) or Parquet with image bytes; path, s3:// or any fsspec URL",
+            "folder, prefix, glob, image, archive (tar, gzipped tar, zip), table of URIs (Parquet, "
+            "Arrow, CSV, TSV, JSON, JSONL, text) or Parquet with image bytes; path, s3:// or any "
+            "fsspec URL",
             "URL",
         ),
     ]
@@ -116,7 +117,11 @@ class Config:
     ] = None
     extensions: Annotated[
         tuple[str, ...],
-        Option("file name endings to list, any case, with blanks or commas between", "EXT"),
+        Option(
+            "file name endings to list, any case, with blanks or commas between; tar, tgz, tar.gz "
+            "and zip open archives",
+            "EXT",
+        ),
     ] = IMAGE_EXTENSIONS
     exclude: Annotated[
         tuple[str, ...],
@@ -138,7 +143,13 @@ class Config:
             "NAME",
         ),
     ] = None
-    carry: Annotated[tuple[str, ...], Option("columns of a table to carry along", "NAME")] = ()
+    carry: Annotated[
+        tuple[str, ...],
+        Option(
+            "columns of a table to carry along, or fields of the JSON beside an archive's images",
+            "NAME",
+        ),
+    ] = ()
     device: Annotated[str, Option("auto, cuda or cpu", "D")] = "auto"
     replicas: Annotated[int | None, Option("models at once (default: what fits)", "N")] = None
     gpus_per_replica: Annotated[float, Option("may be a fraction", "X")] = 1.0

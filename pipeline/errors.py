@@ -37,6 +37,10 @@ class Code(StrEnum):
     URI_TOO_LONG = "uri_too_long"
     URI_NOT_ALLOWED = "uri_not_allowed"
     UNKNOWN_PROTOCOL = "unknown_protocol"
+    CONTAINER_DAMAGED = "container_damaged"
+    CONTAINER_CHANGED = "container_changed"
+    MEMBER_UNREADABLE = "member_unreadable"
+    ENCRYPTED = "encrypted"
     # of a decoding
     EMPTY = "empty"
     NOT_AN_IMAGE = "not_an_image"
@@ -71,6 +75,10 @@ STAGE_CODES: dict[str, tuple[Code, ...]] = {
         Code.URI_TOO_LONG,
         Code.URI_NOT_ALLOWED,
         Code.UNKNOWN_PROTOCOL,
+        Code.CONTAINER_DAMAGED,
+        Code.CONTAINER_CHANGED,
+        Code.MEMBER_UNREADABLE,
+        Code.ENCRYPTED,
         Code.KILLED_WORKER,
     ),
     "decode": (

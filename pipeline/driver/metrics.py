@@ -20,7 +20,7 @@ LINE_SECONDS = 60.0
 SUMS = {
     "images": "Images that are done, those that failed included",
     "detections": "Boxes that were found",
-    "reads": "Attempts at reading an image",
+    "reads": "Attempts at reading an image, or neighbours in an archive",
     "bytes_read": "Bytes of encoded images",
     "forwards": "Micro-batches that went through the network, but for the first of each replica",
     "written": "Rows in files of the output",

@@ -24,12 +24,12 @@ from pipeline import words
 from pipeline.config import Config
 from pipeline.errors import RunError, UsageError
 from pipeline.inputs import enumeration
-from pipeline.inputs.difference import UNKNOWN, Difference, compare
+from pipeline.inputs.difference import Difference, batches, compare
 from pipeline.outputs import manifest, seal
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.lease import Lease, LeaseLost
-from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.manifest import MEMBER, Manifest
 from pipeline.store import objects, urls
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,7 @@ def _refresh(config: Config, layout: Layout, known: Manifest, dry_run: bool) -> 
             log.info("          gone: image %d, %s", image_id, urls.public(uri))
         gone_before = known.refreshed[-1]["gone"] if known.refreshed else 0
         same = counts == {"new": 0, "changed": 0, "gone": gone_before}
+        same &= not len(difference.changed)
         if not dry_run and not same:
             _apply(layout, known, difference)
 
@@ -106,7 +107,8 @@ def _examples(layout: Layout, known: Manifest, gone: np.ndarray) -> Iterator[tup
 
 def _apply(layout: Layout, known: Manifest, difference: Difference) -> None:
     """Until its end another call begins again, and comes to the same end."""
-    counts, changed = difference.counts(), difference.changed["image_id"]
+    counts = difference.counts()
+    changed = difference.changed["image_id"][~difference.changed["moved"]]
     # parts that an interrupted call has written show nothing changed
     interrupted = objects.get_json(layout.fs, layout.refreshing) or {}
     note = {name: max(count, interrupted.get(name, 0)) for name, count in counts.items()}
@@ -142,7 +144,7 @@ def _write_parts(layout: Layout, known: Manifest, difference: Difference) -> int
     parts = set((difference.changed["image_id"] // known.part_rows).tolist())
     for number in sorted(parts):
         before = known.known_part(layout, number)
-        part = _updated(before, difference.changed)
+        part = _updated(before, difference)
         grown += _bytes(part) - _bytes(before)
         manifest.write_part(layout, number, part.drop_columns("image_id"))
     if difference.new.any():
@@ -154,7 +156,7 @@ def _write_parts(layout: Layout, known: Manifest, difference: Difference) -> int
                     known.known_part(layout, last).drop_columns("image_id").cast(difference.schema)
                 )
             first = 0
-            for batch in pa.ipc.open_stream(str(difference.listed)):
+            for batch in batches(difference.listed):
                 mask = pa.array(difference.new[first : first + batch.num_rows])
                 table = pa.table(batch).filter(mask)
                 first += batch.num_rows
@@ -165,22 +167,34 @@ def _write_parts(layout: Layout, known: Manifest, difference: Difference) -> int
     return grown
 
 
-def _updated(part: pa.Table, changed: np.ndarray) -> pa.Table:
-    """The part with the sizes and versions of changed images as they are now."""
-    first = part["image_id"][0].as_py()
+def _updated(part: pa.Table, difference: Difference) -> pa.Table:
+    """The part with what is listed of changed images now."""
+    first, changed = part["image_id"][0].as_py(), difference.changed
     low, high = np.searchsorted(changed["image_id"], (first, first + part.num_rows))
-    places = changed["image_id"][low:high] - first
-    mask = np.zeros(part.num_rows, bool)
-    mask[places] = True
-    for name, column in (("size", "size_bytes"), ("version", "object_version")):
-        values = changed[name][low:high]
-        fresh = pa.array(values, pa.int64(), mask=values == UNKNOWN)
-        index = part.column_names.index(column)
-        kept = part[column].combine_chunks()
-        part = part.set_column(
-            index, part.schema.field(column), pc.replace_with_mask(kept, mask, fresh)
-        )
+    rows, places = changed["row"][low:high], changed["image_id"][low:high] - first
+    names = [n for n in ("size_bytes", "object_version", *MEMBER.names) if n in part.column_names]
+    fresh = _listed(difference.listed, rows, names)
+    # each row of the part, or the one that stands after all of them in its place
+    source = np.arange(part.num_rows)
+    source[places] = part.num_rows + np.arange(len(places))
+    for name in names:
+        both = pa.concat_arrays([part[name].combine_chunks(), fresh[name].combine_chunks()])
+        index = part.column_names.index(name)
+        part = part.set_column(index, part.schema.field(name), both.take(pa.array(source)))
     return part
+
+
+def _listed(listed: Path, rows: np.ndarray, names: list[str]) -> pa.Table:
+    """Rows of `Difference.listed` in the order asked for; those of a part lie near each other."""
+    order = np.argsort(rows)
+    found, first = [], 0
+    for batch in batches(listed):
+        low, high = np.searchsorted(rows[order], (first, first + batch.num_rows))
+        if high > low:
+            wanted = pa.array(rows[order][low:high] - first)
+            found.append(pa.table(batch.select(names)).take(wanted))
+        first += batch.num_rows
+    return pa.concat_tables(found).take(pa.array(np.argsort(order)))
 
 
 def _bytes(table: pa.Table) -> int:

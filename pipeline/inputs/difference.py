@@ -5,6 +5,7 @@ Neither is ever wholly in memory.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,16 +16,19 @@ import pyarrow.compute as pc
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import enumeration
+from pipeline.inputs.containers.members import digest
 from pipeline.inputs.digests import Digested, repeats
 from pipeline.inputs.enumeration import Counted
 from pipeline.inputs.sources import by_products, open_source
 from pipeline.outputs.layout import Layout
-from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.manifest import MEMBER, Manifest
 
 UNKNOWN = -1
 # place of an image among the known or the listed ones, and what tells a change
-VALUES = ("place", "size", "version")
-CHANGED = np.dtype([("image_id", "<i8"), ("size", "<i8"), ("version", "<i8")])
+VALUES = ("place", "size", "version", "member")
+CHANGED = np.dtype(
+    [(name, "<i8") for name in ("image_id", "row", "size", "version")] + [("moved", "?")]
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Difference:
         duplicates: rows of the input whose URI had come before.
         new: [rows listed] bool.
         gone: [rows of the manifest] bool.
-        changed: of `CHANGED` in order of id, with sizes and versions as they are now.
+        changed: of `CHANGED` in order of id: the row of `listed`, sizes and versions as they are
+            now, and whether only the place in a container is another.
     """
 
     listed: Path
@@ -50,7 +55,7 @@ class Difference:
     def counts(self) -> dict[str, int]:
         return {
             "new": int(np.count_nonzero(self.new)),
-            "changed": len(self.changed),
+            "changed": int(np.count_nonzero(~self.changed["moved"])),
             "gone": int(np.count_nonzero(self.gone)),
         }
 
@@ -58,7 +63,8 @@ class Difference:
 def compare(config: Config, layout: Layout, known: Manifest, folder: Path) -> Difference:
     """List the input into a file, and join it with the manifest by URI.
 
-    An image has changed if its size or its version has, as far as both are known.
+    An image has changed if its size or its version has, as far as both are known. It has moved if
+    only its place in a container is another.
     """
     # those that an older version listed are neither gone nor new
     source, counted = open_source(config, by_products=True), Counted()
@@ -72,7 +78,7 @@ def compare(config: Config, layout: Layout, known: Manifest, folder: Path) -> Di
     listed = folder / "listed.arrow"
     with Digested(*VALUES) as before, Digested(*VALUES) as now:
         options = pa.ipc.IpcWriteOptions(compression="zstd")
-        with pa.ipc.new_stream(str(listed), source.schema, options=options) as file:
+        with pa.ipc.new_file(str(listed), source.schema, options=options) as file:
             for table in enumeration.unique(source, None, counted):
                 _add(now, table, counted.rows)
                 file.write_table(table)
@@ -94,10 +100,17 @@ def compare(config: Config, layout: Layout, known: Manifest, folder: Path) -> Di
     return Difference(listed, source.schema, counted.duplicates, new, gone, changed)
 
 
+def batches(listed: Path) -> Iterator[pa.RecordBatch]:
+    """Of `Difference.listed`, in its order."""
+    with pa.memory_map(str(listed)) as file:
+        reader = pa.ipc.open_file(file)
+        yield from map(reader.get_batch, range(reader.num_record_batches))
+
+
 def _leave_by_products(config: Config, listed: Path, new: np.ndarray) -> None:
     """Of the rows that are new, those of by-products are none of the run's."""
     is_by_product, first = by_products(config), 0
-    for batch in pa.ipc.open_stream(str(listed)):
+    for batch in batches(listed):
         fresh = np.flatnonzero(new[first : first + batch.num_rows])
         uris = batch["image_uri"].take(pa.array(fresh)).to_pylist()
         for place, uri in zip(fresh.tolist(), uris, strict=True):
@@ -108,7 +121,17 @@ def _leave_by_products(config: Config, listed: Path, new: np.ndarray) -> None:
 def _add(rows: Digested, table: pa.Table, first: int) -> None:
     columns = (table[name] for name in ("size_bytes", "object_version"))
     told = (pc.fill_null(column, UNKNOWN).to_numpy() for column in columns)
-    rows.add(table["image_uri"], np.arange(first, first + table.num_rows), *told)
+    numbers = np.arange(first, first + table.num_rows)
+    rows.add(table["image_uri"], numbers, *told, _members(table))
+
+
+def _members(table: pa.Table) -> np.ndarray:
+    """[rows] int64: what differs where the place in a container does."""
+    if "source_uri" not in table.column_names:
+        return np.full(table.num_rows, UNKNOWN)
+    rows = table.select(MEMBER.names).to_pylist()
+    places = (digest(repr(row).encode()) if row["source_uri"] else UNKNOWN for row in rows)
+    return np.fromiter(places, np.int64, len(rows))
 
 
 def _join(before: np.ndarray, now: np.ndarray, new: np.ndarray, gone: np.ndarray) -> np.ndarray:
@@ -124,11 +147,16 @@ def _join(before: np.ndarray, now: np.ndarray, new: np.ndarray, gone: np.ndarray
     new[both["place"][~paired & is_now]] = True
     gone[both["place"][~paired & ~is_now]] = True
     old, fresh = both[paired & ~is_now], both[paired & is_now]
-    differs = np.zeros(len(old), bool)
-    for name in ("size", "version"):
-        known = (old[name] != UNKNOWN) & (fresh[name] != UNKNOWN)
-        differs |= known & (old[name] != fresh[name])
+    content = _differ(old, fresh, "size") | _differ(old, fresh, "version")
+    differs = content | (old["member"] != fresh["member"])
     changed = np.empty(np.count_nonzero(differs), CHANGED)
-    changed["image_id"] = old["place"][differs]
+    changed["image_id"], changed["row"] = old["place"][differs], fresh["place"][differs]
     changed["size"], changed["version"] = fresh["size"][differs], fresh["version"][differs]
+    changed["moved"] = ~content[differs]
     return changed
+
+
+def _differ(old: np.ndarray, fresh: np.ndarray, name: str) -> np.ndarray:
+    """[rows] bool: whether both are known and not the same."""
+    known = (old[name] != UNKNOWN) & (fresh[name] != UNKNOWN)
+    return np.asarray(known & (old[name] != fresh[name]))

@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 from pipeline import words
 from pipeline.config import Config
 from pipeline.errors import UsageError
+from pipeline.inputs.containers.archives import KINDS
 from pipeline.inputs.digests import Digested, repeats
 from pipeline.inputs.source import Source
 from pipeline.inputs.sources import open_source
 from pipeline.outputs import manifest
 from pipeline.outputs.layout import Layout
-from pipeline.outputs.manifest import EMBEDDED, LISTED, PART_ROWS, SLICE_ROWS, Manifest
+from pipeline.outputs.manifest import LISTED, MEMBER, PART_ROWS, SLICE_ROWS, Manifest
 from pipeline.store import objects, urls
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def write(
     listed = Manifest(
         rows=written.rows,
         duplicates=counted.duplicates,
-        columns=[n for n in source.schema.names if n not in (*LISTED.names, *EMBEDDED.names)],
+        columns=[n for n in source.schema.names if n not in (*LISTED.names, *MEMBER.names)],
         fingerprint=fingerprint,
         known_bytes=written.known_bytes,
         part_rows=part_rows,
@@ -123,9 +124,11 @@ def say_passed(config: Config, source: Source) -> None:
 
 
 def _hint(config: Config, source: Source) -> str:
-    if config.sniff or not source.passed[""]:
-        return ""
-    return ", --sniff looks into what has no ending"
+    endings = [ending for ending in KINDS if source.passed[ending]]
+    hints = [f"--extensions {' '.join(endings)} opens archives"] if endings else []
+    if source.passed[""] and not config.sniff:
+        hints.append("--sniff looks into what has no ending")
+    return "".join(f", {hint}" for hint in hints)
 
 
 def passed_over(source: Source) -> str:

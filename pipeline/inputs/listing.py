@@ -74,9 +74,11 @@ def below(name: str, folder: str) -> str:
 
 
 def extension_of(path: str) -> str:
-    """In lower case, without its dot; empty if there is none."""
-    _, dot, extension = urls.public(path).rpartition("/")[2].rpartition(".")
-    return extension.lower() if dot else ""
+    """In lower case, without its dot; empty if there is none. Of `a.tar.gz` it is `tar.gz`."""
+    stem, dot, extension = urls.public(path).lower().rpartition("/")[2].rpartition(".")
+    if extension == "gz" and stem.endswith(".tar"):
+        return "tar.gz"
+    return extension if dot else ""
 
 
 def _walk(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:

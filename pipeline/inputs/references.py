@@ -16,6 +16,10 @@ HINTS = (
     (re.compile(r"\s\Z"), "the URI ends in a blank or a line end"),
     (re.compile(r"""(\A|/)(["']).*\2\s*\Z"""), "the name stands in quotes"),
     (re.compile(r"\\"), "the URI has backslashes; here names are separated by /"),
+    (
+        re.compile(r"\.(tar|tar\.gz|tgz|zip)#", re.I),
+        "tables name files; the images of an archive are found by giving it as --input",
+    ),
     (re.compile(r"/#"), "a name begins with #; comments of a text list begin with # and a blank"),
 )
 
@@ -38,6 +42,11 @@ def absolute(text: str | None, folder: str) -> str:
         uri = uri.rstrip()
     if uri and "://" not in uri and not uri.startswith("/"):
         uri = f"{folder}/{uri}" if urls.protocol(folder) == "file" else _resolved(folder, uri)
+    return shortened(uri)
+
+
+def shortened(uri: str) -> str:
+    """A URI of more than `URI_BYTES` by its start and a digest; others as they are."""
     encoded = uri.encode()
     if len(encoded) <= URI_BYTES:
         return uri

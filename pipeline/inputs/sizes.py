@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pipeline.config import Config
 from pipeline.inputs import access
 from pipeline.outputs.layout import Layout
-from pipeline.outputs.manifest import EMBEDDED, Manifest
+from pipeline.outputs.manifest import MEMBER, Manifest
 from pipeline.store import urls
 
 # where nothing tells
@@ -35,7 +35,7 @@ def mean_bytes(config: Config, layout: Layout, known: Manifest) -> float:
     sample: list[dict[str, Any]] = []
     for number in np.unique(np.linspace(0, known.parts[-1], PARTS, dtype=int)).tolist():
         part = known.read_part(layout, number)
-        columns = [name for name in ("image_uri", *EMBEDDED.names) if name in part.column_names]
+        columns = [name for name in ("image_uri", *MEMBER.names) if name in part.column_names]
         places = np.unique(np.linspace(0, part.num_rows - 1, PER_PART, dtype=int))
         sample += part.select(columns).take(places).to_pylist()
     asked = _sizes(config, sample)
@@ -66,8 +66,9 @@ async def _size(config: Config, row: dict[str, Any]) -> float | None:
 def _embedded_size(config: Config, row: dict[str, Any]) -> float:
     """Mean of the row group, which is what its file tells."""
     fs, path = urls.filesystem(row["source_uri"], reading=config.reading)
+    row_group, _ = row["source_place"]
     with fs.open(path) as file:
-        group = pq.ParquetFile(file).metadata.row_group(row["row_group"])
+        group = pq.ParquetFile(file).metadata.row_group(row_group)
     columns = [group.column(index) for index in range(group.num_columns)]
     sizes = [
         c.total_uncompressed_size

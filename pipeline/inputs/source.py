@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.outputs.manifest import EMBEDDED, LISTED
+from pipeline.outputs.manifest import LISTED, MEMBER
 from pipeline.outputs.schema import RECOVERED_SHARE, ROW
 from pipeline.store import urls
 
@@ -20,7 +20,7 @@ class Source:
     """An input that can be streamed from its start, more than once.
 
     Attributes:
-        schema: `LISTED`, then `EMBEDDED` where the bytes are in the input, then carried columns.
+        schema: `LISTED`, then `MEMBER` where the bytes are in the input, then carried columns.
         read: yields tables of that schema.
         may_repeat: whether a URI can occur twice.
         is_table: whether the images stand in rows.
@@ -51,7 +51,7 @@ def carried_fields(config: Config, schema: pa.Schema, column: str) -> list[pa.Fi
             where = urls.public(config.input)
             raise UsageError(f"{where} has no column {name!r}; it has {', '.join(schema.names)}")
     optional = {RECOVERED_SHARE.name} if config.accept_truncated is not None else set()
-    reserved = {*optional, *ROW.names, *LISTED.names, *EMBEDDED.names, "status", "encoded"}
+    reserved = {*optional, *ROW.names, *LISTED.names, *MEMBER.names, "status", "encoded"}
     for name in config.carry:
         if name in reserved:
             raise UsageError(f"column {name!r} cannot be carried: the output has one of that name")

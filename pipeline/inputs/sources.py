@@ -16,7 +16,8 @@ from fsspec import AbstractFileSystem
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import exclusions, readers, tables
-from pipeline.inputs.embedded import open_embedded
+from pipeline.inputs.containers import archives
+from pipeline.inputs.containers.parquet import open_embedded
 from pipeline.inputs.listing import below, list_files, root
 from pipeline.inputs.sniffing import sniffed
 from pipeline.inputs.source import Source
@@ -43,8 +44,12 @@ def open_source(config: Config, by_products: bool = False) -> Source:
         return open_embedded(config, fs, path)
     if is_table:
         return open_table(config, fs, path)
+    if archives.opened(config, fs, path):
+        return archives.open_archives(config, fs, path)
     if config.carry:
-        raise UsageError("carry needs a manifest table or bytes_column; the input is a listing")
+        raise UsageError(
+            "carry needs a manifest table, bytes_column or archives; the input is a listing"
+        )
     passed: Counter[str] = Counter()
     left_out = exclusions.reasons(config.exclude, by_products)
     read = partial(_listing, config, fs, path, passed, left_out)

@@ -13,8 +13,10 @@ import pyarrow as pa
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.images.decode import Samples, decode, read_header
-from pipeline.inputs import access, embedded
+from pipeline.inputs import access
+from pipeline.inputs.containers import reading
 from pipeline.labels.output import Output
+from pipeline.outputs.manifest import MEMBER
 from pipeline.reading import recorded
 from pipeline.store import failures, objects
 
@@ -50,15 +52,17 @@ def read_many(
 def read(output: Output, image_id: int, uri: str) -> bytes | str:
     """The bytes of one image, or the reason why there are none."""
     try:
-        if output.record["identity"].get("bytes_column"):
-            found = _embedded(output, image_id)
+        # by the rules of the run: who wrote its table may lack the rights of who reads it again
+        config = output.record["config"]
+        trusted, how = bool(config.get("trust_uris")), recorded(config)
+        if (row := _member(output, image_id, uri)) is not None:
+            column = output.record["identity"].get("bytes_column")
+            limit = int(config.get("max_object_bytes", Config.max_object_bytes))
+            found = reading.read(row, output.input, column, limit, trusted, how)
             if not isinstance(found, str):
                 return found if found is not None else "the bytes column is null here"
             uri = found
-        # by the rules of the run: who wrote its table may lack the rights of who reads it again
-        config = output.record["config"]
-        trusted = bool(config.get("trust_uris"))
-        fs, path = access.locate(uri, output.input, trusted, reading=recorded(config))
+        fs, path = access.locate(uri, output.input, trusted, reading=how)
         return bytes(objects.retrying(lambda: fs.cat_file(path), attempts=3))
     except (OSError, UsageError, pa.ArrowException) as error:
         return failures.reason(error)
@@ -76,11 +80,13 @@ def pixels(record: Mapping[str, Any], data: bytes) -> np.ndarray:
     return decode(header, identity.get("accept_truncated"))
 
 
-def _embedded(output: Output, image_id: int) -> bytes | str | None:
-    """See `embedded.image`."""
+def _member(output: Output, image_id: int, uri: str) -> dict[str, Any] | None:
+    """The image's row of the manifest, if it is no file of its own."""
+    if "#" not in uri:
+        return None
     number, place = output.manifest.place(image_id)
-    part = output.manifest.read_part(output.layout, number)
-    row = part.slice(place, 1).to_pylist()[0]
-    column = output.record["identity"]["bytes_column"]
-    where = (row["source_uri"], row["row_group"], row["row"])
-    return embedded.image(*where, column, recorded(output.record["config"]))
+    part = output.part(number)
+    if "source_uri" not in part.column_names:
+        return None
+    row: dict[str, Any] = part.select(MEMBER.names).slice(place, 1).to_pylist()[0]
+    return row if row["source_uri"] is not None else None

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,11 @@ class Output:
         if known is None:
             raise OSError(f"{self.layout.url_of(self.layout.manifest)} is not of this run")
         return known
+
+    @cached_property
+    def part(self) -> Callable[[int], pa.Table]:
+        """Reads a part of the manifest; images that follow each other share it."""
+        return lru_cache(maxsize=2)(partial(self.manifest.read_part, self.layout))
 
     @property
     def counts(self) -> dict[str, Any]:

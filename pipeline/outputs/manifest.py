@@ -30,8 +30,15 @@ LISTED = pa.schema(
         pa.field("object_version", pa.int64()),
     ]
 )
-# where the bytes of an embedded image stand
-EMBEDDED = pa.schema([("source_uri", pa.string()), ("row_group", pa.int32()), ("row", pa.int32())])
+# Where a member of a container lies; null for an image that is a file of its own. What the numbers
+# of `source_place` mean, the module of the kind in `pipeline/inputs/containers` says.
+MEMBER = pa.schema(
+    [
+        ("source_uri", pa.string()),
+        ("source_kind", pa.string()),
+        ("source_place", pa.list_(pa.int64())),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -92,11 +99,7 @@ class Manifest:
             data = layout.fs.cat_file(layout.part(number))
             return pq.read_table(pa.BufferReader(data), partitioning=None).combine_chunks()
 
-        table = objects.retrying(read)
-        if "object_version" not in table.column_names:  # of an earlier release
-            version = LISTED.field("object_version")
-            place = LISTED.get_field_index("object_version")
-            table = table.add_column(place, version, pa.nulls(table.num_rows, version.type))
+        table = _as_now(objects.retrying(read))
         first = number * self.part_rows
         ids = pa.array(np.arange(first, first + table.num_rows), pa.int64())
         return table.add_column(0, pa.field("image_id", pa.int64(), nullable=False), ids)
@@ -104,6 +107,25 @@ class Manifest:
     def known_part(self, layout: Layout, number: int) -> pa.Table:
         """A part as it was when the manifest was; an interrupted refresh may have added to it."""
         return self.read_part(layout, number).slice(0, self.rows - number * self.part_rows)
+
+
+def _as_now(table: pa.Table) -> pa.Table:
+    """A part that an earlier release wrote, with the columns that parts have now."""
+    if "object_version" not in table.column_names:
+        version = LISTED.field("object_version")
+        place = LISTED.get_field_index("object_version")
+        table = table.add_column(place, version, pa.nulls(table.num_rows, version.type))
+    if {"source_uri", "row_group", "row"} <= set(table.column_names):  # images of Parquet
+        rows = table.num_rows
+        numbers = np.stack([table[name].to_numpy() for name in ("row_group", "row")], 1)
+        offsets = pa.array(np.arange(0, 2 * rows + 1, 2), pa.int32())
+        places = pa.ListArray.from_arrays(offsets, pa.array(numbers.ravel(), pa.int64()))
+        first = table.column_names.index("row_group")
+        table = table.drop_columns(["row_group", "row"])
+        table = table.add_column(first, MEMBER.field("source_place"), places)
+        kinds = pa.array(["parquet"] * rows, pa.string())
+        table = table.add_column(first, MEMBER.field("source_kind"), kinds)
+    return table
 
 
 def load(layout: Layout, fingerprint: str) -> Manifest | None:

@@ -60,11 +60,14 @@ class Downloader:
         self.threads = ThreadPoolExecutor(config.fetch_concurrency)
         self.patience = Patience(config.fetch_attempts)
 
-    async def read(self, uri: str, size: int | None) -> Fetched:
+    async def read(
+        self, uri: str, size: int | None, span: tuple[int, int] | None = None
+    ) -> Fetched:
         """
         Args:
             uri: of the object; empty if the manifest has none.
             size: bytes, if it is known.
+            span: start and end of the bytes to read; by default it is all of them.
 
         Returns:
             The outcome, whatever it is: nothing is raised.
@@ -84,7 +87,7 @@ class Downloader:
                     outcome.attempts += 1
                     self.client.add(reads=1)
                     async with self.slots, asyncio.timeout(self.config.fetch_timeout):
-                        data = await self._read(uri, size)
+                        data = await (self._range(uri, *span) if span else self._read(uri, size))
                     # a body cut short looks like this; so does an object that was replaced since
                     # it was listed, but that is as long again the second time
                     if size is not None and len(data) != size and len(data) not in lengths:
@@ -114,20 +117,31 @@ class Downloader:
             raise FetchError(Code.OBJECT_TOO_LARGE, f"{size} bytes; max_object_bytes is {limit}")
         # without a known size, one byte past the limit shows that there is more
         span = {} if size is not None else {"start": 0, "end": limit + 1}
-        try:
-            if fs.async_impl:
-                data = await fs._cat_file(path, **span)
-            else:
-                loop = asyncio.get_running_loop()
-                data = await loop.run_in_executor(self.threads, lambda: fs.cat_file(path, **span))
-        except Exception as error:
-            if failures.http_status(error) == 416:  # the answer to any range of an empty object
-                return b""
-            raise
+        data = await self._cat(fs, path, **span)
         if len(data) > limit:
             raise FetchError(Code.OBJECT_TOO_LARGE, f"over max_object_bytes, which is {limit}")
         self.largest = max(self.largest, len(data))
-        return bytes(data)
+        return data
+
+    async def _range(self, uri: str, start: int, end: int) -> bytes:
+        if start >= end:  # which servers take for a wish of all
+            return b""
+        data = await self._cat(*self._locate(uri), start=start, end=end)
+        # some servers answer with all of the object
+        return data[start:end] if len(data) > end - start else data
+
+    async def _cat(self, fs: AbstractFileSystem, path: str, **span: int) -> bytes:
+        try:
+            if fs.async_impl:
+                return bytes(await fs._cat_file(path, **span))
+            loop = asyncio.get_running_loop()
+            return bytes(
+                await loop.run_in_executor(self.threads, lambda: fs.cat_file(path, **span))
+            )
+        except Exception as error:
+            if failures.http_status(error) == 416:  # the answer to any range behind the end
+                return b""
+            raise
 
     def _locate(self, uri: str) -> tuple[AbstractFileSystem, str]:
         if not uri:

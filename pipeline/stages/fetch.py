@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import lru_cache
 from typing import Any
 
-import fsspec.asyn
 import pyarrow as pa
 import ray
 
 from pipeline.cluster.client import Client
 from pipeline.config import Config
-from pipeline.errors import Code
-from pipeline.inputs import embedded
 from pipeline.outputs.layout import Layout
-from pipeline.outputs.manifest import EMBEDDED, Manifest
-from pipeline.stages.download import Downloader, Fetched
-from pipeline.store import failures
+from pipeline.outputs.manifest import MEMBER, Manifest
+from pipeline.stages.download import Fetched
+from pipeline.stages.reads import Read, Reads
 
 # a table is handed on when it holds so many bytes, and no more than that is read ahead of it
 TABLE_BYTES = 32 * 2**20
-# what will have been read, and how many bytes are expected of it
-Read = tuple[Future[Fetched], int]
 # between looks whether the run is to stop, while a read is waited for
 LOOK_SECONDS = 0.5
 
@@ -61,7 +54,7 @@ class Fetch:
         self.first_id = manifest.first_id(index)
         self.done = ray.get(done)
         self.client = client
-        self.downloader = Downloader(config, client)
+        self.reads = Reads(config, client)
         # consecutive ranges share a part of the manifest
         self.part = lru_cache(maxsize=2)(self._part)
         client.ready()
@@ -113,13 +106,9 @@ class Fetch:
             self.client.end_alone(image_id)
 
     def _fetch_rows(self, table: pa.Table) -> Iterator[pa.Table]:
-        if "source_uri" in table.column_names:
-            outcomes = self._in_order(self._embedded(table))
-        else:
-            outcomes = self._objects(table)
         first = size = 0
         fetched: list[Fetched] = []
-        for outcome in outcomes:
+        for outcome in self._in_order(self.reads.of(table)):
             fetched.append(outcome)
             size += len(outcome.data or b"")
             if size >= TABLE_BYTES:
@@ -142,7 +131,7 @@ class Fetch:
             "attempts": pa.array([f.attempts for f in fetched], pa.int32()),
         }
         if "source_uri" in table.column_names:
-            table = table.drop_columns(EMBEDDED.names)
+            table = table.drop_columns(MEMBER.names)
         for name, column in columns.items():
             table = table.append_column(name, column)
         return table
@@ -161,46 +150,9 @@ class Fetch:
         for read, _ in window:
             yield from self._awaited(read)
 
-    def _awaited(self, read: Future[Fetched]) -> Iterator[Fetched]:
+    def _awaited(self, read: Future[list[Fetched]]) -> Iterator[Fetched]:
         """What was read; nothing once the run is told to stop, however long the read would take."""
         while not self.client.stopping:
             with contextlib.suppress(TimeoutError):
-                yield read.result(timeout=LOOK_SECONDS)
+                yield from read.result(timeout=LOOK_SECONDS)
                 return
-
-    def _objects(self, table: pa.Table) -> Iterator[Fetched]:
-        uris = table["image_uri"].to_pylist()
-        sizes = table["size_bytes"].to_pylist()
-        return self._in_order(map(self._begin, uris, sizes))
-
-    def _begin(self, uri: str, size: int | None) -> Read:
-        loop = fsspec.asyn.get_loop()
-        read = asyncio.run_coroutine_threadsafe(self.downloader.read(uri, size), loop)
-        # where no size is known, it is taken to be that of the largest object so far
-        return read, size or self.downloader.largest
-
-    def _embedded(self, table: pa.Table) -> Iterator[Read]:
-        for place in table.select(EMBEDDED.names).to_pylist():
-            if self.client.stopping:
-                return
-            started = time.monotonic()
-            outcome = Fetched(attempts=1)
-            try:
-                column, reading = str(self.config.bytes_column), self.config.reading
-                found = embedded.image(**place, column=column, reading=reading)
-                if isinstance(found, str):
-                    yield self._begin(found, None)
-                    continue
-                outcome.data = found
-                if found is None:
-                    outcome.code = Code.NO_BYTES
-                    outcome.message = "the bytes column is null here"
-                elif len(found) > self.config.max_object_bytes:
-                    outcome.data, outcome.code = None, Code.OBJECT_TOO_LARGE
-                    outcome.message = f"over max_object_bytes, {self.config.max_object_bytes}"
-            except Exception as error:  # as for objects: the outcome of its image
-                outcome.code, outcome.message = failures.classify(error)[0], failures.reason(error)
-            outcome.seconds = time.monotonic() - started
-            read: Future[Fetched] = Future()
-            read.set_result(outcome)
-            yield read, len(outcome.data or b"")

@@ -22,7 +22,7 @@ from pipeline.outputs import manifest
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import Manifest
 from pipeline.store import urls
-from tests.support import tiles
+from tests.support import packed, tiles
 from tests.support.engines import PixelEngine
 from tests.support.outputs import files, rows
 from tests.support.runs import listed_in_slices
@@ -165,6 +165,60 @@ def test_manifests(tmp_path: Path, seed: int) -> None:
         assert len(now) == len(after) and there.keys() <= now.keys()
         assert all(now[uri] == (s.st_size, s.st_mtime_ns) for uri, s in there.items())
         assert known.known_bytes == sum(size for size, _ in now.values())
+
+
+def test_archives(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A member that only lies elsewhere by now is not processed again, but found there."""
+    folder, old = tmp_path / "in", [(f"{n}.jpg", b"%d" % n * 100) for n in range(4)]
+    folder.mkdir()
+    for name in ("appended", "moved", "timeless"):
+        (folder / f"{name}.tar").write_bytes(packed.tar(old, mtime=int(name != "timeless")))
+    (folder / "z.zip").write_bytes(packed.zipped(old))
+    options: dict[str, Any] = {"input": f"{folder}/*.{{tar,zip}}", "output": f"{tmp_path}/out"}
+    config = Config(**options, **RUN)
+    output = Layout.of(config.output)
+    known = enumeration.write(config, output, "mark", part_rows=5, slice_rows=10)
+    before = {row["image_uri"]: row for row in members(output, known)}
+
+    refresh.refresh(config, output, "mark")
+    assert manifest.load(output, "mark") == known  # nothing has changed
+    added = [("new.jpg", b"n")]
+    (folder / "appended.tar").write_bytes(packed.tar(old + added, mtime=1))
+    (folder / "moved.tar").write_bytes(packed.tar(added + old[1:], mtime=1))
+    (folder / "timeless.tar").write_bytes(packed.tar(added + old, mtime=0))
+    (folder / "z.zip").write_bytes(packed.zipped([*old[:2], ("2.jpg", b"x" * 100), old[3]]))
+    with caplog.at_level(logging.INFO):
+        refresh.refresh(config, output, "mark")
+    assert "3 new, 5 changed, 1 gone of 16 images" in caplog.text
+    known = manifest.load(output, "mark") or pytest.fail("it is gone")
+    after = {row["image_uri"]: row for row in members(output, known)}
+    assert [*after][:16] == [*before] and len(after) == 19
+    for uri, row in after.items():
+        archive, _, name = uri.partition("#")
+        if uri == f"{folder}/moved.tar#0.jpg":  # which is gone
+            assert row == before[uri]
+        elif archive.endswith(".tar"):
+            first, size, _ = row["source_place"]
+            content = Path(archive).read_bytes()[first : first + size]
+            assert content == dict(old + added)[name]
+            same = uri in before and "timeless" not in archive
+            assert not same or row["object_version"] == before[uri]["object_version"]
+    changed = {
+        uri for uri in before if after[uri]["object_version"] != before[uri]["object_version"]
+    }
+    assert changed == {
+        *(f"{folder}/timeless.tar#{n}.jpg" for n in range(4)),
+        f"{folder}/z.zip#2.jpg",
+    }
+    refresh.refresh(config, output, "mark")
+    assert manifest.load(output, "mark") == known
+
+
+def members(output: Layout, known: Manifest) -> list[dict[str, Any]]:
+    parts = [known.read_part(output, number) for number in known.parts]
+    found = [row for part in parts for row in part.to_pylist()]
+    assert [row["image_id"] for row in found] == list(range(known.rows))
+    return found
 
 
 def listed(output: Layout, known: Manifest) -> list[tuple[str, int, int]]:

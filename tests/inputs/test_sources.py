@@ -214,7 +214,7 @@ def test_embedded_bytes(tmp_path: Path) -> None:
         f"{tmp_path}/0.parquet#4",
         f"{tmp_path}/1.parquet#0",
     ]
-    assert table["row_group"].to_pylist()[:5] == [0, 0, 1, 1, 2]
+    assert table["source_place"].to_pylist()[:5] == [[0, 0], [0, 1], [1, 0], [1, 1], [2, 0]]
     assert table["row"].to_pylist()[:5] == [0, 1, 0, 1, 0]
     assert table["label"].to_pylist() == [*range(5), *range(5)]
 

@@ -18,6 +18,7 @@ import pytest
 from jobs import status
 from pipeline import Config, run
 from pipeline.config import from_yaml
+from tests.support import packed
 from tests.support.chaos import seen
 from tests.support.engines import PixelEngine
 from tests.support.kill_target import SETTINGS
@@ -83,6 +84,20 @@ def upload(s3: Any, bucket: str, photograph: bytes, images: int) -> str:
     return f"s3://{bucket}/images/"
 
 
+def upload_packed(s3: Any, bucket: str, photograph: bytes, images: int) -> str:
+    """The same, a third of them each in a tar, in a compressed one, and in a zip."""
+    files = [(f"{n:04d}.jpg", photograph if n % 40 else b"broken") for n in range(images)]
+    third = images // 3
+    bodies = {
+        "a.tar": packed.tar(files[:third]),
+        "b.tar.gz": packed.tar(files[third : 2 * third], "w:gz", compresslevel=1),
+        "c.zip": packed.zipped(files[2 * third :]),
+    }
+    for name, body in bodies.items():
+        s3.put_object(Bucket=bucket, Key=f"images/{name}", Body=body)
+    return f"s3://{bucket}/images/*.{{tar,tar.gz,zip}}"
+
+
 def kill_at_work(
     source: str, output: str, seconds: float, look: Callable[[int], None] = lambda pid: None
 ) -> bool:
@@ -115,10 +130,12 @@ def test_a_kill(
 ) -> None:
     """And what `jobs.status` says of the run at work, and of what is left of it.
 
+    The images are members of archives.
+
     What is done again is no more than docs/reliability.md says.
     """
     monkeypatch.setenv("ENGINE_SECONDS", "0.01")
-    source = upload(s3, bucket, photographs["rocket.jpg"], IMAGES)
+    source = upload_packed(s3, bucket, photographs["rocket.jpg"], IMAGES)
     output = f"s3://{bucket}/labels"
     running: dict[str, Any] = {}
 
@@ -155,6 +172,8 @@ def test_a_kill(
     summary = run(Config(input=source, output=output, **options), PixelEngine)
     assert summary and summary.processed == IMAGES - stopped["written"]
     check_exactly_once(output, IMAGES, IMAGES // 40)
+    names = [row["image_uri"].rpartition("#")[2] for row in rows(output)]
+    assert names == [f"{number:04d}.jpg" for number in range(IMAGES)]
 
 
 @pytest.mark.soak

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.labels.export.naming import input_folder, relative_name
+from pipeline.labels.export.naming import Names, input_folder, relative_name
 from tests.support import synthetic
 from tests.support.exports import run
 
@@ -35,10 +35,26 @@ from tests.support.exports import run
         ("/data/list.csv.gz", "/data/a/1.jpg", "a/1.jpg"),
         ("/data/list.parquet", "s3://bucket/a/1.jpg", "bucket/a/1.jpg"),
         ("/data/list.parquet", "/elsewhere/1.jpg", "elsewhere/1.jpg"),
+        ("/data/x.tar", "/data/x.tar#a/1.jpg", "x.tar#a/1.jpg"),
+        ("s3://bucket/*.tar.gz", "s3://bucket/x.tar.gz#1.jpg", "x.tar.gz#1.jpg"),
     ],
 )
 def test_relative_names(input: str, uri: str, name: str) -> None:
     assert relative_name(uri, input_folder(input)) == name
+
+
+@pytest.mark.parametrize(
+    "member,name",
+    [
+        ("../../etc/passwd.jpg", "x.tar_/_/etc/passwd.jpg"),
+        ("/etc/a.jpg", "x.tar_/etc/a.jpg"),
+        ("C:\\b\\a.jpg", "x.tar_C__b_a.jpg"),
+        ("@1024/a.jpg", "x.tar_@1024/a.jpg"),
+    ],
+)
+def test_members_of_archives(member: str, name: str) -> None:
+    found = relative_name(f"/data/x.tar#{member}", input_folder("/data/*.tar"))
+    assert Names().safe(found, 0) == name
 
 
 @pytest.mark.parametrize("folder", ["set.v2", "2024.05.17", "run[1]", "a?b", "x.jpg"])

@@ -1,4 +1,4 @@
-"""Parquet files whose rows hold encoded images."""
+"""Parquet files whose rows hold encoded images. `source_place` is [row group, row in it]."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.errors import UsageError
 from pipeline.inputs import tables
 from pipeline.inputs.references import absolute
 from pipeline.inputs.source import Source, carried_fields
-from pipeline.outputs.manifest import EMBEDDED, LISTED
+from pipeline.outputs.manifest import LISTED, MEMBER
 from pipeline.reading import Reading
 from pipeline.store import failures, objects, urls
 
@@ -39,7 +39,7 @@ def open_embedded(config: Config, fs: AbstractFileSystem, path: str) -> Source:
         raise tables.unreadable(config.input, error) from error
     carried = carried_fields(config, table_schema, config.bytes_column)
     _check_bytes(config, table_schema.field(config.bytes_column).type)
-    schema = pa.schema([*LISTED, *EMBEDDED, *carried])
+    schema = pa.schema([*LISTED, *MEMBER, *carried])
 
     def read() -> Iterator[pa.Table]:
         for name in files:
@@ -97,8 +97,8 @@ def _located(group: tuple[int, int, pa.Table], url: str, schema: pa.Schema) -> p
         [f"{url}#{first + row}" for row in range(rows)],
         *[pa.nulls(rows, pa.int64())] * 2,
         [url] * rows,
-        pa.array([index] * rows, pa.int32()),
-        pa.array(range(rows), pa.int32()),
+        ["parquet"] * rows,
+        [[index, row] for row in range(rows)],
         *(carried[name] for name in schema.names[6:]),
     ]
     return pa.table(columns, schema=schema)
@@ -110,7 +110,8 @@ def image(
     """The encoded image of a row, or the URI that its path means, or None where it has neither.
 
     Args:
-        source_uri, row_group, row: as `EMBEDDED` has them.
+        source_uri: URL of the file.
+        row_group, row: the image's `source_place`.
         column: with the images: their bytes, or a struct of `bytes` and `path`.
         reading: the run's.
 

@@ -1,0 +1,78 @@
+"""An object of any store as a file that can be read from anywhere, by few requests."""
+
+from __future__ import annotations
+
+import io
+
+from fsspec import AbstractFileSystem
+
+from pipeline.store import objects
+
+# Bytes of one request: the least where each read lies far behind the last one, the most where one
+# follows the other. A gap of so many is read over, for a request costs more.
+LEAST, MOST = 4096, 2**20
+GAP = 2**16
+
+
+class Ranged(io.RawIOBase):
+    """Reads ranges of an object; the next one is larger where reads lie close together.
+
+    A read gives all the bytes asked for, but at the object's end. A server that answers with the
+    whole object in place of a range is asked once.
+    """
+
+    def __init__(self, fs: AbstractFileSystem, path: str, size: int) -> None:
+        """
+        Args:
+            fs: of the object.
+            path: likewise.
+            size: of all of it, in bytes.
+        """
+        self.fs, self.path, self.size = fs, path, size
+        self.position = self.first = 0
+        self.block = b""
+        self.window = LEAST
+
+    def again(self) -> Ranged:
+        """The same object, at its start: what is read of it leaves this one's place."""
+        return Ranged(self.fs, self.path, self.size)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
+        self.position = max(base + offset, 0)
+        return self.position
+
+    def read(self, size: int | None = -1) -> bytes:
+        """
+        Raises:
+            OSError: the store gives nothing, however often it is asked.
+        """
+        end = self.size if size is None or size < 0 else min(self.position + size, self.size)
+        pieces = []
+        while self.position < end:
+            if not self.first <= self.position < self.first + len(self.block):
+                self._fill()
+            piece = self.block[self.position - self.first : end - self.first]
+            if not piece:  # the object is shorter now
+                break
+            pieces.append(piece)
+            self.position += len(piece)
+        return b"".join(pieces)
+
+    def _fill(self) -> None:
+        skipped = self.position - (self.first + len(self.block))
+        is_near = 0 <= skipped <= GAP
+        self.window = min(2 * self.window, MOST) if is_near else max(self.window // 4, LEAST)
+        span = {"start": self.position, "end": min(self.position + self.window, self.size)}
+        data = bytes(objects.retrying(lambda: self.fs.cat_file(self.path, **span)))
+        is_whole = len(data) > span["end"] - span["start"]
+        self.first, self.block = (0 if is_whole else self.position), data

@@ -1,0 +1,79 @@
+"""The bytes of a member, whatever its container is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from pipeline.errors import Code
+from pipeline.inputs import access
+from pipeline.inputs.containers import parquet, tars, zips
+from pipeline.inputs.containers.members import UNREADABLE, MemberError, unreadable
+from pipeline.inputs.containers.streams import Streams
+from pipeline.reading import Reading
+from pipeline.store import objects
+
+STREAMS = Streams()
+
+
+class Spanned(Protocol):
+    """A kind of container whose members are ranges of its bytes: a module of this folder.
+
+    `size`: bytes of the image of a place; `span`: the range that `image` wants of its container.
+    """
+
+    def size(self, place: list[int]) -> int: ...
+
+    def span(self, place: list[int]) -> tuple[int, int]: ...
+
+    def image(self, place: list[int], data: bytes) -> bytes: ...
+
+
+SPANNED: dict[str, Spanned] = {"tar": tars, "zip": zips}
+
+
+def read(
+    row: Mapping[str, Any],
+    source: str,
+    column: str | None,
+    limit: int,
+    trusted: bool,
+    reading: Reading,
+) -> bytes | str | None:
+    """The encoded image of a row of `MEMBER`, or the URI at which it is, or None for no image.
+
+    Args:
+        row: of the manifest; its `source_uri` is not null.
+        source: URL of the input.
+        column: of Parquet, with the images.
+        limit: larger images are not read.
+        trusted, reading: see `access.locate`.
+
+    Raises:
+        OSError, pyarrow.ArrowException: it cannot be read.
+    """
+    url, kind, place = row["source_uri"], row["source_kind"], row["source_place"]
+    if kind == "parquet":
+        assert column
+        row_group, index = place
+        return parquet.image(url, row_group, index, column, reading)
+    check(kind, place, limit)
+    fs, path = access.locate(url, source, trusted, reading=reading)
+    if kind == "tgz":
+        return STREAMS.image(fs, path, place)
+    start, end = SPANNED[kind].span(place)
+    data = objects.retrying(lambda: fs.cat_file(path, start=start, end=end), attempts=3)
+    return SPANNED[kind].image(place, data[: end - start])
+
+
+def check(kind: str, place: list[int], limit: int) -> None:
+    """
+    Raises:
+        MemberError: what the listing found out of a member says that it is not to be read.
+    """
+    if kind == UNREADABLE:
+        raise unreadable(place)
+    module = SPANNED.get(kind, tars)
+    if module.size(place) > limit:
+        message = f"{module.size(place)} bytes; max_object_bytes is {limit}"
+        raise MemberError(Code.OBJECT_TOO_LARGE, message)
