@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
@@ -30,6 +31,8 @@ from pipeline.images.tiff_regions import StoredImage
 HEADER_BYTES = 16 * 2**20
 # of a file, read at once where a directory is looked for
 BLOCK_BYTES = 64 * 2**10
+# of a directory; a BigTIFF can say any number
+MOST_TAGS = 4096
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0")
 BIG_ENDIAN_BIG_TIFF = b"MM\0+"
 
@@ -64,15 +67,12 @@ class _File:
             for number in range(missing[0], missing[-1] + 1):
                 at = number * BLOCK_BYTES - start
                 self.blocks[number] = data[at : at + BLOCK_BYTES]
-        joined = b"".join(self.blocks[number] for number in range(first, last))
-        found = joined[self.at - first * BLOCK_BYTES :][:size]
+        blocks = [self.blocks[number] for number in range(first, last)]
+        joined = blocks[0] if len(blocks) == 1 else b"".join(blocks)
+        at = self.at - first * BLOCK_BYTES
+        found = joined[at : at + size]
         self.at += len(found)
         return found
-
-
-def is_tiff(start: bytes) -> bool:
-    """Whether a file that starts so is a TIFF, as far as four bytes tell."""
-    return start.startswith((*SIGNATURES, BIG_ENDIAN_BIG_TIFF))
 
 
 def read_stored(read: ReadRange) -> StoredImage | None:
@@ -84,7 +84,7 @@ def read_stored(read: ReadRange) -> StoredImage | None:
     """
     file = _File(read)
     start = file.read(16)
-    if not is_tiff(start):
+    if not start.startswith((*SIGNATURES, BIG_ENDIAN_BIG_TIFF)):
         return None
     if start.startswith(BIG_ENDIAN_BIG_TIFF):
         message = "a BigTIFF of high bytes first is not read; store it with low bytes first"
@@ -107,6 +107,10 @@ def read_stored(read: ReadRange) -> StoredImage | None:
 def _directory(file: _File, start: bytes) -> ImageFileDirectory_v2:
     try:
         tags = ImageFileDirectory_v2(start if start[2:3] == b"+" else start[:8])
+        file.seek(tags.next)
+        order: Literal["little", "big"] = "little" if tags.prefix == b"II" else "big"
+        if int.from_bytes(file.read(8 if start[2:3] == b"+" else 2), order) > MOST_TAGS:
+            raise _complaint(f"its directory has over {MOST_TAGS} tags")
         file.seek(tags.next)
         tags.load(file)  # type: ignore[arg-type]
     except (SyntaxError, struct.error, ValueError, OverflowError) as error:

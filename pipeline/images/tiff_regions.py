@@ -59,7 +59,7 @@ KEPT = (
 )
 # Pixels of a region's side, about, and tiles of the file: its windows share what is read of it,
 # and what its neighbours read again is less, the larger it is.
-REGION_SIDE, LEAST_PARTS = 4096, 6
+REGION_SIDE, LEAST_PARTS = 4096, 7
 # an image of more pixels than so many times `max_pixels` would be at work for days
 MOST_REGIONS = 1000
 
@@ -122,15 +122,20 @@ class StoredImage:
 
         Args:
             region: of the image.
-            data: what stands in its `parts`; those that are missing are left empty.
+            data: what stands in its `parts`. Of one that is missing, or that the file's end cuts
+                off, nothing is there, and whoever decodes it finds the end.
         """
-        stored = [data.get(part, b"") for part in self.parts(region)]
-        sizes = [len(part) for part in stored]
+        parts = self.parts(region)
+        sizes = [end - start for start, end in parts]
+        pairs = zip(parts, sizes, strict=True)
+        stored = [found if len(found := data.get(p, b"")) == n else b"" for p, n in pairs]
         tags = self._tags(*self.size(region), sizes)
         head = struct.pack("<2sHI" if tags.prefix == b"II" else ">2sHI", tags.prefix, 42, 8)
         # the directory is as long whatever places it tells
         first = len(head) + len(tags.tobytes(len(head)))
-        places = np.cumsum([0, *sizes[:-1]])
+        ends = np.cumsum([len(part) for part in stored])
+        there = np.array([len(part) for part in stored])
+        places = np.where(there == sizes, ends - there, ends[-1])
         if TILES[0] in tags:
             tags[TILES[0]] = (first + places).tolist()
         else:  # which Pillow moves behind the directory by itself
