@@ -55,15 +55,18 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
         # by the rules of the run: who wrote its table may lack the rights of who reads it again
         config = output.record["config"]
         trusted, how = bool(config.get("trust_uris")), recorded(config)
+        limit = int(config.get("max_object_bytes", Config.max_object_bytes))
         if (row := _member(output, image_id, uri)) is not None:
             column = output.record["identity"].get("bytes_column")
-            limit = int(config.get("max_object_bytes", Config.max_object_bytes))
             found = reading.read(row, output.input, column, limit, trusted, how)
             if not isinstance(found, str):
                 return found if found is not None else "the bytes column is null here"
             uri = found
         fs, path = access.locate(uri, output.input, trusted, reading=how)
-        return bytes(objects.retrying(lambda: fs.cat_file(path), attempts=3))
+        # of what was read in windows, not all is to be in memory now
+        span = {"start": 0, "end": limit + 1} if config.get("tile") else {}
+        data = bytes(objects.retrying(lambda: fs.cat_file(path, **span), attempts=3))
+        return data if len(data) <= limit or not span else f"over max_object_bytes, {limit}"
     except (OSError, UsageError, pa.ArrowException) as error:
         return failures.reason(error)
 
