@@ -52,6 +52,9 @@ IDENTITY = (
     "model precision depth_range bands accept_truncated tile tile_overlap"
 ).split()
 
+# likewise, in runs with tiles
+TILED_LIMITS = ("max_pixels", "max_object_bytes")
+
 
 @dataclass(frozen=True)
 class Option:
@@ -355,9 +358,11 @@ class Config:
         """The fields that decide what an output row says; runs that differ here never mix.
 
         Limits (`max_pixels`, `max_object_bytes`, time-outs) are not among them: they decide
-        whether an image fails, never what the row of one that did not fail says.
+        whether an image fails, never what the row of one that did not fail says. But with tiles, of
+        an image beyond the first two tiles alone are seen.
         """
-        fields = {name: getattr(self, name) for name in IDENTITY}
+        names = [*IDENTITY, *TILED_LIMITS] if self.tile else IDENTITY
+        fields = {name: getattr(self, name) for name in names}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
 

@@ -83,6 +83,10 @@ class Client:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.get(self.coordinator.dismiss.remote())
 
+    def renumber(self) -> None:
+        """Between two executions: the ids of the next one are of other things."""
+        ray.get(self.coordinator.renumber.remote())
+
     @property
     def stopping(self) -> bool:
         """Whether the run is to stop; asked for where the last answer is `SEND_SECONDS` old."""

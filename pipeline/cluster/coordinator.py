@@ -141,6 +141,10 @@ class Coordinator:
         """The next execution may begin what the last one was told to leave."""
         self.stopping = False
 
+    def renumber(self) -> None:
+        """What comes has other ids than what came before."""
+        self.ledgers.clear()
+
     def get(self) -> State:
         self.state.held = {stage: len(ledger.held) for stage, ledger in self.ledgers.items()}
         return self.state

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from pipeline.cluster.client import Client
 from pipeline.cluster.coordinator import coordinating
 from pipeline.cluster.placement import Placement
 from pipeline.config import Config, fingerprint
-from pipeline.driver import record
+from pipeline.driver import large, record
 from pipeline.driver.metrics import Metrics
 from pipeline.driver.progress import Reporter
 from pipeline.driver.record import Record
@@ -96,7 +97,7 @@ class Attempt:
         pending = [index for index, sealed in seals.items() if not sealed]
         first = [self._finished(index) for index in pending[:1]]
         already = known.rows - sum(map(known.rows_of, pending))
-        already += sum(finished.rows - finished.missing for finished in first)
+        already += sum(finished.rows - finished.unfinished for finished in first)
         failed = sum((finished.errors for finished in first), Counter[str]())
         for sealed in filter(None, seals.values()):
             failed.update(sealed.errors)
@@ -106,8 +107,8 @@ class Attempt:
         with Watch(coordinator, self.config, self.placement, reporter, metrics) as watch:
             for index in pending:
                 finished = first.pop() if first else self._finished(index)
-                processed += finished.missing
-                chain = self._process(chain, finished, watch, known.rows - left)
+                processed += finished.unfinished
+                chain, finished = self._process_slice(chain, finished, watch, known.rows - left)
                 left -= finished.rows
                 self.lease.check()
                 self._seal(finished)
@@ -125,7 +126,8 @@ class Attempt:
         written = schema.with_carried(pa.schema(added), record.detector(self.weights))
         # in a retry, too, the input decides which URIs may be read
         config = dataclasses.replace(self.config, input=self.record.identity["input"])
-        destination = Destination(self.layout.url, self.record.attempt, self.lease.token, written)
+        url = self.layout.url
+        destination = Destination(url, url, self.record.attempt, self.lease.token, written)
         return Chain(
             config=config,
             manifest=self.manifest,
@@ -144,14 +146,38 @@ class Attempt:
         finished.load()
         return finished
 
-    def _process(self, chain: Chain, finished: Finished, watch: Watch, sealed: int) -> Chain:
+    def _process_slice(
+        self, chain: Chain, finished: Finished, watch: Watch, sealed: int
+    ) -> tuple[Chain, Finished]:
+        """The slice with a row of each image, and the chain as it was last placed."""
+
+        def process(chain: Chain, part: Finished) -> Chain:
+            return self._process(
+                chain, part, watch, lambda: sealed + finished.rows - finished.unfinished
+            )
+
+        chain = process(chain, finished)
+        if self.config.tile is None:
+            return chain, finished
+        categories = self.weights.categories
+        chain = large.detect(chain, categories, finished, self.lease, process)
+        fresh = self._finished(finished.index)
+        if fresh.unfinished:
+            raise RunError(
+                f"{fresh.unfinished:,} images came to no end; run the same command again"
+            )
+        return chain, fresh
+
+    def _process(
+        self, chain: Chain, finished: Finished, watch: Watch, written: Callable[[], int]
+    ) -> Chain:
         """Execute the chain for what is missing, again if Ray lost a part of it.
 
         Args:
             chain: as it is placed.
-            finished: of the slice.
+            finished: of the slice, or of one of the regions of its large images.
             watch: over the run.
-            sealed: number of images in the slices that are done.
+            written: number of images with a row that stays.
 
         Returns:
             The chain as it was last, placed on the cluster as it is now.
@@ -173,7 +199,7 @@ class Attempt:
             try:
                 watch.check()
             except BaseException as error:
-                error.add_note(watch.kept(sealed + finished.rows - finished.missing))
+                error.add_note(watch.kept(written()))
                 raise
             if watch.lost or watch.grown or (broken and finished.missing < before):
                 chain = self._placed_anew(chain, watch)

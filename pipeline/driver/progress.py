@@ -101,7 +101,9 @@ class Reporter:
         errors = self.failed.total() + int(sums.get("errors", 0))
         share = f"{pace.done:,} of {pace.images:,} images ({100 * pace.done // pace.images} %)"
         busy = "" if seconds is None else f", network {pace.busy:.0%}".replace("%", " %")
-        return f"{share}, {left}, {count(errors, 'error')}{busy}"
+        regions = int(sums.get("regions", 0))
+        large = f", {regions:,} of large ones' regions" if regions else ""
+        return f"{share}{large}, {left}, {count(errors, 'error')}{busy}"
 
     def pace(self, sums: Mapping[str, float]) -> Pace:
         """From the sums of this attempt."""

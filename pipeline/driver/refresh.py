@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from pipeline import words
 from pipeline.config import Config
+from pipeline.driver import regions
 from pipeline.errors import RunError, UsageError
 from pipeline.inputs import enumeration
 from pipeline.inputs.difference import Difference, batches, compare
@@ -119,6 +120,7 @@ def _apply(layout: Layout, known: Manifest, difference: Difference) -> None:
         seal.remove(layout, known.slices[-1])
     for index in np.unique(changed // known.slice_rows).tolist():
         seal.remove(layout, index)
+        regions.remove(layout, index)  # of an image as it was before
         first, last = np.searchsorted(changed, (known.first_id(index), known.first_id(index + 1)))
         Finished.of(layout, known, index).forget(changed[first:last])
     grown = _write_parts(layout, known, difference)

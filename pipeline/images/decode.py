@@ -64,6 +64,8 @@ def read_header(
     width, height = image.size
     if width * height > max_pixels:
         message = f"{width}x{height} is over max_pixels, which is {max_pixels}"
+        if isinstance(image, TiffFile):
+            message += "; with --tile, a TIFF that is a file of its own is read in windows"
         raise DecodeError(Code.TOO_MANY_PIXELS, message)
     if isinstance(image, TiffFile) and not chosen:
         try:

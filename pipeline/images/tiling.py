@@ -29,6 +29,12 @@ def views(height: int, width: int, tile: int | None, overlap: float) -> np.ndarr
     return np.concatenate((whole, np.stack((x, y, *ends), axis=-1).reshape(-1, 4)))
 
 
+def tiles(height: int, width: int, tile: int, overlap: float) -> np.ndarray:
+    """The tiles among `views`; all of an image that is no larger than one."""
+    found = views(height, width, tile, overlap)
+    return found[1:] if len(found) > 1 else found
+
+
 def _starts(length: int, tile: int, step: int) -> np.ndarray:
     last = max(0, length - tile)
     return np.minimum(np.arange(0, last + step, step), last)

@@ -64,16 +64,20 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
         # by the rules of the run: who wrote its table may lack the rights of who reads it again
         config = output.record["config"]
         trusted, how = bool(config.get("trust_uris")), recorded(config)
+        names = reading.Limits._fields
+        limits = reading.Limits(*(config.get(n, getattr(Config, n)) for n in names))
         if (row := _member(output, image_id, uri)) is not None:
             column = output.record["identity"].get("bytes_column")
-            names = reading.Limits._fields
-            limits = reading.Limits(*(config.get(n, getattr(Config, n)) for n in names))
             found = reading.read(row, output.input, column, limits, trusted, how)
             if not isinstance(found, str):
                 return found if found is not None else "the bytes column is null here"
             uri = found
         fs, path = access.locate(uri, output.input, trusted, reading=how)
-        return bytes(objects.retrying(lambda: fs.cat_file(path), attempts=3))
+        # of what was read in windows, not all is to be in memory now
+        limit = limits.max_object_bytes
+        span = {"start": 0, "end": limit + 1} if config.get("tile") else {}
+        data = bytes(objects.retrying(lambda: fs.cat_file(path, **span), attempts=3))
+        return data if len(data) <= limit or not span else f"over max_object_bytes, {limit}"
     except (OSError, UsageError, pa.ArrowException) as error:
         return failures.reason(error)
 

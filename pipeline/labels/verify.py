@@ -24,7 +24,7 @@ from pipeline.labels.rules import Check
 from pipeline.outputs import status
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import Manifest
-from pipeline.outputs.schema import ROW, STATUSES
+from pipeline.outputs.schema import LARGE, ROW, STATUSES
 from pipeline.store import failures, objects, urls
 
 
@@ -154,7 +154,7 @@ class Verification:
 
     def _strangers(self, output: Output, known: set[str]) -> None:
         folders = [self.layout.detections]
-        folders += [f"{folders[0]}/status={status}" for status in STATUSES]
+        folders += [f"{folders[0]}/status={status}" for status in (*STATUSES, LARGE)]
         for folder in folders:
             for name in objects.names(self.layout.fs, folder):
                 path = f"{folder}/{name}"

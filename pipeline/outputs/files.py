@@ -20,7 +20,7 @@ SUMMARY = ("image_id", "num_detections", "error_code")
 # of columns that repeat within a file
 DICTIONARY = ("detections.list.element.label", "detections.list.element.label_id")
 BYTE_STREAM_SPLIT = [f"detections.list.element.{name}" for name in FLOATS]
-NAME = re.compile(r"status=(ok|error)/part-(\d{5,})-(\d{4,})-(\d{12,})-([0-9a-f]+)\.parquet")
+NAME = re.compile(r"status=(ok|error|large)/part-(\d{5,})-(\d{4,})-(\d{12,})-([0-9a-f]+)\.parquet")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class FileName:
     """The name of a file of detections, which no other write shares.
 
     Attributes:
-        status: of all of its rows, `ok` or `error`.
+        status: of all of its rows, `ok`, `error` or `large`.
         index: number of the slice; it comes first, since stores list by prefix.
         attempt: that wrote it.
         first_id: no image in it has a smaller id.

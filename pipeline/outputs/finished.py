@@ -22,7 +22,7 @@ from pipeline.errors import RunError
 from pipeline.outputs.files import SUMMARY, FileName, encode, read_columns
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import Manifest
-from pipeline.outputs.schema import STATUSES
+from pipeline.outputs.schema import LARGE, STATUSES
 from pipeline.store import objects
 from pipeline.words import explain
 
@@ -41,6 +41,8 @@ class Finished:
         first_id: of its images.
         retry_from: error rows of earlier attempts than this do not count: they are being redone.
         done: [rows] bool.
+        large: [rows] bool, the images whose rows say so far only that they are read in windows;
+            they count as done.
         files: their names.
         detections: in them.
         errors: number of failed images by error code.
@@ -52,6 +54,7 @@ class Finished:
     first_id: int
     retry_from: int
     done: np.ndarray
+    large: np.ndarray
     files: set[str] = field(default_factory=set)
     detections: int = 0
     errors: Counter[str] = field(default_factory=Counter)
@@ -61,12 +64,17 @@ class Finished:
         """Of a slice of a manifest, with no file looked at yet."""
         rows = manifest.rows_of(index)
         first_id = manifest.first_id(index)
-        return cls(layout, index, rows, first_id, retry_from, np.zeros(rows, bool))
+        return cls(layout, index, rows, first_id, retry_from, *np.zeros((2, rows), bool))
 
     @property
     def missing(self) -> int:
         """Number of images still to be done."""
         return self.rows - int(np.count_nonzero(self.done))
+
+    @property
+    def unfinished(self) -> int:
+        """Number of images without a row that stays."""
+        return self.missing + int(np.count_nonzero(self.large))
 
     def load(self) -> None:
         """Take in every file of the slice that is not known yet."""
@@ -113,8 +121,12 @@ class Finished:
 
     def _take(self, name: FileName, table: pa.Table, fresh: np.ndarray) -> None:
         table = table.filter(pa.array(fresh))
-        self.done[table["image_id"].to_numpy() - self.first_id] = True
+        places = table["image_id"].to_numpy() - self.first_id
+        self.done[places] = True
         self.files.add(str(name))
+        if name.status == LARGE:
+            self.large[places] = True
+            return
         self.detections += pc.sum(table["num_detections"]).as_py() or 0
         self.errors.update(code for code in table["error_code"].to_pylist() if code)
 
@@ -126,6 +138,11 @@ class Finished:
                 keep = ~np.isin(table["image_id"].to_numpy(), ids)
                 if not keep.all():
                     self._filtered(name, keep)
+
+    def large_files(self) -> list[FileName]:
+        """Those with the rows of `large`, by their first ids."""
+        names = [name for name in self._listed() if name.status == LARGE]
+        return sorted(names, key=lambda name: name.first_id)
 
     def remove_superseded(self) -> None:
         """Delete the error rows that a retry has redone."""
@@ -141,7 +158,8 @@ class Finished:
 
     def _listed(self) -> list[FileName]:
         found = []
-        for status in STATUSES:
+        # last, so that a row that stays is taken for the image's, and not the one before it
+        for status in (*STATUSES, LARGE):
             folder, prefix = f"status={status}", FileName.prefix(self.index)
             names = objects.names(self.layout.fs, f"{self.layout.detections}/{folder}", prefix)
             found += [FileName.parse(f"{folder}/{name}") for name in names]

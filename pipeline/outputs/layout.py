@@ -75,6 +75,11 @@ class Layout:
         return f"{self.run}/slices/{index:05d}.json"
 
     @property
+    def windows(self) -> str:
+        """The folder of the outputs of large images' windows, one for each slice at work."""
+        return f"{self.run}/windows"
+
+    @property
     def refreshing(self) -> str:
         """What the manifest is being brought up to date with; there as long as that goes on."""
         return f"{self.run}/refreshing"

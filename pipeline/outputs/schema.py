@@ -46,6 +46,8 @@ ROW = pa.schema(
 # of the pixels of an image, what was there; a column of runs that accept truncated images
 RECOVERED_SHARE = pa.field("recovered_share", pa.float32())
 STATUSES = ("ok", "error")
+# of images that are read in windows, until their boxes are there; a finished output has none
+LARGE = "large"
 
 
 def with_carried(carried: pa.Schema, detector: dict[str, Any]) -> pa.Schema:

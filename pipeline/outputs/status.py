@@ -134,4 +134,4 @@ def _slice(layout: Layout, known: Manifest, index: int, retry_from: int) -> Slic
         finished.look()
     except FileNotFoundError:  # the run has just put another file in its place
         finished.look()
-    return Slice(index, rows, rows - finished.missing, finished.errors, False)
+    return Slice(index, rows, rows - finished.unfinished, finished.errors, False)

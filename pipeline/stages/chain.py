@@ -80,6 +80,7 @@ class Chain:
         client: of the coordinator that all stages report to.
         image_bytes: mean encoded size of an image.
         stages: the ones before the last.
+        least_rows: of a range.
     """
 
     config: Config
@@ -92,6 +93,7 @@ class Chain:
     client: Client
     image_bytes: float
     stages: Stages
+    least_rows: int = MIN_RANGE_ROWS
 
     def execute(self, finished: Finished, over: Over) -> Generator[pa.Table, None, None]:
         """Process the images of a slice that are not finished; yields the writer's summaries.
@@ -167,7 +169,7 @@ class Chain:
         most = RANGE_MICRO_BATCHES * self.placement.micro_batch
         wanted = finished.missing // (8 * self.placement.replicas)
         wanted = min(wanted, most, int(self._block_bytes / self.image_bytes))
-        return max(MIN_RANGE_ROWS, 1 << max(0, wanted.bit_length() - 1))
+        return max(self.least_rows, 1 << max(0, wanted.bit_length() - 1))
 
     @property
     def _block_bytes(self) -> int:

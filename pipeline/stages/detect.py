@@ -18,9 +18,12 @@ from pipeline.cluster.client import Client
 from pipeline.config import Config
 from pipeline.errors import Code, Failure
 from pipeline.images.decode import DecodeError
+from pipeline.images.tiff_regions import Region
 from pipeline.network.contract import Boxes, DeviceLost, EngineFactory, ShortOfMemory, Weights
+from pipeline.outputs.schema import LARGE
 from pipeline.stages.micro_batches import Loader, Outcome
-from pipeline.stages.rows import finished_rows, with_shares
+from pipeline.stages.regions import REGION
+from pipeline.stages.rows import finished_rows, with_shares, with_windows
 from pipeline.stages.views import View, cut, joined
 from pipeline.store import urls
 from pipeline.words import explain, printable
@@ -95,7 +98,9 @@ class Detector:
         if any(outcome.done for outcome in outcomes):
             run_id = self.replica.run_id
             finished = finished_rows(rows, outcomes, self.categories, self.model_id, run_id)
-            if self.replica.config.accept_truncated is not None:
+            if outcomes[0].region:
+                finished = with_windows(finished, outcomes)
+            elif self.replica.config.accept_truncated is not None:
                 finished = with_shares(finished, outcomes)
             yield finished
         self.client.end(ids)
@@ -135,6 +140,9 @@ class Detector:
             self._count([outcome for outcome in group if outcome.done])
 
     def _count(self, outcomes: list[Outcome]) -> None:
+        self.client.add(regions=sum(o.region is not None for o in outcomes))
+        # a large image is counted when it has its row
+        outcomes = [o for o in outcomes if not (o.region or (o.error and o.error.code == LARGE))]
         failed = [(o.error.code, o.uri) for o in outcomes if o.error]
         for code, uri in failed:
             self.client.failed(code, printable(urls.public(uri), 200))
@@ -213,4 +221,7 @@ def _outcomes(rows: pa.Table, condemned: dict[int, Failure]) -> list[Outcome]:
         else:
             outcome.encoded = encoded.as_buffer()
         outcomes.append(outcome)
+    if REGION in rows.column_names:
+        for outcome, region in zip(outcomes, rows[REGION].to_pylist(), strict=True):
+            outcome.region = Region(*region)
     return outcomes

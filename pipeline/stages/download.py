@@ -14,11 +14,14 @@ from pipeline.cluster.client import Client
 from pipeline.config import Config
 from pipeline.errors import Code
 from pipeline.inputs import access, references
+from pipeline.inputs.listing import extension_of
 from pipeline.stages.patience import Patience
 from pipeline.store import failures, objects
 from pipeline.store.failures import UriError
 
 UNKNOWN_BYTES = 2**20
+# endings of files that mostly can be read by ranges
+WINDOWED = ("tif", "tiff", "svs", "btf")
 
 
 @dataclass
@@ -114,7 +117,10 @@ class Downloader:
         limit = self.config.max_object_bytes
         fs, path = self._locate(uri)
         if size is not None and size > limit:
-            raise FetchError(Code.OBJECT_TOO_LARGE, f"{size} bytes; max_object_bytes is {limit}")
+            message = f"{size} bytes; max_object_bytes is {limit}"
+            if extension_of(uri) in WINDOWED and not self.config.tile:
+                message += "; with --tile, a tiled TIFF is read in windows"
+            raise FetchError(Code.OBJECT_TOO_LARGE, message)
         # without a known size, one byte past the limit shows that there is more
         span = {} if size is not None else {"start": 0, "end": limit + 1}
         data = await self._cat(fs, path, **span)

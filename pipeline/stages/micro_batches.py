@@ -19,6 +19,7 @@ from pipeline.errors import Code, Failure
 from pipeline.images import tiling
 from pipeline.images.decode import DecodeError, Header, Samples, decode, read_header
 from pipeline.images.depth import is_low_contrast
+from pipeline.images.tiff_regions import Region
 from pipeline.network.contract import Boxes
 from pipeline.store import urls
 from pipeline.words import printable
@@ -40,11 +41,13 @@ class Outcome:
     uri: str
     encoded: pa.Buffer | None = None
     header: Header | None = None
+    region: Region | None = None  # of a large image, which it is; `pixels` begin before it
     views: int = 1  # that the network will be given of it
     shape: tuple[int, int] = (0, 0)  # the padded one of the whole
     tile_shape: tuple[int, int] = (0, 0)  # the padded one of its tiles, if it has some
     began: float = math.inf  # when its decoding did
     boxes: Boxes | None = None
+    window_boxes: list[int] | None = None  # of a region, how many each of its windows has
     size: tuple[int, int] | None = None
     recovered_share: float | None = None
     error: Failure | None = None
@@ -157,7 +160,7 @@ class Loader:
             outcome.header = None  # frees Pillow's copy of the pixels
             self.client.add(seconds_decode=time.monotonic() - outcome.began)
         outcome.size = (pixels.shape[1], pixels.shape[0])
-        if is_deep and is_low_contrast(pixels):
+        if is_deep and not outcome.region and is_low_contrast(pixels):
             self.client.remarked("low_contrast", printable(urls.public(outcome.uri), 200))
         return pixels
 

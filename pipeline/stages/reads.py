@@ -20,6 +20,7 @@ from pipeline.inputs.containers.ranged import GAP
 from pipeline.inputs.containers.video import listing
 from pipeline.outputs.manifest import MEMBER
 from pipeline.stages.download import Downloader, Fetched
+from pipeline.stages.stored import StoredImages
 from pipeline.store import failures
 from pipeline.store.failures import UriError
 
@@ -49,6 +50,7 @@ class Reads:
         self.limits = reading.Limits(
             config.max_object_bytes, config.max_pixels, config.fetch_timeout
         )
+        self.stored = StoredImages(config, self.downloader)
 
     def of(self, table: pa.Table) -> Iterator[Read]:
         """The reads of rows in their order, each begun when it is asked for.
@@ -73,10 +75,12 @@ class Reads:
 
     def _object(self, uri: str, size: int | None) -> Read:
         async def read() -> list[Fetched]:
-            return [await self.downloader.read(uri, size)]
+            # an image without tiles is read as a whole, or not at all
+            large = await self.stored.large(uri, size) if self.config.tile else None
+            return [large or await self.downloader.read(uri, size)]
 
         # where no size is known, it is taken to be that of the largest object so far
-        return _begun(read()), size or self.downloader.largest
+        return begun(read()), size or self.downloader.largest
 
     def _groups(self, rows: list[Row]) -> Iterator[tuple[list[Row], Span | None]]:
         """Neighbours that one request can read, with its span; each other row alone."""
@@ -104,7 +108,7 @@ class Reads:
 
     def _neighbours(self, rows: list[Row], start: int, end: int) -> Read:
         """Members whose ranges lie side by side, by one request."""
-        return _begun(self._read_neighbours(rows, start, end)), end - start
+        return begun(self._read_neighbours(rows, start, end)), end - start
 
     async def _read_neighbours(self, rows: list[Row], start: int, end: int) -> list[Fetched]:
         got = await self.downloader.read(rows[0]["source_uri"], end - start, (start, end))
@@ -164,7 +168,8 @@ class Reads:
         return decoding.result()
 
 
-def _begun(read: Coroutine[Any, Any, list[Fetched]]) -> Future[list[Fetched]]:
+def begun(read: Coroutine[Any, Any, list[Fetched]]) -> Future[list[Fetched]]:
+    """A read that goes on by itself."""
     return asyncio.run_coroutine_threadsafe(read, fsspec.asyn.get_loop())
 
 

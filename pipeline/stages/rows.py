@@ -8,9 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.errors import Failure
 from pipeline.network.contract import Boxes
-from pipeline.outputs.schema import DETECTION, RECOVERED_SHARE, ROW
+from pipeline.outputs.schema import DETECTION, LARGE, RECOVERED_SHARE, ROW
 from pipeline.stages.micro_batches import Outcome
+
+# of a region's row: how many of its boxes, which are in pixels of their windows, are each window's
+WINDOW_BOXES = pa.field("window_boxes", pa.list_(pa.int32()))
 
 
 def finished_rows(
@@ -52,12 +56,24 @@ def finished_rows(
         "attempts": rows["attempts"],
     }
     table = pa.table([columns[name] for name in ROW.names], schema=ROW)
-    status = pa.array(["error" if outcome.error else "ok" for outcome in outcomes], pa.string())
+    status = pa.array([_status(outcome.error) for outcome in outcomes], pa.string())
     table = table.append_column("status", status)
     for field in rows.schema:
         if field.name not in {*ROW.names, "size_bytes"}:
             table = table.append_column(field, rows[field.name])
     return table
+
+
+def _status(error: Failure | None) -> str:
+    if not error:
+        return "ok"
+    return LARGE if error.code == LARGE else "error"
+
+
+def with_windows(finished: pa.Table, outcomes: Sequence[Outcome]) -> pa.Table:
+    """What `finished_rows` made of the same outcomes of regions, and the column `WINDOW_BOXES`."""
+    counts = [o.window_boxes for o in outcomes if o.done]
+    return finished.append_column(WINDOW_BOXES, pa.array(counts, WINDOW_BOXES.type))
 
 
 def with_shares(finished: pa.Table, outcomes: Sequence[Outcome]) -> pa.Table:

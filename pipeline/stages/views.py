@@ -31,15 +31,33 @@ class View:
 
 
 def cut(outcome: Outcome, pixels: np.ndarray, config: Config) -> list[View]:
-    """The views of a decoded image; a small one, or without `config.tile`, is all of its one."""
+    """The views of a decoded image; a small one, or without `config.tile`, is all of its one.
+
+    Those of a region are the tiles of its image that lie in it.
+    """
     height, width = pixels.shape[:2]
-    places = tiling.views(height, width, config.tile, config.tile_overlap)
+    if outcome.region and config.tile:  # it ends where its pixels do
+        height, width = outcome.region.height, outcome.region.width
+        pixels = pixels[-height:, -width:]
+        places = tiling.tiles(height, width, config.tile, config.tile_overlap)
+    else:
+        places = tiling.views(height, width, config.tile, config.tile_overlap)
     return [View(outcome, box, pixels[box[1] : box[3], box[0] : box[2]]) for box in places]
 
 
 def joined(views: list[View]) -> Boxes | None:
-    """The boxes of an image from those of all its views; None where one has none."""
+    """The boxes of an image from those of all its views; None where one has none.
+
+    Those of a region stay as they are, one view's after the other's, for its image is not whole.
+    """
     found = [view.boxes for view in views if view.boxes is not None]
     if not views or len(found) < len(views):
         return None
+    if views[0].outcome.region:
+        views[0].outcome.window_boxes = [len(boxes.labels) for boxes in found]
+        return Boxes(
+            xyxy=np.concatenate([boxes.xyxy for boxes in found]),
+            labels=np.concatenate([boxes.labels for boxes in found]),
+            scores=np.concatenate([boxes.scores for boxes in found]),
+        )
     return found[0] if len(found) == 1 else merged(found, np.stack([view.place for view in views]))

@@ -14,7 +14,7 @@ from pipeline.errors import RunError
 from pipeline.outputs import lease
 from pipeline.outputs.files import SUMMARY, FileName, encode
 from pipeline.outputs.layout import Layout
-from pipeline.outputs.schema import STATUSES
+from pipeline.outputs.schema import LARGE, STATUSES
 from pipeline.store import failures, objects
 
 
@@ -24,12 +24,14 @@ class Destination:
 
     Attributes:
         output: URL of the output.
+        leased: URL of the output whose lease is held.
         attempt: number of the attempt, part of each file's name.
         token: the lease without which nothing is written.
         schema: of the files.
     """
 
     output: str
+    leased: str
     attempt: int
     token: str
     schema: pa.Schema
@@ -53,6 +55,7 @@ class Writer:
         self.index = index
         self.client = client
         self.layout = Layout.of(destination.output)
+        self.leased = Layout.of(destination.leased)
         client.ready()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
@@ -68,28 +71,43 @@ class Writer:
         started = time.monotonic()
         first = [pc.min(rows["image_id"]).as_py()]
         self.client.begin(first)
-        lease.check(self.layout, self.destination.token)
+        lease.check(self.leased, self.destination.token)
         summaries = []
-        for status in STATUSES:
+        for status in (*STATUSES, LARGE):
             part = rows.filter(pc.equal(rows["status"], status))
             if part.num_rows:
-                name = self._write(status, part)
+                name = write(self.layout, self.destination, self.index, status, part)
                 names = pa.array([str(name)] * part.num_rows, pa.string())
                 summaries.append(part.select(SUMMARY).append_column("file", names))
         self.client.add(written=rows.num_rows, seconds_write=time.monotonic() - started)
         self.client.end(first)
         return pa.concat_tables(summaries)
 
-    def _write(self, status: str, rows: pa.Table) -> FileName:
-        first = pc.min(rows["image_id"]).as_py()
-        name = FileName.new(status, self.index, self.destination.attempt, first)
-        path = f"{self.layout.detections}/{name}"
-        try:
-            objects.put(self.layout.fs, path, encode(rows, self.destination.schema))
-        except OSError as error:
-            url = self.layout.url_of(path)
-            raise RunError(str(failures.unusable("write", url, error))) from error
-        return name
+
+def write(
+    layout: Layout, destination: Destination, index: int, status: str, rows: pa.Table
+) -> FileName:
+    """Put a file of rows of one slice and status in place.
+
+    Args:
+        layout: of the destination's output.
+        destination: of the rows.
+        index: number of the slice.
+        status: of the rows.
+        rows: with the columns of the destination's schema.
+
+    Raises:
+        RunError: the store takes no file.
+    """
+    first = pc.min(rows["image_id"]).as_py()
+    name = FileName.new(status, index, destination.attempt, first)
+    path = f"{layout.detections}/{name}"
+    try:
+        objects.put(layout.fs, path, encode(rows, destination.schema))
+    except OSError as error:
+        url = layout.url_of(path)
+        raise RunError(str(failures.unusable("write", url, error))) from error
+    return name
 
 
 def by_file(summary: pa.Table) -> Iterable[tuple[str, pa.Table]]:

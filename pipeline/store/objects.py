@@ -154,6 +154,12 @@ def delete(fs: AbstractFileSystem, path: str) -> None:
         retrying(lambda: fs.rm_file(path))
 
 
+def delete_folder(fs: AbstractFileSystem, folder: str) -> None:
+    """Remove all objects below a folder; one that is not there is no error."""
+    with contextlib.suppress(FileNotFoundError):
+        retrying(lambda: fs.rm(folder, recursive=True))
+
+
 def names(fs: AbstractFileSystem, folder: str, prefix: str = "") -> list[str]:
     """The sorted names of the objects directly in a folder; none if it does not exist.
 

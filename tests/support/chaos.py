@@ -162,6 +162,7 @@ class Siege:
         pause: seconds between kills, at random between the two.
         most: kills altogether; the run then ends in peace.
         outage: seconds for which `store` is down.
+        flags: more ones of the command.
         kills: number of kills by kind that hit the run at work.
     """
 
@@ -175,6 +176,7 @@ class Siege:
     pause: tuple[float, float] = (1.0, 5.0)
     most: int = 20
     outage: float = 10.0
+    flags: tuple[str, ...] = ()
     kills: Counter[str] = field(default_factory=Counter)
 
     def run(self) -> None:
@@ -193,7 +195,7 @@ class Siege:
         assert driver.end() == 0, driver.said()
 
     def _start(self) -> Driver:
-        return Driver(self.nodes, self.input, self.output, self.log)
+        return Driver(self.nodes, self.input, self.output, self.log, *self.flags)
 
     def _kill_driver(self, driver: Driver) -> Driver:
         self.kills["driver"] += driver.running

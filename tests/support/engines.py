@@ -31,6 +31,17 @@ class PixelEngine:
         return [boxes(image) for image in images]
 
 
+class MiddleEngine(PixelEngine):
+    """`PixelEngine` whose boxes are the middles of images, so that no border cuts one.
+
+    At about 100 images/s.
+    """
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[Boxes]:
+        time.sleep(0.01 * len(images))
+        return [middle(image) for image in images]
+
+
 class SlowEngine(PixelEngine):
     """`PixelEngine` at about 50 images/s."""
 
@@ -174,6 +185,14 @@ def no_such_kernel() -> None:
 def tile_number(image: np.ndarray) -> int:
     """The number of a tile of `tests.support.tiles`, by its colour."""
     return int(image[0, 0, 0]) + 251 * int(image[0, 0, 1])
+
+
+def middle(image: np.ndarray) -> Boxes:
+    """The box of `boxes`, of half its sides."""
+    found = boxes(image)
+    height, width = image.shape[:2]
+    inner = np.array([width, height, 3 * width, 3 * height], np.float32) / 4
+    return Boxes(np.repeat(inner[None], len(found.labels), axis=0), found.labels, found.scores)
 
 
 def boxes(image: np.ndarray) -> Boxes:

@@ -2,6 +2,7 @@
 
 `python -m tests.support.kill_target IN OUT [FLAG ...]` is that command.
 
+With ENGINE_MIDDLE in the environment its engine is `MiddleEngine`.
 With ENGINE_LOG, a folder, in the environment, its engine is the slower `LoggedEngine`, to which
 ENGINE_SLOW, the number of a tile, and ENGINE_SECONDS, for each image, can be given.
 """
@@ -17,13 +18,15 @@ import ray
 
 from jobs import cli, detect
 from pipeline import run
-from tests.support.engines import LoggedEngine, SlowEngine
+from tests.support.engines import LoggedEngine, MiddleEngine, SlowEngine
 
 SETTINGS = os.path.join(os.path.dirname(__file__), "kill_target.yaml")
 
 
 def engine() -> Any:
     """The factory of the engine that the environment asks for."""
+    if "ENGINE_MIDDLE" in os.environ:
+        return MiddleEngine
     if "ENGINE_LOG" not in os.environ:
         return SlowEngine
     slow = int(os.environ.get("ENGINE_SLOW", -1))

@@ -29,9 +29,11 @@ def files(output: str) -> dict[str, bytes]:
 
 
 def committed(output: str) -> int:
-    """Number of detections files in an output on S3 that may be changing."""
+    """Number of detections files in an output on S3 that may be changing, those of regions, too."""
     bucket, prefix = _bucket(output)
-    return sum(1 for _ in bucket.objects.filter(Prefix=f"{prefix}detections/"))
+    places = (f"{prefix}detections/", f"{prefix}_run/windows/")
+    keys = (entry.key for place in places for entry in bucket.objects.filter(Prefix=place))
+    return sum(1 for key in keys if "/detections/" in key)
 
 
 def _bucket(output: str) -> tuple[Any, str]:

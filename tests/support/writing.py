@@ -44,6 +44,6 @@ def write(
 ) -> pa.Table:
     """Write rows by a stage that holds the lease; returns its summary."""
     written = schema.with_carried(pa.schema([]), {})
-    destination = Destination(output, attempt, "mine", written)
+    destination = Destination(output, output, attempt, "mine", written)
     writer = Writer(destination, index, Silent())  # type: ignore[arg-type]
     return writer(finished_rows(ids, failed))

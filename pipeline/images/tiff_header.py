@@ -1,0 +1,134 @@
+"""How the first image of a TIFF is stored, told by ranges of its file."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from pipeline.errors import Code
+from pipeline.images.errors import DecodeError
+from pipeline.images.tiff import (
+    LENGTH,
+    PLANAR,
+    ROWS_PER_STRIP,
+    SAMPLES,
+    STRIPS,
+    TILE_LENGTH,
+    TILE_WIDTH,
+    TILES,
+    WIDTH,
+    number,
+    numbers,
+)
+from pipeline.images.tiff_regions import StoredImage
+
+# of a directory and the values that it points to; two numbers for each tile are most of it
+HEADER_BYTES = 16 * 2**20
+# of a file, read at once where a directory is looked for
+BLOCK_BYTES = 64 * 2**10
+# of a directory; a BigTIFF can say any number
+MOST_TAGS = 4096
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0")
+BIG_ENDIAN_BIG_TIFF = b"MM\0+"
+
+# bytes of a file, from a place to another; fewer where it ends before
+ReadRange = Callable[[int, int], bytes]
+
+
+class _File:
+    """What `ImageFileDirectory_v2.load` needs of a file, read by blocks, of which it keeps all."""
+
+    def __init__(self, read: ReadRange) -> None:
+        self.read_range = read
+        self.blocks: dict[int, bytes] = {}
+        self.at = 0
+
+    def tell(self) -> int:
+        return self.at
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        # where the file ends, nobody asked yet; values beyond this are too many
+        self.at = HEADER_BYTES if whence == io.SEEK_END else place
+        return self.at
+
+    def read(self, size: int) -> bytes:
+        first, last = self.at // BLOCK_BYTES, -(-(self.at + size) // BLOCK_BYTES)
+        missing = [number for number in range(first, last) if number not in self.blocks]
+        if missing:
+            if (len(self.blocks) + len(missing)) * BLOCK_BYTES > HEADER_BYTES:
+                raise _complaint(f"its directory has over {HEADER_BYTES} bytes")
+            start, end = missing[0] * BLOCK_BYTES, (missing[-1] + 1) * BLOCK_BYTES
+            data = self.read_range(start, end)
+            for number in range(missing[0], missing[-1] + 1):
+                at = number * BLOCK_BYTES - start
+                self.blocks[number] = data[at : at + BLOCK_BYTES]
+        blocks = [self.blocks[number] for number in range(first, last)]
+        joined = blocks[0] if len(blocks) == 1 else b"".join(blocks)
+        at = self.at - first * BLOCK_BYTES
+        found = joined[at : at + size]
+        self.at += len(found)
+        return found
+
+
+def read_stored(read: ReadRange) -> StoredImage | None:
+    """How the first image of a TIFF is stored, without its pixels; None if it is no TIFF.
+
+    Raises:
+        DecodeError: the header is damaged, or of a kind that is not read.
+        Exception: whatever `read` raises.
+    """
+    file = _File(read)
+    start = file.read(16)
+    if not start.startswith((*SIGNATURES, BIG_ENDIAN_BIG_TIFF)):
+        return None
+    if start.startswith(BIG_ENDIAN_BIG_TIFF):
+        message = "a BigTIFF of high bytes first is not read; store it with low bytes first"
+        raise DecodeError(Code.UNSUPPORTED_MODE, message)
+    tags = _directory(file, start)
+    width, height = number(tags, WIDTH, 0), number(tags, LENGTH, 0)
+    is_tiled = TILE_WIDTH in tags
+    if is_tiled:
+        part_width, part_height = number(tags, TILE_WIDTH, 0), number(tags, TILE_LENGTH, 0)
+    else:
+        part_width, part_height = width, min(number(tags, ROWS_PER_STRIP, height), height)
+    if min(width, height, part_width, part_height) < 1:
+        raise _complaint(f"{width}x{height} in parts of {part_width}x{part_height}")
+    planes = number(tags, SAMPLES, 1) if number(tags, PLANAR, 1) == 2 else 1
+    shape = (planes, -(-height // part_height), -(-width // part_width))
+    offsets, sizes = (_places(tags, pair, shape) for pair in zip(TILES, STRIPS, strict=True))
+    return StoredImage(width, height, part_width, part_height, is_tiled, offsets, sizes, tags)
+
+
+def _directory(file: _File, start: bytes) -> ImageFileDirectory_v2:
+    try:
+        tags = ImageFileDirectory_v2(start if start[2:3] == b"+" else start[:8])
+        file.seek(tags.next)
+        order: Literal["little", "big"] = "little" if tags.prefix == b"II" else "big"
+        if int.from_bytes(file.read(8 if start[2:3] == b"+" else 2), order) > MOST_TAGS:
+            raise _complaint(f"its directory has over {MOST_TAGS} tags")
+        file.seek(tags.next)
+        tags.load(file)  # type: ignore[arg-type]
+    except (SyntaxError, struct.error, ValueError, OverflowError) as error:
+        raise _complaint(f"its directory cannot be read ({error})") from error
+    return tags
+
+
+def _places(
+    tags: ImageFileDirectory_v2, pair: tuple[int, int], shape: tuple[int, ...]
+) -> np.ndarray:
+    """Offsets, or sizes, under the tags of tiles or else of strips: int64 of that shape."""
+    found = numbers(tags, pair[0] if pair[0] in tags else pair[1])
+    if len(found) != shape[0] * shape[1] * shape[2]:
+        raise _complaint(f"the places of its strips or tiles are {len(found)}, not {shape}")
+    if found and not 0 <= min(found) <= max(found) < 2**62:
+        raise _complaint("a strip or tile lies outside of any file")
+    return np.array(found, np.int64).reshape(shape)
+
+
+def _complaint(message: str) -> DecodeError:
+    return DecodeError(Code.CORRUPT, f"a TIFF that cannot be read in windows: {message}")

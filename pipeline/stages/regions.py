@@ -1,0 +1,42 @@
+"""Regions of large images as what a chain is executed for: rows of a manifest, and their reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.config import Config
+from pipeline.images.tiff_regions import Region
+from pipeline.stages.download import Fetched
+from pipeline.stages.fetch import Fetch
+from pipeline.stages.reads import Read, Reads, begun
+
+# Columns of a manifest of regions beside those of any: the image's URI and bytes, and where the
+# region lies in it, x, y, width, height in pixels.
+WHOLE_URI, WHOLE_BYTES, REGION = "whole_uri", "whole_bytes", "region"
+FIELDS = pa.schema(
+    [(WHOLE_URI, pa.string()), (WHOLE_BYTES, pa.int64()), (REGION, pa.list_(pa.int64()))]
+)
+
+
+class RegionReads(Reads):
+    """Begins reads of regions."""
+
+    def of(self, table: pa.Table) -> Iterator[Read]:
+        """See `Reads.of`."""
+        columns = [table[name].to_pylist() for name in (*FIELDS.names, "size_bytes")]
+        for uri, size, region, expected in zip(*columns, strict=True):
+            yield begun(self._region(uri, size, Region(*region))), expected
+
+    async def _region(self, uri: str, size: int | None, region: Region) -> list[Fetched]:
+        return [await self.stored.region(uri, size, region)]
+
+
+class RegionFetch(Fetch):
+    """`Fetch` of the rows of a manifest of regions."""
+
+    def __init__(self, config: Config, *others: Any) -> None:
+        super().__init__(config, *others)
+        self.reads = RegionReads(config, self.client)

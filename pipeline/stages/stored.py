@@ -1,0 +1,153 @@
+"""TIFFs read by ranges: how they are stored, and what is stored of a region."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from pipeline.config import IMAGE_EXTENSIONS, Config
+from pipeline.errors import Code
+from pipeline.images.errors import DecodeError
+from pipeline.images.tiff_header import read_stored
+from pipeline.images.tiff_regions import Range, Region, StoredImage
+from pipeline.inputs.containers.ranged import GAP
+from pipeline.inputs.listing import extension_of
+from pipeline.outputs.schema import LARGE
+from pipeline.stages.download import Downloader, Fetched
+
+# of one request for strips or tiles that lie side by side, at most, but for a single one
+REQUEST_BYTES = 8 * 2**20
+# headers read at once, each of up to tens of megabytes; and how many of them are kept
+HEADERS, KEPT = 8, 4
+OTHER_FORMATS = set(IMAGE_EXTENSIONS) - {"tif", "tiff"}
+
+
+class Unread(Exception):
+    """A range that could not be read, with the outcome of the read."""
+
+    def __init__(self, outcome: Fetched) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+
+
+class StoredImages:
+    """Reads TIFFs by ranges, through a downloader."""
+
+    def __init__(self, config: Config, downloader: Downloader) -> None:
+        """
+        Args:
+            config: the run's.
+            downloader: whose limits hold for each range.
+        """
+        self.config = config
+        self.downloader = downloader
+        self.threads = ThreadPoolExecutor(HEADERS)
+        self.kept: OrderedDict[str, asyncio.Task[StoredImage | None]] = OrderedDict()
+
+    async def header(self, uri: str, size: int | None) -> StoredImage | None:
+        """How an image is stored; None if it is no TIFF.
+
+        Args:
+            uri: of the image.
+            size: of its file in bytes, if it is known.
+
+        Raises:
+            Unread: it could not be read.
+            DecodeError: see `read_stored`.
+        """
+        loop = asyncio.get_running_loop()
+
+        def read(start: int, end: int) -> bytes:
+            expected = None if size is None else max(0, min(end, size) - start)
+            reading = self.downloader.read(uri, expected, (start, end))
+            got = asyncio.run_coroutine_threadsafe(reading, loop).result()
+            if got.data is None:
+                raise Unread(got)
+            return got.data
+
+        return await loop.run_in_executor(self.threads, read_stored, read)
+
+    async def large(self, uri: str, size: int | None) -> Fetched | None:
+        """The outcome of an image that is read in windows, or of the look whether it is; None for
+        all others.
+        """
+        if extension_of(uri) in OTHER_FORMATS or not uri:
+            return None
+        try:
+            stored = await self.header(uri, size)
+        except DecodeError:  # whoever reads the whole says so
+            return None
+        except Unread as error:
+            return error.outcome
+        if not stored:
+            return None
+        is_large = stored.width * stored.height > self.config.max_pixels
+        if is_large or (size or 0) > self.config.max_object_bytes:
+            return Fetched(code=LARGE, message=f"{stored.width}x{stored.height}", attempts=1)
+        return None
+
+    async def region(self, uri: str, size: int | None, region: Region) -> Fetched:
+        """The outcome of reading a region: a TIFF of it."""
+        outcome, started = Fetched(attempts=1), time.monotonic()
+        try:
+            stored = await self._kept(uri, size)
+            parts = stored.parts(region)
+            if sum(end - start for start, end in parts) > self.config.max_object_bytes:
+                limit = self.config.max_object_bytes
+                outcome.code = Code.OBJECT_TOO_LARGE
+                outcome.message = f"what is stored of it is over max_object_bytes, {limit}"
+                return outcome
+            data = await self._read(uri, parts)
+            outcome.data = await asyncio.to_thread(stored.file, region, data)
+        except Unread as error:
+            outcome = error.outcome
+        except DecodeError as error:  # its header is another one now
+            outcome.code, outcome.message = Code.READ_FAILED, str(error)
+        outcome.seconds = time.monotonic() - started
+        return outcome
+
+    async def _kept(self, uri: str, size: int | None) -> StoredImage:
+        """The header, read once for many regions."""
+        task = self.kept.get(uri)
+        if not task:
+            task = self.kept[uri] = asyncio.ensure_future(self.header(uri, size))
+            if len(self.kept) > KEPT:
+                self.kept.popitem(last=False)
+        try:
+            stored = await asyncio.shield(task)
+        except BaseException:
+            self.kept.pop(uri, None)
+            raise
+        if stored is None:
+            raise DecodeError(Code.NOT_AN_IMAGE, "it is no TIFF any more")
+        return stored
+
+    async def _read(self, uri: str, parts: Iterable[Range]) -> dict[Range, bytes]:
+        spans = list(_spans(sorted(set(parts))))
+        reads = (self.downloader.read(uri, end - start, (start, end)) for (start, end), _ in spans)
+        found = {}
+        for ((start, _), within), got in zip(spans, await asyncio.gather(*reads), strict=True):
+            if got.data is None:
+                raise Unread(got)
+            for part in within:
+                found[part] = got.data[part[0] - start : part[1] - start]
+        return found
+
+
+def _spans(parts: list[Range]) -> Iterator[tuple[Range, list[Range]]]:
+    """What one request reads each, with the parts in it."""
+    within: list[Range] = []
+    start = end = 0
+    for part in parts:
+        if within and (part[0] > end + GAP or part[1] - start > REQUEST_BYTES):
+            yield (start, end), within
+            within = []
+        if not within:
+            start = end = part[0]
+        within.append(part)
+        end = max(end, part[1])
+    if within:
+        yield (start, end), within

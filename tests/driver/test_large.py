@@ -1,0 +1,237 @@
+"""The one row of each large image, wherever a run breaks off."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tifffile
+
+from pipeline.config import Config
+from pipeline.driver import large, regions
+from pipeline.driver.regions import Planner
+from pipeline.images import tiling
+from pipeline.network.contract import Boxes
+from pipeline.outputs import manifest, schema
+from pipeline.outputs.finished import Finished
+from pipeline.outputs.layout import Layout
+from pipeline.outputs.manifest import LISTED, Manifest
+from pipeline.outputs.schema import ROW
+from pipeline.stages.chain import Chain, Stages
+from pipeline.stages.merging import merged
+from pipeline.stages.regions import REGION
+from pipeline.stages.rows import WINDOW_BOXES, detections_column
+from pipeline.stages.write import Destination, write
+from pipeline.store import objects
+from tests.support.engines import middle
+from tests.support.fetching import Silent
+from tests.support.outputs import files, rows
+
+TILE, IMAGES, MARK = 64, 4, "mark"
+# the image whose second region fails, and the one that cannot be read in windows
+FAILED, TURNED = 1, 2
+
+
+class Held:
+    """A lease that nobody takes."""
+
+    def check(self) -> None: ...
+
+
+class Quiet(Silent):
+    """A client that also lets ids be of other things."""
+
+    def renumber(self) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+class Killed(Exception):
+    """The process is gone."""
+
+
+def picture(number: int) -> np.ndarray:
+    squares = np.random.default_rng(number).integers(0, 256, (5, 7, 3), np.uint8)
+    return squares.repeat(40, axis=0).repeat(40, axis=1)
+
+
+def begun(folder: Path) -> Chain:
+    """A run whose large images have no more than their rows of status `large`."""
+    (folder / "images").mkdir()
+    output = str(folder / "out")
+    uris = [f"{folder}/images/{number}.tif" for number in range(IMAGES)]
+    for number, uri in enumerate(uris):
+        tags = [(274, "H", 1, 6, True)] if number == TURNED else []
+        tifffile.imwrite(uri, picture(number), tile=(32, 32), compression="zlib", extratags=tags)
+    config = Config(input=f"{folder}/images", output=output, tile=TILE, max_pixels=30_000)
+    known = Manifest(IMAGES, 0, [], MARK)
+    listed = {"image_uri": uris, "size_bytes": [Path(uri).stat().st_size for uri in uris]}
+    layout = Layout.of(output)
+    part = pa.table([*listed.values(), pa.nulls(IMAGES, pa.int64())], schema=LISTED)
+    manifest.write_part(layout, 0, part)
+    manifest.save(known, layout)
+    written = schema.with_carried(pa.schema([]), {})
+    destination = Destination(output, output, 1, "mine", written)
+    for some in np.split(np.arange(IMAGES), [2]):  # two files of them
+        write(layout, destination, 0, "large", unfinished([uris[i] for i in some], some))
+    parts: Any = {"placement": None, "weights": None, "make_engine": None, "client": Quiet()}
+    return Chain(
+        config, known, destination=destination, run_id="r", image_bytes=1, stages=Stages(), **parts
+    )
+
+
+def unfinished(uris: list[str], ids: np.ndarray) -> pa.Table:
+    values = {
+        "image_id": ids,
+        "image_uri": uris,
+        "image_bytes": [Path(uri).stat().st_size for uri in uris],
+        "model_id": ["m"] * len(uris),
+        "run_id": ["r"] * len(uris),
+        "error_code": ["large"] * len(uris),
+        "attempts": [1] * len(uris),
+    }
+    nulls = pa.nulls(len(uris))
+    return pa.table([values.get(name, nulls) for name in ROW.names], schema=ROW)
+
+
+def process(chain: Chain, part: Finished) -> Chain:
+    """Gives each region that is missing its row, a file at a time."""
+    table = chain.manifest.read_part(part.layout, 0).to_pylist()
+    for row in table:
+        if not part.done[row["image_id"]]:
+            number = int(row["whole_uri"].rsplit("/")[-1].removesuffix(".tif"))
+            first = min(r["image_id"] for r in table if r["whole_uri"] == row["whole_uri"])
+            fails = number == FAILED and row["image_id"] == first + 1
+            status = "error" if fails else "ok"
+            rows = region_row(row, picture(number), fails)
+            write(part.layout, chain.destination, 0, status, rows)
+    part.load()
+    return chain
+
+
+def region_row(row: dict[str, Any], pixels: np.ndarray, fails: bool) -> pa.Table:
+    x, y, width, height = row[REGION]
+    inside = pixels[y : y + height, x : x + width]
+    places = tiling.tiles(height, width, TILE, 0.2)
+    found = [middle(inside[y0:y1, x0:x1]) for x0, y0, x1, y1 in places]
+    boxes = Boxes(*(np.concatenate([vars(b)[name] for b in found]) for name in vars(found[0])))
+    values = {
+        "image_id": [row["image_id"]],
+        "image_uri": [row["image_uri"]],
+        "detections": detections_column([None if fails else boxes], {1: "x"}),
+        "num_detections": [None if fails else len(boxes.labels)],
+        "model_id": ["m"],
+        "run_id": ["r"],
+        "error_stage": ["decode" if fails else None],
+        "error_code": ["truncated" if fails else None],
+        "error_message": ["it ends" if fails else None],
+        "attempts": [2],
+    }
+    table = pa.table([values.get(name, pa.nulls(1)) for name in ROW.names], schema=ROW)
+    table = table.append_column(REGION, pa.array([row[REGION]], pa.list_(pa.int64())))
+    counts = None if fails else [len(part.labels) for part in found]
+    return table.append_column(WINDOW_BOXES, pa.array([counts], WINDOW_BOXES.type))
+
+
+def attempt(chain: Chain) -> Finished:
+    """One attempt at the slice, to its seal."""
+    finished = Finished.of(Layout.of(chain.config.output), chain.manifest, 0)
+    finished.load()
+    large.detect(chain, {1: "x"}, finished, Held(), process)  # type: ignore[arg-type]
+    fresh = Finished.of(finished.layout, chain.manifest, 0)
+    fresh.load()
+    return fresh
+
+
+@contextlib.contextmanager
+def killed_at(step: int) -> Iterator[Any]:
+    """The process is gone before its so-manieth change of the store; yields how many it made."""
+    made = itertools.count()
+    last = [0]
+    names = ("put", "delete", "delete_folder")
+    whole = {name: getattr(objects, name) for name in names}
+
+    def counted(name: str) -> Any:
+        def change(*arguments: Any) -> Any:
+            last[0] = next(made)
+            if last[0] == step:
+                if name == "delete_folder":  # in the middle of it
+                    for path in Path(arguments[1]).rglob("*.parquet"):
+                        path.unlink()
+                raise Killed
+            return whole[name](*arguments)
+
+        return change
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            patch.setattr(objects, name, counted(name))
+        yield last
+
+
+def check(output: str) -> None:
+    found = rows(output)
+    assert [row["image_id"] for row in found] == list(range(IMAGES))
+    for number, row in enumerate(found):
+        if number == FAILED:
+            said = "in the region of "
+            assert (row["status"], row["error_code"]) == ("error", "truncated")
+            assert row["error_message"].startswith(said) and row["detections"] is None
+        elif number == TURNED:
+            assert (row["status"], row["error_code"]) == ("error", "unsupported_mode")
+        else:
+            check_boxes(row, picture(number))
+    assert not [name for name in files(output) if "windows" in name or "=large" in name]
+
+
+def check_boxes(row: dict[str, Any], pixels: np.ndarray) -> None:
+    height, width = pixels.shape[:2]
+    places = tiling.tiles(height, width, TILE, 0.2)
+    parts = [middle(pixels[y0:y1, x0:x1]) for x0, y0, x1, y1 in places]
+    empty = Boxes(np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, np.float32))
+    wanted = merged([empty, *parts], np.concatenate(([[0, 0, width, height]], places)))
+    names = ("xmin", "ymin", "xmax", "ymax")
+    found = [[box[name] for name in names] for box in row["detections"]]
+    np.testing.assert_array_equal(found, wanted.xyxy)
+    assert (row["width"], row["height"], row["num_detections"]) == (width, height, len(found))
+    assert (row["attempts"], row["error_code"], row["status"]) == (2, None, "ok")
+    assert len(found) > 10
+
+
+def test_a_kill_at_every_step(tmp_path: Path) -> None:
+    for step in itertools.count():
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        chain = begun(folder)
+        with killed_at(step) as last, contextlib.suppress(Killed):
+            attempt(chain)
+        finished = attempt(chain)
+        assert not finished.unfinished and finished.errors.total() == 2
+        check(chain.config.output)
+        if last[0] < step:  # it came to its end
+            break
+    assert step > 15
+
+
+def test_regions_of_other_images_are_not_taken(tmp_path: Path) -> None:
+    """Nor those of a manifest that is not whole, or of another run."""
+    chain = begun(tmp_path)
+    layout, planner = Layout.of(chain.config.output), Planner(chain.config, Quiet())  # type: ignore[arg-type]
+    finished = Finished.of(layout, chain.manifest, 0)
+    finished.load()
+    some = list(large._large(finished))
+    made = regions.write(layout, 0, MARK, iter(some[:2]), planner)
+    assert regions.load(layout, 0, MARK, np.array([0, 1])) is not None
+    assert regions.load(layout, 0, "other", np.array([0])) is None
+    assert not objects.names(layout.fs, layout.windows)
+    made = regions.write(layout, 0, MARK, iter(some[:2]), planner)
+    assert regions.load(layout, 0, MARK, np.array([1, 2])) is None
+    made = regions.write(layout, 0, MARK, iter(some), planner)
+    objects.delete(made.layout.fs, made.layout.manifest)
+    assert regions.load(layout, 0, MARK, np.array([0])) is None

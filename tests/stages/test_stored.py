@@ -1,0 +1,102 @@
+"""TIFFs read by ranges: which ones, how much of them, and what becomes of a failure."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from pipeline.config import Config
+from pipeline.images.decode import decode, read_header
+from pipeline.images.tiff_regions import Region
+from pipeline.stages.download import Downloader, Fetched
+from pipeline.stages.stored import StoredImages
+from tests.support import tiles
+from tests.support.fetching import Silent
+
+SIDE, REGION = 2000, Region(300, 500, 400, 300)
+
+
+class Counted(Downloader):
+    """Notes what is read."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.spans: list[tuple[int, int]] = []
+
+    async def read(
+        self, uri: str, size: int | None, span: tuple[int, int] | None = None
+    ) -> Fetched:
+        assert span, "the whole was read"
+        self.spans.append(span)
+        return await super().read(uri, size, span)
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+
+
+@pytest.fixture
+def image(tmp_path: Path, picture: np.ndarray) -> Path:
+    path = tmp_path / "large.tif"
+    tifffile.imwrite(path, picture, tile=(128, 128), compression="zlib")
+    return path
+
+
+def reader(folder: Path, **options: Any) -> StoredImages:
+    config = Config(input=str(folder), output=f"{folder}/out", tile=256, **options)
+    return StoredImages(config, Counted(config, Silent()))
+
+
+def spans(stored: StoredImages) -> list[tuple[int, int]]:
+    assert isinstance(stored.downloader, Counted)
+    return stored.downloader.spans
+
+
+def looked_at(stored: StoredImages, path: Path, size: int | None = None) -> Fetched | None:
+    return asyncio.run(stored.large(str(path), size))
+
+
+def test_beyond_either_limit(image: Path) -> None:
+    folder, size = image.parent, image.stat().st_size
+    for options in ({"max_pixels": SIDE * SIDE - 1}, {"max_object_bytes": size - 1}):
+        stored = reader(folder, **options)
+        found = looked_at(stored, image, size)
+        assert found and (found.code, found.message) == ("large", f"{SIDE}x{SIDE}")
+        assert sum(end - start for start, end in spans(stored)) < size / 10
+    assert looked_at(reader(folder), image, size) is None
+
+
+def test_what_is_no_tiff(tmp_path: Path) -> None:
+    (tmp_path / "named.tif").write_bytes(tiles.tile(1, 64))
+    (tmp_path / "a.png").write_bytes(tiles.tile(1, 64))
+    stored = reader(tmp_path, max_pixels=1)
+    assert looked_at(stored, tmp_path / "a.png") is None and not spans(stored)
+    assert looked_at(stored, tmp_path / "named.tif") is None and len(spans(stored)) == 1
+    gone = looked_at(stored, tmp_path / "gone.tif")
+    assert gone and gone.code == "not_found"
+
+
+def test_a_region_and_no_more(image: Path, picture: np.ndarray) -> None:
+    stored = reader(image.parent)
+    found = asyncio.run(stored.region(str(image), image.stat().st_size, REGION))
+    assert found.data
+    pixels = decode(read_header(found.data, 10**6))
+    wanted = picture[REGION.y :, REGION.x :][: REGION.height, : REGION.width]
+    np.testing.assert_array_equal(pixels[-REGION.height :, -REGION.width :], wanted)
+    assert sum(end - start for start, end in spans(stored)) < image.stat().st_size / 5
+
+
+def test_a_region_that_is_too_large_or_gone(image: Path) -> None:
+    stored = reader(image.parent, max_object_bytes=1000)
+    too_large = asyncio.run(stored.region(str(image), None, REGION))
+    assert (too_large.data, too_large.code) == (None, "object_too_large")
+    image.write_bytes(b"")
+    stored = reader(image.parent)
+    replaced = asyncio.run(stored.region(str(image), None, REGION))
+    assert (replaced.data, replaced.code) == (None, "read_failed")
