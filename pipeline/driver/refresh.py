@@ -30,7 +30,7 @@ from pipeline.outputs import manifest, seal
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.lease import Lease, LeaseLost
-from pipeline.outputs.manifest import MEMBER, Manifest
+from pipeline.outputs.manifest import Manifest
 from pipeline.store import objects, urls
 
 log = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ def _updated(part: pa.Table, difference: Difference) -> pa.Table:
     first, changed = part["image_id"][0].as_py(), difference.changed
     low, high = np.searchsorted(changed["image_id"], (first, first + part.num_rows))
     rows, places = changed["row"][low:high], changed["image_id"][low:high] - first
-    names = [n for n in ("size_bytes", "object_version", *MEMBER.names) if n in part.column_names]
+    names = [n for n in difference.schema.names if n in part.column_names and n != "image_uri"]
     fresh = _listed(difference.listed, rows, names)
     # each row of the part, or the one that stands after all of them in its place
     source = np.arange(part.num_rows)

@@ -68,7 +68,7 @@ def compare(config: Config, layout: Layout, known: Manifest, folder: Path) -> Di
     """
     # those that an older version listed are neither gone nor new
     source, counted = open_source(config, by_products=True), Counted()
-    if "source_uri" in source.schema.names:
+    if source.is_table and "source_uri" in source.schema.names:
         raise UsageError(
             "--refresh cannot tell the new images of tables that hold them from the old: run on "
             "the new files, into an output of their own"

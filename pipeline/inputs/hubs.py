@@ -11,6 +11,7 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import yaml
@@ -86,7 +87,8 @@ def _of_repository(config: Config, fs: AbstractFileSystem, root: str, part: str)
         return []
     for name, files in splits.items():
         _check_whole(files, f"split {name!r} of {where}")
-    return [f"{root}/{file}" for files in splits.values() for file in files]
+    # a file of several splits is one
+    return [f"{root}/{file}" for file in dict.fromkeys(chain(*splits.values()))]
 
 
 def subsets(files: list[str], card: str) -> Subsets:
@@ -104,7 +106,8 @@ def subsets(files: list[str], card: str) -> Subsets:
                 matches = globs.matcher(posixpath.normpath(path))
                 for file in filter(matches, files):
                     splits = found.setdefault(str(config.get("config_name", DEFAULT)), {})
-                    splits.setdefault(split, []).append(file)
+                    if file not in splits.setdefault(split, []):
+                        splits[split].append(file)
     return found or _by_names(files)
 
 

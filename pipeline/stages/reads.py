@@ -126,8 +126,8 @@ class Reads:
             try:
                 data = got.data[first - start : last - start]
                 outcome.data = kind.image(row["source_place"], data)
-            except UriError as error:
-                outcome.code, outcome.message = error.code, str(error)
+            except Exception as error:  # also of a decompressor: the outcome of its image alone
+                _failed(outcome, error)
             outcomes.append(outcome)
         return outcomes
 
@@ -147,9 +147,7 @@ class Reads:
                 outcome.data, outcome.code = None, Code.OBJECT_TOO_LARGE
                 outcome.message = f"over max_object_bytes, {config.max_object_bytes}"
         except Exception as error:  # as for objects: the outcome of its image
-            outcome.code = failures.classify(error)[0]
-            is_ours = isinstance(error, UriError)
-            outcome.message = str(error) if is_ours else failures.reason(error)
+            _failed(outcome, error)
         outcome.seconds = time.monotonic() - started
         future: Future[list[Fetched]] = Future()
         future.set_result([outcome])
@@ -166,6 +164,11 @@ class Reads:
         if wait([decoding], HANGS * config.fetch_timeout).not_done:
             self.client.die(f"the video decoder hangs at {row['image_uri']}")
         return decoding.result()
+
+
+def _failed(outcome: Fetched, error: Exception) -> None:
+    outcome.code = failures.classify(error)[0]
+    outcome.message = str(error) if isinstance(error, UriError) else failures.reason(error)
 
 
 def begun(read: Coroutine[Any, Any, list[Fetched]]) -> Future[list[Fetched]]:

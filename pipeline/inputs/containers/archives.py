@@ -15,7 +15,7 @@ import pyarrow as pa
 from fsspec import AbstractFileSystem
 
 from pipeline.config import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Config
-from pipeline.errors import Code, UsageError
+from pipeline.errors import UsageError
 from pipeline.images.formats import SIGNATURE_BYTES, is_image
 from pipeline.inputs import exclusions, globs, readers, sniffing
 from pipeline.inputs.containers import carrying, members, tars, zips
@@ -135,8 +135,19 @@ class _Listing:
     def _files(self, listed: list[Listed]) -> pa.Table:
         names, sizes, versions = zip(*listed, strict=True)
         found = [urls.url_of(self.fs, name) for name in names]
+        self._check_names(found)
         none = [pa.nulls(len(found), kind) for kind in self.schema.types[len(LISTED) :]]
         return pa.table([found, sizes, versions, *none], schema=self.schema)
+
+    def _check_names(self, found: list[str]) -> None:
+        containers = self.archives | self.videos
+        for url in found:
+            ends = (place for place, letter in enumerate(url) if letter == "#")
+            if any(extension_of(url[:end]) in containers for end in ends):
+                raise UsageError(
+                    f"the file {url} is called as if it were in an archive or a video: rename it, "
+                    "or leave it out by --exclude"
+                )
 
     def _archive(self, listed: Listed, first: int, stop: threading.Event) -> Iterator[pa.Table]:
         url = urls.url_of(self.fs, listed[0])
@@ -177,9 +188,7 @@ class _Listing:
                 raise UsageError(f"cannot read {urls.public(url)}: {reason}") from error
             yield _row(url, None, version, url, UNREADABLE, [error.lack, error.offset])
         except OSError as error:
-            if failures.classify(error)[0] not in (Code.NOT_FOUND, Code.FORBIDDEN) or count:
-                raise
-            yield dict.fromkeys(SCHEMA.names) | {"image_uri": url}  # reading it will say so
+            yield _row(url, None, version, url, UNREADABLE, members.unlisted(error, count))
 
     def _is_left_out(self, passed: Counter[str], entry: Entry) -> bool:
         ending = extension_of(entry.name)
@@ -217,14 +226,16 @@ def _in_order(streams: Iterator[Iterator[pa.Table]], stop: threading.Event) -> I
             return stream, threads.submit(next, stream, None)
 
         try:
-            waiting.extend(map(ask, islice(streams, AHEAD)))
+            # until one has given something: who only looks whether there is something goes then
+            at_once = 1
+            waiting.extend(map(ask, islice(streams, at_once)))
             while waiting:
                 stream, future = waiting.popleft()
                 table = future.result()
-                if table is None:
-                    waiting.extend(map(ask, islice(streams, 1)))
-                else:
-                    waiting.appendleft(ask(stream))
+                if table is not None:
                     yield table
+                    at_once = AHEAD
+                    waiting.appendleft(ask(stream))
+                waiting.extend(map(ask, islice(streams, at_once - len(waiting))))
         finally:
             stop.set()

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pipeline.errors import Code
 from pipeline.inputs.references import shortened
+from pipeline.store import failures
 from pipeline.store.failures import UriError
 
 # `source_kind` of what is known to be there and cannot be read: `source_place` is a `Lack` and the
@@ -32,14 +33,23 @@ class Lack(IntEnum):
     DAMAGED = 2
     SPARSE = 3
     UNENDED = 4
+    FORBIDDEN = 5
+    NOT_FOUND = 6
+    ARCHIVED = 7
+    UNREAD = 8
 
 
+UNLISTED = "what is in it could not be listed; once it can be read, --refresh lists it"
 LACKS = {
     Lack.NOT_ONE: (Code.CONTAINER_DAMAGED, "it is not the kind of archive that its name says"),
     Lack.CUT: (Code.CONTAINER_DAMAGED, "the archive is cut off here"),
     Lack.DAMAGED: (Code.CONTAINER_DAMAGED, "the archive is damaged here"),
     Lack.SPARSE: (Code.MEMBER_UNREADABLE, "a sparse file, which is not read"),
     Lack.UNENDED: (Code.CONTAINER_DAMAGED, "the archive has no end mark, so it may be cut off"),
+    Lack.FORBIDDEN: (Code.FORBIDDEN, UNLISTED),
+    Lack.NOT_FOUND: (Code.NOT_FOUND, UNLISTED),
+    Lack.ARCHIVED: (Code.ARCHIVED, UNLISTED),
+    Lack.UNREAD: (Code.READ_FAILED, UNLISTED),
 }
 
 
@@ -77,7 +87,25 @@ class Entry(NamedTuple):
 def unreadable(place: list[int]) -> MemberError:
     """The error of a row of `UNREADABLE`."""
     code, message = LACKS[Lack(place[0])]
-    return MemberError(code, f"{message} (byte {place[1]:,})")
+    where = "" if message == UNLISTED else f" (byte {place[1]:,})"
+    return MemberError(code, message + where)
+
+
+def unlisted(error: Exception, count: int = 0) -> list[int]:
+    """The place of `UNREADABLE` for a container whose listing failed.
+
+    Args:
+        error: why.
+        count: of members that were listed before.
+
+    Raises:
+        Exception: the error itself, if it can pass or comes after some members.
+    """
+    code, can_pass = failures.classify(error)
+    if can_pass or count:
+        raise error
+    lacks = {known: lack for lack, (known, message) in LACKS.items() if message == UNLISTED}
+    return [lacks.get(code, Lack.UNREAD), 0]
 
 
 def uri(container: str, name: str, offset: int | None = None) -> str:

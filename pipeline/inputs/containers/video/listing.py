@@ -14,7 +14,7 @@ from fsspec import AbstractFileSystem
 
 from pipeline import words
 from pipeline.config import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Config
-from pipeline.errors import Code, UsageError
+from pipeline.errors import UsageError
 from pipeline.inputs import readers
 from pipeline.inputs.containers import members
 from pipeline.inputs.containers.ranged import open_ranged
@@ -24,7 +24,7 @@ from pipeline.inputs.containers.video.opening import check_installed
 from pipeline.inputs.containers.video.timeline import Timeline, read_timeline
 from pipeline.inputs.entries import Entry
 from pipeline.outputs.manifest import FRAME, LISTED, MEMBER
-from pipeline.store import failures, urls
+from pipeline.store import urls
 
 log = logging.getLogger(__name__)
 # `source_kind` of a frame, whose `source_place` is a `frames.Place`, and of a video that cannot be
@@ -102,9 +102,8 @@ class VideoListing:
             yield _flawed(url, version, error.flaw, 0, schema)
             return
         except OSError as error:
-            if failures.classify(error)[0] not in (Code.NOT_FOUND, Code.FORBIDDEN):
-                raise
-            yield pa.Table.from_pylist([{"image_uri": url}], schema)  # reading it will say so
+            row = [url, None, version, url, members.UNREADABLE, members.unlisted(error)]
+            yield pa.Table.from_pylist([dict(zip(schema.names, row, strict=False))], schema)
             return
         numbers = self._count(timeline)
         times = _times(timeline)
