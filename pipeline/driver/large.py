@@ -50,8 +50,9 @@ def detect(
     Returns:
         The chain as it was last placed.
     """
-    ids = np.flatnonzero(finished.large) + finished.first_id
-    if len(ids):
+    if finished.large.any():
+        finished.load()  # also without repeats, of which each would be detected by itself
+        ids = np.flatnonzero(finished.large) + finished.first_id
         found = _regions(chain, finished, ids)
         number = words.count(found.manifest.rows, "region")
         log.info("%s in %s", words.count(len(ids), "large image"), number)

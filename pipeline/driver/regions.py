@@ -27,7 +27,7 @@ from pipeline.outputs import manifest
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import LISTED, Manifest
 from pipeline.stages.download import Downloader
-from pipeline.stages.regions import FIELDS, REGION, WHOLE_BYTES, WHOLE_URI
+from pipeline.stages.regions import FIELDS, REGION, WHOLE_BYTES, WHOLE_SIZE, WHOLE_URI
 from pipeline.stages.stored import StoredImages, Unread
 from pipeline.store import objects
 
@@ -173,17 +173,17 @@ class Planner:
         """
         for image, planned in zip(images, self.threads.map(self._planned, images), strict=True):
             row = {"image_id": image["image_id"], "first": first, "regions": 0}
-            regions = []
+            regions: list[Row] = []
             if isinstance(planned, Failure):
                 row |= dict(zip(ERROR, planned, strict=True))
             else:
-                stored, places = planned
-                row |= {"width": stored.width, "height": stored.height, "regions": len(places)}
-                regions = [_row(image, stored, region) for region in places]
+                width, height, regions = planned
+                row |= {"width": width, "height": height, "regions": len(regions)}
             first += len(regions)
             yield row, regions
 
-    def _planned(self, image: Row) -> tuple[StoredImage, list[Region]] | Failure:
+    def _planned(self, image: Row) -> tuple[int, int, list[Row]] | Failure:
+        """Width, height and the rows of the regions, without the header, which may be large."""
         config = self.config
         assert config.tile
         samples = Samples(config.depth_range, config.bands)
@@ -193,7 +193,9 @@ class Planner:
             if not stored:
                 raise DecodeError(Code.NOT_AN_IMAGE, "it is no TIFF any more")
             limits = (config.tile, config.tile_overlap, config.max_pixels)
-            return stored, plan(stored, *limits, samples)
+            regions = plan(stored, *limits, samples)
+            rows = [_row(image, stored, region) for region in regions]
+            return stored.width, stored.height, rows
         except Unread as error:
             return Failure("fetch", str(error.outcome.code), str(error))
         except DecodeError as error:
@@ -206,5 +208,6 @@ def _row(image: Row, stored: StoredImage, region: Region) -> Row:
         "size_bytes": sum(end - start for start, end in stored.parts(region)),
         WHOLE_URI: image["image_uri"],
         WHOLE_BYTES: image["image_bytes"],
+        WHOLE_SIZE: [stored.width, stored.height],
         REGION: list(region),
     }

@@ -33,6 +33,8 @@ HEADER_BYTES = 16 * 2**20
 BLOCK_BYTES = 64 * 2**10
 # of a directory; a BigTIFF can say any number
 MOST_TAGS = 4096
+# of a side, as rows have it; and of what is stored of a tile, as a TIFF of a region has it
+MOST_PIXELS, MOST_BYTES = 2**31, 2**32
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0")
 BIG_ENDIAN_BIG_TIFF = b"MM\0+"
 
@@ -98,9 +100,13 @@ def read_stored(read: ReadRange) -> StoredImage | None:
         part_width, part_height = width, min(number(tags, ROWS_PER_STRIP, height), height)
     if min(width, height, part_width, part_height) < 1:
         raise _complaint(f"{width}x{height} in parts of {part_width}x{part_height}")
+    if max(width, height) >= MOST_PIXELS:
+        raise _complaint(f"{width}x{height} pixels")
     planes = number(tags, SAMPLES, 1) if number(tags, PLANAR, 1) == 2 else 1
     shape = (planes, -(-height // part_height), -(-width // part_width))
     offsets, sizes = (_places(tags, pair, shape) for pair in zip(TILES, STRIPS, strict=True))
+    if sizes.max() >= MOST_BYTES:
+        raise _complaint(f"a strip or tile of {sizes.max()} bytes")
     return StoredImage(width, height, part_width, part_height, is_tiled, offsets, sizes, tags)
 
 

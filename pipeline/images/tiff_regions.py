@@ -46,6 +46,7 @@ from pipeline.images.tiff import (
     refuse,
     unsupported,
 )
+from pipeline.words import explain
 
 LONG, LONG8 = 4, 16
 OLD_JPEG = 6
@@ -124,7 +125,16 @@ class StoredImage:
             region: of the image.
             data: what stands in its `parts`. Of one that is missing, or that the file's end cuts
                 off, nothing is there, and whoever decodes it finds the end.
+
+        Raises:
+            DecodeError: its tags cannot be written.
         """
+        try:
+            return self._file(region, data)
+        except Exception as error:  # Pillow raises about anything at damaged tags
+            raise DecodeError(Code.CORRUPT, f"its tags are damaged: {explain(error)}") from error
+
+    def _file(self, region: Region, data: Mapping[Range, bytes]) -> bytes:
         parts = self.parts(region)
         sizes = [end - start for start, end in parts]
         pairs = zip(parts, sizes, strict=True)

@@ -115,19 +115,23 @@ class Loader:
         try:
             header = read_header(outcome.encoded, self.config.max_pixels, self.samples)
             outcome.header, outcome.size = header, (header.width, header.height)
-            outcome.shape = self.padded_shape(header.height, header.width)
-            self._plan_tiles(outcome, header)
+            self._plan_views(outcome, header)
         except DecodeError as error:
             outcome.error = Failure("decode", error.code, str(error))
         except ValueError as error:
             outcome.error = Failure("forward", Code.TOO_THIN, str(error))
         outcome.began = math.inf
 
-    def _plan_tiles(self, outcome: Outcome, header: Header) -> None:
-        config = self.config
-        views = tiling.views(header.height, header.width, config.tile, config.tile_overlap)
+    def _plan_views(self, outcome: Outcome, header: Header) -> None:
+        tile, overlap = self.config.tile, self.config.tile_overlap
+        if outcome.region and tile:  # of whose file the network is given no more than its tiles
+            views = tiling.tiles(outcome.region.height, outcome.region.width, tile, overlap)
+            outcome.shape = self.padded_shape(*(views[0, 2:] - views[0, :2])[::-1].tolist())
+        else:
+            views = tiling.views(header.height, header.width, tile, overlap)
+            outcome.shape = self.padded_shape(header.height, header.width)
         outcome.views = len(views)
-        if len(views) > 1:
+        if len(views) > 1 or outcome.region:
             x0, y0, x1, y1 = views[-1].tolist()
             outcome.tile_shape = self.padded_shape(y1 - y0, x1 - x0)
 

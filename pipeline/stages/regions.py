@@ -13,11 +13,16 @@ from pipeline.stages.download import Fetched
 from pipeline.stages.fetch import Fetch
 from pipeline.stages.reads import Read, Reads, begun
 
-# Columns of a manifest of regions beside those of any: the image's URI and bytes, and where the
-# region lies in it, x, y, width, height in pixels.
-WHOLE_URI, WHOLE_BYTES, REGION = "whole_uri", "whole_bytes", "region"
+# Columns of a manifest of regions beside those of any: the image's URI, its bytes, and its width
+# and height in pixels; and where the region lies in it, x, y, width, height.
+WHOLE_URI, WHOLE_BYTES, WHOLE_SIZE, REGION = "whole_uri", "whole_bytes", "whole_size", "region"
 FIELDS = pa.schema(
-    [(WHOLE_URI, pa.string()), (WHOLE_BYTES, pa.int64()), (REGION, pa.list_(pa.int64()))]
+    [
+        (WHOLE_URI, pa.string()),
+        (WHOLE_BYTES, pa.int64()),
+        (WHOLE_SIZE, pa.list_(pa.int64())),
+        (REGION, pa.list_(pa.int64())),
+    ]
 )
 
 
@@ -27,11 +32,13 @@ class RegionReads(Reads):
     def of(self, table: pa.Table) -> Iterator[Read]:
         """See `Reads.of`."""
         columns = [table[name].to_pylist() for name in (*FIELDS.names, "size_bytes")]
-        for uri, size, region, expected in zip(*columns, strict=True):
-            yield begun(self._region(uri, size, Region(*region))), expected
+        for uri, size, whole, region, expected in zip(*columns, strict=True):
+            yield begun(self._region(uri, size, tuple(whole), Region(*region))), expected
 
-    async def _region(self, uri: str, size: int | None, region: Region) -> list[Fetched]:
-        return [await self.stored.region(uri, size, region)]
+    async def _region(
+        self, uri: str, size: int | None, whole: tuple[int, int], region: Region
+    ) -> list[Fetched]:
+        return [await self.stored.region(uri, size, whole, region)]
 
 
 class RegionFetch(Fetch):

@@ -78,8 +78,10 @@ class StoredImages:
             return None
         try:
             stored = await self.header(uri, size)
-        except DecodeError:  # whoever reads the whole says so
-            return None
+        except DecodeError as error:
+            if size and size > self.config.max_object_bytes:
+                return Fetched(code=error.code, message=str(error), attempts=1)
+            return None  # whoever reads the whole says so
         except Unread as error:
             return error.outcome
         if not stored:
@@ -89,11 +91,23 @@ class StoredImages:
             return Fetched(code=LARGE, message=f"{stored.width}x{stored.height}", attempts=1)
         return None
 
-    async def region(self, uri: str, size: int | None, region: Region) -> Fetched:
-        """The outcome of reading a region: a TIFF of it."""
+    async def region(
+        self, uri: str, size: int | None, whole: tuple[int, int], region: Region
+    ) -> Fetched:
+        """The outcome of reading a region: a TIFF of it.
+
+        Args:
+            uri: of the image.
+            size: of its file in bytes, if it is known.
+            whole: width and height of the image when it was planned, in pixels.
+            region: of it.
+        """
         outcome, started = Fetched(attempts=1), time.monotonic()
         try:
             stored = await self._kept(uri, size)
+            if (now := (stored.width, stored.height)) != whole:
+                was = f"{whole[0]}x{whole[1]} pixels when its regions were planned"
+                raise DecodeError(Code.CORRUPT, f"it had {was}, and {now[0]}x{now[1]} now")
             parts = stored.parts(region)
             if sum(end - start for start, end in parts) > self.config.max_object_bytes:
                 limit = self.config.max_object_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import struct
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -177,3 +178,29 @@ def test_a_part_that_is_cut_off(compression: str | None) -> None:
     data = buffer.getvalue()[:-40]
     assert outcome(cut, data, Region(40, 40, 24, 24)) == "truncated"
     np.testing.assert_array_equal(cut(data, Region(5, 5, 40, 40)), values[5:45, 5:45])
+
+
+def part_of(data: bytes, start: int, end: int) -> bytes:
+    return data[start:end]
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_damaged_header_is_an_error_of_its_image(big: bool) -> None:
+    buffer = io.BytesIO()
+    values = np.zeros((200, 200, 3), np.uint8)
+    tifffile.imwrite(buffer, values, tile=(32, 32), compression="zlib", bigtiff=big)
+    data, choose = buffer.getvalue(), np.random.default_rng(0)
+    # tifffile puts the directory right behind the file's own header
+    refused = 0
+    for _ in range(1500):
+        damaged = bytearray(data)
+        for place in choose.integers(8, 400, choose.integers(1, 4)):
+            damaged[place] = choose.integers(256)
+        try:
+            image = read_stored(partial(part_of, bytes(damaged)))
+            if image:
+                for region in plan(image, 64, 0.2, 20_000, AS_DECLARED):
+                    image.file(region, {})
+        except DecodeError:
+            refused += 1
+    assert 100 < refused < 1400

@@ -84,7 +84,7 @@ def test_what_is_no_tiff(tmp_path: Path) -> None:
 
 def test_a_region_and_no_more(image: Path, picture: np.ndarray) -> None:
     stored = reader(image.parent)
-    found = asyncio.run(stored.region(str(image), image.stat().st_size, REGION))
+    found = asyncio.run(stored.region(str(image), image.stat().st_size, (SIDE, SIDE), REGION))
     assert found.data
     pixels = decode(read_header(found.data, 10**6))
     wanted = picture[REGION.y :, REGION.x :][: REGION.height, : REGION.width]
@@ -94,9 +94,11 @@ def test_a_region_and_no_more(image: Path, picture: np.ndarray) -> None:
 
 def test_a_region_that_is_too_large_or_gone(image: Path) -> None:
     stored = reader(image.parent, max_object_bytes=1000)
-    too_large = asyncio.run(stored.region(str(image), None, REGION))
+    too_large = asyncio.run(stored.region(str(image), None, (SIDE, SIDE), REGION))
     assert (too_large.data, too_large.code) == (None, "object_too_large")
+    other = asyncio.run(reader(image.parent).region(str(image), None, (SIDE, SIDE + 1), REGION))
+    assert other.code == "read_failed" and "when its regions were planned" in str(other.message)
     image.write_bytes(b"")
     stored = reader(image.parent)
-    replaced = asyncio.run(stored.region(str(image), None, REGION))
+    replaced = asyncio.run(stored.region(str(image), None, (SIDE, SIDE), REGION))
     assert (replaced.data, replaced.code) == (None, "read_failed")
