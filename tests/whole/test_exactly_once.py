@@ -173,7 +173,7 @@ def test_a_kill(
     assert summary and summary.processed == IMAGES - stopped["written"]
     check_exactly_once(output, IMAGES, IMAGES // 40)
     names = [row["image_uri"].rpartition("#")[2] for row in rows(output)]
-    assert names == [f"{number:04d}.jpg" for number in range(IMAGES)]
+    assert names == [tiles.name(number) for number in range(IMAGES)]
 
 
 @pytest.mark.soak
