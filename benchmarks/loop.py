@@ -25,7 +25,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.ops import box_iou
 
 from benchmarks import loop_head
-from benchmarks.loop_head import Frozen
+from benchmarks.loop_head import Detected, Frozen
 from benchmarks.loop_rules import RULES, Pool, Rule
 from pipeline import Config
 from pipeline.labels.review.batch import MOVED
@@ -84,14 +84,17 @@ class Loop:
         random = np.random.default_rng([self.seed, 1])
         means = np.stack([image.features[: image.own].mean(0).numpy() for image in every])
         results = [(*self.tested(predictor), 0.0)]
+        judged: list[tuple[Frozen, Detected]] = []
         for _ in range(self.rounds):
             open_ = [k for k in range(len(every)) if k not in set(known)]
             images = [every[k] for k in open_]
             found = [loop_head.detect(self.model, predictor, image) for image in images]
             names = [*self.pool.truth.category_ids]
-            pool = Pool(images, found, means[open_], means[known], names, THRESHOLD, random)
+            features = means[open_], means[known]
+            pool = Pool(images, found, *features, judged, names, THRESHOLD, random)
             chosen = rule(pool, self.budget)
             edits = loop_head.reviewed(images, found, THRESHOLD).edits
+            judged += [(images[k], found[k]) for k in chosen]
             known += [open_[k] for k in chosen]
             predictor = loop_head.trained(start, [every[k] for k in known], self.seed)
             results.append((*self.tested(predictor), float(edits[chosen].mean())))

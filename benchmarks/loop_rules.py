@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,10 @@ import pyarrow as pa
 
 from benchmarks.loop_head import Detected, Frozen, reviewed, table
 from pipeline.labels import classes
+from pipeline.labels.guarantee import Reviewed
+from pipeline.labels.isotonic import fit
 from pipeline.labels.output import Output
+from pipeline.labels.review.batch import RELABELLED
 from pipeline.labels.select import select
 from pipeline.outputs.layout import Layout
 
@@ -35,6 +38,7 @@ class Pool:
         found: detections of them, from a score of 0.05 on.
         features: [n, 1024] float32, the mean of what the box head says of an image's proposals.
         known: [m, 1024] float32, likewise of the images that are annotated.
+        judged: images annotated in a round before, with what was found in them until then.
         names: of the classes.
         threshold: score from which on boxes are shown to a person.
         random: to be drawn from.
@@ -44,6 +48,7 @@ class Pool:
     found: Sequence[Detected]
     features: np.ndarray
     known: np.ndarray
+    judged: Sequence[tuple[Frozen, Detected]]
     names: Sequence[str]
     threshold: float
     random: np.random.Generator
@@ -75,6 +80,18 @@ def ours(diversity: float, **weights: float) -> Rule:
         return [int(k) for k in found.rows["image_id"].to_numpy()]
 
     return rule
+
+
+def calibrated(pool: Pool, budget: int) -> list[int]:
+    """`pipeline.labels.select` by probabilities: an isotonic curve of all boxes of `judged`."""
+    if pool.judged:
+        images, found = zip(*pool.judged, strict=True)
+        batch = reviewed(images, found, 0.0)
+        right = ~batch.deleted
+        right[batch.partners[batch.sources == RELABELLED]] = False
+        curve = fit(Reviewed(batch.shown.scores, right, batch.shown.owners))
+        pool = replace(pool, found=[replace(f, scores=curve(f.scores)) for f in pool.found])
+    return ours(0.5)(pool, budget)
 
 
 def entropy(pool: Pool, budget: int) -> list[int]:
@@ -129,6 +146,7 @@ RULES: dict[str, Rule] = {
     "select, diversity 0": ours(0.0),
     "select, diversity 1": ours(1.0),
     "select, uncertainty alone": ours(0.0, disagreement=0.0, rarity=0.0, crowding=0.0),
+    "select, calibrated": calibrated,
     "entropy, sum": entropy,
     "margin, sum": margin,
     "localisation tightness": tightness,
