@@ -139,19 +139,17 @@ def show(found: dict[str, np.ndarray]) -> None:
     """
     chance = found["random"]
     rounds = range(1, chance.shape[1])
-    for figure, name in enumerate(FIGURES[:3]):
-        start = chance[:, 0, figure]
-        print(f"\n{name}; at the start {start.mean():.3f} ± {stats.sem(start):.3f}\n")
-        heads = ["rule", *(f"round {k}" for k in rounds), "less random, all rounds"]
-        heads += [FIGURES[3]] if figure == 0 else []
-        print("| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads))
-        for rule, every in found.items():
-            values = every[..., figure]
-            cells = [f"{values[:, k].mean():.3f} ± {stats.sem(values[:, k]):.3f}" for k in rounds]
-            less = (values - chance[..., figure])[:, 1:].mean(1)
-            cells.append("" if rule == "random" else interval(less))
-            cells += [f"{every[:, 1:, 3].mean():.2f}"] if figure == 0 else []
-            print(f"| {rule} | " + " | ".join(cells) + " |")
+    start = [f"{name} {chance[:, 0, k].mean():.3f}" for k, name in enumerate(FIGURES[:3])]
+    print(f"\n{len(chance)} seeds; at the start {', '.join(start)}\n")
+    heads = ["rule", *(f"round {k}" for k in rounds), "less random"]
+    heads += [f"{name}, less random" for name in FIGURES[1:3]] + [FIGURES[3]]
+    print("| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads))
+    for rule, every in found.items():
+        edits = every[..., 0]
+        cells = [f"{edits[:, k].mean():.2f} ± {stats.sem(edits[:, k]):.2f}" for k in rounds]
+        less = (every - chance)[:, 1:].mean(1)
+        cells += ["" if rule == "random" else interval(less[:, k]) for k in range(3)]
+        print(f"| {rule} | " + " | ".join([*cells, f"{every[:, 1:, 3].mean():.2f}"]) + " |")
 
 
 def asked(arguments: Sequence[str] | None = None) -> argparse.Namespace:
