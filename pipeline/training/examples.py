@@ -78,18 +78,23 @@ def locate(truth: Truth, config: Config, listed: bool) -> list[str | None]:
     Raises:
         UsageError: no image is found, two are called the same, or one is in a container.
     """
-    if not listed:
-        named = [absolute(name, config.input) if name else None for name in truth.names]
-        for uri in named:
-            if uri and _is_member(uri):
-                raise _unreadable_member(uri)
-        return named
+    if listed:
+        return _listed(truth, config)
+    named = [absolute(name, config.input) if name else None for name in truth.names]
+    for uri in filter(None, named):
+        container, found, _ = uri.rpartition("#")
+        if found and extension_of(container) in CONTAINERS:
+            raise _is_member(uri)
+    return named
+
+
+def _listed(truth: Truth, config: Config) -> list[str | None]:
     whole: list[str | None] = [None] * len(truth.ids)
     by_end: list[str | None] = [None] * len(truth.ids)
     example = ""
     for table in open_source(config).read():
         if "source_uri" in table.column_names and (inside := table["source_uri"].drop_null()):
-            raise _unreadable_member(inside[0].as_py())
+            raise _is_member(inside[0].as_py())
         for uri in table.column(0).to_pylist():
             example = example or uri
             if (found := truth.place(uri)) is None:
@@ -113,13 +118,7 @@ def locate(truth: Truth, config: Config, listed: bool) -> list[str | None]:
     return uris
 
 
-def _is_member(uri: str) -> bool:
-    """Whether a URI has the form of a container's member's."""
-    container, hash_, _ = uri.rpartition("#")
-    return bool(hash_) and extension_of(container) in CONTAINERS
-
-
-def _unreadable_member(uri: str) -> UsageError:
+def _is_member(uri: str) -> UsageError:
     return UsageError(
         f"{words.printable(uri, 200)}: a training reads image files alone, none within archives, "
         "tables or videos; write them to files of their own, and give their folder as --images"

@@ -135,23 +135,25 @@ def _ids(truth: Truth, begun: Start) -> dict[int, int]:
     Raises:
         UsageError: a category's class cannot be told.
     """
+    classes = [*begun.categories.values()]
     for name, category in truth.category_ids.items():
-        if category < 0:  # as which a class without a category is told
-            raise UsageError(f"category {name!r} of {truth.url} has the id {category}, below 0")
-        _check_alone(name, truth, [*begun.categories.values()])
-    ids = truth.ids_of([*begun.categories.values()])
+        if category < 0:  # -1 is that of a class without a category
+            raise UsageError(
+                f"category {name!r} of {truth.url} has the id {category}: ids must not be below 0"
+            )
+    for name in truth.category_ids.keys() - set(classes):
+        _check_alone(name, truth, classes)
+    ids = truth.ids_of(classes)
     return {k: found for k, found in zip(begun.categories, ids, strict=True) if found >= 0}
 
 
 def _check_alone(name: str, truth: Truth, classes: Sequence[str]) -> None:
-    """A category that differs from a class in case must be the only one, and so must the class."""
+    """A category that differs from a class in case must be the only one, as the class must be."""
     like = [known for known in classes if fold_class(known) == fold_class(name)]
-    if name in like or not like:
-        return
-    others = [x for x in truth.category_ids if x != name and fold_class(x) == fold_class(name)]
-    if others:
+    both = [other for other in truth.category_ids if fold_class(other) == fold_class(name)]
+    if like and len(both) > 1:
         raise UsageError(
-            f"{truth.url} has the categories {others[0]!r} and {name!r}, but the network has the "
+            f"{truth.url} has the categories {both[0]!r} and {both[1]!r}, but the network has the "
             f"class {like[0]!r} alone for both: rename one"
         )
     if len(like) > 1:
