@@ -25,7 +25,7 @@ from pipeline.words import explain
 
 log = logging.getLogger(__name__)
 # how often the workers are started anew before the training is given up; each time all of them go
-# on from the last whole epoch
+# on from the last whole epoch. Not by Ray Train, which would start them anew after any error
 MOST_LOSSES = 20
 
 After = Callable[[list[dict[str, Any]]], None]
@@ -47,24 +47,38 @@ def run(task: Task, after: After) -> None:
         UsageError: the cluster cannot be reached, or has no room for the workers.
     """
     connection.connect()
-    workers, use_gpu = task.recipe.workers or 1, _has_room(task)
+    use_gpu = _has_room(task)
+    given = {"task": ray.put(task), "after": after}
+    for losses in range(MOST_LOSSES + 1):
+        try:
+            _fit(task.recipe.workers or 1, use_gpu, given)
+            return
+        except ray.train.WorkerGroupError as error:
+            if reason := _reason(error):
+                raise reason from None
+            log.debug("traceback", exc_info=True)
+            if losses == MOST_LOSSES:
+                raise RunError(f"workers were lost {losses + 1} times: {explain(error)}") from error
+            log.warning("workers were lost, all start anew: %s", explain(error))
+        except ray.train.TrainingFailedError as error:
+            raise RunError(f"Ray Train failed: {explain(error)}") from error
+
+
+def _fit(workers: int, use_gpu: bool, given: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as own:
-        trainer = TorchTrainer(
+        TorchTrainer(
             _work,
-            train_loop_config={"task": ray.put(task), "after": after},
+            train_loop_config=given,
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
             # what Ray notes for itself; the state of the training stands in the task's folder
-            run_config=RunConfig(
-                storage_path=own, failure_config=FailureConfig(max_failures=MOST_LOSSES)
-            ),
-        )
-        try:
-            result = trainer.fit()
-        except ray.train.TrainingFailedError as error:
-            log.debug("traceback", exc_info=True)
-            raise RunError(f"workers were lost {MOST_LOSSES} times: {explain(error)}") from error
-    if failed := (result.metrics or {}).get("failed"):
-        raise RunError(failed)
+            run_config=RunConfig(storage_path=own, failure_config=FailureConfig(max_failures=0)),
+        ).fit()
+
+
+def _reason(error: ray.train.WorkerGroupError) -> Exception | None:
+    """What would end the training whoever trains on, of the first rank that raised it."""
+    failures = sorted(error.worker_failures.items())
+    return next((why for _, why in failures if isinstance(why, RunError | UsageError)), None)
 
 
 def _has_room(task: Task) -> bool:
@@ -92,11 +106,7 @@ def _work(given: dict[str, Any]) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)  # for what NCCL gathers
     world = World(context.get_world_rank(), context.get_world_size(), device, _wrapped, _gathered)
-    try:
-        loop.run(ray.get(given["task"]), world, given["after"])
-    except (RunError, UsageError) as error:
-        # raised, it would look like a lost worker, and be tried again
-        ray.train.report({"failed": str(error)})
+    loop.run(ray.get(given["task"]), world, given["after"])
 
 
 def _wrapped(model: torch.nn.Module) -> torch.nn.Module:

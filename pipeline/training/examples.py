@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline import words
-from pipeline.config import Config
+from pipeline.config import VIDEO_EXTENSIONS, Config
 from pipeline.errors import UsageError
+from pipeline.inputs.containers import archives
+from pipeline.inputs.listing import extension_of
 from pipeline.inputs.references import absolute
 from pipeline.inputs.sources import open_source
+from pipeline.inputs.tables import GROUPED
 from pipeline.labels.progress import progress
 from pipeline.labels.truth import Truth, told
 from pipeline.store import urls
@@ -23,6 +26,8 @@ from pipeline.training import pixels
 
 log = logging.getLogger(__name__)
 NAMED = 3
+# whose members' URIs are CONTAINER#MEMBER
+CONTAINERS = {*archives.KINDS, *GROUPED, *VIDEO_EXTENSIONS}
 LEAST_SIDE = 1.0  # pixels; of less, nothing is left once the network has resized the image
 OUTSIDE, SMALL, CROWD = "outside of their image", "smaller than a pixel", "of crowds"
 
@@ -71,14 +76,25 @@ def locate(truth: Truth, config: Config, listed: bool) -> list[str | None]:
             `jobs.evaluate` finds them.
 
     Raises:
-        UsageError: no image is found, or two are called the same.
+        UsageError: no image is found, two are called the same, or one is in a container.
     """
-    if not listed:
-        return [absolute(name, config.input) if name else None for name in truth.names]
+    if listed:
+        return _listed(truth, config)
+    named = [absolute(name, config.input) if name else None for name in truth.names]
+    for uri in filter(None, named):
+        container, found, _ = uri.rpartition("#")
+        if found and extension_of(container) in CONTAINERS:
+            raise _is_member(uri)
+    return named
+
+
+def _listed(truth: Truth, config: Config) -> list[str | None]:
     whole: list[str | None] = [None] * len(truth.ids)
     by_end: list[str | None] = [None] * len(truth.ids)
     example = ""
     for table in open_source(config).read():
+        if "source_uri" in table.column_names and (inside := table["source_uri"].drop_null()):
+            raise _is_member(inside[0].as_py())
         for uri in table.column(0).to_pylist():
             example = example or uri
             if (found := truth.place(uri)) is None:
@@ -100,6 +116,13 @@ def locate(truth: Truth, config: Config, listed: bool) -> list[str | None]:
             f"{there!r}, {here}; give their folder as --images"
         )
     return uris
+
+
+def _is_member(uri: str) -> UsageError:
+    return UsageError(
+        f"{words.printable(uri, 200)}: a training reads image files alone, none within archives, "
+        "tables or videos; write them to files of their own, and give their folder as --images"
+    )
 
 
 def split(truth: Truth, share: float) -> tuple[Truth, Truth]:

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from pipeline.errors import UsageError
+from pipeline.errors import RunError, UsageError
 from pipeline.network.checkpoints import METADATA
 from pipeline.options import INFERENCE_OPTIONS
 from pipeline.store import failures, objects, urls
@@ -54,22 +54,41 @@ class Folder:
     def url_of(self, name: str) -> str:
         return f"{self.url}/{name}"
 
-    def record(self) -> dict[str, Any] | None:
+    def record(self, attempts: int = objects.FIRST_ATTEMPTS) -> dict[str, Any] | None:
         """The content of `train.json`, if it is there.
 
+        Args:
+            attempts: of the read, where what fails can pass.
+
         Raises:
-            UsageError: it cannot be read, or another program's checkpoint is in the folder.
+            UsageError: it cannot be read, or is another program's, or its checkpoint is there.
         """
         try:
-            found = objects.get_json(self.fs, f"{self.path}/{RECORD}", objects.FIRST_ATTEMPTS)
+            found = objects.get_json(self.fs, f"{self.path}/{RECORD}", attempts)
             names = [] if found else objects.names(self.fs, self.path)
         except (OSError, ValueError) as error:
             raise failures.unusable("read", self.url_of(RECORD), error) from error
+        if RECORD in names or (found and not _is_record(found)):
+            raise UsageError(
+                f"{self.url_of(RECORD)} is no record of a training: give another folder as --to"
+            )
         if CHECKPOINT in names:
             raise UsageError(
                 f"{self.url} holds a {CHECKPOINT} without a {RECORD}: give another folder as --to"
             )
         return dict(found) if found else None
+
+    def own(self, attempt: str | None) -> dict[str, Any]:
+        """The record, which must be that of this attempt: the last one that was started has it.
+
+        Raises:
+            RunError: it is another's.
+            UsageError: see `record`.
+        """
+        found = self.record(objects.ATTEMPTS)
+        if not found or found.get("attempt") != attempt:
+            raise RunError(f"another training has taken over {self.url}")
+        return found
 
     def write(self, name: str, data: bytes) -> None:
         """
@@ -123,3 +142,10 @@ class Folder:
 
     def forget_state(self) -> None:
         objects.delete(self.fs, f"{self.path}/{STATE}")
+
+
+def _is_record(found: Any) -> bool:
+    if not isinstance(found, dict) or not {"identity", "epochs", "finished"} <= found.keys():
+        return False
+    epochs = found["epochs"]
+    return isinstance(epochs, list) and all(isinstance(x, dict) and "metrics" in x for x in epochs)

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from pipeline import words
 from pipeline.config import Config
-from pipeline.errors import RunError
+from pipeline.errors import RunError, UsageError
 from pipeline.labels.evaluate import Evaluation
 from pipeline.labels.truth import Truth
 from pipeline.training import measure, model, pixels, schedule
 from pipeline.training.augment import Augmentation
 from pipeline.training.examples import Example
-from pipeline.training.folder import Folder
+from pipeline.training.folder import STATE, Folder
 from pipeline.training.recipe import Recipe
 from pipeline.training.start import Start
 
@@ -40,6 +40,8 @@ class Task:
         held_uris: of its images.
         category_ids: [classes] int64, the id in `held_out` of each label, -1 where it has none.
         folder: that all is written to.
+        identity: what may not differ when a training goes on, as JSON has it.
+        attempt: by which `folder.own` knows whether another training has taken over since.
     """
 
     config: Config
@@ -50,6 +52,8 @@ class Task:
     held_uris: list[str]
     category_ids: np.ndarray
     folder: Folder
+    identity: dict[str, Any]
+    attempt: str
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,13 @@ def run(task: Task, world: World, after: Callable[[list[dict[str, Any]]], None])
             is written.
 
     Raises:
-        RunError: the training diverges, or the images are away.
-        UsageError: the folder cannot be written.
+        RunError: the training diverges, the images are away, or another one has taken over.
+        UsageError: the folder cannot be written, or its state is not that of its record.
     """
     network = model.network(task.start, task.recipe).to(world.device)
     chosen = model.optimizer(network, task.recipe)
     history: list[dict[str, Any]] = []
-    if state := task.folder.state(world.device):
+    if state := _state(task, world):
         network.load_state_dict(state["model"])
         chosen.load_state_dict(state["optimizer"])
         history = state["history"]
@@ -122,6 +126,25 @@ def run(task: Task, world: World, after: Callable[[list[dict[str, Any]]], None])
             _save(task, network, chosen, history)
             after(history)
             log.info("%s", schedule.told(history, task.recipe.epochs))
+
+
+def _state(task: Task, world: World) -> dict[str, Any] | None:
+    """What the training goes on from; None where it has just begun.
+
+    Raises:
+        UsageError: it has epochs, and what is there is not of them.
+    """
+    epochs = task.folder.own(task.attempt)["epochs"]
+    state = task.folder.state(world.device)
+    if state and state.get("identity") == task.identity:
+        return state
+    if epochs:
+        why = f"a {STATE} of another training" if state else f"no {STATE}"
+        raise UsageError(f"{task.folder.url} holds epochs but {why}: give another folder as --to")
+    if state and world.rank == 0:
+        url = task.folder.url_of(STATE)
+        log.warning("%s is of another training; this one starts anew", url)
+    return None
 
 
 def _train(
@@ -197,7 +220,9 @@ def _save(
 ) -> None:
     """The checkpoint first: if this process ends between the two, the epoch is done again."""
     state = network.state_dict()
+    task.folder.own(task.attempt)
     if schedule.best(history) == len(history):
         task.folder.write_checkpoint(state, task.start.categories, task.start.options)
+        task.folder.own(task.attempt)  # it may have taken long
     saved = {"model": state, "optimizer": chosen.state_dict(), "history": history}
-    task.folder.write_state(saved)
+    task.folder.write_state(saved | {"identity": task.identity})

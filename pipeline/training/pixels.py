@@ -28,8 +28,9 @@ def read(config: Config, uri: str) -> np.ndarray | str:
         [height, width, 3] RGB uint8, upright; or one line.
     """
     try:
-        fs, path = access.locate(uri, config.input, config.trust_uris, reading=config.reading)
-        data = bytes(objects.retrying(lambda: fs.cat_file(path), config.fetch_attempts))
+        data = _encoded(config, uri)
+        if len(data) > config.max_object_bytes:
+            return f"over max_object_bytes, {config.max_object_bytes}"
         samples = Samples(config.depth_range, config.bands)
         header = read_header(data, config.max_pixels, samples)
         return decode(header, config.accept_truncated)
@@ -39,6 +40,18 @@ def read(config: Config, uri: str) -> np.ndarray | str:
         return "it does not exist"
     except (OSError, UsageError) as error:
         return failures.reason(error)
+
+
+def _encoded(config: Config, uri: str) -> bytes:
+    """The object, or one byte more of it than is allowed."""
+    fs, path = access.locate(uri, config.input, config.trust_uris, reading=config.reading)
+    span = {"start": 0, "end": config.max_object_bytes + 1}
+    try:
+        return bytes(objects.retrying(lambda: fs.cat_file(path, **span), config.fetch_attempts))
+    except OSError as error:
+        if failures.http_status(error) == 416:  # what stores answer of an empty object
+            return b""
+        raise
 
 
 def read_many(config: Config, uris: Iterable[str]) -> Iterator[np.ndarray | str]:

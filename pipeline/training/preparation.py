@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.labels.evaluate import evaluate
 from pipeline.labels.match import Matched
-from pipeline.labels.truth import Truth, told
+from pipeline.labels.truth import Truth, fold_class, told
 from pipeline.training import examples, model, start
 from pipeline.training.examples import Found
 from pipeline.training.folder import Folder
@@ -34,6 +35,7 @@ def prepared(
     recipe: Recipe,
     begun: Start,
     folder: Folder,
+    identity: dict[str, Any],
     listed: bool,
 ) -> tuple[Task, dict[str, Any]]:
     """What every worker is handed, and the record of it."""
@@ -44,16 +46,20 @@ def prepared(
     shrinks_to = examples.shrinking(begun.options, least)
     given = examples.find(mine, config, listed, shrinks_to)
     measured = _held_out(held, given, config, recipe, listed, shrinks_to)
-    labels = _labels(given.truth, begun)
+    labels = {category: label for label, category in _ids(given.truth, begun).items()}
+    held_ids = _ids(measured.truth, begun)
+    classes = begun.options["num_classes"]
     task = Task(
         config=config,
         recipe=recipe,
         start=begun,
-        examples=[replace(x, categories=labels[x.categories]) for x in given.examples],
+        examples=[replace(x, categories=_labelled(x.categories, labels)) for x in given.examples],
         held_out=measured.truth,
         held_uris=measured.uris,
-        category_ids=np.array([-1, *_ids(measured.truth, begun)]),
+        category_ids=np.array([held_ids.get(label, -1) for label in range(classes)]),
         folder=folder,
+        identity=identity,
+        attempt=uuid.uuid4().hex,
     )
     notes = _notes(given, measured, begun)
     for line in notes:
@@ -71,6 +77,8 @@ def prepared(
     )
     record = {
         "finished": None,
+        "attempt": task.attempt,
+        "identity": identity,
         "began": time.time(),
         "versions": versions("prelabel", "torch", "torchvision", "ray"),
         "device": config.device,
@@ -121,19 +129,43 @@ def _held_out(
     return found
 
 
-def _ids(truth: Truth, begun: Start) -> list[int]:
-    """[classes - 1] the truth's category id of each label from 1, -1 where it has none."""
-    ids = dict(zip(begun.categories, truth.ids_of([*begun.categories.values()]), strict=True))
-    return [ids.get(label, -1) for label in range(1, begun.options["num_classes"])]
+def _ids(truth: Truth, begun: Start) -> dict[int, int]:
+    """Label of the network to the truth's category id, of each class that both have.
+
+    Raises:
+        UsageError: a category's class cannot be told.
+    """
+    classes = [*begun.categories.values()]
+    for name, category in truth.category_ids.items():
+        if category < 0:  # -1 is that of a class without a category
+            raise UsageError(
+                f"category {name!r} of {truth.url} has the id {category}: ids must not be below 0"
+            )
+    for name in truth.category_ids.keys() - set(classes):
+        _check_alone(name, truth, classes)
+    ids = truth.ids_of(classes)
+    return {k: found for k, found in zip(begun.categories, ids, strict=True) if found >= 0}
 
 
-def _labels(truth: Truth, begun: Start) -> np.ndarray:
-    """[largest category id + 1] int64, the network's label of each."""
-    labels = np.zeros(max(truth.category_ids.values(), default=0) + 1, np.int64)
-    for label, category in enumerate(_ids(truth, begun), start=1):
-        if category >= 0:
-            labels[category] = label
-    return labels
+def _check_alone(name: str, truth: Truth, classes: Sequence[str]) -> None:
+    """A category that differs from a class in case must be the only one, as the class must be."""
+    like = [known for known in classes if fold_class(known) == fold_class(name)]
+    both = [other for other in truth.category_ids if fold_class(other) == fold_class(name)]
+    if like and len(both) > 1:
+        raise UsageError(
+            f"{truth.url} has the categories {both[0]!r} and {both[1]!r}, but the network has the "
+            f"class {like[0]!r} alone for both: rename one"
+        )
+    if len(like) > 1:
+        raise UsageError(
+            f"category {name!r} of {truth.url} could be the class {like[0]!r} of the network or "
+            f"{like[1]!r}: rename it to one of them"
+        )
+
+
+def _labelled(categories: np.ndarray, labels: Mapping[int, int]) -> np.ndarray:
+    """[n] int64, the network's label of each category id."""
+    return np.array([labels[category] for category in categories.tolist()], np.int64)
 
 
 def _notes(given: Found, measured: Found, begun: Start) -> list[str]:

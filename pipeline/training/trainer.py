@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import torch
 
 from pipeline import words
 from pipeline.config import Config
-from pipeline.errors import UsageError
+from pipeline.errors import RunError, UsageError
 from pipeline.labels.truth import Truth, load_truth
 from pipeline.options import check_training
 from pipeline.store import urls
@@ -66,25 +67,47 @@ def train(url: str, config: Config, recipe: Recipe, listed: bool) -> Outcome:
     check_training(config.model)
     device = None if recipe.workers else _device(config)
     folder = Folder(config.output)
-    known = folder.record()
+    folder.record()  # what cannot be used is said first
     truth = load_truth(url)
     val = load_truth(recipe.val) if recipe.val else None
     shown = _shown(truth)
     begun = start.start(config, recipe, shown)
     wanted = _identity(config, recipe, begun, truth, val)
-    if known and known["epochs"]:
-        _check_same(known["identity"], wanted, folder.url)
+    if known := _known(folder, wanted):
         if known["finished"]:
             log.info("%s is finished already; nothing to do", folder.url)
+            folder.forget_state()  # the process may have ended before that
             return Outcome(known, folder)
-    task, record = preparation.prepared(truth, val, config, recipe, begun, folder, listed)
-    record["identity"] = wanted
-    if known and known["epochs"]:
+        if schedule.ended(known["epochs"], recipe):
+            _finish(folder, known, known["epochs"])
+            return Outcome(known, folder)
+    task, record = preparation.prepared(truth, val, config, recipe, begun, folder, wanted, listed)
+    if known := _known(folder, wanted):  # again, for that took long
         log.info("goes on after epoch %d", len(known["epochs"]))
         record |= {name: known[name] for name in ("began", "epochs")}
     folder.write_record(record)
     _run(task, device, record)
     return Outcome(record, folder)
+
+
+def _known(folder: Folder, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of what the training goes on from, if it does.
+
+    Raises:
+        UsageError: the folder holds another training.
+    """
+    known = folder.record()
+    if not known or not known["epochs"]:
+        return None
+    for name, value in wanted.items():
+        before = known["identity"].get(name)
+        if before != value:
+            told = "" if name in ("annotations", "weights") else f" ({before!r}, now {value!r})"
+            raise UsageError(
+                f"{folder.url} holds a training with other {name}{words.printable(told)}: give the "
+                "same, or another folder as --to"
+            )
+    return known
 
 
 def _device(config: Config) -> torch.device:
@@ -103,14 +126,26 @@ def _run(task: Task, device: torch.device | None, record: dict[str, Any]) -> Non
         from pipeline.training import distributed  # which imports Ray
 
         distributed.run(task, after)
-    written = task.folder.record() or record  # by whichever process has the rank 0
+    # by whichever process has the rank 0
+    epochs = task.folder.own(task.attempt)["epochs"]
+    if not schedule.ended(epochs, task.recipe):
+        raise RunError(f"the workers ended after epoch {len(epochs)} of {task.recipe.epochs}")
+    _finish(task.folder, record, epochs)
+
+
+def _finish(folder: Folder, record: dict[str, Any], history: list[dict[str, Any]]) -> None:
     record["finished"] = time.time()
-    note(task.folder, record, written["epochs"])
-    task.folder.forget_state()
+    note(folder, record, history)
+    folder.forget_state()
 
 
 def note(folder: Folder, record: dict[str, Any], history: list[dict[str, Any]]) -> None:
-    """Write the record with the figures of all epochs until now, and the report."""
+    """Write the record with the figures of all epochs until now, and the report.
+
+    Raises:
+        RunError: another training has taken over.
+    """
+    folder.own(record.get("attempt"))
     record["epochs"] = history
     folder.write_record(record)
     folder.write(REPORT, report.html(record, folder.url).encode(errors="replace"))
@@ -130,8 +165,8 @@ def _shown(truth: Truth) -> list[str]:
 def _identity(
     config: Config, recipe: Recipe, begun: Start, truth: Truth, val: Truth | None
 ) -> dict[str, Any]:
-    """What may not differ when a training goes on."""
-    return {
+    """What may not differ when a training goes on, as JSON has it."""
+    identity = {
         "weights": begun.sha256,
         "classes": {str(label): name for label, name in begun.categories.items()},
         "annotations": _digest(truth),
@@ -140,6 +175,8 @@ def _identity(
         **recipe.identity(),
         "val": _digest(val) if val else None,
     }
+    plain: dict[str, Any] = json.loads(json.dumps(identity))
+    return plain
 
 
 def _digest(truth: Truth) -> str:
@@ -147,15 +184,3 @@ def _digest(truth: Truth) -> str:
     for array in (truth.image_places, truth.box_categories, truth.xywh, truth.crowds):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _check_same(known: Mapping[str, Any], wanted: Mapping[str, Any], url: str) -> None:
-    for name, value in wanted.items():
-        before = known.get(name)
-        # JSON knows no tuples
-        if before != (list(value) if isinstance(value, tuple) else value):
-            told = "" if name in ("annotations", "weights") else f" ({before!r}, now {value!r})"
-            raise UsageError(
-                f"{url} holds a training with other {name}{words.printable(told)}: give the same, "
-                "or another folder as --to"
-            )

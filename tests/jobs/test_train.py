@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,20 @@ def test_the_checkpoint_brings_its_names_and_options(trained: Path) -> None:
     assert content["images"] == 2 and content["held_out"] == 1 and content["boxes"] == 4
 
 
+def broken_off(data: Path, to: Path, patch: pytest.MonkeyPatch) -> None:
+    """A training of two epochs that was broken off in the second."""
+    whole = loop._train
+
+    def broken(task: Any, world: Any, wrapped: Any, chosen: Any, epoch: int) -> Any:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return whole(task, world, wrapped, chosen, epoch)
+
+    with patch.context() as inner:
+        inner.setattr(loop, "_train", broken)
+        assert train.main(arguments(data, to)) == 130
+
+
 def test_broken_off_it_goes_on_to_the_same_weights(
     data: Path,
     trained: Path,
@@ -79,15 +94,7 @@ def test_broken_off_it_goes_on_to_the_same_weights(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def broken(task: Any, world: Any, wrapped: Any, chosen: Any, epoch: int) -> Any:
-        if epoch == 2:
-            raise KeyboardInterrupt
-        return whole(task, world, wrapped, chosen, epoch)
-
-    whole = loop._train
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_train", broken)
-        assert train.main(arguments(data, tmp_path / "to")) == 130
+    broken_off(data, tmp_path / "to", monkeypatch)
     assert (tmp_path / "to/last.pth").exists()
     assert train.main(arguments(data, tmp_path / "to", seed="1")) == 2
     assert "holds a training with other seed (0, now 1)" in capsys.readouterr().err
@@ -111,6 +118,61 @@ def test_finished_it_says_so(
     assert "checkpoint  " in capsys.readouterr().out
     assert train.main(arguments(data, trained, epochs="3")) == 2
     assert "other epochs (2, now 3)" in capsys.readouterr().err
+
+
+def test_a_state_that_is_not_of_its_record(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    to = tmp_path / "to"
+    broken_off(data, to, monkeypatch)
+    state, checkpoint = to / "last.pth", (to / "checkpoint.safetensors").read_bytes()
+    own = torch.load(state)
+    torch.save(own | {"identity": {}}, state)
+    assert train.main(arguments(data, to)) == 2
+    assert "holds epochs but a last.pth of another training: give" in capsys.readouterr().err
+    state.unlink()
+    assert train.main(arguments(data, to)) == 2
+    assert "holds epochs but no last.pth: give another folder" in capsys.readouterr().err
+    assert (to / "checkpoint.safetensors").read_bytes() == checkpoint
+    torch.save(own, state)
+    (to / "train.json").write_text(json.dumps(record(to) | {"epochs": []}))
+    assert train.main(arguments(data, to, epochs="1")) == 0
+    assert "last.pth is of another training; this one starts anew" in caplog.text
+    assert [e["epoch"] for e in record(to)["epochs"]] == [1]
+
+
+def test_its_end_is_noted_once_all_epochs_are_done(
+    data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = tmp_path / "to"
+    shutil.copytree(trained, to)
+    for finished in (None, 1.0):  # broken off before the note, and before the state was removed
+        (to / "train.json").write_text(json.dumps(record(to) | {"finished": finished}))
+        (to / "last.pth").write_bytes(b"")
+        assert train.main(arguments(data, to)) == 0
+        assert record(to)["finished"] and not (to / "last.pth").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "run", lambda *_: None)
+        assert train.main(arguments(data, tmp_path / "none")) == 1
+    assert record(tmp_path / "none")["finished"] is None
+
+
+def test_another_training_takes_over(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def overtaken(*given: Any) -> Any:
+        (to / "train.json").write_text(json.dumps(record(to) | {"attempt": "other"}))
+        return whole(*given)
+
+    to, whole = tmp_path / "to", loop._train
+    monkeypatch.setattr(loop, "_train", overtaken)
+    assert train.main(arguments(data, to)) == 1
+    assert "another training has taken over " in capsys.readouterr().err
+    assert [path.name for path in to.iterdir()] == ["train.json"]
 
 
 @pytest.mark.parametrize(

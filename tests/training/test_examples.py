@@ -12,8 +12,8 @@ import pytest
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.labels.truth import Truth, load_truth
-from pipeline.training import examples
-from tests.support import drawn
+from pipeline.training import examples, pixels
+from tests.support import drawn, packed
 from tests.support.drawn import SIDE
 
 
@@ -122,6 +122,42 @@ def test_names_may_say_where_the_images_are(folder: Path) -> None:
     config = Config(input=str(folder), output="out")
     expected = [names[0], f"{folder}/images/1.png", names[2]]
     assert examples.locate(truth, config, False) == expected
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_images_in_containers_are_refused(folder: Path, listed: bool) -> None:
+    data = (folder / "images/0.png").read_bytes()
+    (folder / "images.zip").write_bytes(packed.zipped([("0.png", data)]))
+    uri = f"{folder}/images.zip" if listed else f"{folder}/images.zip#0.png"
+    truth = Truth("t", ids=[0], names=["0.png" if listed else uri])
+    config = Config(input=uri, output="out")
+    with pytest.raises(UsageError, match="images.zip.*: a training reads image files alone"):
+        examples.locate(truth, config, listed)
+
+
+def test_a_file_s_name_may_have_a_hash(folder: Path) -> None:
+    (folder / "images/0.png").rename(folder / "a#0.png")
+    config = Config(input=str(folder), output="out")
+    (uri,) = examples.locate(Truth("t", ids=[0], names=["a#0.png"]), config, False)
+    assert uri and isinstance(pixels.read(config, uri), np.ndarray)
+
+
+def test_no_more_of_an_image_is_read_than_allowed(folder: Path) -> None:
+    size = (folder / "images/0.png").stat().st_size
+    found = [
+        pixels.read(
+            Config(input=str(folder), output="out", max_object_bytes=limit),
+            f"{folder}/images/0.png",
+        )
+        for limit in (size, size - 1)
+    ]
+    assert isinstance(found[0], np.ndarray) and found[1] == f"over max_object_bytes, {size - 1}"
+
+
+def test_an_empty_object_of_a_bucket(s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="0.png", Body=b"")
+    config = Config(input=f"s3://{bucket}", output="out")
+    assert str(pixels.read(config, f"s3://{bucket}/0.png")).startswith("empty: ")
 
 
 def test_some_images_of_annotations(folder: Path) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.errors import UsageError
+from pipeline.errors import RunError, UsageError
 from pipeline.network.checkpoints import brought, state_dict
 from pipeline.training.folder import CHECKPOINT, Folder
 
 CPU = torch.device("cpu")
+RECORD: dict[str, Any] = {"identity": {}, "epochs": [], "finished": None}
 NAME = "roi_heads.box_predictor.cls_score.weight"
 
 
@@ -26,11 +27,11 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
 
 def test_what_is_written_is_read(folder: Folder) -> None:
     assert folder.record() is None and folder.state(CPU) is None
-    folder.write_record({"epochs": [], "name": "ä"})
+    folder.write_record(RECORD | {"name": "ä"})
     history = [{"loss": 0.5, "metrics": None}]
     folder.write_state({"model": {NAME: torch.ones(2)}, "history": history})
     again: Folder = pickle.loads(pickle.dumps(folder))
-    assert again.url == folder.url and again.record() == {"epochs": [], "name": "ä"}
+    assert again.url == folder.url and again.record() == RECORD | {"name": "ä"}
     state = again.state(CPU)
     assert state and state["history"][0]["loss"] == 0.5
     assert state["model"][NAME].tolist() == [1, 1]
@@ -62,3 +63,20 @@ def test_a_file_in_the_folder_s_place(tmp_path: Path) -> None:
     (tmp_path / "to").write_bytes(b"")
     with pytest.raises(UsageError):
         Folder(f"{tmp_path}/to").write_record({})
+
+
+@pytest.mark.parametrize("content", ["null", "[1]", "{}", '{"a": 1}', '{"epochs": [3]}'])
+def test_a_record_of_another_program(tmp_path: Path, content: str) -> None:
+    (tmp_path / "train.json").write_text(content)
+    with pytest.raises(UsageError, match="train.json is no record of a training: give another"):
+        Folder(str(tmp_path)).record()
+
+
+def test_the_last_one_started_owns_it(tmp_path: Path) -> None:
+    folder = Folder(str(tmp_path))
+    with pytest.raises(RunError):
+        folder.own("mine")
+    folder.write_record(RECORD | {"attempt": "mine"})
+    assert folder.own("mine")["epochs"] == []
+    with pytest.raises(RunError, match="another training has taken over "):
+        folder.own("other")

@@ -59,24 +59,30 @@ def test_a_run_finds_what_the_training_measured(cluster: None, tmp_path: Path) -
     assert found["AR100"] > 0
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(1800)
-def test_a_worker_is_killed(tmp_path: Path, calibrated_file: str) -> None:
-    """All of them go on after the last whole epoch, and the training comes to its end."""
-    drawn.draw(tmp_path / "data", images=6)
+def started(folder: Path, weights: str) -> tuple[subprocess.Popen[str], Path]:
+    """A training by two workers whose first epoch is done, and its record."""
+    drawn.draw(folder / "data", images=6)
     more = ["--epochs", "4", "--patience", "4", "--workers", "2"]
     command = [sys.executable, "-m", "jobs.train"]
     process = subprocess.Popen(
-        [*command, *arguments(tmp_path / "data", calibrated_file, FROZEN, *more)],
+        [*command, *arguments(folder / "data", weights, FROZEN, *more)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    record = tmp_path / "data/to/train.json"
+    record = folder / "data/to/train.json"
     while not (record.exists() and json.loads(record.read_text())["epochs"]):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.2)
+    return process, record
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_a_worker_is_killed(tmp_path: Path, calibrated_file: str) -> None:
+    """All of them go on after the last whole epoch, and the training comes to its end."""
+    process, record = started(tmp_path, calibrated_file)
     began = json.loads(record.read_text())["epochs"][0]
     workers = [pid for pid, title in tree([process.pid]).items() if title.startswith(WORKER)]
     assert len(workers) == 2
@@ -87,3 +93,16 @@ def test_a_worker_is_killed(tmp_path: Path, calibrated_file: str) -> None:
     assert [epoch["epoch"] for epoch in content["epochs"]] == [1, 2, 3, 4]
     assert content["epochs"][0] == began and content["finished"]
     assert (tmp_path / "data/to/checkpoint.safetensors").exists()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_what_one_worker_raises_ends_all(tmp_path: Path, calibrated_file: str) -> None:
+    """At once, in one line; here the first finds that another training has taken over."""
+    process, record = started(tmp_path, calibrated_file)
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps(content | {"attempt": "other"}))
+    said, _ = process.communicate()
+    assert process.returncode == 1 and "another training has taken over " in said, said
+    assert "start anew" not in said
+    assert json.loads(record.read_text())["finished"] is None
