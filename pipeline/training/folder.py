@@ -117,7 +117,8 @@ class Folder:
             "model": {k: v for k, v in options.items() if k in INFERENCE_OPTIONS},
         }
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        metadata = {"format": "pt", METADATA: json.dumps(content, ensure_ascii=False)}
+        # one key, for the order of several is not the same each time, and the file's digest with it
+        metadata = {METADATA: json.dumps(content, ensure_ascii=False)}
         self.write(CHECKPOINT, safetensors.torch.save(tensors, metadata))
 
     def state(self, device: torch.device) -> dict[str, Any] | None:

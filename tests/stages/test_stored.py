@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import fsspec.asyn
 import numpy as np
 import pytest
 import tifffile
@@ -18,6 +20,7 @@ from pipeline.stages.stored import StoredImages
 from tests.support import tiles
 from tests.support.fetching import Silent
 
+T = TypeVar("T")
 SIDE, REGION = 2000, Region(300, 500, 400, 300)
 
 
@@ -58,8 +61,13 @@ def spans(stored: StoredImages) -> list[tuple[int, int]]:
     return stored.downloader.spans
 
 
+def waited(read: Coroutine[Any, Any, T]) -> T:
+    """What a read gives, on the thread that file systems use: this one may have a loop already."""
+    return asyncio.run_coroutine_threadsafe(read, fsspec.asyn.get_loop()).result()
+
+
 def looked_at(stored: StoredImages, path: Path, size: int | None = None) -> Fetched | None:
-    return asyncio.run(stored.large(str(path), size))
+    return waited(stored.large(str(path), size))
 
 
 def test_beyond_either_limit(image: Path) -> None:
@@ -84,7 +92,7 @@ def test_what_is_no_tiff(tmp_path: Path) -> None:
 
 def test_a_region_and_no_more(image: Path, picture: np.ndarray) -> None:
     stored = reader(image.parent)
-    found = asyncio.run(stored.region(str(image), image.stat().st_size, (SIDE, SIDE), REGION))
+    found = waited(stored.region(str(image), image.stat().st_size, (SIDE, SIDE), REGION))
     assert found.data
     pixels = decode(read_header(found.data, 10**6))
     wanted = picture[REGION.y :, REGION.x :][: REGION.height, : REGION.width]
@@ -94,11 +102,11 @@ def test_a_region_and_no_more(image: Path, picture: np.ndarray) -> None:
 
 def test_a_region_that_is_too_large_or_gone(image: Path) -> None:
     stored = reader(image.parent, max_object_bytes=1000)
-    too_large = asyncio.run(stored.region(str(image), None, (SIDE, SIDE), REGION))
+    too_large = waited(stored.region(str(image), None, (SIDE, SIDE), REGION))
     assert (too_large.data, too_large.code) == (None, "object_too_large")
-    other = asyncio.run(reader(image.parent).region(str(image), None, (SIDE, SIDE + 1), REGION))
+    other = waited(reader(image.parent).region(str(image), None, (SIDE, SIDE + 1), REGION))
     assert other.code == "read_failed" and "when its regions were planned" in str(other.message)
     image.write_bytes(b"")
     stored = reader(image.parent)
-    replaced = asyncio.run(stored.region(str(image), None, (SIDE, SIDE), REGION))
+    replaced = waited(stored.region(str(image), None, (SIDE, SIDE), REGION))
     assert (replaced.data, replaced.code) == (None, "read_failed")
