@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
@@ -9,7 +10,9 @@ from jobs import cli
 from jobs.detect import add_flag
 from pipeline import words
 from pipeline.config import Config, from_yaml
+from pipeline.driver.checks import check_network
 from pipeline.errors import UsageError
+from pipeline.labels.truth import load_truth
 from pipeline.locations import checked_url
 from pipeline.store import urls
 from pipeline.training.recipe import Recipe
@@ -17,6 +20,8 @@ from pipeline.training.recipe import Recipe
 if TYPE_CHECKING:
     from pipeline.training.trainer import Outcome
 
+# not __name__, which is that of every job that is started as a command
+log = logging.getLogger("jobs.train")
 KEPT = "the same command goes on after the last whole epoch"
 # of `Config`, by their flags there; `--config` may hold the others
 SHARED = ("weights", "categories", "min_size", "device", "trust_uris")
@@ -33,7 +38,7 @@ def parser() -> cli.Parser:
     )
     add = parser.add_argument
     truth = "annotations in any format of jobs.export, or corrections.parquet of jobs.review"
-    images = "what has the images, as jobs.detect takes it (default: TRUTH says where they are)"
+    images = "folder, prefix, glob or table of the images (default: TRUTH says where they are)"
     add("truth", metavar="TRUTH", help=f"{truth}; path or URL")
     add("--to", metavar="DIR", help="folder for the checkpoint, on any store")
     add("--images", metavar="URL", help=images)
@@ -89,10 +94,15 @@ def show(outcome: Outcome, config: Config) -> None:
 
 def job(arguments: list[str]) -> int:
     """Run it; returns the exit code."""
-    truth, config, recipe, listed = described(parser().given(arguments))
+    url, config, recipe, listed = described(parser().given(arguments))
+    log.info("looking at annotations and weights")
+    truth = load_truth(url)
+    val = load_truth(recipe.val) if recipe.val else None
+    check_network(config)
+    log.info("loading torch")
     from pipeline.training.trainer import train
 
-    show(train(truth, config, recipe, listed), config)
+    show(train(truth, val, config, recipe, listed), config)
     return 0
 
 

@@ -39,6 +39,15 @@ def check(config: Config, dry_run: bool) -> None:
             _check_store(layout)
         _check_folder(layout)
         _check_input(config)
+    check_network(config)
+
+
+def check_network(config: Config) -> None:
+    """See whether the files are there that the network is made of.
+
+    Raises:
+        UsageError: one is not.
+    """
     if config.weights != "COCO_V1" and not config.weights.startswith("random:"):
         _check_file("weights", config.weights, config.reading)
     if config.categories:

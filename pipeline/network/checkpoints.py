@@ -7,7 +7,6 @@ import json
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +14,6 @@ import torch
 from pipeline.errors import UsageError
 from pipeline.network import pickles
 from pipeline.network.contract import ARCHITECTURE
-from pipeline.options import checked_options
 from pipeline.words import count, explain, printable
 
 CLASSIFIER = "roi_heads.box_predictor.cls_score.weight"
@@ -51,22 +49,6 @@ MARKUP = {
     **dict.fromkeys([b"{", b"["], "JSON"),
 }
 LONGEST_HEADER = 100_000_000  # of safetensors
-# key of its metadata under which a training of ours says what it knows of the network
-METADATA = "prelabel"
-
-
-@dataclass(frozen=True)
-class Brought:
-    """What a checkpoint says of its network beside the tensors; nothing, if it is no training's.
-
-    Attributes:
-        categories: label id to name, without 0, the background.
-        options: keywords of the network that it was trained with, as `options.checked_options`
-            gives them.
-    """
-
-    categories: dict[int, str] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 def state_dict(url: str, data: bytes) -> dict[str, torch.Tensor]:
@@ -85,34 +67,6 @@ def state_dict(url: str, data: bytes) -> dict[str, torch.Tensor]:
     return _network(url, _loaded(url, data))
 
 
-def brought(url: str, data: bytes) -> Brought:
-    """What a training of ours wrote into the header of its safetensors.
-
-    Args:
-        url: of the file, for messages.
-        data: its bytes, of which `state_dict` could make something.
-
-    Raises:
-        UsageError: it makes no sense.
-    """
-    length = _length_of_header(data)
-    header = json.loads(data[8 : 8 + length]) if length else {}
-    text = header.get("__metadata__", {}).get(METADATA)
-    if text is None:
-        return Brought()
-    try:
-        content = json.loads(text)
-        names = {int(label): name for label, name in content["categories"].items()}
-        if not all(isinstance(name, str) and name for name in names.values()):
-            raise ValueError("a class has no name")
-        return Brought(names, checked_options(content["model"]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(
-            f"weights {url} say of their network what makes no sense ({explain(error)}); copy them "
-            "again"
-        ) from error
-
-
 # ------------------------------------------------------------------------------- the file
 
 
@@ -121,7 +75,7 @@ def _loaded(url: str, data: bytes) -> Any:
     if refused:
         raise UsageError(f"weights {url} are no checkpoint: the file is {refused}")
     try:
-        if _length_of_header(data):
+        if length_of_header(data):
             import safetensors.torch
 
             return safetensors.torch.load(data)
@@ -144,7 +98,7 @@ def _no_checkpoint(data: bytes) -> str:
     """What a file is that is no checkpoint, and what to do; empty for one that may be one."""
     if not data:
         return "empty; was it copied to its end?"
-    if length := _length_of_header(data):
+    if length := length_of_header(data):
         return _no_safetensors(data, length)
     for beginning, what, todo in BEGINNINGS:
         if data.startswith(beginning):
@@ -184,7 +138,7 @@ def _no_torch_zip(data: bytes) -> str:
     return ""
 
 
-def _length_of_header(data: bytes) -> int:
+def length_of_header(data: bytes) -> int:
     """Bytes of the header of safetensors; 0 where there is none."""
     length = int.from_bytes(data[:8], "little")
     return length if data[8:9] == b"{" and length <= LONGEST_HEADER else 0

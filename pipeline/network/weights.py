@@ -18,7 +18,8 @@ from torchvision.models.detection import (
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.network import categories
-from pipeline.network.checkpoints import CLASSIFIER, Brought, brought, state_dict
+from pipeline.network.brought import Brought, brought
+from pipeline.network.checkpoints import CLASSIFIER, state_dict
 from pipeline.network.contract import ARCHITECTURE, Weights
 from pipeline.options import checked_options
 from pipeline.words import explain, printable, without_secrets

@@ -102,16 +102,19 @@ class Downloader:
             outcome.code, outcome.message = error.code, str(error)
         # any failure of any file system is the outcome of its image, never of the run
         except Exception as error:
-            outcome.code, can_pass = failures.classify(error)
-            outcome.message = failures.reason(error)
-            if outcome.code in (Code.NOT_FOUND, Code.FORBIDDEN):  # the latter, too, of no rights
-                outcome.message += references.hint(uri)
-            if not can_pass:
+            self._fail(outcome, uri, error)
+            if not failures.classify(error)[1]:
                 patience.answered()
-            if failures.rejects_credentials(error):  # but for what would fail every image
-                self.client.fail(f"the store refuses the credentials: {outcome.message}")
         outcome.seconds = time.monotonic() - started
         return outcome
+
+    def _fail(self, outcome: Fetched, uri: str, error: Exception) -> None:
+        outcome.code = failures.classify(error)[0]
+        outcome.message = failures.reason(error)
+        if outcome.code in (Code.NOT_FOUND, Code.FORBIDDEN):  # the latter, too, of no rights
+            outcome.message += references.hint(uri)
+        if failures.rejects_credentials(error):  # which would fail every image
+            self.client.fail(f"the store refuses the credentials: {outcome.message}")
 
     async def _read(self, uri: str, size: int | None) -> bytes:
         limit = self.config.max_object_bytes

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import RunError, UsageError
-from pipeline.network.checkpoints import METADATA
+from pipeline.network.brought import METADATA
 from pipeline.options import INFERENCE_OPTIONS
 from pipeline.store import failures, objects, urls
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
 
 from pipeline import words
 from pipeline.config import Config
@@ -103,29 +104,39 @@ def run(task: Task, world: World, after: Callable[[list[dict[str, Any]]], None])
             after(history)
     wrapped = world.wrap(network)
     while not schedule.ended(history, task.recipe):
-        began = time.monotonic()
-        epoch = len(history) + 1
-        # so that an epoch is the same whether or not the training was broken off before it
-        torch.manual_seed(schedule.seed_of(task.recipe.seed, epoch, world.rank))
-        losses, unread = _train(task, world, wrapped, chosen, epoch)
-        trained = time.monotonic()
-        found = _measure(task, world, network)
-        figures = {
-            "epoch": epoch,
-            "lr": chosen.param_groups[0]["lr"],
-            "loss": sum(losses.values()),
-            "losses": losses,
-            "metrics": found.metrics if found else None,
-            "categories": {e["name"]: e["AP"] for e in found.categories} if found else None,
-            "unread": unread,
-            "seconds": trained - began,
-            "seconds_measuring": time.monotonic() - trained,
-        }
-        history.append(figures)
+        history.append(_epoch(task, world, wrapped, network, chosen, len(history) + 1))
         if world.rank == 0:
             _save(task, network, chosen, history)
             after(history)
             log.info("%s", schedule.told(history, task.recipe.epochs))
+
+
+def _epoch(
+    task: Task,
+    world: World,
+    wrapped: torch.nn.Module,
+    network: FasterRCNN,
+    chosen: torch.optim.Optimizer,
+    epoch: int,
+) -> dict[str, Any]:
+    """Train and measure once; returns the figures of it."""
+    began = time.monotonic()
+    # so that an epoch is the same whether or not the training was broken off before it
+    torch.manual_seed(schedule.seed_of(task.recipe.seed, epoch, world.rank))
+    losses, unread = _train(task, world, wrapped, chosen, epoch)
+    trained = time.monotonic()
+    found = _measure(task, world, network)
+    return {
+        "epoch": epoch,
+        "lr": chosen.param_groups[0]["lr"],
+        "loss": sum(losses.values()),
+        "losses": losses,
+        "metrics": found.metrics if found else None,
+        "categories": {e["name"]: e["AP"] for e in found.categories} if found else None,
+        "unread": unread,
+        "seconds": trained - began,
+        "seconds_measuring": time.monotonic() - trained,
+    }
 
 
 def _state(task: Task, world: World) -> dict[str, Any] | None:

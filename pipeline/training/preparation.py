@@ -75,23 +75,27 @@ def prepared(
         words.count(boxes, "box"),
         words.count(len(measured.uris), "image"),
     )
-    record = {
+    return task, _record(task, boxes, notes)
+
+
+def _record(task: Task, boxes: int, notes: list[str]) -> dict[str, Any]:
+    """What `train.json` says of a training that has no epoch yet."""
+    return {
         "finished": None,
         "attempt": task.attempt,
-        "identity": identity,
+        "identity": task.identity,
         "began": time.time(),
         "versions": versions("prelabel", "torch", "torchvision", "ray"),
-        "device": config.device,
-        "workers": recipe.workers,
-        "categories": {str(label): name for label, name in begun.categories.items()},
+        "device": task.config.device,
+        "workers": task.recipe.workers,
+        "categories": {str(label): name for label, name in task.start.categories.items()},
         "images": len(task.examples),
         "boxes": boxes,
-        "held_out": len(measured.uris),
-        "batch_norm": "frozen" if model.freezes_statistics(begun, recipe) else "updated",
+        "held_out": len(task.held_uris),
+        "batch_norm": "frozen" if model.freezes_statistics(task.start, task.recipe) else "updated",
         "notes": notes,
         "epochs": [],
     }
-    return task, record
 
 
 def _held_out(

@@ -71,18 +71,7 @@ def start(config: Config, recipe: Recipe, shown: Sequence[str]) -> Start:
     read = partial(objects.read, reading=config.reading)
     if is_random or recipe.new_predictor:
         names = _named(config, shown)
-        wanted = config.model.get("num_classes", max(names) + 1)
-        if wanted != max(names) + 1:
-            raise UsageError(
-                f"model.num_classes is {wanted}, but there are {max(names)} classes and the "
-                "background: leave it out, or name all of them with --categories"
-            )
-        # torchvision warns of the layers where there is no backbone yet that was trained
-        without = ("num_classes", "trainable_backbone_layers")
-        model = {name: value for name, value in config.model.items() if name not in without}
-        if is_random:
-            model["num_classes"] = max(names) + 1
-        weights = resolve(replace(config, categories=None, model=model), read)
+        weights = resolve(_nameless(config, max(names) + 1, is_random), read)
         kept = weights.state[CLASSIFIER].shape[0] if is_random else 0
     else:
         weights = resolve(config, read)
@@ -104,6 +93,26 @@ def start(config: Config, recipe: Recipe, shown: Sequence[str]) -> Start:
         is_random=is_random,
         trained_layers=trained_layers,
     )
+
+
+def _nameless(config: Config, classes: int, is_random: bool) -> Config:
+    """The configuration of a network whose predictor is to be made, with so many classes.
+
+    Raises:
+        UsageError: it says another number of them.
+    """
+    wanted = config.model.get("num_classes", classes)
+    if wanted != classes:
+        raise UsageError(
+            f"model.num_classes is {wanted}, but there are {classes - 1} classes and the "
+            "background: leave it out, or name all of them with --categories"
+        )
+    # torchvision warns of the layers where there is no backbone yet that was trained
+    without = ("num_classes", "trainable_backbone_layers")
+    model = {name: value for name, value in config.model.items() if name not in without}
+    if is_random:
+        model["num_classes"] = classes
+    return replace(config, categories=None, model=model)
 
 
 def _named(config: Config, shown: Sequence[str]) -> dict[int, str]:

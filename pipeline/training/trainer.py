@@ -17,7 +17,7 @@ import torch
 from pipeline import words
 from pipeline.config import Config
 from pipeline.errors import RunError, UsageError
-from pipeline.labels.truth import Truth, load_truth
+from pipeline.labels.truth import Truth
 from pipeline.options import check_training
 from pipeline.store import urls
 from pipeline.training import loop, preparation, report, schedule, start
@@ -49,11 +49,12 @@ class Outcome:
         return figures
 
 
-def train(url: str, config: Config, recipe: Recipe, listed: bool) -> Outcome:
+def train(truth: Truth, val: Truth | None, config: Config, recipe: Recipe, listed: bool) -> Outcome:
     """Fine-tune the network; a training that was broken off goes on after its last whole epoch.
 
     Args:
-        url: of annotations, in any form that `load_truth` takes.
+        truth: annotations.
+        val: of the images that AP is measured on; None to hold some of `truth` out.
         config: `input` is where the images are, `output` the folder to write to; `weights`,
             `categories` and `model` the network to start from; the rest is how images are read.
         recipe: how it is trained.
@@ -68,8 +69,6 @@ def train(url: str, config: Config, recipe: Recipe, listed: bool) -> Outcome:
     device = None if recipe.workers else _device(config)
     folder = Folder(config.output)
     folder.record()  # what cannot be used is said first
-    truth = load_truth(url)
-    val = load_truth(recipe.val) if recipe.val else None
     shown = _shown(truth)
     begun = start.start(config, recipe, shown)
     wanted = _identity(config, recipe, begun, truth, val)

@@ -12,7 +12,7 @@ import torch
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.network import weights
-from pipeline.network.checkpoints import METADATA, Brought, brought
+from pipeline.network.brought import METADATA, Brought, brought
 from pipeline.network.contract import Weights
 
 MODEL = {"min_size": 128, "max_size": 256}

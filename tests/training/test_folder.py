@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from pipeline.errors import RunError, UsageError
-from pipeline.network.checkpoints import brought, state_dict
+from pipeline.network.brought import brought
+from pipeline.network.checkpoints import state_dict
 from pipeline.training.folder import CHECKPOINT, Folder
 
 CPU = torch.device("cpu")
