@@ -19,6 +19,9 @@ LEFT_OUT = {
     "doubles_left_out": "boxes of an object that has a better one",
     "images_failed": "images that failed in the run",
     "images_unreadable": "images that cannot be read any more",
+    "images_without_georeference": "images without a georeference",
+    "images_of_unusable_georeference": "images whose georeference cannot be used",
+    "boxes_off_the_map": "boxes without a place in longitude and latitude",
     "images_listed_but_not_found": "listed images without a row that is ok",
     "images_not_in_annotations": "images that the annotations lack (only in results.json)",
     "boxes_of_classes_not_in_annotations": "boxes of classes that they lack (likewise)",
@@ -98,6 +101,8 @@ def show(record: dict[str, Any], options: Options) -> None:
         f"as {record['format']}; "
         f"left out: {', '.join(left) or 'nothing'}"
     )
+    if crs := record.get("crs"):
+        print(f"WGS 84 from {', '.join(told_crs(name, entry) for name, entry in crs.items())}")
     if options.accept:
         print(
             f"accepted: {counts.get('images_accepted', 0):,} images with "
@@ -107,6 +112,13 @@ def show(record: dict[str, Any], options: Options) -> None:
     shard = FORMATS[record["format"]]
     how = (options.with_images and shard.how_with_images) or shard.how
     print(how.format(to=f"{to}/FOLDER" if split else to))
+
+
+def told_crs(name: str, entry: dict[str, Any]) -> str:
+    """A CRS that boxes came from, for a person."""
+    metres = entry["accuracy_metres"]
+    how = "accuracy unknown" if metres is None else f"to {metres:g} m, says PROJ"
+    return f"{name} ({words.count(entry['images'], 'image')}{f', {how}' if metres != 0 else ''})"
 
 
 def job(arguments: list[str]) -> int:

@@ -84,14 +84,9 @@ def read_stored(read: ReadRange) -> StoredImage | None:
         DecodeError: the header is damaged, or of a kind that is not read.
         Exception: whatever `read` raises.
     """
-    file = _File(read)
-    start = file.read(16)
-    if not start.startswith((*SIGNATURES, BIG_ENDIAN_BIG_TIFF)):
+    tags = read_directory(read)
+    if tags is None:
         return None
-    if start.startswith(BIG_ENDIAN_BIG_TIFF):
-        message = "a BigTIFF of high bytes first is not read; store it with low bytes first"
-        raise DecodeError(Code.UNSUPPORTED_MODE, message)
-    tags = _directory(file, start)
     width, height = number(tags, WIDTH, 0), number(tags, LENGTH, 0)
     is_tiled = TILE_WIDTH in tags
     if is_tiled:
@@ -110,7 +105,20 @@ def read_stored(read: ReadRange) -> StoredImage | None:
     return StoredImage(width, height, part_width, part_height, is_tiled, offsets, sizes, tags)
 
 
-def _directory(file: _File, start: bytes) -> ImageFileDirectory_v2:
+def read_directory(read: ReadRange) -> ImageFileDirectory_v2 | None:
+    """The tags of the first image of a TIFF; None if it is no TIFF.
+
+    Raises:
+        DecodeError: they are damaged, or of a kind that is not read.
+        Exception: whatever `read` raises.
+    """
+    file = _File(read)
+    start = file.read(16)
+    if not start.startswith((*SIGNATURES, BIG_ENDIAN_BIG_TIFF)):
+        return None
+    if start.startswith(BIG_ENDIAN_BIG_TIFF):
+        message = "a BigTIFF of high bytes first is not read; store it with low bytes first"
+        raise DecodeError(Code.UNSUPPORTED_MODE, message)
     try:
         tags = ImageFileDirectory_v2(start if start[2:3] == b"+" else start[:8])
         file.seek(tags.next)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import Any, TypeVar
@@ -12,10 +12,13 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.images.decode import Samples, decode, read_header
+from pipeline.images.errors import DecodeError
+from pipeline.images.tiff_header import read_directory
 from pipeline.inputs import access
 from pipeline.inputs.containers import parquet, reading
 from pipeline.labels.output import Output
@@ -25,6 +28,7 @@ from pipeline.store import failures, objects
 
 READERS = 16
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def read_many(
@@ -39,7 +43,20 @@ def read_many(
     Yields:
         In the same order, the third item with the bytes, or with the reason why there are none.
     """
-    ahead: deque[tuple[T, Future[bytes | str]]] = deque()
+    return _each(read, output, wanted)
+
+
+def read_tags(
+    output: Output, wanted: Iterable[tuple[int, str, T]]
+) -> Iterator[tuple[T, ImageFileDirectory_v2 | str | None]]:
+    """Likewise the tags of TIFFs, of which nothing else is read; None of what is no TIFF."""
+    return _each(_tags, output, wanted)
+
+
+def _each(
+    read: Callable[[Output, int, str], R], output: Output, wanted: Iterable[tuple[int, str, T]]
+) -> Iterator[tuple[T, R]]:
+    ahead: deque[tuple[T, Future[R]]] = deque()
     rest = iter(wanted)
     first = next(rest, None)
     if not first:
@@ -80,6 +97,29 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
         return data if len(data) <= limit or not span else f"over max_object_bytes, {limit}"
     except (OSError, UsageError, pa.ArrowException) as error:
         return failures.reason(error)
+
+
+def _tags(output: Output, image_id: int, uri: str) -> ImageFileDirectory_v2 | str | None:
+    """The tags of one image, None if it is no TIFF, or the reason why they cannot be read."""
+    try:
+        if _member(output, image_id, uri) is not None:
+            data = read(output, image_id, uri)
+            return data if isinstance(data, str) else read_directory(lambda a, b: data[a:b])
+        config = output.record["config"]
+        trusted = bool(config.get("trust_uris"))
+        fs, path = access.locate(uri, output.input, trusted, reading=recorded(config))
+
+        def read_range(start: int, end: int) -> bytes:
+            found = objects.retrying(lambda: fs.cat_file(path, start=start, end=end), attempts=3)
+            if len(found) > end - start:
+                raise OSError("the server does not give parts of a file")
+            return bytes(found)
+
+        return read_directory(read_range)
+    except (OSError, UsageError, pa.ArrowException) as error:
+        return failures.reason(error)
+    except DecodeError as error:
+        return str(error)
 
 
 def pixels(record: Mapping[str, Any], data: bytes) -> np.ndarray:

@@ -47,7 +47,7 @@ NAMES = [
     LONG,
 ]
 # the formats that are something without the images, too
-LABELS = [kind for kind, shard in FORMATS.items() if not shard.needs_images]
+LABELS = [kind for kind, shard in FORMATS.items() if not (shard.needs_images or shard.on_a_map)]
 
 
 def expected(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import posixpath
 from collections import Counter
 from collections.abc import Iterator
@@ -22,10 +21,12 @@ from pipeline.inputs.sources import open_source
 from pipeline.labels import boxes, classes, originals
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.calibration import Calibration, load
+from pipeline.labels.export import located
 from pipeline.labels.export.formats import yolo
 from pipeline.labels.export.formats.folders import Folders
 from pipeline.labels.export.naming import FRAME, Names, input_folder, relative_name
 from pipeline.labels.export.parts import FORMATS, Parts
+from pipeline.labels.export.projection import Projection
 from pipeline.labels.export.target import Item, Job, Options, Sender
 from pipeline.labels.match import places
 from pipeline.labels.output import Output, open_output
@@ -33,9 +34,7 @@ from pipeline.labels.truth import load_truth
 from pipeline.locations import checked_url
 from pipeline.store import failures, objects, urls
 
-log = logging.getLogger(__name__)
 SENDERS = 32
-NAMED = 20
 
 
 def export(output: str, options: Options) -> dict[str, Any]:
@@ -52,7 +51,8 @@ def export(output: str, options: Options) -> dict[str, Any]:
         What is written last, as `export.json`: format, place, run, thresholds, classes, counts.
 
     Raises:
-        UsageError: output, options, annotations or target cannot be used.
+        UsageError: output, options, annotations or target cannot be used, or no image is where
+            its format needs it to be.
         RunError: the output is damaged.
     """
     if options.format not in FORMATS:
@@ -60,6 +60,7 @@ def export(output: str, options: Options) -> dict[str, Any]:
             f"--format has an unknown name {nearest(options.format, FORMATS)}; "
             f"it is one of {', '.join(FORMATS)}"
         )
+    projection = Projection() if FORMATS[options.format].on_a_map else None
     run = open_output(output)
     kept = classes.choose(
         run.categories,
@@ -77,8 +78,10 @@ def export(output: str, options: Options) -> dict[str, Any]:
     found = places(run, truth, wanted) if truth else {}
     model_id = str(run.detector["model_id"])
     job = Job(options, kept, model_id, run.record, truth, Counter(), found, calibration)
-    _write(_items(run, job, wanted), job, fs, root)
+    _write(_items(run, job, wanted, projection), job, fs, root)
     record = _record(run, job)
+    if projection:
+        record["crs"] = projection.record()
     objects.put(fs, f"{root}/export.json", json.dumps(record, indent=2).encode())
     return record
 
@@ -129,8 +132,13 @@ def _listed(url: str) -> set[str]:
 # ------------------------------------------------------------------------------- images
 
 
-def _items(run: Output, job: Job, wanted: set[str] | None) -> Iterator[Item]:
+def _items(
+    run: Output, job: Job, wanted: set[str] | None, projection: Projection | None
+) -> Iterator[Item]:
     named = _named(_images(run, job, wanted), run, job)
+    if projection:
+        yield from located.items(run, job, projection, named)
+        return
     needed = FORMATS[job.options.format].needs_images and not job.options.link
     if not (needed or job.options.with_images):
         yield from (Item(image, name, None) for image, name in named)
@@ -142,9 +150,7 @@ def _items(run: Output, job: Job, wanted: set[str] | None) -> Iterator[Item]:
             is_frame = is_copied and FRAME.search(image.uri)
             yield Item(image, name, originals.as_png(data) if is_frame else data)
             continue
-        job.counts["images_unreadable"] += 1
-        if job.counts["images_unreadable"] <= NAMED:
-            log.warning("left out, cannot be read: %r (%s)", urls.public(image.uri), data)
+        job.leave_out("images_unreadable", image, data)
 
 
 def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Image]:

@@ -10,6 +10,8 @@ from pipeline.labels.export.formats.coco import Coco
 from pipeline.labels.export.formats.cvat import Cvat
 from pipeline.labels.export.formats.fiftyone import FiftyOne
 from pipeline.labels.export.formats.folders import Folders
+from pipeline.labels.export.formats.geojson import GeoJson
+from pipeline.labels.export.formats.geoparquet import GeoParquet
 from pipeline.labels.export.formats.huggingface import HuggingFace
 from pipeline.labels.export.formats.labelstudio import LabelStudio
 from pipeline.labels.export.formats.pixels import Blurred, Crops, Pictures
@@ -26,6 +28,8 @@ FORMATS: dict[str, type[Shard]] = {
     "cvat": Cvat,
     "fiftyone": FiftyOne,
     "huggingface": HuggingFace,
+    "geojson": GeoJson,
+    "geoparquet": GeoParquet,
     "pictures": Pictures,
     "crops": Crops,
     "folders": Folders,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from abc import ABC, abstractmethod
@@ -18,10 +19,13 @@ from pipeline.errors import UsageError
 from pipeline.labels.boxes import Image
 from pipeline.labels.calibration import Calibration
 from pipeline.labels.classes import Classes
+from pipeline.labels.export.projection import Polygons
 from pipeline.labels.truth import Truth
 from pipeline.store import objects, urls
 
+log = logging.getLogger(__name__)
 IN_FLIGHT = 64
+NAMED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +89,8 @@ class Options:
         for flag, (value, formats) in limited.items():
             if value and self.format not in formats:
                 raise UsageError(f"{flag} goes with --format {' or '.join(formats)} only")
+        if self.with_images and self.format in ("geojson", "geoparquet"):
+            raise UsageError(f"--with-images does not go with --format {self.format}")
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,12 @@ class Job:
     calibration: Calibration | None = None
     accepted: set[int] = field(default_factory=set)
 
+    def leave_out(self, key: str, image: Image, why: str) -> None:
+        """Count an image that is not exported, and name it if it is among the first."""
+        self.counts[key] += 1
+        if self.counts[key] <= NAMED:
+            log.warning("left out: %r (%s)", urls.public(image.uri), why)
+
 
 @dataclass(frozen=True)
 class Item:
@@ -121,11 +133,13 @@ class Item:
         name: relative path, unique in the export; where files are written under it, one that is
             safe on any system.
         data: the encoded image, where images are exported too.
+        polygons: of each detection, in degrees of WGS 84, where the format is one of maps.
     """
 
     image: Image
     name: str
     data: bytes | None
+    polygons: list[Polygons] = field(default_factory=list)
 
 
 class Sender:
@@ -248,6 +262,7 @@ class Shard(ABC):
         images: subfolder for the images' bytes; None if they do not become files.
         named_files: whether files are called as the images even without these.
         needs_images: whether labels are nothing without the images.
+        on_a_map: whether they are where the image's georeference says, not in pixels.
         suffix: of the files that are made of the images, if not their own.
         how: how people bring it into the tool; `{to}` is the folder.
         how_with_images: likewise, where the images are there already, if that differs.
@@ -256,6 +271,7 @@ class Shard(ABC):
     images: ClassVar[str | None] = "images"
     named_files: ClassVar[bool] = False
     needs_images: ClassVar[bool] = False
+    on_a_map: ClassVar[bool] = False
     suffix: ClassVar[str | None] = None
     how: ClassVar[str]
     how_with_images: ClassVar[str | None] = None

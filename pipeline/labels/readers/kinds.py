@@ -32,7 +32,7 @@ OWN = {
     "results.json",
     "label_config.xml",
 }
-LABEL_FILES = (".json", ".json.gz", ".xml", ".parquet")
+LABEL_FILES = (".json", ".geojson", ".json.gz", ".xml", ".parquet")
 UNPACKED = (*LABEL_FILES, ".txt", ".yaml", ".names", ".csv")
 
 
@@ -116,6 +116,8 @@ def _content(url: str) -> str:
             return "corrections"
         if "objects" in names and "image" in names:
             return "huggingface"
+        if "geometry" in names:
+            raise _on_a_map(url)
         raise UsageError(f"{url} is Parquet without annotations that are known")
     with instances.opened(url) as text:
         # the first read ends where the mark of an encoding would
@@ -134,7 +136,13 @@ def _content(url: str) -> str:
                 return "coco"
             if key == "labels":
                 return "fiftyone"
+            if key == "features":
+                raise _on_a_map(url)
     return "coco"
+
+
+def _on_a_map(url: str) -> UsageError:
+    return UsageError(f"{url} has boxes in map coordinates; give annotations in pixels, as of COCO")
 
 
 def _list(url: str) -> str:
