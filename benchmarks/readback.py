@@ -104,7 +104,7 @@ def main() -> int:
     print("| format | reader | images | boxes | largest difference, px | scores |")
     print("| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as scratch:
-        for name in FORMATS:
+        for name in (name for name, shard in FORMATS.items() if not shard.on_a_map):
             folder = f"{scratch}/{name}"
             confidence = options.confidence and name in ("yolo", "voc", "cvat")
             prefix = "http://localhost/" if name == "labelstudio" else None

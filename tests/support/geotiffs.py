@@ -43,12 +43,16 @@ def turned(a: float, b: float, x: float, d: float, e: float, y: float, **values:
     return {MATRIX: (a, b, 0, x, d, e, 0, y, *[0] * 7, 1), KEYS: keys(**values)}
 
 
+def extratags(tags: Tags) -> list[tuple[int, str, int, tuple[float, ...], bool]]:
+    """Tags as tifffile takes them."""
+    kinds = {tag: SHORT if tag in (KEYS, ORIENTATION) else DOUBLE for tag in tags}
+    return [(tag, kinds[tag], len(v), tuple(v), True) for tag, v in tags.items()]
+
+
 def write(path: Path, tags: Tags, size: tuple[int, int] = (60, 40), **options: Any) -> None:
     """A black image of that width and height."""
-    kinds = {tag: SHORT if tag in (KEYS, ORIENTATION) else DOUBLE for tag in tags}
-    extra = [(tag, kinds[tag], len(v), tuple(v), True) for tag, v in tags.items()]
     black = np.zeros(size[::-1], np.uint8)
-    tifffile.imwrite(path, black, extratags=extra, metadata=None, **options)
+    tifffile.imwrite(path, black, extratags=extratags(tags), metadata=None, **options)
 
 
 def corners(path: str, xyxy: Sequence[float]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 import tifffile
 
 from pipeline.images import tiling
+from pipeline.labels.export.exporter import export
+from pipeline.labels.export.target import Options
 from pipeline.labels.verify import verify
 from pipeline.network.contract import Boxes
 from pipeline.stages.merging import merged
@@ -19,10 +22,12 @@ from tests.support import tiles
 from tests.support.chaos import Nodes, Siege
 from tests.support.engines import MiddleEngine, middle
 from tests.support.faulty import Proxy
+from tests.support.geotiffs import corners, extratags, turned
 from tests.support.outputs import by_name, files, rows
 from tests.support.runs import go
 
 TILE, SIDE, KILLS = 128, 600, 20
+PLACED = extratags(turned(3, 1, 3e5, 0.5, -2, 6e6, crs=32719))
 OPTIONS: dict[str, Any] = {"tile": TILE, "max_pixels": 100_000, "extensions": ("tif", "svs", "png")}
 
 
@@ -56,7 +61,7 @@ def write(folder: Path) -> dict[str, np.ndarray]:
     """Large TIFFs beside tiles that are not; returns the pictures of what can be read."""
     folder.mkdir()
     layouts: dict[str, dict[str, Any]] = {
-        "tiled.tif": {"tile": (64, 48), "compression": "zlib"},
+        "tiled.tif": {"tile": (64, 48), "compression": "zlib", "extratags": PLACED},
         "strips.tif": {"rowsperstrip": 10},
         "big.tif": {"tile": (16, 16), "bigtiff": True, "predictor": True, "compression": "zlib"},
         "slide.svs": {"tile": (128, 128), "planarconfig": "separate", "photometric": "rgb"},
@@ -97,6 +102,19 @@ def test_a_row_of_each(cluster: None, s3: Any, bucket: str, tmp_path: Path) -> N
     verification = verify(output)
     assert not verification.breaches, verification.checks
     assert not [name for name in files(output) if "windows" in name or "status=large" in name]
+    check_on_the_map(output, found["tiled.tif"], tmp_path)
+
+
+def check_on_the_map(output: str, row: dict[str, Any], folder: Path) -> None:
+    """The boxes of the one that has a georeference are where GDAL says."""
+    export(output, Options(format="geojson", to=str(folder / "maps")))
+    features = json.loads((folder / "maps/detections.geojson").read_text())["features"]
+    assert len(features) == row["num_detections"]
+    for feature, box in zip(features, row["detections"], strict=True):
+        xyxy = [box[name] for name in ("xmin", "ymin", "xmax", "ymax")]
+        expected = corners(str(folder / "images/tiled.tif"), xyxy)
+        (ring,) = feature["geometry"]["coordinates"]
+        np.testing.assert_allclose(ring[:-1], expected, rtol=0, atol=1e-8)
 
 
 @pytest.fixture

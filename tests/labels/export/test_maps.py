@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 from PIL import Image
 
 from pipeline.errors import UsageError
+from pipeline.images.tiff_header import ReadRange, read_directory
+from pipeline.labels import originals
 from pipeline.labels.export.formats import geoparquet
 from pipeline.labels.truth import load_truth
 from tests.support import geotiffs, outputs, synthetic
@@ -151,6 +154,75 @@ def test_geoparquet_has_the_same(
         assert row["pixel_xmax"] == pytest.approx(feature["properties"]["pixel_xmax"], abs=0.0051)
     low, high = np.array(bounds)[:, :2].min(0), np.array(bounds)[:, 2:].max(0)
     assert column["bbox"] == [*low, *high]
+
+
+def test_what_the_antimeridian_cuts(tmp_path: Path) -> None:
+    """In UTM zone 1 it stands near 166,000 metres east at the equator."""
+    output = synthetic.write(tmp_path / "out", 1, 20, input=str(tmp_path), names=["a.tif"], seed=1)
+    (row,) = outputs.rows(str(output))
+    tags = placed((10, 10), (0, 0, 163_000, 20_000), crs=32601)
+    geotiffs.write(tmp_path / "a.tif", tags, (row["width"], row["height"]))
+    for kind in ("geojson", "geoparquet"):
+        assert run(output, tmp_path / kind, format=kind) == 0
+    file = pq.ParquetFile(tmp_path / "geoparquet/detections.parquet")
+    column = json.loads(file.metadata.metadata[b"geo"])["columns"]["geometry"]
+    assert column["geometry_types"] == ["MultiPolygon", "Polygon"]
+    cut = 0
+    for feature, stored in zip(
+        features(tmp_path / "geojson"), file.read()["geometry"].to_pylist(), strict=True
+    ):
+        geometry = feature["geometry"]
+        if geometry["type"] == "MultiPolygon":
+            cut += 1
+            west, east = (np.array(polygon[0]) for polygon in geometry["coordinates"])
+            assert west[:, 0].max() == 180 and east[:, 0].min() == -180
+            assert area(west) > 0 and area(east) > 0
+            assert stored[:9].hex() == "01" + "06000000" + "02000000"
+            first = 9 + 13 + 16 * len(west)
+            for ring, at in ((west, 9), (east, first)):
+                assert stored[at : at + 5].hex() == "0103000000"
+                points = np.frombuffer(stored[at + 13 : at + 13 + 16 * len(ring)])
+                np.testing.assert_allclose(points.reshape(-1, 2), ring, rtol=0, atol=DEGREE)
+            assert len(stored) == first + 13 + 16 * len(east)
+    assert 0 < cut < len(row["detections"])
+
+
+def test_headers_of_a_bucket_by_ranges(
+    s3: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of files whose directory stands behind a megabyte of pixels."""
+    names = [f"{number}.tif" for number in range(5)]
+    output = synthetic.write(tmp_path / "out", 5, 5, input=f"s3://{bucket}/in", names=names)
+    for row in outputs.rows(str(output)):
+        name = Path(row["image_uri"]).name
+        size = (row["width"], row["height"])
+        pixels = np.zeros((*size[::-1], 5), np.uint8)
+        extra = geotiffs.extratags(MAPS["south.tif"])
+        tifffile.imwrite(tmp_path / name, pixels, extratags=extra, planarconfig="contig")
+        s3.upload_file(str(tmp_path / name), bucket, f"in/{name}")
+    read: list[int] = []
+
+    def counted(read_range: ReadRange) -> Any:
+        def reading(start: int, end: int) -> bytes:
+            data = read_range(start, end)
+            read.append(len(data))
+            return data
+
+        return read_directory(reading)
+
+    monkeypatch.setattr(originals, "read_directory", counted)
+    assert run(output, tmp_path / "a", format="geojson") == 0
+    assert max(read) == 65536 and len(read) <= 2 * len(names)
+    by_name = {f"s3://{bucket}/in/{name}": str(tmp_path / name) for name in names}
+    found, boxes = features(tmp_path / "a"), detections(output)
+    assert len(found) == sum(map(len, boxes.values())) > 10
+    for feature in found:
+        values = feature["properties"]
+        box = boxes[Path(values["image_uri"]).name][values["detection"]]
+        xyxy = [box[name] for name in ("xmin", "ymin", "xmax", "ymax")]
+        (ring,) = feature["geometry"]["coordinates"]
+        expected = geotiffs.corners(by_name[values["image_uri"]], xyxy)
+        np.testing.assert_allclose(ring[:-1], expected, rtol=0, atol=DEGREE)
 
 
 def test_nothing_on_a_map(tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: Any) -> None:
