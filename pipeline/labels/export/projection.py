@@ -29,9 +29,9 @@ class Projection:
     """From pixels to WGS 84.
 
     Attributes:
-        accuracy: by CRS, the worst that PROJ says of a box of each image, in metres; None where it
-            does not know.
-        images: number of them by CRS.
+        images: number of those with boxes, by CRS.
+        accuracy: by CRS, the worst that PROJ says of the last box of each of them, in metres; None
+            where it does not know.
     """
 
     def __init__(self) -> None:
@@ -63,13 +63,15 @@ class Projection:
             GeoreferenceError: PROJ does not know its CRS, or no way to WGS 84.
         """
         transformer = self._transformer(where)
+        if not len(xyxy):
+            return []
         corners = xyxy.astype(np.float64)[:, CORNERS].reshape(-1, 4, 2)
         edges = np.roll(corners, -1, axis=1) - corners
         shares = np.arange(EDGE)[:, None] / EDGE
         points = (corners[:, :, None] + edges[:, :, None] * shares).reshape(-1, 4 * EDGE, 2)
         places = points @ where.affine[:, :2].T + where.affine[:, 2]
         longitudes, latitudes = transformer.transform(places[..., 0], places[..., 1])
-        self._note(transformer, f"EPSG:{where.epsg}", len(xyxy))
+        self._note(transformer, f"EPSG:{where.epsg}")
         lies = np.isfinite(longitudes).all(1) & (np.abs(latitudes) <= 90).all(1)
         longitudes = np.where(lies[:, None], longitudes, 0)
         longitudes, has_pole = _continued(longitudes)
@@ -79,11 +81,10 @@ class Projection:
         return [_polygons(ring) if is_there else [] for ring, is_there in pairs]
 
     def record(self) -> dict[str, dict[str, Any]]:
-        """Number of images and accuracy in metres of each CRS, the most frequent first."""
+        """Number of images with boxes and accuracy in metres of each CRS, the most frequent first."""
         ranked = sorted(self.images.items(), key=lambda pair: -pair[1])
         return {
-            crs: {"images": count, "accuracy_metres": self.accuracy.get(crs, 0.0)}
-            for crs, count in ranked
+            crs: {"images": count, "accuracy_metres": self.accuracy[crs]} for crs, count in ranked
         }
 
     def _transformer(self, where: Georeference) -> Transformer:
@@ -98,12 +99,10 @@ class Projection:
             raise GeoreferenceError(found)
         return found
 
-    def _note(self, transformer: Transformer, crs: str, boxes: int) -> None:
+    def _note(self, transformer: Transformer, crs: str) -> None:
         from pyproj.exceptions import ProjError
 
         self.images[crs] = self.images.get(crs, 0) + 1
-        if not boxes:
-            return
         try:  # which one of several it was, the place decided
             metres = transformer.get_last_used_operation().accuracy
         except ProjError:  # there is nothing to be done
