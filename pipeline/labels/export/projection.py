@@ -81,7 +81,7 @@ class Projection:
         return [_polygons(ring) if is_there else [] for ring, is_there in pairs]
 
     def record(self) -> dict[str, dict[str, Any]]:
-        """Number of images with boxes and accuracy in metres of each CRS, the most frequent first."""
+        """Of each CRS the images with boxes and the accuracy, the most frequent one first."""
         ranked = sorted(self.images.items(), key=lambda pair: -pair[1])
         return {
             crs: {"images": count, "accuracy_metres": self.accuracy[crs]} for crs, count in ranked
