@@ -20,7 +20,7 @@ class GeoJson(Shard):
 
     images = None
     on_a_map = True
-    how = "QGIS, geojson.io: open {to}/detections.geojson; geopandas: read_file of it"
+    how = "geopandas: read_file('{to}/detections.geojson'); QGIS: add it as a vector layer"
 
     def __init__(self, folder: Folder, job: Job) -> None:
         self.ids = job.classes.ids

@@ -36,7 +36,9 @@ class GeoParquet(Shard):
 
     images = None
     on_a_map = True
-    how = "geopandas: read_parquet('{to}/detections.parquet'); QGIS: open it; DuckDB: spatial"
+    how = (
+        "geopandas: read_parquet('{to}/detections.parquet'); DuckDB: FROM '{to}/detections.parquet'"
+    )
 
     def __init__(self, folder: Folder, job: Job) -> None:
         self.classes = job.classes
