@@ -191,8 +191,8 @@ def test_headers_of_a_bucket_by_ranges(
     s3: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of files whose directory stands behind a megabyte of pixels."""
-    names = [f"{number}.tif" for number in range(5)]
-    output = synthetic.write(tmp_path / "out", 5, 5, input=f"s3://{bucket}/in", names=names)
+    names = ["a.tif", "b.tif"]
+    output = synthetic.write(tmp_path / "out", 2, 9, input=f"s3://{bucket}/in", names=names)
     for row in outputs.rows(str(output)):
         name = Path(row["image_uri"]).name
         size = (row["width"], row["height"])
@@ -215,7 +215,7 @@ def test_headers_of_a_bucket_by_ranges(
     assert max(read) == 65536 and len(read) <= 2 * len(names)
     by_name = {f"s3://{bucket}/in/{name}": str(tmp_path / name) for name in names}
     found, boxes = features(tmp_path / "a"), detections(output)
-    assert len(found) == sum(map(len, boxes.values())) > 10
+    assert len(found) == sum(map(len, boxes.values())) > 5
     for feature in found:
         values = feature["properties"]
         box = boxes[Path(values["image_uri"]).name][values["detection"]]
