@@ -15,7 +15,7 @@ import pyarrow as pa
 from fsspec import AbstractFileSystem
 
 from pipeline.config import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Config
-from pipeline.errors import UsageError
+from pipeline.errors import RunError, UsageError
 from pipeline.images.formats import SIGNATURE_BYTES, is_image
 from pipeline.inputs import exclusions, globs, readers, sniffing
 from pipeline.inputs.containers import carrying, members, tars, zips
@@ -107,10 +107,12 @@ class _Listing:
             yield from _in_order(self._streams(found, stop), stop)
             if self.videos:
                 found.say()
-        except UsageError:
+        except (UsageError, RunError):
             raise
         except Exception as error:  # each file system has its own
             raise failures.unusable("read", self.config.input, error) from error
+        finally:
+            found.close()
 
     def _streams(
         self, found: videos.VideoListing, stop: threading.Event
