@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from dataclasses import dataclass, field
 
-import numpy as np
 from fsspec import AbstractFileSystem
-from PIL import Image
 
 from pipeline.errors import Code
 from pipeline.inputs.containers.members import MemberError
@@ -50,7 +47,7 @@ class Videos:
         max_pixels: int,
         seconds: float,
     ) -> bytes:
-        """The frame of a place as a BMP: without loss, and without time lost on compression.
+        """The frame of a place as a BMP.
 
         Args:
             fs: of the video.
@@ -62,10 +59,7 @@ class Videos:
             OSError: it cannot be read; `MemberError` where no other try can help.
         """
         with self.slots:
-            pixels = self._pixels(fs, path, Place(*place), max_pixels, seconds)
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "BMP")
-        return file.getvalue()
+            return self._image(fs, path, Place(*place), max_pixels, seconds)
 
     def close(self) -> None:
         """End the decoders that are idle."""
@@ -73,9 +67,9 @@ class Videos:
             while self.idle:
                 self.idle.pop().process.close()
 
-    def _pixels(
+    def _image(
         self, fs: AbstractFileSystem, path: str, place: Place, max_pixels: int, seconds: float
-    ) -> np.ndarray:
+    ) -> bytes:
         hangs = False
         for _ in range(DEATHS):
             video = self._take(fs, path, place)
@@ -86,8 +80,7 @@ class Videos:
                     process.ask(file, "open", file.size, max_pixels, seconds, HANGS * seconds)
                     video.file = file
                 video.last = place
-                pixels: np.ndarray = process.ask(video.file, "image", place)
-                return pixels
+                return process.image(video.file, place)
             except Died as error:
                 hangs = error.hangs
             finally:

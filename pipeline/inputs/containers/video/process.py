@@ -10,6 +10,7 @@ from multiprocessing import Pipe
 from typing import Any
 
 from pipeline.errors import RunError
+from pipeline.inputs.containers.video.frames import Place
 from pipeline.inputs.containers.video.opening import Readable
 from pipeline.inputs.containers.video.serving import Wanted
 
@@ -38,11 +39,14 @@ class Process:
             RunError: it does not start.
         """
         self.connection, theirs = Pipe()
+        # frames are megabytes: through the connection each would take a third longer
+        self.shared = os.memfd_create("frame")
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         with theirs:
+            passed = theirs.fileno(), self.shared
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", SERVING, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-P", "-c", SERVING, *map(str, passed)],
+                pass_fds=passed,
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": path},
                 start_new_session=True,  # Ctrl-C is for this process alone
@@ -79,6 +83,11 @@ class Process:
             raise answer
         return answer
 
+    def image(self, file: Readable, place: Place) -> bytes:
+        """The frame of a place as a BMP; see `ask`."""
+        size: int = self.ask(file, "image", place)
+        return os.pread(self.shared, size, 0)
+
     def _send(self, message: Any) -> None:
         try:
             self.connection.send(message)
@@ -96,6 +105,10 @@ class Process:
         return Died(self.process.returncode == -signal.SIGALRM)
 
     def close(self) -> None:
+        """May be called again."""
+        if self.ended:
+            return
         self.connection.close()
+        os.close(self.shared)
         self.process.kill()  # of no effect on one that is dead
         self.process.wait()

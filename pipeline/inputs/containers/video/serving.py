@@ -10,7 +10,7 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-import numpy as np
+from PIL import Image
 
 from pipeline.errors import Code
 from pipeline.inputs.containers.members import MemberError
@@ -69,8 +69,8 @@ class _Video(io.RawIOBase):
 class Serving:
     """What can be asked: a method for each request."""
 
-    def __init__(self, connection: Connection[Any, Any]) -> None:
-        self.connection = connection
+    def __init__(self, connection: Connection[Any, Any], shared: int) -> None:
+        self.connection, self.shared = connection, shared
         self.video: _Video | None = None
         self.frames: Frames | None = None
 
@@ -93,11 +93,16 @@ class Serving:
         self.video.arm()
         self.frames = Frames(self.video, max_pixels, limit)
 
-    def image(self, place: Place) -> np.ndarray:
-        """See `Frames.image`; of the video that is open."""
+    def image(self, place: Place) -> int:
+        """A frame of the video that is open, as a BMP in the shared memory: so many bytes.
+
+        See `Frames.image`. A BMP loses nothing, and no time on compression.
+        """
         assert self.video and self.frames
         self.video.arm()
-        return self.frames.image(place)
+        file = io.BytesIO()
+        Image.fromarray(self.frames.image(place)).save(file, "BMP")
+        return os.pwrite(self.shared, file.getbuffer(), 0)
 
     def answer(self, name: str, *arguments: Any) -> Any:
         """What a request gives, or the `Flawed` or `MemberError` that it raises."""
@@ -112,9 +117,12 @@ class Serving:
 
 
 def main() -> None:
-    """Serve the connection whose file descriptor is the argument, until its other end is closed."""
+    """Serve a connection until its other end is closed.
+
+    The arguments are its file descriptor, and that of the shared memory.
+    """
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    serving = Serving(connection)
+    serving = Serving(connection, int(sys.argv[2]))
     # who started this process may have it ignored or blocked
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
