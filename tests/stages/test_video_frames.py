@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 import tenacity
 from PIL import Image
 
+from pipeline.errors import UsageError
 from pipeline.inputs.containers import reading
 from pipeline.inputs.containers.video import process
 from pipeline.store import objects
@@ -73,6 +77,54 @@ def test_frames_over_which_the_decoder_dies(
     rows = fetched(tmp_path, str(tmp_path / "in"), every_nth=12, fetch_timeout=0.5)
     assert [(row["error_code"], row["error_message"]) for row in rows[1:2]] == [(code, message)]
     assert numbers([rows[0], *rows[2:]]) == [0, 30]
+
+
+class Whole(SimpleHTTPRequestHandler):
+    """Answers to every range with the whole file."""
+
+    reads = 0
+
+    def do_GET(self) -> None:
+        Whole.reads += 1
+        super().do_GET()
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+class Ranges(Whole):
+    """Answers with the range that was asked for."""
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        outputfile.write(source.read()[self.start : self.end])
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        start, _, end = self.headers.get("Range", "bytes=0-").partition("=")[2].partition("-")
+        self.start, self.end = int(start), int(end) + 1 if end else None
+        super().send_response(206 if "Range" in self.headers else code, message)
+
+    def send_header(self, keyword: str, value: str) -> None:
+        if keyword == "Content-Length":
+            value = str(len(range(int(value))[self.start : self.end]))
+        super().send_header(keyword, value)
+
+
+@pytest.mark.parametrize("handler", [Ranges, Whole])
+def test_on_the_web(tmp_path: Path, handler: type[Whole]) -> None:
+    """Without ranges the video is read once as a whole for each of its readers."""
+    videos.write(tmp_path / "a.ts", range(200))
+    Whole.reads = 0
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/a.ts"
+        assert numbers(fetched(tmp_path / "o", url, every_nth=40)) == list(range(0, 200, 40))
+        assert handler is Ranges or Whole.reads <= 3
+        limited = {"every_nth": 40, "max_object_bytes": 20_000}
+        if handler is Ranges:
+            assert len(fetched(tmp_path / "p", url, **limited)) == 5
+        else:
+            with pytest.raises(UsageError, match="its web server gives no ranges, and all of it"):
+                fetched(tmp_path / "p", url, **limited)
+        server.shutdown()
 
 
 def test_limits_are_of_each_frame(tmp_path: Path) -> None:

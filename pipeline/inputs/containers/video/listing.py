@@ -78,7 +78,7 @@ class VideoListing:
         """
         self.choice = Choice(config.fps, config.every_nth, config.keyframes)
         self.max_pixels, self.fs, self.path = config.max_pixels, fs, path
-        self.seconds = config.fetch_timeout
+        self.seconds, self.max_whole = config.fetch_timeout, config.max_object_bytes
         self.lock = threading.Lock()
         self.videos = self.frames = self.sparse = 0
         self.slots = threading.Semaphore(2 * (os.cpu_count() or 1))  # stores keep them waiting
@@ -130,9 +130,12 @@ class VideoListing:
 
     def _timeline(self, path: str, size: int | None) -> Timeline:
         hangs = False
+        file = open_ranged(self.fs, path, size)
+        if file.size > self.max_whole and not file.is_ranged():
+            raise Flawed(Flaw.UNRANGED)
         with self.slots:
             for _ in range(DEATHS):
-                file = open_ranged(self.fs, path, size)
+                file = file.again()
                 request = ("timeline", file.size, self.max_pixels, self.seconds)
                 process = self.idle.pop() if self.idle else Process()
                 try:
