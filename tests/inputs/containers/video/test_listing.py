@@ -16,7 +16,7 @@ from pipeline.inputs import enumeration
 from pipeline.inputs.containers.video import opening, process
 from pipeline.inputs.containers.video.flaws import reason
 from pipeline.inputs.sources import open_source
-from tests.support import hostile_videos, videos
+from tests.support import hostile_videos, packed, videos
 
 
 def listed(source: Path | str, **options: Any) -> list[dict[str, Any]]:
@@ -117,6 +117,21 @@ def test_videos_are_passed_over_where_none_is_asked_for(
     config = Config(input=str(folder), output="/nowhere")
     assert enumeration.count(config).rows == 1
     assert "2 .mp4, 1 .mkv" in caplog.text and "--fps N reads frames of videos" in caplog.text
+
+
+def test_videos_in_archives_are_passed_over_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No flag that reads them is named, for none does."""
+    caplog.set_level(logging.INFO)
+    data = Path(videos.write(tmp_path / "a.mp4", range(2))).read_bytes()
+    packed_images = [("x/b.mp4", data), ("x/c.mp4", data)]
+    (tmp_path / "d.tar").write_bytes(packed.tar(packed_images))
+    config = Config(
+        input=str(tmp_path), output="/nowhere", every_nth=1, extensions=("mp4", "tar", "png")
+    )
+    assert enumeration.count(config).rows == 2
+    assert "passed over 2 files: 2 archived videos" in caplog.messages
 
 
 def test_videos_over_which_libav_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
