@@ -137,7 +137,9 @@ class VideoListing:
             for _ in range(DEATHS):
                 file = file.again()
                 request = ("timeline", file.size, self.max_pixels, self.seconds)
-                process = self.idle.pop() if self.idle else Process()
+                with self.lock:
+                    waiting = self.idle.pop() if self.idle else None
+                process = waiting or Process()
                 try:
                     timeline: Timeline = process.ask(file, *request)
                     return timeline
