@@ -22,7 +22,6 @@ from benchmarks.readers.table import READERS
 from pipeline.labels import boxes
 from pipeline.labels.export.exporter import export
 from pipeline.labels.export.naming import input_folder, relative_name
-from pipeline.labels.export.parts import FORMATS
 from pipeline.labels.export.target import Options
 from pipeline.labels.output import open_output
 
@@ -104,7 +103,7 @@ def main() -> int:
     print("| format | reader | images | boxes | largest difference, px | scores |")
     print("| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as scratch:
-        for name in (name for name, shard in FORMATS.items() if not shard.on_a_map):
+        for name in dict.fromkeys(kind for kind, *_ in READERS.values()):
             folder = f"{scratch}/{name}"
             confidence = options.confidence and name in ("yolo", "voc", "cvat")
             prefix = "http://localhost/" if name == "labelstudio" else None

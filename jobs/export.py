@@ -17,6 +17,7 @@ from pipeline.labels.export.target import Options
 LEFT_OUT = {
     "boxes_left_out": "boxes below the threshold or of other classes",
     "doubles_left_out": "boxes of an object that has a better one",
+    "images_of_no_video": "images that are no frames of videos",
     "images_failed": "images that failed in the run",
     "images_unreadable": "images that cannot be read any more",
     "images_without_georeference": "images without a georeference",
@@ -70,8 +71,8 @@ def _add_form(parser: cli.Parser) -> None:
     split = "split into folders 0001, 0002 ... of N images"
     prefix = "image = PREFIX + name (labelstudio, cvat, coco, fiftyone, huggingface)"
     confidence = (
-        "write scores also to yolo (a sixth column), voc and cvat (which have no usual place for "
-        "them)"
+        "write scores also to yolo (a sixth column), voc, cvat and cvat-video (which have no usual "
+        "place for them)"
     )
     annotations = "coco: results.json gets the image and category ids of these annotations"
     padding = "crops, blurred: this share of a box's size more on each side (default 0)"
@@ -88,7 +89,8 @@ def _add_form(parser: cli.Parser) -> None:
 
 def show(record: dict[str, Any], options: Options) -> None:
     """The last lines, for a person."""
-    to, split = options.to, options.tasks_per_file or options.by_directory
+    to, shard = options.to, FORMATS[record["format"]]
+    split = options.tasks_per_file or options.by_directory or shard.by_directory
     counts = record["counts"]
     cuts = [f"{name} {score:g}" for name, score in options.thresholds.items()]
     if options.score_threshold or not cuts:
@@ -109,7 +111,6 @@ def show(record: dict[str, Any], options: Options) -> None:
             f"{counts.get('boxes_accepted', 0):,} boxes; whether they lack boxes is not known"
         )
         to = f"{to}/review"
-    shard = FORMATS[record["format"]]
     how = (options.with_images and shard.how_with_images) or shard.how
     print(how.format(to=f"{to}/FOLDER" if split else to))
 

@@ -71,6 +71,7 @@ def _input(config: Config, counted: Counted, trial: Trial) -> list[str]:
     size, about = counted.known_bytes, ""
     if not size:
         size, about = sum(read) // max(1, len(read)) * counted.rows, "about "
+    pixels = ", frames of videos as their pixels" if config.reads_videos else ""
     sizes = _sizes(trial)
     common = [f"{w}x{h} {n / trial.images:.0%}" for (w, h), n in sizes.most_common(SIZES)]
     if len(sizes) > SIZES:
@@ -80,7 +81,7 @@ def _input(config: Config, counted: Counted, trial: Trial) -> list[str]:
     codes = ", ".join(f"{code} {count:,}" for code, count in trial.errors.most_common())
     lines = [
         f"input       {urls.public(config.input)}",
-        f"images      {counted.rows:,}, {about}{words.size(size)}",
+        f"images      {counted.rows:,}, {about}{words.size(size)}{pixels}",
         f"tried       {described(trial)}",
         f"sizes       {', '.join(common)}",
         f"detections  {found / trial.images:.1f} an image",

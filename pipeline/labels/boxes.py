@@ -23,6 +23,7 @@ class Image:
         classes: [n] int, place in `Classes.names`.
         scores: [n] float32, highest first.
         xyxy: [n, 4] float32, pixels of the upright image.
+        frame: place in its video; -1 where it is none's, or that was not read.
     """
 
     image_id: int
@@ -32,6 +33,7 @@ class Image:
     classes: np.ndarray
     scores: np.ndarray
     xyxy: np.ndarray
+    frame: int = -1
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class BoxBatch:
         labels: [m] int64, the model's label ids, or places in `Classes.names` once chosen.
         scores: [m] float32, highest first within an image.
         xyxy: [m, 4] float32, pixels of the upright image.
+        frames: [n] int64, see `Image.frame`; None where they were not read.
     """
 
     ids: np.ndarray
@@ -55,6 +58,7 @@ class BoxBatch:
     labels: np.ndarray
     scores: np.ndarray
     xyxy: np.ndarray
+    frames: np.ndarray | None = None
 
     @property
     def owners(self) -> np.ndarray:
@@ -77,6 +81,7 @@ class BoxBatch:
             labels[chosen],
             self.scores[chosen],
             self.xyxy[chosen],
+            self.frames,
         )
 
     def image(self, i: int) -> Image:
@@ -91,6 +96,7 @@ class BoxBatch:
             self.labels[span],
             self.scores[span],
             self.xyxy[span],
+            -1 if self.frames is None else int(self.frames[i]),
         )
 
     def images(self) -> Iterator[Image]:
@@ -99,11 +105,16 @@ class BoxBatch:
 
 
 def from_table(table: pa.Table) -> BoxBatch:
-    """The detections of rows with status ok, which have `COLUMNS`; a missing size becomes 0."""
+    """The detections of rows with status ok, which have `COLUMNS`, and `frame_index` or not.
+
+    A missing size becomes 0.
+    """
     lists = table["detections"].combine_chunks()
     values = lists.flatten()
     lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
     sizes = [pc.fill_null(table[name], 0).to_numpy() for name in ("width", "height")]
+    has_frames = "frame_index" in table.column_names
+    frames = pc.fill_null(table["frame_index"], -1).to_numpy() if has_frames else None
     corners = [values.field(name).to_numpy() for name in ("xmin", "ymin", "xmax", "ymax")]
     return BoxBatch(
         ids=table["image_id"].to_numpy(),
@@ -113,4 +124,5 @@ def from_table(table: pa.Table) -> BoxBatch:
         labels=values.field("label_id").to_numpy().astype(np.int64),
         scores=values.field("score").to_numpy(),
         xyxy=np.stack(corners, 1).reshape(-1, 4),
+        frames=frames,
     )

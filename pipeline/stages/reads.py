@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import partial
+from concurrent.futures import Future
 from typing import Any
 
 import fsspec.asyn
@@ -17,7 +16,6 @@ from pipeline.config import Config
 from pipeline.errors import Code
 from pipeline.inputs.containers import reading
 from pipeline.inputs.containers.ranged import GAP
-from pipeline.inputs.containers.video import listing
 from pipeline.outputs.manifest import MEMBER
 from pipeline.stages.download import Downloader, Fetched
 from pipeline.stages.stored import StoredImages
@@ -28,8 +26,6 @@ from pipeline.store.failures import UriError
 Read = tuple[Future[list[Fetched]], int]
 # of one request for neighbours, at most, but for a member that is larger itself
 REQUEST_BYTES = 8 * 2**20
-# a frame of a video that takes so many times fetch_timeout takes for ever
-HANGS = 2
 Row = dict[str, Any]
 Span = tuple[int, int]
 
@@ -46,7 +42,6 @@ class Reads:
         self.config = config
         self.client = client
         self.downloader = Downloader(config, client)
-        self.decoders = ThreadPoolExecutor(config.fetch_concurrency)
         self.limits = reading.Limits(
             config.max_object_bytes, config.max_pixels, config.fetch_timeout
         )
@@ -156,14 +151,7 @@ class Reads:
     def _read(self, row: Row) -> bytes | str | None:
         config = self.config
         source, column, trusted = config.input, config.bytes_column, config.trust_uris
-        read = partial(reading.read, row, source, column, self.limits, trusted, config.reading)
-        if row["source_kind"] != listing.KIND:
-            return read()
-        # a decoder that hangs cannot be ended but with its process
-        decoding = self.decoders.submit(read)
-        if wait([decoding], HANGS * config.fetch_timeout).not_done:
-            self.client.die(f"the video decoder hangs at {row['image_uri']}")
-        return decoding.result()
+        return reading.read(row, source, column, self.limits, trusted, config.reading)
 
 
 def _failed(outcome: Fetched, error: Exception) -> None:

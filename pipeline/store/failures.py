@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from pipeline.errors import Code, UsageError
 from pipeline.store.urls import protocol, public
@@ -49,6 +50,9 @@ class UriError(OSError):
         super().__init__(message)
         self.code = code
         self.strerror = message  # what aiohttp shows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, str(self))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

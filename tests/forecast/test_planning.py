@@ -96,6 +96,9 @@ def test_what_is_said() -> None:
     assert all(len(line) <= 100 and "  " in line for line in most.splitlines() if "xlarge" in line)
     said = text.text(CONFIG, weights, counted, TRIAL, read_prices(), None)
     assert "images      1,000,000, about 50 GB" in said
+    of_videos = dataclasses.replace(CONFIG, fps=1)
+    videos = text.text(of_videos, weights, counted, TRIAL, read_prices(), None)
+    assert "images      1,000,000, about 50 GB, frames of videos as their pixels" in videos
     assert "errors      10.0% (not_found 1)\n            --max-error-rate is 0.05" in said
     assert "sizes       640x480 90%" in said and "detections  1.8 an image" in said
     assert "  network          2.0   the bottleneck" in said

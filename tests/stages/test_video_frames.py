@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +15,20 @@ import pytest
 import tenacity
 from PIL import Image
 
-from pipeline.inputs.containers.video.pool import Videos
+from pipeline.errors import UsageError
+from pipeline.inputs.containers import reading
+from pipeline.inputs.containers.video import process
 from pipeline.store import objects
-from tests.support import videos
+from tests.support import hostile_videos, videos
 from tests.support.faulty import CUT, RESET, Fault, Proxy
-from tests.support.fetching import Silent, fetched
+from tests.support.fetching import fetched
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, cluster: None) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch, cluster: None) -> Iterator[None]:
     monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
+    yield
+    reading.VIDEOS.close()
 
 
 def numbers(rows: list[dict[str, Any]]) -> list[int]:
@@ -51,20 +58,73 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     assert numbers(good) == [0, 1]
 
 
-def test_a_decoder_that_hangs_is_ended_with_its_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "word, code, message",
+    [
+        (hostile_videos.ABORTS_LATER, "member_unreadable", "the decoder crashed on it"),
+        (hostile_videos.HANGS_LATER, "timeout", "no picture after 2 times fetch_timeout"),
+    ],
+)
+def test_frames_over_which_the_decoder_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: bytes, code: str, message: str
 ) -> None:
-    ended = threading.Event()
+    """Each is lost alone; the actor lives."""
+    monkeypatch.setattr(process, "SERVING", hostile_videos.SERVING)
+    (tmp_path / "in").mkdir()
+    path = Path(videos.write(tmp_path / "in/a.mp4", range(13)))
+    path.write_bytes(path.read_bytes() + b"\n" + word)
+    videos.write(tmp_path / "in/b.mp4", range(30, 32))
+    rows = fetched(tmp_path, str(tmp_path / "in"), every_nth=12, fetch_timeout=0.5)
+    assert [(row["error_code"], row["error_message"]) for row in rows[1:2]] == [(code, message)]
+    assert numbers([rows[0], *rows[2:]]) == [0, 30]
 
-    def die(self: Silent, reason: str) -> None:
-        raise RuntimeError(f"dies: {reason}")
 
-    monkeypatch.setattr(Videos, "image", lambda *_: ended.wait())
-    monkeypatch.setattr(Silent, "die", die, raising=False)
-    path = videos.write(tmp_path / "a.mp4", range(1))
-    (row,) = fetched(tmp_path, path, every_nth=1, fetch_timeout=0.1)
-    ended.set()
-    assert row["error_message"].endswith(f"dies: the video decoder hangs at {path}#t=0.000")
+class Whole(SimpleHTTPRequestHandler):
+    """Answers to every range with the whole file."""
+
+    reads = 0
+
+    def do_GET(self) -> None:
+        Whole.reads += 1
+        super().do_GET()
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+class Ranges(Whole):
+    """Answers with the range that was asked for."""
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        outputfile.write(source.read()[self.start : self.end])
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        start, _, end = self.headers.get("Range", "bytes=0-").partition("=")[2].partition("-")
+        self.start, self.end = int(start), int(end) + 1 if end else None
+        super().send_response(206 if "Range" in self.headers else code, message)
+
+    def send_header(self, keyword: str, value: str) -> None:
+        if keyword == "Content-Length":
+            value = str(len(range(int(value))[self.start : self.end]))
+        super().send_header(keyword, value)
+
+
+@pytest.mark.parametrize("handler", [Ranges, Whole])
+def test_on_the_web(tmp_path: Path, handler: type[Whole]) -> None:
+    """Without ranges the video is read once as a whole for each of its readers."""
+    videos.write(tmp_path / "a.ts", range(200))
+    Whole.reads = 0
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/a.ts"
+        assert numbers(fetched(tmp_path / "o", url, every_nth=40)) == list(range(0, 200, 40))
+        assert handler is Ranges or Whole.reads <= 3
+        limited = {"every_nth": 40, "max_object_bytes": 20_000}
+        if handler is Ranges:
+            assert len(fetched(tmp_path / "p", url, **limited)) == 5
+        else:
+            with pytest.raises(UsageError, match="its web server gives no ranges, and all of it"):
+                fetched(tmp_path / "p", url, **limited)
+        server.shutdown()
 
 
 def test_limits_are_of_each_frame(tmp_path: Path) -> None:

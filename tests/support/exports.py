@@ -46,8 +46,12 @@ NAMES = [
     "\ufffe.jpg",
     LONG,
 ]
-# the formats that are something without the images, too
-LABELS = [kind for kind, shard in FORMATS.items() if not (shard.needs_images or shard.on_a_map)]
+# the formats that are something without the images, too, and take any
+LABELS = [
+    kind
+    for kind, shard in FORMATS.items()
+    if not (shard.needs_images or shard.on_a_map or shard.by_directory)
+]
 
 
 def expected(

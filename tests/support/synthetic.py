@@ -41,6 +41,7 @@ def write(
     input: str = "s3://bucket/images",
     names: list[str] | None = None,
     seed: int = 0,
+    frames: list[int | None] | None = None,
 ) -> Path:
     """A finished output of made-up rows, every hundredth of them an error.
 
@@ -52,13 +53,15 @@ def write(
         input: as of a run.
         names: of the images below the input; default `000/00000000.jpg` and so on.
         seed: of the made-up numbers.
+        frames: `frame_index` of each image, in a run that reads videos.
     """
     random = np.random.default_rng(seed)
     uris = [
         f"{input}/{names[i] if names else f'{i // 1000:03d}/{i:08d}.jpg'}" for i in range(images)
     ]
     counts: dict[str, Any] = {"images": images, "ok": 0, "errors": {}, "detections": 0}
-    written = schema.with_carried(pa.schema([]), DETECTOR)
+    more = pa.schema([("frame_index", pa.int64())] if frames else [])
+    written = schema.with_carried(more, DETECTOR)
     for first in range(0, images, rows_per_file):
         part = uris[first : first + rows_per_file]
         rows = _rows(random, first, part, boxes)
@@ -67,6 +70,9 @@ def write(
             kept = rows.filter(pa.array(chosen))
             if not kept.num_rows:
                 continue
+            if frames:
+                numbers = pa.array(frames[first : first + len(part)], pa.int64())
+                kept = kept.append_column("frame_index", numbers.filter(pa.array(chosen)))
             if status == "error":
                 kept = _as_errors(kept)
                 counts["errors"]["truncated"] = counts["errors"].get("truncated", 0) + len(kept)

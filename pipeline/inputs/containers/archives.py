@@ -15,7 +15,7 @@ import pyarrow as pa
 from fsspec import AbstractFileSystem
 
 from pipeline.config import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Config
-from pipeline.errors import UsageError
+from pipeline.errors import RunError, UsageError
 from pipeline.images.formats import SIGNATURE_BYTES, is_image
 from pipeline.inputs import exclusions, globs, readers, sniffing
 from pipeline.inputs.containers import carrying, members, tars, zips
@@ -35,6 +35,8 @@ MODULES = {"tar": tars, "tgz": tars, "zip": zips}
 AHEAD = 16
 MOST_BYTES = 2**48  # that a header can claim without being hostile
 SCHEMA = pa.schema([*LISTED, *MEMBER])
+# which is not read, whatever flag is given
+ARCHIVED_VIDEO = "/archived video"
 
 
 def opened(config: Config, fs: AbstractFileSystem, path: str) -> bool:
@@ -107,10 +109,12 @@ class _Listing:
             yield from _in_order(self._streams(found, stop), stop)
             if self.videos:
                 found.say()
-        except UsageError:
+        except (UsageError, RunError):
             raise
         except Exception as error:  # each file system has its own
             raise failures.unusable("read", self.config.input, error) from error
+        finally:
+            found.close()
 
     def _streams(
         self, found: videos.VideoListing, stop: threading.Event
@@ -199,7 +203,7 @@ class _Listing:
             start = entry.start(SIGNATURE_BYTES)
             if start is None or is_image(start):
                 return False
-        passed[reason or ending] += 1
+        passed[reason or (ARCHIVED_VIDEO if ending in VIDEO_EXTENSIONS else ending)] += 1
         return True
 
 

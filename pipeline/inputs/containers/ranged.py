@@ -77,6 +77,26 @@ class Ranged(io.RawIOBase):
         is_whole = len(data) > span["end"] - span["start"]
         self.first, self.block = (0 if is_whole else self.position), data
 
+    def is_ranged(self) -> bool:
+        """Whether the store answers with ranges. A web server that does not sends all each time.
+
+        Raises:
+            OSError: it gives nothing, however often it is asked.
+        """
+        if "http" not in self.fs.protocol:
+            return True
+
+        def answers() -> bool:
+            with self.fs.open(self.path, size=self.size, cache_type="none") as file:
+                file.seek(self.size - 1)
+                try:
+                    file.read(1)
+                except ValueError:  # which fsspec raises before it has read the answer
+                    return False
+            return True
+
+        return objects.retrying(answers)
+
 
 def open_ranged(fs: AbstractFileSystem, path: str, size: int | None = None) -> Ranged:
     """An object, whose size in bytes is asked for where it is not known.

@@ -24,7 +24,7 @@ from pipeline.labels.calibration import Calibration, load
 from pipeline.labels.export import located
 from pipeline.labels.export.formats import yolo
 from pipeline.labels.export.formats.folders import Folders
-from pipeline.labels.export.naming import FRAME, Names, input_folder, relative_name
+from pipeline.labels.export.naming import FRAME, Names, frame_name, input_folder, relative_name
 from pipeline.labels.export.parts import FORMATS, Parts
 from pipeline.labels.export.projection import Projection
 from pipeline.labels.export.target import Item, Job, Options, Sender
@@ -156,10 +156,18 @@ def _items(
 def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Image]:
     counts = job.counts
     matched = 0
-    for table in run.tables(boxes.COLUMNS, ("ok",), "exporting"):
+    columns: tuple[str, ...] = boxes.COLUMNS
+    if job.options.format == "cvat-video":
+        if "frame_index" not in run.schema.names:
+            raise UsageError(f"{run.url} is of no videos; --format cvat is for images")
+        columns = (*columns, "frame_index")
+    for table in run.tables(columns, ("ok",), "exporting"):
         if wanted is not None:
             table = table.filter([uri in wanted for uri in table["image_uri"].to_pylist()])
             matched += table.num_rows
+        if "frame_index" in columns:
+            counts["images_of_no_video"] += table["frame_index"].null_count
+            table = table.filter(table["frame_index"].is_valid())
         found = boxes.from_table(table)
         if not (np.isfinite(found.xyxy).all() and np.isfinite(found.scores).all()):
             raise RunError(f"boxes that are no numbers; see {words.command('verify')} {run.url}")
@@ -212,6 +220,8 @@ def _named(
         name = relative_name(image.uri, folders)
         if job.options.format == "yolo":
             name = yolo.without_images_folders(name)
+        if job.options.format == "cvat-video":
+            name = frame_name(image.uri, image.frame, folders)
         if shard.suffix:
             name = posixpath.splitext(name)[0] + shard.suffix
         yield image, named(name, image.image_id)

@@ -34,6 +34,15 @@ def relative_name(uri: str, folders: tuple[str, ...]) -> str:
     return uri.partition("://")[2] if "://" in uri else uri.lstrip("/")
 
 
+def frame_name(uri: str, number: int, folders: tuple[str, ...]) -> str:
+    """As CVAT calls a frame, in a folder of the video's name; arguments of `relative_name`.
+
+    >>> frame_name("s3://b/in/a.mp4#t=0.480", 12, ("s3://b/in",))
+    'a.mp4/frame_000012'
+    """
+    return f"{relative_name(FRAME.sub('', uri), folders)}/frame_{number:06d}"
+
+
 def input_folder(url: str) -> tuple[str, ...]:
     """What the images of a run's input may stand in: the input itself, or else the folder before a
     glob's wildcards, or of one image or table.

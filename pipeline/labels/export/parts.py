@@ -8,6 +8,7 @@ from collections import Counter, OrderedDict
 
 from pipeline.labels.export.formats.coco import Coco
 from pipeline.labels.export.formats.cvat import Cvat
+from pipeline.labels.export.formats.cvat_video import CvatVideo
 from pipeline.labels.export.formats.fiftyone import FiftyOne
 from pipeline.labels.export.formats.folders import Folders
 from pipeline.labels.export.formats.geojson import GeoJson
@@ -26,6 +27,7 @@ FORMATS: dict[str, type[Shard]] = {
     "voc": Voc,
     "labelstudio": LabelStudio,
     "cvat": Cvat,
+    "cvat-video": CvatVideo,
     "fiftyone": FiftyOne,
     "huggingface": HuggingFace,
     "geojson": GeoJson,
@@ -49,6 +51,7 @@ class Parts:
         self.sender = sender
         self.root = root
         self.job = job
+        self.by_directory = job.options.by_directory or FORMATS[job.options.format].by_directory
         self.open: OrderedDict[str, _Part] = OrderedDict()
         self.made: Counter[str] = Counter()
         self.directories: dict[str, str] = {}
@@ -68,7 +71,7 @@ class Parts:
 
     def add(self, item: Item) -> None:
         options = self.job.options
-        key = posixpath.dirname(item.name) if options.by_directory else ""
+        key = posixpath.dirname(item.name) if self.by_directory else ""
         if key not in self.open:
             self._open(key)
         self.open.move_to_end(key)
@@ -88,7 +91,7 @@ class Parts:
     def _folders(self, key: str) -> list[str]:
         number = self.made[key]
         count = [f"{number:04d}"] if self.job.options.tasks_per_file else []
-        if not self.job.options.by_directory:
+        if not self.by_directory:
             return count
         if key not in self.directories:
             flat = key.replace("/", "__").replace(".", "_") or "_"

@@ -76,6 +76,11 @@ class Options:
             raise UsageError(f"--tasks-per-file must be above 0, not {self.tasks_per_file}")
         if not 0 <= self.padding <= 10:
             raise UsageError(f"--padding must be within 0 and 10, not {self.padding:g}")
+        if self.format == "cvat-video" and (self.tasks_per_file or self.with_images):
+            raise UsageError(
+                "--format cvat-video is a folder for each video, without images: neither "
+                "--tasks-per-file nor --with-images goes with it"
+            )
         limited = {
             "--padding": (self.padding, ("crops", "blurred")),
             "--link": (self.link, ("folders",)),
@@ -83,7 +88,7 @@ class Options:
                 self.image_prefix,
                 ("coco", "labelstudio", "cvat", "fiftyone", "huggingface"),
             ),
-            "--confidence": (self.confidence, ("yolo", "voc", "cvat")),
+            "--confidence": (self.confidence, ("yolo", "voc", "cvat", "cvat-video")),
             "--annotations": (self.annotations, ("coco",)),
         }
         for flag, (value, formats) in limited.items():
@@ -263,6 +268,7 @@ class Shard(ABC):
         named_files: whether files are called as the images even without these.
         needs_images: whether labels are nothing without the images.
         on_a_map: whether they are where the image's georeference says, not in pixels.
+        by_directory: whether there is a folder for each directory without being asked for.
         suffix: of the files that are made of the images, if not their own.
         how: how people bring it into the tool; `{to}` is the folder.
         how_with_images: likewise, where the images are there already, if that differs.
@@ -272,6 +278,7 @@ class Shard(ABC):
     named_files: ClassVar[bool] = False
     needs_images: ClassVar[bool] = False
     on_a_map: ClassVar[bool] = False
+    by_directory: ClassVar[bool] = False
     suffix: ClassVar[str | None] = None
     how: ClassVar[str]
     how_with_images: ClassVar[str | None] = None

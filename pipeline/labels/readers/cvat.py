@@ -1,4 +1,4 @@
-"""CVAT for images 1.1: one `annotations.xml`."""
+"""CVAT for images 1.1, or for video: one `annotations.xml`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from xml.etree import ElementTree
 
 from pipeline.errors import UsageError
 from pipeline.labels.readers.collected import NO_RECTANGLE, Collected, LabelledBox, rotated
+from pipeline.labels.readers.cvat_video import Tracks
 from pipeline.store import urls
 
 SHAPES = ("polygon", "polyline", "points", "mask", "ellipse", "cuboid", "skeleton")
 
 
 def read(url: str, found: Collected) -> None:
-    """Every image that is listed was reviewed: CVAT marks jobs as done, not images, and leaves out
-    the frames that were deleted.
+    """Every image that is listed was reviewed, or every frame of a video's task: CVAT marks jobs as
+    done, not images, and leaves out images that were deleted.
 
     Raises:
-        UsageError: it is no XML, is of a video, or has a rotated box.
+        UsageError: it is no XML, has a rotated box, or the video's frames are not known.
     """
     fs, path = urls.filesystem(url)
     try:
@@ -29,20 +30,33 @@ def read(url: str, found: Collected) -> None:
 
 def _read_images(url: str, file: IO[bytes], found: Collected) -> None:
     root: ElementTree.Element | None = None
+    tracks = Tracks(url, found)
+    images = 0
     for event, element in ElementTree.iterparse(file, ("start", "end")):
         if root is None:
             root = element
         if event == "start":
             continue
-        if element.tag == "track":
-            raise UsageError(f"{url} is CVAT for video; export the job as CVAT for images 1.1")
+        if element.tag == "meta":
+            tracks.meta(element)
+        elif element.tag == "track":
+            _leave_out_others(element, found)
+            tracks.add(element)
+            root.clear()
         if element.tag != "image":
             continue
+        images += 1
         name = element.get("name", "")
-        if others := sum(len(element.findall(shape)) for shape in SHAPES):
-            found.left_out[NO_RECTANGLE] += others
+        _leave_out_others(element, found)
         found.add(name, [_box(name, box) for box in element.iter("box")])
         root.clear()  # images that are done take no memory
+    if tracks.is_video and not images:
+        tracks.finish()
+
+
+def _leave_out_others(element: ElementTree.Element, found: Collected) -> None:
+    if others := sum(len(element.findall(shape)) for shape in SHAPES):
+        found.left_out[NO_RECTANGLE] += others
 
 
 def _box(name: str, box: ElementTree.Element) -> LabelledBox:

@@ -111,7 +111,7 @@ def test_a_target_that_may_not_be_written_is_found_at_once(
     [
         (["--format", "coc", "--to", "NEW"], "did you mean 'coco'"),
         (["--format", "coco", "--to", "FULL"], "not empty (it holds 'kept.txt')"),
-        (["--format", "coco", "--to", "NEW", "--confidence"], "yolo or voc or cvat only"),
+        (["--format", "coco", "--to", "NEW", "--confidence"], "voc or cvat or cvat-video only"),
         (["--format", "yolo", "--to", "NEW", "--annotations", "x"], "--annotations goes with"),
         (["--format", "yolo", "--to", "NEW", "--image-prefix", "x"], "--image-prefix goes with"),
         (["--format", "coco", "--to", "NEW", "--tasks-per-file", "0"], "must be above 0"),

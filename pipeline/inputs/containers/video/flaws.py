@@ -19,6 +19,9 @@ class Flaw(IntEnum):
     TOO_LONG = 6
     CUT = 7
     DAMAGED = 8
+    CRASHES = 9
+    HANGS = 10
+    UNRANGED = 11
 
 
 # of one video: 38 hours of 60 frames a second, and some 300 MB in memory
@@ -41,6 +44,12 @@ REASONS = {
     Flaw.TOO_LONG: (Code.MEMBER_UNREADABLE, f"the video has more than {FRAMES:,} frames"),
     Flaw.CUT: (Code.CONTAINER_DAMAGED, "the video is cut off after {:.2f} s"),
     Flaw.DAMAGED: (Code.CONTAINER_DAMAGED, "the video is damaged after {:.2f} s, where it ends"),
+    Flaw.CRASHES: (Code.CONTAINER_DAMAGED, "the reader of videos crashed on it"),
+    Flaw.HANGS: (Code.CONTAINER_DAMAGED, "the reader of videos came to no end with it"),
+    Flaw.UNRANGED: (
+        Code.OBJECT_TOO_LARGE,
+        "its web server gives no ranges, and all of it is over max_object_bytes",
+    ),
 }
 
 

@@ -39,6 +39,12 @@ class Place(NamedTuple):
     key: int
     earlier: int
 
+    def follows(self, last: Place | None) -> bool:
+        """Whether it comes next, or soon: with no keyframe to skip on the way."""
+        if last is None or self.stamp <= last.stamp:
+            return False
+        return last.key in (self.key, self.earlier)
+
 
 class Frames:
     """A video that is open, decoded as far as the frame that was asked for last."""
@@ -66,13 +72,6 @@ class Frames:
     def close(self) -> None:
         self.stack.close()
 
-    def leads_to(self, place: Place) -> bool:
-        """Whether a frame comes next, or soon: with no keyframe to skip on the way."""
-        last = self.last
-        if last is None or place.stamp <= last.stamp:
-            return False
-        return last.key in (place.key, place.earlier)
-
     def image(self, place: Place) -> np.ndarray:
         """The frame of a place: [height, width, 3] RGB uint8, upright.
 
@@ -87,7 +86,7 @@ class Frames:
         if size.width * size.height > self.max_pixels:
             message = f"{size.width}x{size.height} is over max_pixels, which is {self.max_pixels}"
             raise MemberError(Code.MEMBER_UNREADABLE, message)
-        leads = self.leads_to(place) and self.decoding is not None and not self.decoding.ended
+        leads = place.follows(self.last) and self.decoding is not None and not self.decoding.ended
         self.last = place
         if not leads:
             self.decoding = _Decoding(self, place.key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from itertools import chain, repeat
@@ -21,7 +22,8 @@ from pipeline.inputs.containers.ranged import open_ranged
 from pipeline.inputs.containers.video.choice import Choice
 from pipeline.inputs.containers.video.flaws import Flaw, Flawed, reason
 from pipeline.inputs.containers.video.opening import check_installed
-from pipeline.inputs.containers.video.timeline import Timeline, read_timeline
+from pipeline.inputs.containers.video.process import DEATHS, Died, Process
+from pipeline.inputs.containers.video.timeline import Timeline
 from pipeline.inputs.entries import Entry
 from pipeline.outputs.manifest import FRAME, LISTED, MEMBER
 from pipeline.store import urls
@@ -76,8 +78,16 @@ class VideoListing:
         """
         self.choice = Choice(config.fps, config.every_nth, config.keyframes)
         self.max_pixels, self.fs, self.path = config.max_pixels, fs, path
+        self.seconds, self.max_whole = config.fetch_timeout, config.max_object_bytes
         self.lock = threading.Lock()
         self.videos = self.frames = self.sparse = 0
+        self.slots = threading.Semaphore(2 * (os.cpu_count() or 1))  # stores keep them waiting
+        self.idle: list[Process] = []
+
+    def close(self) -> None:
+        """End the processes that have read videos."""
+        while self.idle:
+            self.idle.pop().close()
 
     def tables(self, listed: Entry, schema: pa.Schema, first: int) -> Iterator[pa.Table]:
         """The frames that are chosen of a video, then a row for what of it cannot be read.
@@ -94,7 +104,7 @@ class VideoListing:
         path, size, version = listed
         url = urls.url_of(self.fs, path)
         try:
-            timeline = read_timeline(open_ranged(self.fs, path, size), self.max_pixels)
+            timeline = self._timeline(path, size)
         except Flawed as error:
             if path == self.path:
                 why = reason(error.flaw, 0)[1]
@@ -117,6 +127,28 @@ class VideoListing:
             start += rows
         if timeline.flaw is not None:
             yield _flawed(url, version, timeline.flaw, timeline.end, schema)
+
+    def _timeline(self, path: str, size: int | None) -> Timeline:
+        hangs = False
+        file = open_ranged(self.fs, path, size)
+        if file.size > self.max_whole and not file.is_ranged():
+            raise Flawed(Flaw.UNRANGED)
+        with self.slots:
+            for _ in range(DEATHS):
+                file = file.again()
+                request = ("timeline", file.size, self.max_pixels, self.seconds)
+                with self.lock:
+                    waiting = self.idle.pop() if self.idle else None
+                process = waiting or Process()
+                try:
+                    timeline: Timeline = process.ask(file, *request)
+                    return timeline
+                except Died as error:
+                    hangs = error.hangs
+                finally:
+                    if not process.ended:
+                        self.idle.append(process)
+        raise Flawed(Flaw.HANGS if hangs else Flaw.CRASHES)
 
     def _count(self, timeline: Timeline) -> np.ndarray:
         """[chosen] int64, the numbers of the frames."""

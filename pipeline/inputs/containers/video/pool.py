@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from dataclasses import dataclass, field
 
-import numpy as np
 from fsspec import AbstractFileSystem
-from PIL import Image
 
+from pipeline.errors import Code
 from pipeline.inputs.containers.members import MemberError
-from pipeline.inputs.containers.ranged import open_ranged
-from pipeline.inputs.containers.video.frames import Frames, Place
+from pipeline.inputs.containers.ranged import Ranged, open_ranged
+from pipeline.inputs.containers.video.frames import Place
+from pipeline.inputs.containers.video.process import DEATHS, Died, Process
 
 # Decoding at once, and idle at once: a decoder holds up to 16 pictures, 50 MB of 1920x1080.
 OPEN = 4
+# a decoder that takes so many times fetch_timeout between two reads of its video takes for ever
+HANGS = 2
+
+
+@dataclass
+class _Open:
+    """A process, and the video that it has open."""
+
+    process: Process
+    file: Ranged | None = None
+    last: Place | None = None
+
+    def has(self, fs: AbstractFileSystem, path: str) -> bool:
+        return self.file is not None and (self.file.fs, self.file.path) == (fs, path)
 
 
 @dataclass
 class Videos:
     """Of a process. Thread-safe: an open video serves one read at a time."""
 
-    idle: list[tuple[AbstractFileSystem, str, Frames]] = field(default_factory=list)
+    idle: list[_Open] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(OPEN))
 
@@ -34,7 +47,7 @@ class Videos:
         max_pixels: int,
         seconds: float,
     ) -> bytes:
-        """The frame of a place as a BMP: without loss, and without time lost on compression.
+        """The frame of a place as a BMP.
 
         Args:
             fs: of the video.
@@ -46,42 +59,52 @@ class Videos:
             OSError: it cannot be read; `MemberError` where no other try can help.
         """
         with self.slots:
-            pixels = self._pixels(fs, path, Place(*place), max_pixels, seconds)
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "BMP")
-        return file.getvalue()
+            return self._image(fs, path, Place(*place), max_pixels, seconds)
 
-    def _pixels(
-        self, fs: AbstractFileSystem, path: str, place: Place, max_pixels: int, seconds: float
-    ) -> np.ndarray:
-        frames = self._take(fs, path, place, max_pixels, seconds)
-        try:
-            pixels = frames.image(place)
-        except MemberError:
-            self._keep(fs, path, frames)
-            raise
-        except BaseException:  # who knows where it stands
-            frames.close()
-            raise
-        self._keep(fs, path, frames)
-        return pixels
-
-    def _take(
-        self, fs: AbstractFileSystem, path: str, place: Place, max_pixels: int, seconds: float
-    ) -> Frames:
-        """One that comes to the frame soon, or else any of this video, or a new one."""
+    def close(self) -> None:
+        """End the decoders that are idle."""
         with self.lock:
-            open_here = [held for held in self.idle if held[:2] == (fs, path)]
-            if open_here:
-                chosen = max(open_here, key=lambda held: held[2].leads_to(place))
+            while self.idle:
+                self.idle.pop().process.close()
+
+    def _image(
+        self, fs: AbstractFileSystem, path: str, place: Place, max_pixels: int, seconds: float
+    ) -> bytes:
+        hangs = False
+        for _ in range(DEATHS):
+            video = self._take(fs, path, place)
+            process = video.process
+            try:
+                if video.file is None:
+                    file = open_ranged(fs, path)
+                    process.ask(file, "open", file.size, max_pixels, seconds, HANGS * seconds)
+                    video.file = file
+                video.last = place
+                return process.image(video.file, place)
+            except Died as error:
+                hangs = error.hangs
+            finally:
+                if not process.ended:
+                    self._keep(video)
+        if hangs:
+            raise MemberError(Code.TIMEOUT, f"no picture after {HANGS} times fetch_timeout")
+        raise MemberError(Code.MEMBER_UNREADABLE, "the decoder crashed on it")
+
+    def _take(self, fs: AbstractFileSystem, path: str, place: Place) -> _Open:
+        """One that comes to the frame soon, or else any of this video, or one without a video."""
+        with self.lock:
+            here = [video for video in self.idle if video.has(fs, path)]
+            if here:
+                chosen = max(here, key=lambda video: place.follows(video.last))
                 self.idle.remove(chosen)
-                return chosen[2]
-        return Frames(open_ranged(fs, path), max_pixels, seconds)
+                return chosen
+            oldest = self.idle.pop(0) if len(self.idle) == OPEN else None
+        return _Open(oldest.process if oldest else Process())
 
-    def _keep(self, fs: AbstractFileSystem, path: str, frames: Frames) -> None:
+    def _keep(self, video: _Open) -> None:
         with self.lock:
-            self.idle.append((fs, path, frames))
+            self.idle.append(video)
             dropped = self.idle[:-OPEN]
             del self.idle[:-OPEN]
-        for *_, old in dropped:
-            old.close()
+        for old in dropped:
+            old.process.close()

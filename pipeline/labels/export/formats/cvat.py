@@ -25,10 +25,10 @@ HEAD = """<?xml version="1.0" encoding="utf-8"?>
     <task>
       <name>%s</name>
       <size>%d</size>
-      <mode>annotation</mode>
+      <mode>%s</mode>
       <start_frame>0</start_frame>
       <stop_frame>%d</stop_frame>
-      <labels>
+%s      <labels>
 %s      </labels>
     </task>
     <dumped>%s</dumped>
@@ -47,10 +47,9 @@ class Cvat(Shard):
 
     def __init__(self, folder: Folder, job: Job) -> None:
         self.prefix = job.options.image_prefix or ""
+        self.job = job
         self.confidence = job.options.confidence
-        self.model_id = job.model_id
-        self.names = job.classes.names
-        self.labels = [quote(name) for name in self.names]
+        self.labels = [quote(name) for name in job.classes.names]
         self.file = folder.open("annotations.xml")
         # the number of images stands before them
         self.body = folder.spool()
@@ -72,12 +71,24 @@ class Cvat(Shard):
         self.size += 1
 
     def close(self) -> None:
-        attribute = ATTRIBUTE if self.confidence else ""
-        labels = "".join(LABEL % (escape(name), attribute) for name in self.names)
-        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S+00:00")
-        head = (escape(self.model_id), self.size, max(self.size - 1, 0), labels, now)
-        self.file.write(HEAD % head)
+        self.file.write(head(self.job, "annotation", self.size, max(self.size - 1, 0)))
         self.body.seek(0)
         shutil.copyfileobj(self.body, self.file)
         self.body.close()
         self.file.write("</annotations>\n")
+
+
+def head(job: Job, mode: str, size: int, stop: int, more: str = "") -> str:
+    """What stands before the annotations.
+
+    Args:
+        job: of the export.
+        mode: of CVAT.
+        size: number of frames.
+        stop: number of the last one.
+        more: elements of the task.
+    """
+    attribute = ATTRIBUTE if job.options.confidence else ""
+    labels = "".join(LABEL % (escape(name), attribute) for name in job.classes.names)
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S+00:00")
+    return HEAD % (escape(job.model_id), size, mode, stop, more, labels, now)

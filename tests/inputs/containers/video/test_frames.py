@@ -147,6 +147,29 @@ def test_frames_of_vp8_that_are_never_shown(tmp_path: Path) -> None:
     assert [videos.number(pixels) for pixels in found] == shown
 
 
+def test_chroma_of_more_than_8_bits_lies_left_of_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As HEVC has it where it does not say; of 8 bits no chroma is interpolated."""
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    monkeypatch.setattr(videos, "picture", lambda number: noise)
+    path = videos.write(tmp_path / "a.mkv", range(2), codec="libx265", pixels="yuv420p10le")
+    expected = []
+    with av.open(path) as file:
+        graph = av.filter.Graph()
+        scale = graph.add("scale", "flags=bicubic:in_h_chr_pos=0:in_v_chr_pos=128")
+        links: Any = graph.add_buffer(template=file.streams.video[0]), scale
+        links[0].link_to(scale)
+        scale.link_to(made := graph.add("format", "pix_fmts=rgb24"))
+        made.link_to(graph.add("buffersink"))
+        graph.configure()
+        for frame in file.decode(video=0):
+            graph.push(frame)
+            shown: Any = graph.pull()
+            expected.append(shown.to_ndarray())
+    assert np.array_equal(read(Path(path).read_bytes()), expected)
+
+
 def test_larger_than_max_pixels(tmp_path: Path) -> None:
     data = Path(videos.write(tmp_path / "a.mp4", range(3))).read_bytes()
     place = places(read_timeline(io.BytesIO(data), MANY))[0]

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from pipeline import Config
-from pipeline.errors import UsageError
+from pipeline.errors import RunError, UsageError
 from pipeline.inputs import enumeration
-from pipeline.inputs.containers.video import opening
+from pipeline.inputs.containers.video import opening, process
+from pipeline.inputs.containers.video.flaws import reason
 from pipeline.inputs.sources import open_source
-from tests.support import videos
+from tests.support import hostile_videos, packed, videos
 
 
 def listed(source: Path | str, **options: Any) -> list[dict[str, Any]]:
@@ -116,3 +117,49 @@ def test_videos_are_passed_over_where_none_is_asked_for(
     config = Config(input=str(folder), output="/nowhere")
     assert enumeration.count(config).rows == 1
     assert "2 .mp4, 1 .mkv" in caplog.text and "--fps N reads frames of videos" in caplog.text
+
+
+def test_videos_in_archives_are_passed_over_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No flag that reads them is named, for none does."""
+    caplog.set_level(logging.INFO)
+    data = Path(videos.write(tmp_path / "a.mp4", range(2))).read_bytes()
+    packed_images = [("x/b.mp4", data), ("x/c.mp4", data)]
+    (tmp_path / "d.tar").write_bytes(packed.tar(packed_images))
+    config = Config(
+        input=str(tmp_path), output="/nowhere", every_nth=1, extensions=("mp4", "tar", "png")
+    )
+    assert enumeration.count(config).rows == 2
+    assert "passed over 2 files: 2 archived videos" in caplog.messages
+
+
+def test_videos_over_which_libav_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ends in a row, and those beside it are listed."""
+    monkeypatch.setattr(process, "SERVING", hostile_videos.SERVING)
+    for name, word in (("b", hostile_videos.ABORTS), ("c", hostile_videos.HANGS)):
+        (tmp_path / f"{name}.mp4").write_bytes(word)
+    for name in "ad":
+        videos.write(tmp_path / f"{name}.mp4", range(2))
+    rows = listed(tmp_path, every_nth=1, fetch_timeout=0.5)
+    assert [(Path(row["image_uri"]).name, row["source_kind"]) for row in rows] == [
+        ("a.mp4#t=0.000", "video"),
+        ("a.mp4#t=0.040", "video"),
+        ("b.mp4", "video_flaw"),
+        ("c.mp4", "video_flaw"),
+        ("d.mp4#t=0.000", "video"),
+        ("d.mp4#t=0.040", "video"),
+    ]
+    assert [reason(*row["source_place"])[1] for row in rows[2:4]] == [
+        "the reader of videos crashed on it",
+        "the reader of videos came to no end with it",
+    ]
+    with pytest.raises(UsageError, match="cannot read .*b.mp4: the reader of videos crashed"):
+        listed(tmp_path / "b.mp4", every_nth=1)
+
+
+def test_a_process_that_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No video is to blame."""
+    monkeypatch.setattr(process, "SERVING", "raise SystemExit(1)")
+    with pytest.raises(RunError, match="the process that reads videos does not start"):
+        listed(videos.write(tmp_path / "a.mp4", range(2)), every_nth=1)
