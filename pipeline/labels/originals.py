@@ -21,6 +21,7 @@ from pipeline.images.errors import DecodeError
 from pipeline.images.tiff_header import read_directory
 from pipeline.inputs import access
 from pipeline.inputs.containers import parquet, reading
+from pipeline.inputs.containers.video.listing import KIND as FRAME
 from pipeline.labels.output import Output
 from pipeline.outputs.manifest import MEMBER
 from pipeline.reading import recorded
@@ -102,7 +103,9 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
 def _tags(output: Output, image_id: int, uri: str) -> ImageFileDirectory_v2 | str | None:
     """The tags of one image, None if it is no TIFF, or the reason why they cannot be read."""
     try:
-        if _member(output, image_id, uri) is not None:
+        if (member := _member(output, image_id, uri)) is not None:
+            if member["source_kind"] == FRAME:
+                return None
             data = read(output, image_id, uri)
             return data if isinstance(data, str) else read_directory(lambda a, b: data[a:b])
         config = output.record["config"]
