@@ -21,7 +21,8 @@ from pipeline.config import Config
 from pipeline.errors import Code, Failure
 from pipeline.images.depth import Samples
 from pipeline.images.errors import DecodeError
-from pipeline.images.tiff_regions import Region, StoredImage, plan
+from pipeline.images.tiff_plan import plan
+from pipeline.images.tiff_regions import Region, StoredImage
 from pipeline.inputs import enumeration
 from pipeline.outputs import manifest
 from pipeline.outputs.layout import Layout

@@ -14,6 +14,7 @@ from pipeline.errors import Code
 from pipeline.images.errors import DecodeError
 from pipeline.images.tiff import (
     LENGTH,
+    ORIENTATION,
     PLANAR,
     ROWS_PER_STRIP,
     SAMPLES,
@@ -25,7 +26,7 @@ from pipeline.images.tiff import (
     number,
     numbers,
 )
-from pipeline.images.tiff_regions import StoredImage
+from pipeline.images.tiff_regions import SWAPPED, StoredImage
 
 # of a directory and the values that it points to; two numbers for each tile are most of it
 HEADER_BYTES = 16 * 2**20
@@ -107,7 +108,12 @@ def read_stored(read: ReadRange) -> StoredImage | None:
     offsets, sizes = (_places(tags, pair, shape) for pair in zip(TILES, STRIPS, strict=True))
     if sizes.max() >= MOST_BYTES:
         raise _complaint(f"a strip or tile of {sizes.max()} bytes")
-    return StoredImage(width, height, part_width, part_height, is_tiled, offsets, sizes, tags)
+    orientation = number(tags, ORIENTATION, 1)
+    if orientation in SWAPPED:
+        width, height = height, width
+    orientation = orientation if orientation in range(1, 9) else 1
+    parts = (part_width, part_height, is_tiled, offsets, sizes)
+    return StoredImage(width, height, orientation, *parts, tags)
 
 
 def _directory(file: _File, start: bytes) -> ImageFileDirectory_v2:

@@ -19,7 +19,7 @@ from pipeline.errors import Code, Failure
 from pipeline.images import tiling
 from pipeline.images.decode import DecodeError, Header, Samples, decode, read_header
 from pipeline.images.depth import is_low_contrast
-from pipeline.images.tiff_regions import Region
+from pipeline.images.tiff_regions import Region, within
 from pipeline.network.contract import Boxes
 from pipeline.store import urls
 from pipeline.words import printable
@@ -41,7 +41,7 @@ class Outcome:
     uri: str
     encoded: pa.Buffer | None = None
     header: Header | None = None
-    region: Region | None = None  # of a large image, which it is; `pixels` begin before it
+    region: Region | None = None  # of a large image, which it is; its file has more than that
     views: int = 1  # that the network will be given of it
     shape: tuple[int, int] = (0, 0)  # the padded one of the whole
     tile_shape: tuple[int, int] = (0, 0)  # the padded one of its tiles, if it has some
@@ -154,7 +154,7 @@ class Loader:
     def _decode(self, outcome: Outcome) -> np.ndarray | DecodeError:
         outcome.began = time.monotonic()
         assert outcome.header
-        is_deep = outcome.header.is_deep
+        is_deep, orientation = outcome.header.is_deep, outcome.header.orientation
         try:
             pixels = decode(outcome.header, self.config.accept_truncated)
             outcome.recovered_share = outcome.header.recovered_share
@@ -163,6 +163,8 @@ class Loader:
         finally:
             outcome.header = None  # frees Pillow's copy of the pixels
             self.client.add(seconds_decode=time.monotonic() - outcome.began)
+        if outcome.region:
+            pixels = within(pixels, outcome.region, orientation)
         outcome.size = (pixels.shape[1], pixels.shape[0])
         if is_deep and not outcome.region and is_low_contrast(pixels):
             self.client.remarked("low_contrast", printable(urls.public(outcome.uri), 200))

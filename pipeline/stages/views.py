@@ -36,9 +36,7 @@ def cut(outcome: Outcome, pixels: np.ndarray, config: Config) -> list[View]:
     Those of a region are the tiles of its image that lie in it.
     """
     height, width = pixels.shape[:2]
-    if outcome.region and config.tile:  # it ends where its pixels do
-        height, width = outcome.region.height, outcome.region.width
-        pixels = pixels[-height:, -width:]
+    if outcome.region and config.tile:
         places = tiling.tiles(height, width, config.tile, config.tile_overlap)
     else:
         places = tiling.views(height, width, config.tile, config.tile_overlap)

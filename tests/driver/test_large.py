@@ -35,7 +35,7 @@ from tests.support.outputs import files, rows
 
 TILE, IMAGES, MARK = 64, 4, "mark"
 # the image whose second region fails, and the one that cannot be read in windows
-FAILED, TURNED = 1, 2
+FAILED, SIGNED = 1, 2
 
 
 class Held:
@@ -67,8 +67,8 @@ def begun(folder: Path) -> Chain:
     output = str(folder / "out")
     uris = [f"{folder}/images/{number}.tif" for number in range(IMAGES)]
     for number, uri in enumerate(uris):
-        tags = [(274, "H", 1, 6, True)] if number == TURNED else []
-        tifffile.imwrite(uri, picture(number), tile=(32, 32), compression="zlib", extratags=tags)
+        values = picture(number).astype(np.int8) if number == SIGNED else picture(number)
+        tifffile.imwrite(uri, values, tile=(32, 32), compression="zlib", photometric="rgb")
     config = Config(input=f"{folder}/images", output=output, tile=TILE, max_pixels=30_000)
     known = Manifest(IMAGES, 0, [], MARK)
     listed = {"image_uri": uris, "size_bytes": [Path(uri).stat().st_size for uri in uris]}
@@ -183,7 +183,7 @@ def check(output: str) -> None:
             said = "in the region of "
             assert (row["status"], row["error_code"]) == ("error", "truncated")
             assert row["error_message"].startswith(said) and row["detections"] is None
-        elif number == TURNED:
+        elif number == SIGNED:
             assert (row["status"], row["error_code"]) == ("error", "unsupported_mode")
         else:
             check_boxes(row, picture(number))

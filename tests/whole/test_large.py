@@ -68,7 +68,10 @@ def write(folder: Path) -> dict[str, np.ndarray]:
             values = np.moveaxis(values, 2, 0)
         tifffile.imwrite(folder / name, values, **layout)
     turned: dict[str, Any] = {"tile": (64, 64), "extratags": [(274, "H", 1, 6, True)]}
-    tifffile.imwrite(folder / "turned.tif", picture(4), **turned)
+    tifffile.imwrite(folder / "turned.tif", picture(4)[:560], **turned)
+    pictures["turned.tif"] = np.rot90(picture(4)[:560], -1)
+    signed = picture(6).astype(np.int8)
+    tifffile.imwrite(folder / "signed.tif", signed, photometric="rgb", rowsperstrip=10)
     whole = (folder / "tiled.tif").read_bytes()
     (folder / "cut.tif").write_bytes(whole[:-100])
     tifffile.imwrite(folder / "one-strip.tif", picture(5), rowsperstrip=SIDE, compression="zlib")
@@ -88,12 +91,12 @@ def test_a_row_of_each(cluster: None, s3: Any, bucket: str, tmp_path: Path) -> N
         check(found[name], pixels)
     failed = {name: row["error_code"] for name, row in found.items() if row["status"] == "error"}
     assert failed == {
-        "turned.tif": "unsupported_mode",
+        "signed.tif": "unsupported_mode",
         "cut.tif": "truncated",
         "one-strip.tif": "too_many_pixels",
     }
     assert found["cut.tif"]["error_message"].startswith("in the region of ")
-    assert len(found) == summary.images == 12 and summary.processed == 12
+    assert len(found) == summary.images == 13 and summary.processed == 13
     verification = verify(output)
     assert not verification.breaches, verification.checks
     assert not [name for name in files(output) if "windows" in name or "status=large" in name]
@@ -112,10 +115,12 @@ def nodes(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
 def test_twenty_kills(nodes: Nodes, proxy: Proxy, s3: Any, bucket: str, tmp_path: Path) -> None:
     """Of everything, while regions are at work: the same boxes, each image once."""
     pictures = write(tmp_path / "images")
+    images = 0
     for path in (tmp_path / "images").iterdir():
         copies = range(4) if path.name in pictures else range(1)
         for copy in copies:
             s3.upload_file(str(path), bucket, f"images/{copy}/{path.name}")
+            images += 1
     kinds, kills, seed = ("driver", "fetch", "replica", "writer", "node"), Counter[str](), 0
     flags = ("--tile", str(TILE), "--extensions", "tif,svs,png", "--max-error-rate", "1")
     settings = tmp_path / "limits.yaml"
@@ -130,7 +135,7 @@ def test_twenty_kills(nodes: Nodes, proxy: Proxy, s3: Any, bucket: str, tmp_path
         finally:
             proxy.faults = []
         found = rows(output)
-        assert [row["image_id"] for row in found] == list(range(24))
+        assert [row["image_id"] for row in found] == list(range(images))
         for row in found:
             if (name := row["image_uri"].rsplit("/", 1)[-1]) in pictures:
                 check(row, pictures[name])
