@@ -50,7 +50,9 @@ def plan(
     Raises:
         DecodeError: too many pixels, or an image that can only be read as a whole, or not at all.
     """
-    _check(stored, max_pixels, samples)
+    if stored.width * stored.height > max_pixels * MOST_REGIONS:
+        message = f"{stored.width}x{stored.height} is over {MOST_REGIONS} times max_pixels"
+        raise DecodeError(Code.TOO_MANY_PIXELS, f"{message}, which is {max_pixels}")
     columns = np.unique(tiling.views(1, stored.width, tile, overlap)[:, 0])
     rows = np.unique(tiling.views(stored.height, 1, tile, overlap)[:, 1])
     # a strip is as wide as what is stored
@@ -68,7 +70,7 @@ def plan(
         ]
         sizes = [stored.size(region) for region in regions]
         if max(width * height for width, height in sizes) <= max_pixels:
-            read_header(stored.file(regions[0], {}), max_pixels, samples)
+            check(stored, regions[0], max_pixels, samples)
             return regions
     width, height = max(sizes)
     kind = "tiles" if stored.is_tiled else "strips"
@@ -83,11 +85,18 @@ def _spans(starts: np.ndarray, length: int, tile: int, count: int) -> Iterator[t
         yield int(starts[first]), int(min(starts[last] + tile, length) - starts[first])
 
 
-def _check(stored: StoredImage, max_pixels: int, samples: Samples) -> None:
-    """Refuse what would take for ever, and what only a whole image tells."""
-    if stored.width * stored.height > max_pixels * MOST_REGIONS:
-        message = f"{stored.width}x{stored.height} is over {MOST_REGIONS} times max_pixels"
-        raise DecodeError(Code.TOO_MANY_PIXELS, f"{message}, which is {max_pixels}")
+def check(stored: StoredImage, region: Region, max_pixels: int, samples: Samples) -> None:
+    """Refuse what only a whole image tells, and what cannot be decoded.
+
+    Args:
+        stored: an image.
+        region: of it.
+        max_pixels: see `read_header`.
+        samples: what they shall become.
+
+    Raises:
+        DecodeError: says why.
+    """
     tags = stored.tags
     refuse(tags)
     _check_kind(tags)
@@ -100,6 +109,7 @@ def _check(stored: StoredImage, max_pixels: int, samples: Samples) -> None:
     if is_deep and has_range and declared and not samples.depth_range:
         reason = "whether samples leave the range that it declares, only the whole image tells"
         raise unsupported(tags, f"{reason}; give depth_range MIN and MAX to read it in windows")
+    read_header(stored.file(region, {}), max_pixels, samples)
 
 
 def _check_kind(tags: ImageFileDirectory_v2) -> None:

@@ -59,12 +59,17 @@ Range = tuple[int, int]
 
 
 class Region(NamedTuple):
-    """A rectangle of an image, in its pixels, x to the right, y down, as a person sees it."""
+    """A rectangle of an image, in its pixels, x to the right, y down, as a person sees it.
+
+    Or all of an overview of the image, in pixels of that: then `overview` is the place of its
+    directory in the file, which else is 0.
+    """
 
     x: int
     y: int
     width: int
     height: int
+    overview: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,14 +98,14 @@ class StoredImage:
 
     def size(self, region: Region) -> tuple[int, int]:
         """Width and height of a region's own file as it is stored; it begins where a part does."""
-        x, y, width, height = self._stored(region)
+        x, y, width, height, _ = self._stored(region)
         if not self.is_tiled:
             return number(self.tags, WIDTH, 0), y % self.part_height + height
         return x % self.part_width + width, y % self.part_height + height
 
     def _stored(self, region: Region) -> Region:
         """Where a region lies in what is stored."""
-        x, y, width, height = region
+        x, y, width, height, _ = region
         if self.orientation in MIRRORED:
             x = self.width - x - width
         if self.orientation in UPSIDE_DOWN:

@@ -56,6 +56,14 @@ class Outcome:
     def done(self) -> bool:
         return self.error is not None or self.boxes is not None
 
+    def places(self, height: int, width: int, config: Config) -> np.ndarray:
+        """The views of it that the network is given: [N, 4] x0, y0, x1, y1 in its pixels."""
+        if self.region and not self.region.overview and config.tile:
+            size = self.region.height, self.region.width
+            return tiling.tiles(*size, config.tile, config.tile_overlap)
+        tile = None if self.region else config.tile
+        return tiling.views(height, width, tile, config.tile_overlap)
+
 
 class Loader:
     """Plans micro-batches and decodes them. Thread-safe."""
@@ -123,13 +131,8 @@ class Loader:
         outcome.began = math.inf
 
     def _plan_views(self, outcome: Outcome, header: Header) -> None:
-        tile, overlap = self.config.tile, self.config.tile_overlap
-        if outcome.region and tile:  # of whose file the network is given no more than its tiles
-            views = tiling.tiles(outcome.region.height, outcome.region.width, tile, overlap)
-            outcome.shape = self.padded_shape(*(views[0, 2:] - views[0, :2])[::-1].tolist())
-        else:
-            views = tiling.views(header.height, header.width, tile, overlap)
-            outcome.shape = self.padded_shape(header.height, header.width)
+        views = outcome.places(header.height, header.width, self.config)
+        outcome.shape = self.padded_shape(*(views[0, 2:] - views[0, :2])[::-1].tolist())
         outcome.views = len(views)
         if len(views) > 1 or outcome.region:
             x0, y0, x1, y1 = views[-1].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,16 @@ from tests.support.engines import MiddleEngine, middle
 from tests.support.faulty import Proxy
 from tests.support.outputs import by_name, files, rows
 from tests.support.runs import go
+from tests.support.tiffs import pyramid
 
 TILE, SIDE, KILLS = 128, 600, 20
-OPTIONS: dict[str, Any] = {"tile": TILE, "max_pixels": 100_000, "extensions": ("tif", "svs", "png")}
+STEP = 3
+OPTIONS: dict[str, Any] = {
+    "tile": TILE,
+    "max_pixels": 100_000,
+    "extensions": ("tif", "svs", "png"),
+    "model": {"min_size": 128, "max_size": 256},
+}
 
 
 def picture(seed: int) -> np.ndarray:
@@ -32,20 +40,22 @@ def picture(seed: int) -> np.ndarray:
     return squares.repeat(SIDE // 12, axis=0).repeat(SIDE // 12, axis=1)
 
 
-def expected(pixels: np.ndarray) -> Boxes:
-    """What `middle` finds in each tile, merged."""
+def expected(pixels: np.ndarray, overview: bool) -> Boxes:
+    """What `middle` finds in each tile, and in the overview, merged."""
     height, width = pixels.shape[:2]
     places = tiling.tiles(height, width, TILE, 0.2)
-    nothing = Boxes(np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, np.float32))
+    whole = middle(pixels[::STEP, ::STEP]) if overview else middle(np.zeros((1, 1, 3)))
+    whole = dataclasses.replace(whole, xyxy=whole.xyxy * STEP)
     parts = [middle(pixels[y0:y1, x0:x1]) for x0, y0, x1, y1 in places]
-    return merged([nothing, *parts], np.concatenate(([[0, 0, width, height]], places)))
+    return merged([whole, *parts], np.concatenate(([[0, 0, width, height]], places)))
 
 
 def check(row: dict[str, Any], pixels: np.ndarray) -> None:
     """The row is that of the picture."""
     assert (row["status"], row["error_message"]) == ("ok", None)
     assert (row["height"], row["width"]) == pixels.shape[:2]
-    found, wanted = row["detections"], expected(pixels)
+    wanted = expected(pixels, row["image_uri"].endswith("cog.tif"))
+    found = row["detections"]
     assert row["num_detections"] == len(found) == len(wanted.labels) > 1
     corners = [[box[name] for name in ("xmin", "ymin", "xmax", "ymax")] for box in found]
     np.testing.assert_array_equal(corners, wanted.xyxy)
@@ -67,6 +77,8 @@ def write(folder: Path) -> dict[str, np.ndarray]:
         if layout.get("planarconfig"):
             values = np.moveaxis(values, 2, 0)
         tifffile.imwrite(folder / name, values, **layout)
+    pictures["cog.tif"] = picture(7)
+    pyramid(folder / "cog.tif", picture(7), (2, STEP, 6), below=False, tile=(64, 64))
     turned: dict[str, Any] = {"tile": (64, 64), "extratags": [(274, "H", 1, 6, True)]}
     tifffile.imwrite(folder / "turned.tif", picture(4)[:560], **turned)
     pictures["turned.tif"] = np.rot90(picture(4)[:560], -1)
@@ -96,7 +108,11 @@ def test_a_row_of_each(cluster: None, s3: Any, bucket: str, tmp_path: Path) -> N
         "one-strip.tif": "too_many_pixels",
     }
     assert found["cut.tif"]["error_message"].startswith("in the region of ")
-    assert len(found) == summary.images == 13 and summary.processed == 13
+    # of what is longer than any tile, only the overview shows all
+    longest = [SIDE / 4, SIDE / 4, SIDE * 3 / 4, SIDE * 3 / 4]
+    corners = [list(box.values())[3:] for box in found["cog.tif"]["detections"]]
+    assert longest in corners
+    assert len(found) == summary.images == 14 and summary.processed == 14
     verification = verify(output)
     assert not verification.breaches, verification.checks
     assert not [name for name in files(output) if "windows" in name or "status=large" in name]
@@ -124,7 +140,8 @@ def test_twenty_kills(nodes: Nodes, proxy: Proxy, s3: Any, bucket: str, tmp_path
     kinds, kills, seed = ("driver", "fetch", "replica", "writer", "node"), Counter[str](), 0
     flags = ("--tile", str(TILE), "--extensions", "tif,svs,png", "--max-error-rate", "1")
     settings = tmp_path / "limits.yaml"
-    settings.write_text("weights: random:0\nrows_per_file: 4\nmax_pixels: 100000\n")
+    small = "model: {min_size: 128, max_size: 256}"
+    settings.write_text(f"weights: random:0\nrows_per_file: 4\nmax_pixels: 100000\n{small}\n")
     while kills.total() < KILLS:
         output = f"s3://{bucket}/out-{seed}"
         places = (nodes, proxy, f"s3://{bucket}/images/", output, tmp_path / "log", kinds, seed)
