@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.cluster.placement import Placement
-from pipeline.config import Config
+from pipeline.config import EXTENSIONS_BEFORE, Config
 from pipeline.driver import record
 from pipeline.driver.summary import summarize
 from pipeline.errors import UsageError
@@ -171,6 +171,14 @@ def test_other_samples_are_another_run() -> None:
             record.check_same(old, other, weights)
 
 
+def test_a_run_begun_before_overviews_were_used(weights: Weights) -> None:
+    config = Config(input="in", output="out")
+    new = dataclasses.asdict(record.new(config, weights))
+    assert record.Record(**new).overviews
+    del new["overviews"]
+    assert not record.Record(**new).overviews
+
+
 def test_a_run_that_knew_no_exclusions_goes_on_without_one() -> None:
     config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
     weights = resolve(config, objects.read)
@@ -181,11 +189,11 @@ def test_a_run_that_knew_no_exclusions_goes_on_without_one() -> None:
         record.check_same(known, dataclasses.replace(config, exclude=("x/**",)), weights)
 
 
-@pytest.mark.parametrize("before", record.EXTENSIONS_BEFORE)
-def test_a_run_goes_on_with_the_endings_it_was_begun_with(before: list[str]) -> None:
+@pytest.mark.parametrize("before", EXTENSIONS_BEFORE)
+def test_a_run_goes_on_with_the_endings_it_was_begun_with(before: tuple[str, ...]) -> None:
     config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
     weights = resolve(config, objects.read)
-    old = dataclasses.replace(config, extensions=tuple(before))
+    old = dataclasses.replace(config, extensions=before)
     known = record.new(old, weights)
     record.check_same(known, config, weights)
     assert record.continued(known, config).extensions == old.extensions != config.extensions
