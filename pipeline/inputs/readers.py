@@ -163,7 +163,7 @@ class Reader:
         names = self._csv_names()
         if self.kind == "txt":
             lines = (line.rstrip("\r\n") for line in self._text())
-            rows = ([line] for line in lines if line)
+            rows: Iterator[list[str]] = ([line] for line in lines if line)
         else:
             rows = islice(self._csv_rows(), 1, None)
         while some := list(islice(rows, BATCH_ROWS)):
