@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -49,6 +50,8 @@ def _opened(url: str, version: int | None, options: tuple[tuple[str, str], ...])
         import lance
     except ImportError as error:
         raise UsageError(MISSING) from error
+    # what Ray starts of a process is another program, which has no use for Lance's threads
+    warnings.filterwarnings("ignore", "lance is not fork-safe", UserWarning)
     try:
         return lance.dataset(url, version=version, storage_options=dict(options))
     except (ValueError, OSError) as error:
