@@ -209,7 +209,7 @@ def test_a_server_that_sends_a_large_archive_for_each_range(
         url = f"http://127.0.0.1:{server.server_address[1]}/a.tar"
         monkeypatch.setattr(enumeration, "write", then_large)
         rows = fetched(tmp_path / "o", url)
-        with pytest.raises(UsageError, match=f"cannot read {url}: the server sends all"):
+        with pytest.raises(UsageError, match=f"cannot read {url}: 200 OK: the server sends all"):
             fetched(tmp_path / "p", url)
         server.shutdown()
     assert [(row["error_code"], row["attempts"]) for row in rows] == [("read_failed", 1)] * 5
