@@ -77,8 +77,8 @@ def _check_range(request: aiohttp.ClientRequest, response: aiohttp.ClientRespons
         response.close()
         raise HttpError(
             response.status,
-            f"{response.reason}: the server sends all {whole:,} bytes of the file in the place of a range, which is "
-            f"taken up to {WHOLE_BYTES:,}; put the file where ranges can be read, or unpack it",
+            f"{response.reason}: the server sends all {whole:,} bytes of the file in the place of "
+            f"a range, which is taken up to {WHOLE_BYTES:,}; put the file where ranges can be read, or unpack it",
         )
 
 
