@@ -78,7 +78,8 @@ def _check_range(request: aiohttp.ClientRequest, response: aiohttp.ClientRespons
         raise HttpError(
             response.status,
             f"{response.reason}: the server sends all {whole:,} bytes of the file in the place of "
-            f"a range, which is taken up to {WHOLE_BYTES:,}; put the file where ranges can be read, or unpack it",
+            f"a range, which is taken up to {WHOLE_BYTES:,}; put the file where ranges "
+            "can be read, or unpack it",
         )
 
 

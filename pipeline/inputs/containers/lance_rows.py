@@ -77,7 +77,7 @@ def _storage_options(given: Mapping[str, Any]) -> dict[str, str]:
         or os.environ.get("AWS_ENDPOINT_URL_S3")
         or os.environ.get("AWS_ENDPOINT_URL")
     )
-    options = {}
+    options: dict[str, str] = {}
     if endpoint:
         options |= {"aws_endpoint": endpoint}
     if endpoint and endpoint.startswith("http://"):
