@@ -79,10 +79,10 @@ def _of_repository(config: Config, fs: AbstractFileSystem, root: str, part: str)
     found = [name for name in listed if posixpath.basename(name) != NOTES]
     if not found:
         return []
-    card = objects.get(fs, f"{root}/README.md") or b""
-    known = subsets(found, card.decode(errors="replace"))
+    card = (objects.get(fs, f"{root}/README.md") or b"").decode(errors="replace")
+    known = subsets(found, card)
     where = urls.url_of(fs, root)
-    splits = _chosen(known, part, where)
+    splits = _chosen(known, _default(known, card), part, where)
     if splits is None:
         return []
     for name, files in splits.items():
@@ -105,10 +105,21 @@ def subsets(files: list[str], card: str) -> Subsets:
                 path = posixpath.join(config.get("data_dir", ""), pattern)
                 matches = globs.matcher(posixpath.normpath(path))
                 for file in filter(matches, files):
-                    splits = found.setdefault(str(config.get("config_name", DEFAULT)), {})
+                    splits = found.setdefault(_name(config), {})
                     if file not in splits.setdefault(split, []):
                         splits[split].append(file)
     return found or _by_names(files)
+
+
+def _default(known: Subsets, card: str) -> str | None:
+    """The subset that is meant where none is named; None where one has to be."""
+    said = (_name(config) for config in _configs(card) if config.get("default") is True)
+    names = (*said, DEFAULT, *(known if len(known) == 1 else ()))
+    return next((name for name in names if name in known), None)
+
+
+def _name(config: dict[str, Any]) -> str:
+    return str(config.get("config_name", DEFAULT))
 
 
 def _configs(card: str) -> list[dict[str, Any]]:
@@ -147,7 +158,9 @@ def _by_names(files: list[str]) -> Subsets:
     return found
 
 
-def _chosen(known: Subsets, part: str, where: str) -> dict[str, list[str]] | None:
+def _chosen(
+    known: Subsets, default: str | None, part: str, where: str
+) -> dict[str, list[str]] | None:
     """The splits that a path within a repository means; None where it is that of files."""
     for subset, splits in known.items():
         if part == subset:
@@ -155,12 +168,12 @@ def _chosen(known: Subsets, part: str, where: str) -> dict[str, list[str]] | Non
         for split, files in splits.items():
             if part == f"{subset}/{split}":
                 return {split: files}
-    subset = DEFAULT if DEFAULT in known else next(iter(known))
-    if part in ("", *known[subset]):
-        if len(known) > 1 and DEFAULT not in known:
-            raise UsageError(f"{where} has several subsets; choose one: {_named(known, where)}")
-        return {part: known[subset][part]} if part else known[subset]
-    return None
+    if default is None and part in ("", *chain(*known.values())):
+        raise UsageError(f"{where} has several subsets; choose one: {_named(known, where)}")
+    splits = known[default] if default is not None else {}
+    if not part:
+        return splits
+    return {part: splits[part]} if part in splits else None
 
 
 def _named(known: Subsets, where: str) -> str:

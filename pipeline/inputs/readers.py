@@ -1,15 +1,20 @@
-"""Table files of each kind as a stream of record batches; no file is ever wholly in memory."""
+"""Table files of each kind as a stream of record batches; no file is ever wholly in memory.
+
+Arrow's own streams of CSV and JSON read ahead on a thread. Where that calls a file of Python's, and
+outlives the reading, the process dies or hangs at its exit. So nothing here is read but when asked.
+"""
 
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import IO, Any
 
 import ijson
 import pyarrow as pa
-import pyarrow.csv as csv
 import pyarrow.dataset as ds
 import pyarrow.json
 from fsspec import AbstractFileSystem
@@ -17,6 +22,8 @@ from fsspec import AbstractFileSystem
 BATCH_ROWS = 8192
 # of a text table; no row may be longer
 BLOCK_BYTES = 16 * 2**20
+TOO_LONG = f"a row of it is longer than {BLOCK_BYTES:,} bytes"
+csv.field_size_limit(BLOCK_BYTES)
 
 
 def opened(fs: AbstractFileSystem, file: str, compression: str | None) -> IO[bytes]:
@@ -50,7 +57,9 @@ class Reader:
         if self.kind == "json":
             return self._json_schema()
         if self.kind in ("jsonl", "ndjson"):
-            return self._lines().schema
+            for rows in self._lines():
+                return rows.schema
+            raise ValueError("it is empty")
         # all as text: a type guessed from the first rows may fail a million rows later
         return pa.schema([(name, pa.string()) for name in self._csv_names()])
 
@@ -66,7 +75,8 @@ class Reader:
             while some := list(islice(rows, BATCH_ROWS)):
                 yield pa.RecordBatch.from_pylist(some, schema)
         elif self.kind in ("jsonl", "ndjson"):
-            yield from self._lines(schema)
+            for rows in self._lines(schema):
+                yield from rows.to_batches()
         else:
             yield from self._csv(schema)
 
@@ -89,40 +99,82 @@ class Reader:
         whole = pa.ipc.open_file(file)
         return whole.schema, map(whole.get_batch, range(whole.num_record_batches))
 
-    def _lines(self, schema: pa.Schema | None = None) -> pyarrow.json.JSONStreamingReader:
+    def _lines(self, schema: pa.Schema | None = None) -> Iterator[pa.Table]:
         # Arrow's dataset of a JSON file gives nulls for a single line without a line end
-        return pyarrow.json.open_json(
-            self._open(),
-            read_options=pyarrow.json.ReadOptions(block_size=BLOCK_BYTES),
-            parse_options=pyarrow.json.ParseOptions(
-                explicit_schema=schema, unexpected_field_behavior="ignore" if schema else "infer"
-            ),
+        parse = pyarrow.json.ParseOptions(
+            explicit_schema=schema, unexpected_field_behavior="ignore" if schema else "infer"
         )
+        for block in self._blocks():
+            read = pyarrow.json.ReadOptions(use_threads=False, block_size=len(block))
+            yield pyarrow.json.read_json(pa.BufferReader(block), read, parse)
+
+    def _blocks(self) -> Iterator[bytes]:
+        """Whole lines, as many as `BLOCK_BYTES` hold."""
+        with self._open() as file:
+            block = b""
+            while more := file.read(BLOCK_BYTES - len(block)):
+                block += more
+                if len(block) < BLOCK_BYTES:
+                    continue
+                lines, _, block = block.rpartition(b"\n")
+                if len(block) == BLOCK_BYTES:
+                    raise ValueError(TOO_LONG)
+                if lines.strip():
+                    yield lines
+            if block.strip():
+                yield block
+
+    def _text(self) -> Iterator[str]:
+        """The lines with their ends."""
+        with self._open() as file:
+            text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+            while line := text.readline(BLOCK_BYTES):
+                if len(line) == BLOCK_BYTES:
+                    raise ValueError(TOO_LONG)
+                yield line
+
+    def _csv_rows(self) -> Iterator[list[str]]:
+        """Those that are not empty; the names come first."""
+        reader = csv.reader(
+            self._text(), delimiter="\t" if self.kind == "tsv" else ",", strict=True
+        )
+        width = 0
+        try:
+            for row in filter(None, reader):
+                if len(row) != (width := width or len(row)):
+                    what = f"Expected {width} columns, got {len(row)}"
+                    raise ValueError(f"line {reader.line_num}: {what}")
+                yield row
+        except csv.Error as error:
+            raise ValueError(f"line {reader.line_num}: {error}") from error
 
     def _csv_names(self) -> list[str]:
-        names = self._open_csv().schema.names
+        if self.kind == "txt":
+            return ["uri"]
+        names = next(self._csv_rows(), None)
+        if names is None:
+            raise ValueError("it is empty")
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"it has multiple columns named {name}")
-        return list(names)
+        return names
 
     def _csv(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        self._csv_names()
-        convert = csv.ConvertOptions(
-            column_types=schema, include_columns=schema.names, include_missing_columns=True
-        )
-        yield from self._open_csv(convert)
-
-    def _open_csv(self, convert: csv.ConvertOptions | None = None) -> csv.CSVStreamingReader:
-        if self.kind == "txt":  # one column, since no line holds the separator
-            parse = csv.ParseOptions(delimiter="\x01", quote_char=False)
-            names = ["uri"]
+        names = self._csv_names()
+        if self.kind == "txt":
+            lines = (line.rstrip("\r\n") for line in self._text())
+            rows: Iterator[list[str]] = ([line] for line in lines if line)
         else:
-            delimiter = "\t" if self.kind == "tsv" else ","
-            parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-            names = None
-        read = csv.ReadOptions(column_names=names, block_size=BLOCK_BYTES)
-        return csv.open_csv(self._open(), read, parse, convert)
+            rows = islice(self._csv_rows(), 1, None)
+        while some := list(islice(rows, BATCH_ROWS)):
+            columns = dict(zip(names, zip(*some, strict=True), strict=True))
+            yield pa.RecordBatch.from_arrays(
+                [
+                    pa.array(columns.get(field.name, [None] * len(some)), field.type)
+                    for field in schema
+                ],
+                schema=schema,
+            )
 
     def _json_schema(self) -> pa.Schema:
         rows = list(islice(self._rows(), BATCH_ROWS))

@@ -16,10 +16,11 @@ from fsspec import AbstractFileSystem
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import exclusions, readers, tables
-from pipeline.inputs.containers import archives
+from pipeline.inputs.containers import archives, lance_rows
 from pipeline.inputs.containers.parquet import open_embedded
 from pipeline.inputs.hubs import find_dataset
 from pipeline.inputs.inventory import Inventory, find_inventory
+from pipeline.inputs.lance_tables import open_lance
 from pipeline.inputs.listing import below, chosen, list_files, root
 from pipeline.inputs.sniffing import sniffed
 from pipeline.inputs.source import Source
@@ -40,14 +41,17 @@ def open_source(config: Config, by_products: bool = False) -> Source:
     """
     fs, path = urls.filesystem(config.input, reading=config.reading)
     names_column = config.bytes_column or config.uri_column
-    found = None if names_column else find_inventory(config, fs, path)
-    is_table = config.uri_column or (tables.is_table(path) and not found)
+    is_lance = lance_rows.is_table(path)
+    found = None if names_column or is_lance else find_inventory(config, fs, path)
+    is_table = is_lance or config.uri_column or (tables.is_table(path) and not found)
     dataset = [] if is_table or found else find_dataset(config, fs, path)
     in_rows = is_table or dataset or config.bytes_column
     if config.exclude and in_rows:
         raise UsageError("exclude is for a listing; the input is a table, whose rows say all")
     if in_rows and not config.retries_failures and config.reads_videos:
         raise UsageError("fps, every_nth and keyframes are for a listing; the input is a table")
+    if is_lance:
+        return open_lance(config, fs, path)
     if config.bytes_column or dataset:
         return open_embedded(config, fs, path, dataset)
     if is_table:

@@ -107,7 +107,4 @@ def batches(fs: AbstractFileSystem, file: str, schema: pa.Schema) -> Iterator[pa
 
 def unreadable(url: str, error: Exception) -> UsageError:
     """The clear line for a table that cannot be read."""
-    if "straddling object" in str(error):  # Arrow's words
-        reason = f"a row of it is longer than {readers.BLOCK_BYTES:,} bytes"
-        return UsageError(f"cannot read {urls.public(url)}: {reason}")
     return failures.unusable("read", url, error)

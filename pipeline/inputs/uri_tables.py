@@ -38,7 +38,7 @@ def open_table(config: Config, fs: AbstractFileSystem, path: str) -> Source:
     files = tables.find(config, fs, path, passed)
     table_schema = tables.schema_of(fs, files[0])
     kind = tables.kind_of(files[0])
-    uri_column = config.uri_column or _uri_column(table_schema)
+    uri_column = config.uri_column or uri_column_of(table_schema)
     if not uri_column and kind in tables.GROUPED and image_columns(table_schema):
         return open_embedded(config, fs, path, files)
     if not uri_column:
@@ -47,7 +47,7 @@ def open_table(config: Config, fs: AbstractFileSystem, path: str) -> Source:
             f"choose one of its columns by uri_column: {', '.join(table_schema.names)}"
         )
     carried = carried_fields(config, table_schema, uri_column)
-    table_schema = _with_uris(config, table_schema, uri_column, kind)
+    table_schema = with_uris(config, table_schema, uri_column, kind)
     schema = pa.schema([*LISTED, *carried])
     columns = [uri_column, *config.carry]
     # what the other columns hold is no concern of ours
@@ -75,12 +75,17 @@ def _without_comments(batch: pa.RecordBatch, passed: Counter[str]) -> pa.RecordB
     return kept
 
 
-def _uri_column(schema: pa.Schema) -> str | None:
+def uri_column_of(schema: pa.Schema) -> str | None:
+    """The first of `URI_COLUMNS` that there is."""
     return next((name for name in URI_COLUMNS if name in schema.names), None)
 
 
-def _with_uris(config: Config, schema: pa.Schema, column: str, kind: str) -> pa.Schema:
-    """The schema with a column of texts in the place of URIs."""
+def with_uris(config: Config, schema: pa.Schema, column: str, kind: str) -> pa.Schema:
+    """The schema with a column of texts in the place of URIs.
+
+    Raises:
+        UsageError: the column holds something else.
+    """
     index = schema.get_field_index(column)
     given = schema.field(index).type
     found = given.value_type if pa.types.is_dictionary(given) else given

@@ -19,6 +19,9 @@ from pipeline.words import printable, version
 BODY_BYTES = 4096
 BODY_SECONDS = 5.0
 LINE_CHARACTERS = 200
+RANGE = re.compile(r"bytes=(\d+)-(\d+)")
+# of a file from a server that answers with all of it in the place of a range
+WHOLE_BYTES = 16 * 2**20
 TAG = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 # of secrets, wholes and their parts; what is shorter gives nothing away
 WHOLE, PART = re.compile(r"[^\s&=;,]{6,}"), re.compile(r"\w{6,}")
@@ -49,7 +52,9 @@ async def client(headers: Mapping[str, Any], **options: Any) -> aiohttp.ClientSe
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         request.headers.update(headers.get(str(request.url.origin()), {}))
-        return await handler(request)
+        response = await handler(request)
+        _check_range(request, response)
+        return response
 
     return aiohttp.ClientSession(
         headers={"User-Agent": "/".join(filter(None, ("prelabel", version())))} | public,
@@ -57,6 +62,25 @@ async def client(headers: Mapping[str, Any], **options: Any) -> aiohttp.ClientSe
         raise_for_status=partial(_raise, secrets=_values(headers)),
         **options,
     )
+
+
+def _check_range(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
+    """Refuse the whole of a large file where a small range of it was asked for.
+
+    Raises:
+        HttpError: the server gives no ranges, and would send all of it for each.
+    """
+    asked, whole = RANGE.fullmatch(request.headers.get("Range", "")), response.content_length or 0
+    if response.status != 200 or not asked or whole <= WHOLE_BYTES:
+        return
+    if int(asked[2]) - int(asked[1]) < WHOLE_BYTES:
+        response.close()
+        raise HttpError(
+            response.status,
+            f"{response.reason}: the server sends all {whole:,} bytes of the file in the place of "
+            f"a range, which is taken up to {WHOLE_BYTES:,}; put the file where ranges "
+            "can be read, or unpack it",
+        )
 
 
 def _values(headers: Mapping[str, Any]) -> list[str]:

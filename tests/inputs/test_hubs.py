@@ -207,6 +207,23 @@ def test_several_subsets(dataset: Any, tmp_path: Path) -> None:
     assert len(contents(tmp_path, input=f"{root}/b")) == ROWS
 
 
+def test_the_subset_that_the_card_calls_the_default(dataset: Any, tmp_path: Path) -> None:
+    root = tmp_path / "datasets--me--cells" / "snapshots" / "0123abc"
+    for name, rows in (("a/1.parquet", [1]), ("b/2.parquet", [2]), ("b/3.parquet", [3])):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        dataset.select(rows).to_parquet(root / name)
+    card = (
+        "---\nconfigs:\n- config_name: default\n  data_files: a/*\n- config_name: b\n"
+        "  default: true\n  data_files: {train: 'b/2*', test: ['b/3*']}\n---\n"
+    )
+    (root / "README.md").write_text(card)
+    assert contents(tmp_path, input=str(root)) == ["2", "3"]
+    assert contents(tmp_path, input=f"{root}/test") == ["3"]
+    assert contents(tmp_path, input=f"{root}/default") == ["1"]
+    (root / "README.md").write_text(card.replace("default: true", "default: false"))
+    assert contents(tmp_path, input=str(root)) == ["1"]
+
+
 def test_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub's own switch; the line says what to give instead."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import tenacity
 
+from pipeline.errors import UsageError
 from pipeline.inputs import enumeration
-from pipeline.store import objects
+from pipeline.store import objects, web
 from tests.support import packed
 from tests.support.faulty import CUT, Fault, Proxy
 from tests.support.fetching import fetched
@@ -190,6 +191,29 @@ def test_a_server_that_knows_no_ranges(tmp_path: Path, name: str) -> None:
         rows = fetched(tmp_path / "o", url)
         server.shutdown()
     assert contents(rows) == [data for _, data in written]
+
+
+def test_a_server_that_sends_a_large_archive_for_each_range(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, write = packed.tar(images(5)), enumeration.write
+    (tmp_path / "a.tar").write_bytes(data)
+
+    def then_large(*arguments: Any, **options: Any) -> Any:
+        found = write(*arguments, **options)
+        monkeypatch.setattr(web, "WHOLE_BYTES", len(data) - 1)
+        return found
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/a.tar"
+        monkeypatch.setattr(enumeration, "write", then_large)
+        rows = fetched(tmp_path / "o", url)
+        with pytest.raises(UsageError, match=f"cannot read {url}: 200 OK: the server sends all"):
+            fetched(tmp_path / "p", url)
+        server.shutdown()
+    assert [(row["error_code"], row["attempts"]) for row in rows] == [("read_failed", 1)] * 5
+    assert all("in the place of a range" in row["error_message"] for row in rows)
 
 
 def test_an_archive_that_may_not_be_read(

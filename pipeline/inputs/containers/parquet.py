@@ -45,7 +45,7 @@ def open_embedded(
         raise tables.unreadable(urls.url_of(fs, files[0]), error) from error
     column = config.bytes_column or image_column(table_schema, urls.public(config.input))
     carried = carried_fields(config, table_schema, column)
-    _check_bytes(config, column, table_schema)
+    check_bytes(config, column, table_schema)
     schema = pa.schema([*LISTED, *MEMBER, *carried])
 
     def read() -> Iterator[pa.Table]:
@@ -95,7 +95,11 @@ def _is_pair(kind: pa.DataType) -> bool:
     return min(places) >= 0 and _is_bytes(kind.field(places[0]).type)
 
 
-def _check_bytes(config: Config, column: str, schema: pa.Schema) -> None:
+def check_bytes(config: Config, column: str, schema: pa.Schema) -> None:
+    """
+    Raises:
+        UsageError: the column does not hold images.
+    """
     kind = schema.field(column).type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         if pa.types.is_null(kind.field("bytes").type) and kind.get_field_index("path") >= 0:
@@ -176,14 +180,25 @@ def _row_group(
         name = column or image_column(row_groups.schema(fs, path), urls.url_of(fs, path))
         return row_groups.column(fs, path, group, name)
 
-    values, paths = objects.retrying(read), None
+    return images_and_paths(objects.retrying(read), column, urls.url_of(fs, path))
+
+
+def images_and_paths(
+    values: pa.ChunkedArray, column: str | None, url: str
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
+    """Of a column's values: the bytes, and where they are structs that have them the paths.
+
+    Raises:
+        pyarrow.ArrowTypeError: they are of another type.
+    """
+    paths = None
     if pa.types.is_struct(values.type):
         paths = _field(values, "path")
         values = _field(values, "bytes")
     # each file has its own types, and reading values of some executes what they hold
     if values is None or not (_is_bytes(values.type) or pa.types.is_null(values.type)):
         held = values.type if values is not None else "a struct without bytes"
-        raise pa.ArrowTypeError(f"column {column!r} of {urls.url_of(fs, path)} holds {held}")
+        raise pa.ArrowTypeError(f"column {column!r} of {url} holds {held}")
     return values, paths if paths is not None and _is_text(paths.type) else None
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pipeline.errors import Code
 from pipeline.inputs import access
-from pipeline.inputs.containers import parquet, tars, zips
+from pipeline.inputs.containers import lance_rows, parquet, tars, zips
 from pipeline.inputs.containers.members import UNREADABLE, MemberError, unreadable
 from pipeline.inputs.containers.streams import Streams
 from pipeline.inputs.containers.video import flaws, listing
@@ -66,6 +66,9 @@ def read(
     if kind == "parquet":
         row_group, index = place
         return parquet.image(url, row_group, index, column, reading)
+    if kind == lance_rows.KIND:
+        version, index = place
+        return lance_rows.image(url, version, index, column, reading)
     check(kind, place, limits.max_object_bytes)
     fs, path = access.locate(url, source, trusted, reading=reading)
     if kind == listing.KIND:
