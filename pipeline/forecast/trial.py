@@ -35,6 +35,7 @@ class Trial:
         placement: on what, of which the figures are.
         images: number of images tried.
         rows: `COLUMNS` of them.
+        views: of a mean image, all of it and its tiles, each a forward.
         errors: number of the failed ones by error code.
         start_up: seconds of the call in which no image was in work.
         fetch_seconds, decode_seconds, forward_seconds, write_seconds: of an image, in one read,
@@ -44,6 +45,7 @@ class Trial:
     placement: Placement
     images: int
     rows: pa.Table
+    views: float
     errors: Counter[str]
     start_up: float
     fetch_seconds: float
@@ -82,12 +84,14 @@ def try_out(
             f"{dict(errors)}); give a larger --sample"
         )
     rows = pa.concat_tables(output.tables(COLUMNS))
-    forward = seconds["forward"] / did["forwarded"] * _views(config, rows)
+    views = _views(config, rows)
+    forward = seconds["forward"] / did["forwarded"] * views
     work = forward * summary.images / placement.replicas
     return Trial(
         placement=placement,
         images=summary.images,
         rows=rows,
+        views=views,
         errors=errors,
         start_up=max(0.0, wall - work),
         fetch_seconds=seconds.get("fetch", 0.0) / summary.images,
