@@ -1,9 +1,7 @@
-"""Other rules of merging, made-up boxes to merge, and AP where an image has hundreds of objects."""
+"""Rules of merging beside ours, and made-up boxes to merge."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +11,10 @@ from pipeline.bench.matching import iou
 from pipeline.images import tiling
 from pipeline.network.contract import Boxes
 from pipeline.stages import merging
+
+LEAST = 0.05  # of the network's scores
+SIGMA = 0.5
+FUSED = 0.55
 
 Rule = Callable[[Sequence[Boxes], np.ndarray], Boxes]
 
@@ -67,63 +69,101 @@ def by_greedy_nmm(parts: Sequence[Boxes], views: np.ndarray) -> Boxes:
     return Boxes(xyxy[kept], boxes.labels[kept], boxes.scores[kept])
 
 
+def by_soft_nms(parts: Sequence[Boxes], views: np.ndarray) -> Boxes:
+    """Soft-NMS (Bodla et al. 2017) with the Gaussian of its authors: what overlaps a better box
+    loses score, and goes below the network's own threshold.
+    """
+    boxes = _all(parts, views)
+    over, scores = _overlaps(boxes, smaller=False), boxes.scores.astype(float)
+    waiting, order = np.ones(len(over), bool), []
+    while waiting.any():
+        best = int(np.where(waiting, scores, -1).argmax())
+        if scores[best] < LEAST:
+            break
+        order.append(best)
+        waiting[best] = False
+        scores[waiting] *= np.exp(-(over[best, waiting] ** 2) / SIGMA)
+    return Boxes(boxes.xyxy[order], boxes.labels[order], scores[order].astype(np.float32))
+
+
+def by_weighted_fusion(parts: Sequence[Boxes], views: np.ndarray) -> Boxes:
+    """Weighted boxes fusion (Solovyev et al. 2021), with the best score of a cluster: a mean would
+    punish what one of its tiles hardly shows.
+    """
+    boxes = _all(parts, views)
+    fused, sums, first = np.empty((0, 4)), np.empty(0), np.empty(0, int)
+    for place, (box, score) in enumerate(zip(boxes.xyxy, boxes.scores, strict=True)):
+        shares = iou(box[None], fused)[0] * (boxes.labels[first] == boxes.labels[place])
+        if len(fused) and shares.max() > FUSED:
+            of = int(shares.argmax())
+            fused[of] = (fused[of] * sums[of] + box * score) / (sums[of] + score)
+            sums[of] += score
+        else:
+            fused, sums = np.vstack((fused, box)), np.append(sums, score)
+            first = np.append(first, place)
+    return Boxes(fused.astype(np.float32), boxes.labels[first], boxes.scores[first])
+
+
+def by_centre(parts: Sequence[Boxes], views: np.ndarray) -> Boxes:
+    """Of each box only that of the tile whose middle is nearest to its own, then NMS by IoU."""
+    middles = (views[:, :2] + views[:, 2:]) / 2
+    kept = []
+    for number, (part, view) in enumerate(zip(parts, views, strict=True)):
+        centre = (part.xyxy[:, :2] + part.xyxy[:, 2:]) / 2 + view[:2]
+        far = abs(centre[:, None] - middles).max(axis=2)
+        kept.append(_only(part, far.argmin(axis=1) == number))
+    return by_nms(kept, views)
+
+
+def without_cut(parts: Sequence[Boxes], views: np.ndarray) -> Boxes:
+    """Without the boxes that end at a border of their tile inside the image, then NMS by IoU."""
+    ends = np.concatenate((views[:, :2].min(axis=0), views[:, 2:].max(axis=0)))
+    kept = []
+    for part, view in zip(parts, views, strict=True):
+        shown = view - view[[0, 1, 0, 1]]
+        near = abs(part.xyxy - shown) <= merging.NEAR_PIXELS
+        kept.append(_only(part, ~(near & (view != ends)).any(axis=1)))
+    return by_nms(kept, views)
+
+
+def _only(boxes: Boxes, which: np.ndarray) -> Boxes:
+    return Boxes(boxes.xyxy[which], boxes.labels[which], boxes.scores[which])
+
+
 def _tiles(rule: Rule) -> Rule:
     return lambda parts, views: rule(parts[1:], views[1:])
 
 
 def _without_whole(parts: Sequence[Boxes], views: np.ndarray) -> Boxes:
-    nothing = Boxes(parts[0].xyxy[:0], parts[0].labels[:0], parts[0].scores[:0])
-    return merging.merged([nothing, *parts[1:]], views)
+    return merging.merged(
+        [_only(parts[0], np.zeros(len(parts[0].labels), bool)), *parts[1:]], views
+    )
 
 
+def _soft_then_ours(parts: Sequence[Boxes], views: np.ndarray) -> Boxes:
+    return merging.merged([by_soft_nms([part], views[:1]) for part in parts], views)
+
+
+def _ours_then_soft(parts: Sequence[Boxes], views: np.ndarray) -> Boxes:
+    return by_soft_nms([merging.merged(parts, views)], views[:1])
+
+
+OURS = "with the whole image, ours"
 RULES: dict[str, Rule] = {
     "tiles, NMS by IoU": _tiles(by_nms),
     "tiles, NMS by share of the smaller": _tiles(lambda p, v: by_nms(p, v, smaller=True)),
     "tiles, greedy merging by share of the smaller": _tiles(by_greedy_nmm),
+    "tiles, Soft-NMS": _tiles(by_soft_nms),
+    "tiles, weighted boxes fusion": _tiles(by_weighted_fusion),
+    "tiles, the one with the nearest middle": _tiles(by_centre),
+    "tiles, no cut boxes, NMS by IoU": _tiles(without_cut),
     "tiles, ours": _without_whole,
     "with the whole image, NMS by IoU": by_nms,
     "with the whole image, greedy merging by share of the smaller": by_greedy_nmm,
-    "with the whole image, ours": merging.merged,
+    OURS: merging.merged,
+    "Soft-NMS of each view, then ours": _soft_then_ours,
+    "ours, then Soft-NMS": _ours_then_soft,
 }
-
-
-def average_precision(
-    found: Sequence[Boxes], truths: Sequence[list[tuple[int, list[float]]]]
-) -> list[float]:
-    """COCO's AP and AP50, and AP of each class, with no limit of detections an image."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    annotations = [
-        {"image_id": image, "category_id": label, "bbox": box, "area": box[2] * box[3]}
-        for image, truth in enumerate(truths, 1)
-        for label, box in truth
-    ]
-    labels = sorted({label for truth in truths for label, _ in truth})
-    rows = [
-        {"image_id": image, "category_id": label, "score": score, "bbox": [x, y, x1 - x, y1 - y]}
-        for image, boxes in enumerate(found, 1)
-        for (x, y, x1, y1), label, score in zip(
-            boxes.xyxy.tolist(), boxes.labels.tolist(), boxes.scores.tolist(), strict=True
-        )
-    ]
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = {
-            "info": {},
-            "images": [{"id": image} for image in range(1, len(truths) + 1)],
-            "annotations": [{"id": k, "iscrowd": 0, **a} for k, a in enumerate(annotations, 1)],
-            "categories": [{"id": label, "name": str(label)} for label in labels],
-        }
-        truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
-        evaluation.params.maxDets = [10_000]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    # [IoU, recall, class, area, limit]; -1 where there is no object
-    precision = evaluation.eval["precision"][..., 0, 0]
-    each = [float(precision[:, :, k].mean()) for k in range(len(labels))]
-    return [float(precision.mean()), float(precision[0].mean()), *each]
 
 
 def boxes_of(predictions: Sequence[Any]) -> Boxes:

@@ -13,14 +13,14 @@ import argparse
 import json
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from benchmarks import tile_rules
+from benchmarks import tile_mosaics, tile_rules
+from benchmarks.tile_mosaics import Truth, found_in, mosaics, pictures
 from pipeline import Config
 from pipeline.bench.matching import iou, match
 from pipeline.images import tiling
@@ -31,69 +31,7 @@ from pipeline.network.weights import resolve
 from pipeline.stages.merging import merged
 from pipeline.store import objects
 
-Truth = list[tuple[int, list[float]]]
-SIDE = 4  # a mosaic is so many images wide and high
 SURE = 0.5  # score from which a planted object counts as found
-
-
-def pictures(given: argparse.Namespace) -> Iterator[tuple[np.ndarray, Truth]]:
-    """Each annotated image, with (label, xywh) of its objects that have an area."""
-    content = json.loads(Path(given.annotations).read_text())
-    for image in content["images"]:
-        pixels = np.asarray(Image.open(given.images / image["file_name"]).convert("RGB"))
-        yield (
-            pixels,
-            [
-                (a["category_id"], a["bbox"])
-                for a in content["annotations"]
-                if a["image_id"] == image["id"] and min(a["bbox"][2:]) > 0
-            ],
-        )
-
-
-def mosaics(given: argparse.Namespace) -> Iterator[tuple[np.ndarray, Truth]]:
-    """Images in random order, 16 of them as one."""
-    parts = list(pictures(given))
-    order = np.random.default_rng(0).permutation(len(parts))
-    height, width = parts[0][0].shape[:2]
-    for start in range(0, min(len(parts), given.mosaics * SIDE**2) - SIDE**2 + 1, SIDE**2):
-        whole = np.zeros((SIDE * height, SIDE * width, 3), np.uint8)
-        truth: Truth = []
-        for place, number in enumerate(order[start : start + SIDE**2]):
-            y, x = place // SIDE * height, place % SIDE * width
-            pixels, objects_there = parts[number]
-            whole[y : y + height, x : x + width] = pixels
-            truth += [(label, [a + x, b + y, w, h]) for label, (a, b, w, h) in objects_there]
-        yield whole, truth
-
-
-def views_of(pixels: np.ndarray, tile: int | None, overlap: float) -> np.ndarray:
-    height, width = pixels.shape[:2]
-    return tiling.views(height, width, tile, overlap)
-
-
-def found_in(engine: Engine, pixels: np.ndarray, views: np.ndarray) -> list[Boxes]:
-    return [engine([pixels[y0:y1, x0:x1]])[0] for x0, y0, x1, y1 in views.tolist()]
-
-
-def measure_mosaics(given: argparse.Namespace, weights: Weights) -> None:
-    engine = Engine(weights, "cpu", given.threads, "fp32")
-    made = list(mosaics(given))
-    height, width = made[0][0].shape[:2]
-    truths = [truth for _, truth in made]
-    for tile in given.tile:
-        views = views_of(made[0][0], tile, given.overlap)
-        parts = [found_in(engine, pixels, views) for pixels, _ in made]
-        print(f"{len(made)} mosaics of {width}x{height}, tiles of {tile}: {len(views) - 1} each")
-        _row("the whole image alone", [each[0] for each in parts], truths)
-        for name, rule in tile_rules.RULES.items():
-            _row(name, [rule(each, views) for each in parts], truths)
-
-
-def _row(name: str, found: Sequence[Boxes], truths: Sequence[Truth]) -> None:
-    figures = tile_rules.average_precision(found, truths)
-    cells = " | ".join(f"{value:.3f}" for value in figures)
-    print(f"| {name} | {cells} | {sum(len(b.labels) for b in found)} |", flush=True)
 
 
 def planted(given: argparse.Namespace) -> tuple[np.ndarray, Truth]:
@@ -131,7 +69,7 @@ def measure_planted(given: argparse.Namespace, weights: Weights) -> None:
     labels = np.array([label for label, _ in truth])
     boxes = np.array([[x, y, x + w, y + h] for _, (x, y, w, h) in truth])
     for tile in (None, *given.tile):
-        views = views_of(pixels, tile, given.overlap)
+        views = tiling.views(given.planted, given.planted, tile, given.overlap[0])
         started, cpu = time.monotonic(), time.process_time()
         parts = found_in(engine, pixels, views)
         all_found = merged(parts, views) if tile else parts[0]
@@ -164,13 +102,14 @@ def measure_sahi(given: argparse.Namespace, weights: Weights) -> None:
     )
     engine = Engine(weights, "cpu", given.threads, "fp32")
     tile = given.tile[0]
-    views = views_of(pixels, tile, given.overlap)
+    height, width = pixels.shape[:2]
+    views = tiling.views(height, width, tile, given.overlap[0])
 
     def sahi() -> Boxes:
         # by itself it takes this rule, too, with a threshold as low as ours
         with torch.inference_mode():
             result = get_sliced_prediction(
-                pixels, model, tile, tile, given.overlap, given.overlap, False, "NMS", "IOU"
+                pixels, model, tile, tile, given.overlap[0], given.overlap[0], False, "NMS", "IOU"
             )
         return tile_rules.boxes_of(result.object_prediction_list)
 
@@ -217,8 +156,9 @@ def main() -> None:
     parser.add_argument("--annotations")
     parser.add_argument("--model", type=json.loads, default={})
     parser.add_argument("--tile", type=int, nargs="+", default=[640])
-    parser.add_argument("--overlap", type=float, default=Config.tile_overlap)
-    parser.add_argument("--mosaics", type=int, default=4)
+    parser.add_argument("--overlap", type=float, nargs="+", default=[Config.tile_overlap])
+    parser.add_argument("--mosaics", type=int, default=1000, help="at most")
+    parser.add_argument("--cache", type=Path, help="folder for the boxes of mosaics' tiles")
     parser.add_argument("--planted", type=int, default=12_000, help="pixels a side")
     parser.add_argument("--objects", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)
@@ -229,7 +169,7 @@ def main() -> None:
     config = Config(input="none", output="none", weights=given.weights, model=given.model)
     weights = resolve(config, objects.read)
     measures: dict[str, Callable[[argparse.Namespace, Weights], Any]] = {
-        "mosaics": measure_mosaics,
+        "mosaics": tile_mosaics.measure,
         "planted": measure_planted,
         "sahi": measure_sahi,
     }

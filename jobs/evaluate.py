@@ -80,6 +80,11 @@ def text(found: Evaluation, best: dict[str, Best], remarks: list[str]) -> str:
         )
     lines += thresholds(best, width)
     lines += ["", f"{words.count(found.images, 'annotated image')} evaluated with {found.backend}"]
+    if found.beyond_limit:
+        lines.append(
+            f"{found.beyond_limit:,} detections beyond the best 100 of an image and category: "
+            "COCO's metrics leave them out"
+        )
     return "\n".join([*lines, *remarks])
 
 

@@ -88,7 +88,7 @@ def _input(config: Config, counted: Counted, trial: Trial) -> list[str]:
         f"errors      {share:.1%}" + (f" ({codes})" if codes else ""),
     ]
     if config.tile:
-        lines.insert(4, f"forwards    {trial.views:,.1f} an image, of the whole and its tiles")
+        lines.insert(4, f"views       {trial.views:,.1f} an image: all of it, and its tiles")
     if counted.duplicates:
         lines.insert(2, f"repeated    {counted.duplicates:,} URIs, left out")
     if share > config.max_error_rate:

@@ -47,12 +47,15 @@ class Evaluation:
         categories: for each category of the truth its name, id, numbers of boxes in the truth
             (crowds left out) and of detections, and the same metrics.
         images: number of images that were evaluated.
+        beyond_limit: number of detections that do not count, since an image has more than 100 of
+            their category; tiles find as many.
         backend: the package that matched the boxes, and its version.
     """
 
     metrics: Metrics
     categories: list[dict[str, Any]]
     images: int
+    beyond_limit: int
     backend: str
 
 
@@ -84,7 +87,16 @@ def evaluate(truth: Truth, matched: Matched, present_only: bool = False) -> Eval
         }
         rates = _metrics(precision[:, :, k : k + 1], recall[:, k : k + 1])
         categories.append({"name": name, "id": category, **counts, **rates})
-    return Evaluation(_metrics(precision, recall), categories, len(order), backend)
+    beyond = _beyond_limit(matched.found)
+    return Evaluation(_metrics(precision, recall), categories, len(order), beyond, backend)
+
+
+def _beyond_limit(found: np.ndarray) -> int:
+    pairs = np.stack((found["place"], found["category"]))
+    pairs = pairs[:, np.lexsort(pairs)]
+    starts = np.flatnonzero(np.diff(pairs, prepend=-1).any(axis=0))
+    counts = np.diff(starts, append=pairs.shape[1])
+    return int(np.maximum(counts - MAX_DETECTIONS[-1], 0).sum())
 
 
 def _sortable(image_id: Any) -> tuple[bool, Any]:

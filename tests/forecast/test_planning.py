@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -20,9 +22,13 @@ from pipeline.forecast.prices import Machine, read_prices
 from pipeline.forecast.sample import draw
 from pipeline.forecast.trial import Trial, _views, try_out
 from pipeline.inputs.enumeration import Counted
+from pipeline.network.cost import Cost
 from pipeline.network.weights import resolve
+from pipeline.stages.micro_batches import Outcome
+from pipeline.stages.views import cut
 from pipeline.store import objects
 from tests.support import tiles
+from tests.support.outputs import rows
 
 PLACEMENT = Placement("cpu", 2, 0, 2, 0, 2, 1, 1, 64)
 TRIAL = Trial(
@@ -37,8 +43,8 @@ TRIAL = Trial(
             "num_detections": [2] * 9 + [None],
         }
     ),
+    views=1.0,
     errors=Counter(not_found=1),
-    views=1,
     start_up=10.0,
     fetch_seconds=0.05,
     decode_seconds=0.01,
@@ -111,27 +117,49 @@ def test_what_is_said() -> None:
         and "as measured on an H200" in said
         and "requests to the bucket: $0.4" in said
     )
-    assert "--cpus-per-replica" not in said and "forwards" not in said
+    assert "--cpus-per-replica" not in said and "views" not in said
     tiled = dataclasses.replace(CONFIG, tile=1024)
     slides = pa.table({"height": [12_000, None], "width": [12_000, None]})
     trial = dataclasses.replace(TRIAL, views=_views(tiled, slides))
     said = text.text(tiled, weights, counted, trial, read_prices(), None)
-    assert "\nforwards    226.0 an image, of the whole and its tiles\ndetections" in said
+    assert "\nviews       226.0 an image: all of it, and its tiles\ndetections" in said
     on_gpu = dataclasses.replace(PLACEMENT, gpus=1)
     gpu = dataclasses.replace(TRIAL, placement=on_gpu, forward_seconds=0.0025)
     said = text.text(CONFIG, weights, counted, gpu, read_prices(), L4)
     assert "network: as on this L4" in said and "--cpus-per-replica 4, in place of 2" in said
 
 
+def test_tiles_are_computed_with(tmp_path: Path) -> None:
+    """And the whole of an image, by the shapes that a run gives to the network."""
+    config = dataclasses.replace(CONFIG, weights="random:0", tile=200, tile_overlap=0.3)
+    weights = resolve(config, objects.read)
+    views = cut(Outcome(0, "u"), np.empty((480, 640, 3), np.uint8), config)
+    cost = Cost(weights.options)
+    shapes = [cost.padded_shape(*view.pixels.shape[:2]) for view in views]
+    gflop = sum(cost.gflop(shape) for shape in shapes)
+    trial = dataclasses.replace(TRIAL, views=len(views))
+    said = text.text(config, weights, Counted(rows=10), trial, read_prices(), None)
+    assert f"at {gflop:,.0f} GFLOP an image" in said
+    assert "\nviews       16.0 an image: all of it, and its tiles\n" in said
+
+
 def test_the_command(cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With tiles, of which an image of twice their side has four."""
     images = Path(tiles.write(tmp_path / "images", range(200)))
     for number in range(0, 200, 4):
         (images / tiles.name(number)).write_bytes(b"<html>")
+        (images / tiles.name(number + 1)).write_bytes(tiles.tile(number + 1, 64))
     config = tmp_path / "run.yaml"
     config.write_text(f"input: {images}\nweights: random:0\nmodel: {MODEL}\n")
-    assert job.main(["--config", str(config), "--sample", "16"]) == 0
+    flags = ["--tile", "32", "--tile-overlap", "0", "--scratch", str(tmp_path / "trial")]
+    assert job.main(["--config", str(config), "--sample", "16", *flags]) == 0
     said = capsys.readouterr().out
-    assert "images      200, 476 kB" in said and "tried       16 images on 1 replica" in said
+    sides = [row["width"] for row in rows(str(tmp_path / "trial")) if row["status"] == "ok"]
+    views = sum({32: 1, 64: 5}[side] for side in sides)
+    assert f"views       {views / len(sides):.1f} an image" in said and 64 in sides
+    (attempt,) = json.loads((tmp_path / "trial/_run/run.json").read_bytes())["attempts"]
+    assert attempt["forwarded"] == views - 1  # but for the first one, which is slow
+    assert "images      200, " in said and "tried       16 images on 1 replica" in said
     assert "not_an_image" in said and "the bottleneck" in said
     assert job.main(["--config", str(config), "--sample", "0"]) == 2
 

@@ -58,6 +58,24 @@ def test_a_folder_that_cannot_be_written(
     assert "AP50" in printed.out and "cannot write" in printed.err
 
 
+def test_more_than_coco_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As tiles find them: said, since precision and recall are of fewer boxes then."""
+    output = synthetic.write(tmp_path / "out", 2, names=["a.jpg", "b.jpg"])
+
+    def crowded(table: pa.Table) -> pa.Table:
+        box = {"xmin": 1.0, "ymin": 1.0, "xmax": 9.0, "ymax": 9.0, "score": 0.5}
+        cups = [box | {"label_id": 47, "label": "cup"}] * 130
+        dogs = [box | {"label_id": 18, "label": "dog"}] * 100
+        table = synthetic.replaced(table, "detections", [cups + dogs, cups[:101]])
+        return synthetic.replaced(table, "num_detections", [230, 101])
+
+    synthetic.rewrite(next((output / "detections/status=ok").iterdir()), crowded)
+    instances(tmp_path / "gt.json", rows(str(output)), CONTIGUOUS)
+    assert job.main([str(output), "--annotations", str(tmp_path / "gt.json")]) == 0
+    said = "31 detections beyond the best 100 of an image and category: COCO's metrics leave"
+    assert said in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "content,flags,complaint",
     [

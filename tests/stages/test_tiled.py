@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+from torchvision.models.detection import FasterRCNN
 
 from pipeline.images import tiling
 from pipeline.network.build import build
@@ -27,6 +28,17 @@ def weights(cluster: None, calibrated: Weights) -> ray.ObjectRef[Weights]:
     return ray.put(calibrated)
 
 
+def expected(model: FasterRCNN, pixels: np.ndarray) -> Boxes:
+    """What torchvision finds in each view, merged."""
+    height, width = pixels.shape[:2]
+    places = tiling.views(height, width, 100, 0.3)
+    parts = [
+        reference(model, np.ascontiguousarray(pixels[y0:y1, x0:x1]))
+        for x0, y0, x1, y1 in places.tolist()
+    ]
+    return merged(parts, places) if len(parts) > 1 else parts[0]
+
+
 def test_boxes_are_those_of_torchvision_on_each_view(weights: ray.ObjectRef[Weights]) -> None:
     """Merged; the same in any order, and without tiles where an image is no larger than one."""
     pictures = [picture(90, 150, 1), picture(100, 80, 2)]
@@ -39,21 +51,31 @@ def test_boxes_are_those_of_torchvision_on_each_view(weights: ray.ObjectRef[Weig
     stage.micro_batch = 5
     together = detect(stage, encoded)
     for number, pixels in enumerate(pictures):
-        height, width = pixels.shape[:2]
-        places = tiling.views(height, width, 100, 0.3)
-        parts = [
-            reference(model, np.ascontiguousarray(pixels[y0:y1, x0:x1]))
-            for x0, y0, x1, y1 in places.tolist()
-        ]
-        expected = merged(parts, places) if len(parts) > 1 else parts[0]
-        assert len(expected.labels) > 10
-        assert_same(boxes_of(found[number]), expected)
-        assert_same(boxes_of(together[number]), expected)
+        wanted = expected(model, pixels)
+        assert len(wanted.labels) > 10
+        assert_same(boxes_of(found[number]), wanted)
+        assert_same(boxes_of(together[number]), wanted)
         assert found[number]["detections"] == again[number]["detections"]
-        assert (found[number]["height"], found[number]["width"]) == (height, width)
+        assert (found[number]["height"], found[number]["width"]) == pixels.shape[:2]
     (small,) = stage.engine([pictures[1]])
     np.testing.assert_array_equal(boxes_of(found[1]).xyxy, small.xyxy)
     np.testing.assert_array_equal(boxes_of(found[1]).scores, small.scores)
+
+
+def test_grey_deep_and_thin_images(weights: ray.ObjectRef[Weights]) -> None:
+    """In one micro-batch of tiles, or with others: as their pixels in colour, each by itself."""
+    grey, row, column = picture(90, 150, 3)[..., 0], picture(1, 150, 4), picture(250, 1, 5)
+    too_thin = png(picture(260, 1))  # of the network's 256 pixels none is left of its width
+    encoded = [png(grey), png(grey.astype(np.uint16) * 257), png(row), png(column), too_thin]
+    loaded = ray.get(weights)
+    model = build(loaded.state, loaded.options)
+    *found, failed = detect(detector(weights, Engine, micro_batch=8, **TILED), encoded)
+    assert failed["error_code"] == "too_thin"
+    in_colour = grey[..., None].repeat(3, axis=2)
+    for result, pixels in zip(found, (in_colour, in_colour, row, column), strict=True):
+        assert (result["status"], result["error_message"]) == ("ok", None)
+        assert_same(boxes_of(result), expected(model, pixels))
+    assert found[0]["detections"] == found[1]["detections"] != []
 
 
 class Picky(PixelEngine):

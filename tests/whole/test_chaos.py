@@ -77,11 +77,17 @@ def besiege(
 def test_a_replica_and_a_node_die(
     nodes: Nodes, proxy: Proxy, s3: Any, bucket: str, tmp_path: Path, engine_log: Path
 ) -> None:
-    """One after the other in one run; another node takes the place of the one that died."""
-    images = IMAGES // 2
+    """One after the other in one run; another node takes the place of the one that died.
+
+    Some images are larger than a tile of the run, and still of one box.
+    """
+    images, larger = IMAGES // 2, range(0, IMAGES // 2, 20)
     tiles.upload(s3, bucket, range(images))
+    for number in larger:
+        body = tiles.tile(number, 48)
+        s3.put_object(Bucket=bucket, Key=f"images/{tiles.name(number)}", Body=body)
     output = f"s3://{bucket}/out"
-    driver = Driver(nodes, f"s3://{bucket}/images/", output, tmp_path / "log")
+    driver = Driver(nodes, f"s3://{bucket}/images/", output, tmp_path / "log", "--tile", "32")
     wait_until_seen(driver, engine_log, 40)
     assert driver.running, driver.said()
     os.kill(nodes.processes("replica")[0], signal.SIGKILL)
@@ -90,7 +96,11 @@ def test_a_replica_and_a_node_die(
     nodes.add()
     assert driver.running, "the run ended before it could be hit"
     assert driver.end() == 0, driver.said()
-    tiles.check_complete(output, images)
+    replaced = {number: (number, 48) for number in larger}
+    found = tiles.check_complete(output, images, replaced=replaced)
+    assert {row["num_detections"] for row in found} == {1}
+    views = [number for _, _, number in seen(engine_log)]
+    assert all(views.count(number) >= 5 for number in larger)
 
 
 @pytest.mark.soak
