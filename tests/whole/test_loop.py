@@ -1,4 +1,6 @@
-"""The whole way round: detect, export, edit, review, train, and detect with what was trained."""
+"""The whole way round over a shard of images: detect, export, edit, review, train, and detect with
+what was trained.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ import yaml
 
 from jobs import detect, diff, evaluate, export, review, train
 from pipeline.labels.output import open_output
-from tests.support import drawn
+from tests.support import drawn, packed
 from tests.support.outputs import rows
 
 IMAGES = 5
@@ -38,12 +40,14 @@ def counts(found: list[dict[str, Any]]) -> Counter[str]:
 
 def test_the_whole_way_round(cluster: None, calibrated_file: str, tmp_path: Path) -> None:
     drawn.draw(tmp_path, images=IMAGES)
+    files = [(path.name, path.read_bytes()) for path in sorted((tmp_path / "images").iterdir())]
+    (tmp_path / "shard.tar").write_bytes(packed.tar(files))
     first, second, names = (str(tmp_path / name) for name in ("first", "second", "names.txt"))
     Path(names).write_text("\n".join(f"n{label}" for label in range(1, 91)))
     options = drawn.TINY | {"box_score_thresh": 0.3, "trainable_backbone_layers": 0}
     config = {"weights": calibrated_file, "categories": names, "model": options}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
-    images, given = ["--input", f"{tmp_path}/images"], ["--config", f"{tmp_path}/run.yaml"]
+    images, given = ["--input", f"{tmp_path}/shard.tar"], ["--config", f"{tmp_path}/run.yaml"]
     assert detect.main([*images, *given, "--output", first]) == 0
     shown = rows(first)
 
