@@ -115,7 +115,7 @@ def read(model: FasterRCNN, config: Config, annotations: str, names: Sequence[st
     """`names` are of the classes; default: as in the annotations."""
     found = examples.find(load_truth(annotations), config, True, lambda *size: min(size))
     names = names or [*found.truth.category_ids]
-    images = Images(found.truth, loop_head.freeze(model, config, found.truth, found.uris, names))
+    images = Images(found.truth, loop_head.freeze(model, config, found.truth, found.images, names))
     near = [
         box_iou(image.proposals[image.own :], image.proposals[: image.own]).max(1).values
         for image in images.frozen

@@ -23,6 +23,7 @@ from pipeline.labels.match import FOUND
 from pipeline.labels.review.batch import Batch
 from pipeline.labels.truth import Truth
 from pipeline.training import pixels
+from pipeline.training.pixels import Image
 
 STEPS = 100
 IMAGES_A_STEP = 4
@@ -80,16 +81,16 @@ class Detected:
 
 @torch.inference_mode()
 def freeze(
-    model: FasterRCNN, config: Config, truth: Truth, uris: Sequence[str], names: Sequence[str]
+    model: FasterRCNN, config: Config, truth: Truth, given: Sequence[Image], names: Sequence[str]
 ) -> list[Frozen]:
     """Trunk, FPN, RPN and box head, once an image; proposals are matched as torchvision's
     `select_training_samples` does, and all of them kept. `names` are of the classes from 0 on.
     """
     heads, found = model.roi_heads, []
     labels_of = {truth.category_ids[name]: k + 1 for k, name in enumerate(names)}
-    for place, (uri, image) in enumerate(zip(uris, pixels.read_many(config, uris), strict=True)):
+    for place, image in enumerate(pixels.read_many(config, given)):
         if isinstance(image, str):
-            raise OSError(f"{uri}: {image}")
+            raise OSError(f"{given[place].uri}: {image}")
         height, width = image.shape[:2]
         mine = (truth.image_places == place) & ~truth.crowds
         xyxy = truth.xywh[mine].copy()
@@ -111,7 +112,7 @@ def freeze(
         features = heads.box_head(heads.box_roi_pool(maps, [proposals], [seen]))
         found.append(
             Frozen(
-                uri,
+                given[place].uri,
                 (height, width),
                 seen,
                 len(own),

@@ -115,14 +115,16 @@ def calibrate(output: Output, classes: Classes, matched: Matched, claim: Claim) 
     run.check(output, corrections)
     found = matched.found[np.argsort(-matched.found["score"], kind="stable")]
     right, ignored = judge(truth, found)
-    found, right = found[~ignored], right[~ignored]
-    every = Reviewed(found["score"], right, found["place"].astype(np.int64))
+    kept = ~ignored
+    right, category_of = right[kept], found["category"][kept]
+    every = Reviewed(found["score"][kept], right, found["place"][kept].astype(np.int64))
+    del found  # the corners of maybe millions of boxes
     _check_claim(claim, len(right), run.reviewed)
-    groups = _groups(output, classes, matched, found["category"])
+    groups = _groups(output, classes, matched, category_of)
     maker = _Maker(every, run, run.reviewed / run.images)
     joint = claim.among(len(groups))
     made = [
-        maker.group(name, names, labels, np.isin(found["category"], categories), joint)
+        maker.group(name, names, labels, np.isin(category_of, categories), joint)
         for name, names, labels, categories in groups
     ]
     names = [name for group in made for name in group.categories]

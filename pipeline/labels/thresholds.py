@@ -14,7 +14,7 @@ from pipeline.labels.truth import Truth
 IOU = 0.5
 STEPS = np.arange(101) / 100
 # pairs of boxes that are compared at once
-PAIRS = 4_000_000
+PAIRS = 500_000
 
 
 @dataclass(frozen=True)

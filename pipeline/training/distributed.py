@@ -12,7 +12,7 @@ import ray
 import ray.train
 import torch
 import torch.distributed
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 from torch.nn.parallel import DistributedDataParallel
 
@@ -70,8 +70,13 @@ def _fit(workers: int, use_gpu: bool, given: dict[str, Any]) -> None:
             _work,
             train_loop_config=given,
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
-            # what Ray notes for itself; the state of the training stands in the task's folder
-            run_config=RunConfig(storage_path=own, failure_config=FailureConfig(max_failures=0)),
+            run_config=RunConfig(  # type: ignore[call-arg]  # to mypy that of Ray Train's version 1
+                # what Ray notes for itself; the state of the training stands in the task's folder
+                storage_path=own,
+                failure_config=FailureConfig(max_failures=0),
+                # an error comes here, and is told in one line; Ray's log files have its tracebacks
+                logging_config=LoggingConfig(log_level="CRITICAL"),
+            ),
         ).fit()
 
 

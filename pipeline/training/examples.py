@@ -12,22 +12,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline import words
-from pipeline.config import VIDEO_EXTENSIONS, Config
+from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.inputs.containers import archives
-from pipeline.inputs.listing import extension_of
-from pipeline.inputs.references import absolute
-from pipeline.inputs.sources import open_source
-from pipeline.inputs.tables import GROUPED
 from pipeline.labels.progress import progress
 from pipeline.labels.truth import Truth, told
 from pipeline.store import urls
 from pipeline.training import pixels
+from pipeline.training.copies import copied
+from pipeline.training.images import locate
+from pipeline.training.pixels import Image
 
 log = logging.getLogger(__name__)
 NAMED = 3
-# whose members' URIs are CONTAINER#MEMBER
-CONTAINERS = {*archives.KINDS, *GROUPED, *VIDEO_EXTENSIONS}
 LEAST_SIDE = 1.0  # pixels; of less, nothing is left once the network has resized the image
 OUTSIDE, SMALL, CROWD = "outside of their image", "smaller than a pixel", "of crowds"
 
@@ -37,12 +33,12 @@ class Example:
     """An image that is trained on.
 
     Attributes:
-        uri: of the image.
+        image: where its pixels are.
         xyxy: [n, 4] float32, pixels of the upright image, each of at least `LEAST_SIDE`.
         categories: [n] int64, ids of the truth.
     """
 
-    uri: str
+    image: Image
     xyxy: np.ndarray
     categories: np.ndarray
 
@@ -53,76 +49,17 @@ class Found:
 
     Attributes:
         truth: of those images that can be read.
-        uris: of each image of `truth`.
+        images: each one of `truth`.
         examples: of the same images, without those of which no box can be used.
         left_out: number of boxes by the reason.
         notes: what is not as one would expect, a line each.
     """
 
     truth: Truth
-    uris: list[str]
+    images: list[Image]
     examples: list[Example] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
-
-
-def locate(truth: Truth, config: Config, listed: bool) -> list[str | None]:
-    """URI of each image of the truth, None where there is none.
-
-    Args:
-        truth: the annotations.
-        config: `input` is what the images are in, or the folder that relative names start from.
-        listed: whether it is the first of these: then images are found by their names, as
-            `jobs.evaluate` finds them.
-
-    Raises:
-        UsageError: no image is found, two are called the same, or one is in a container.
-    """
-    if listed:
-        return _listed(truth, config)
-    named = [absolute(name, config.input) if name else None for name in truth.names]
-    for uri in filter(None, named):
-        container, found, _ = uri.rpartition("#")
-        if found and extension_of(container) in CONTAINERS:
-            raise _is_member(uri)
-    return named
-
-
-def _listed(truth: Truth, config: Config) -> list[str | None]:
-    whole: list[str | None] = [None] * len(truth.ids)
-    by_end: list[str | None] = [None] * len(truth.ids)
-    example = ""
-    for table in open_source(config).read():
-        if "source_uri" in table.column_names and (inside := table["source_uri"].drop_null()):
-            raise _is_member(inside[0].as_py())
-        for uri in table.column(0).to_pylist():
-            example = example or uri
-            if (found := truth.place(uri)) is None:
-                continue
-            known = whole if found[1] else by_end
-            if (other := known[found[0]]) not in (None, uri):
-                pair = " and ".join(words.printable(u, 200) for u in (other, uri))
-                raise UsageError(
-                    f"{pair} are both called as {words.printable(truth.names[found[0]], 200)} of "
-                    f"{truth.url}; give the folder of one of them as --images"
-                )
-            known[found[0]] = uri
-    uris = whole if any(whole) else by_end
-    if not any(uris):
-        there = words.printable(truth.names[0], 200)
-        here = f"here {words.printable(example, 200)!r}" if example else "and here is none"
-        raise UsageError(
-            f"no image of {truth.url} is in {urls.public(config.input)}: there, images are called "
-            f"{there!r}, {here}; give their folder as --images"
-        )
-    return uris
-
-
-def _is_member(uri: str) -> UsageError:
-    return UsageError(
-        f"{words.printable(uri, 200)}: a training reads image files alone, none within archives, "
-        "tables or videos; write them to files of their own, and give their folder as --images"
-    )
 
 
 def split(truth: Truth, share: float) -> tuple[Truth, Truth]:
@@ -154,20 +91,25 @@ def find(
     Raises:
         UsageError: no image can be read, or most of the boxes are none of their images'.
     """
-    uris = locate(truth, config, listed)
-    there = [place for place, uri in enumerate(uris) if uri is not None]
-    unread = {truth.names[p] or str(truth.ids[p]): "not found" for p, u in enumerate(uris) if not u}
+    located = locate(truth, config, listed)
+    there = {place: x for place, x in enumerate(located) if isinstance(x, Image)}
+    there = dict(zip(there, copied(config, list(there.values())), strict=True))
+    unread = {
+        truth.names[place] or str(truth.ids[place]): why
+        for place, why in enumerate(located)
+        if isinstance(why, str)
+    }
     sizes: dict[int, tuple[int, int]] = {}
     with progress("reading", len(there)) as bar:
-        read = pixels.read_many(config, (str(uris[place]) for place in there))
-        for place, image in zip(there, read, strict=True):
+        read = pixels.read_many(config, there.values())
+        for (place, image), content in zip(there.items(), read, strict=True):
             bar.update()
-            if isinstance(image, str):
-                unread[str(uris[place])] = image
-            elif shrinks_to(*image.shape[:2]) < 1:
-                unread[str(uris[place])] = "so thin that the network would see nothing of it"
+            if isinstance(content, str):
+                unread[image.uri] = content
+            elif shrinks_to(*content.shape[:2]) < 1:
+                unread[image.uri] = "so thin that the network would see nothing of it"
             else:
-                sizes[place] = image.shape[:2]
+                sizes[place] = content.shape[:2]
     if not sizes:
         name, why = next(iter(unread.items()), ("", "there is none"))
         raise UsageError(
@@ -175,7 +117,7 @@ def find(
             "give their folder as --images"
         )
     places = sorted(sizes)
-    found = Found(truth.of(np.array(places)), [str(uris[place]) for place in places])
+    found = Found(truth.of(np.array(places)), [there[place] for place in places])
     if unread:
         shown = [f"{words.printable(name, 200)}: {why}" for name, why in unread.items()][:NAMED]
         count = words.count(len(unread), "image")
@@ -206,7 +148,7 @@ def _fill(found: Found, sizes: Sequence[tuple[int, int]]) -> None:
             emptied += 1  # something is there, so that it is no picture of nothing
             continue
         boxes = inside[good].astype(np.float32)
-        found.examples.append(Example(found.uris[place], boxes, truth.box_categories[mine][good]))
+        found.examples.append(Example(found.images[place], boxes, truth.box_categories[mine][good]))
     found.left_out = +found.left_out
     _check(found, clipped)
     if emptied:

@@ -5,6 +5,7 @@ DIR/
     train.json               configuration, versions, counts, figures of each epoch
     report.html              the same for a person
     last.pth                 to go on from; gone once the training has ended
+    images/                  copies of members that are slow to get at; likewise
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from pipeline.network.brought import METADATA
 from pipeline.options import INFERENCE_OPTIONS
 from pipeline.store import failures, objects, urls
 
-CHECKPOINT, RECORD, REPORT, STATE = (
+CHECKPOINT, RECORD, REPORT, STATE, COPIES = (
     "checkpoint.safetensors",
     "train.json",
     "report.html",
     "last.pth",
+    "images",
 )
 
 
@@ -141,8 +143,10 @@ class Folder:
         torch.save(dict(state), buffer)
         self.write(STATE, buffer.getvalue())
 
-    def forget_state(self) -> None:
+    def forget(self) -> None:
+        """Remove what is there to go on from."""
         objects.delete(self.fs, f"{self.path}/{STATE}")
+        objects.delete_folder(self.fs, f"{self.path}/{COPIES}")
 
 
 def _is_record(found: Any) -> bool:

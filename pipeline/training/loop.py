@@ -22,6 +22,7 @@ from pipeline.training import measure, model, pixels, schedule
 from pipeline.training.augment import Augmentation
 from pipeline.training.examples import Example
 from pipeline.training.folder import STATE, Folder
+from pipeline.training.pixels import Image
 from pipeline.training.recipe import Recipe
 from pipeline.training.start import Start
 
@@ -38,7 +39,7 @@ class Task:
     Attributes:
         examples: what is trained on; their categories are label ids of the network.
         held_out: annotations of what AP is measured on; of no image where nothing is held out.
-        held_uris: of its images.
+        held_images: each one of it.
         category_ids: [classes] int64, the id in `held_out` of each label, -1 where it has none.
         folder: that all is written to.
         identity: what may not differ when a training goes on, as JSON has it.
@@ -50,7 +51,7 @@ class Task:
     start: Start
     examples: list[Example]
     held_out: Truth
-    held_uris: list[str]
+    held_images: list[Image]
     category_ids: np.ndarray
     folder: Folder
     identity: dict[str, Any]
@@ -201,14 +202,14 @@ class _Stream:
         failed = 0
         while failed < MOST_UNREAD:
             wanted = [self.task.examples[place] for place in self.order]
-            read = pixels.read_many(self.task.config, (example.uri for example in wanted))
+            read = pixels.read_many(self.task.config, (example.image for example in wanted))
             for example, image in zip(wanted, read, strict=True):
                 if not isinstance(image, str):
                     failed = 0
                     yield self.augment(image, example.xyxy, example.categories)
                     continue
                 failed, self.unread = failed + 1, self.unread + 1
-                shown = words.printable(example.uri, 200)
+                shown = words.printable(example.image.uri, 200)
                 log.warning("%s cannot be read any more, left out: %s", shown, image)
                 if failed >= MOST_UNREAD:
                     break
@@ -216,9 +217,9 @@ class _Stream:
 
 
 def _measure(task: Task, world: World, network: nn.Module) -> Evaluation | None:
-    if not task.held_uris:
+    if not task.held_images:
         return None
-    mine = dict(list(enumerate(task.held_uris))[world.rank :: world.size])
+    mine = dict(list(enumerate(task.held_images))[world.rank :: world.size])
     found = measure.detections(network, mine, task.category_ids, task.config, world.device)
     return measure.measured(task.held_out, found, world.gather)
 

@@ -15,13 +15,14 @@ from pipeline.labels.evaluate import Evaluation, evaluate
 from pipeline.labels.match import FOUND, Matched
 from pipeline.labels.truth import Truth
 from pipeline.training import pixels
+from pipeline.training.pixels import Image
 
 log = logging.getLogger(__name__)
 
 
 def detections(
     model: FasterRCNN,
-    uris: dict[int, str],
+    images: dict[int, Image],
     category_ids: np.ndarray,
     config: Config,
     device: torch.device,
@@ -30,7 +31,7 @@ def detections(
 
     Args:
         model: on the device; is in eval mode then.
-        uris: of each image, by its place in the truth.
+        images: by their places in the truth.
         category_ids: [classes] int64, the truth's id of each label, -1 where it has none.
         config: how images are read.
         device: of the model.
@@ -40,13 +41,13 @@ def detections(
     """
     model.eval()
     parts = [np.empty(0, FOUND)]
-    images = pixels.read_many(config, uris.values())
-    for (place, uri), image in zip(uris.items(), images, strict=True):
-        if isinstance(image, str):
-            shown = words.printable(uri, 200)
-            log.warning("%s cannot be read any more, nothing found there: %s", shown, image)
+    read = pixels.read_many(config, images.values())
+    for (place, image), content in zip(images.items(), read, strict=True):
+        if isinstance(content, str):
+            shown = words.printable(image.uri, 200)
+            log.warning("%s cannot be read any more, nothing found there: %s", shown, content)
             continue
-        tensor = torch.tensor(image).to(device).permute(2, 0, 1).float() / 255
+        tensor = torch.tensor(content).to(device).permute(2, 0, 1).float() / 255
         model.roi_heads.box_roi_pool.scales = None  # which torchvision keeps from the first image
         with torch.inference_mode():
             (found,) = model([tensor])

@@ -3,48 +3,88 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from fsspec import AbstractFileSystem
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.images.decode import DecodeError, Samples, decode, read_header
 from pipeline.inputs import access
-from pipeline.store import failures, objects
+from pipeline.inputs.containers import reading
+from pipeline.store import failures, objects, urls
 
 READERS = 8
 
 
-def read(config: Config, uri: str) -> np.ndarray | str:
+@dataclass(frozen=True)
+class Image:
+    """An image of a training.
+
+    Attributes:
+        uri: of the image.
+        member: its columns of `MEMBER`, where it is in a container.
+        copy: URL of a file of the training with its bytes, where it has one.
+    """
+
+    uri: str
+    member: Mapping[str, Any] | None = None
+    copy: str | None = None
+
+
+def read(config: Config, image: Image) -> np.ndarray | str:
     """The pixels of one image as a run has them, or the reason why there are none.
 
     Args:
         config: how images are read; its `input` is what names them.
-        uri: of the image.
+        image: which one.
 
     Returns:
         [height, width, 3] RGB uint8, upright; or one line.
     """
     try:
-        data = _encoded(config, uri)
-        if len(data) > config.max_object_bytes:
-            return f"over max_object_bytes, {config.max_object_bytes}"
+        data = encoded(config, image)
+        if isinstance(data, str):
+            return data
         samples = Samples(config.depth_range, config.bands)
         header = read_header(data, config.max_pixels, samples)
         return decode(header, config.accept_truncated)
     except DecodeError as error:
         return f"{error.code}: {error}"
+
+
+def encoded(config: Config, image: Image) -> bytes | str:
+    """The bytes of one image, or the reason why there are none."""
+    limit = config.max_object_bytes
+    try:
+        if image.copy:
+            return _object(*urls.filesystem(image.copy), config)
+        found: bytes | str | None = image.uri
+        if image.member:
+            limits = reading.Limits(limit, config.max_pixels, config.fetch_timeout)
+            column, trusted = config.bytes_column, config.trust_uris
+            found = reading.read(
+                image.member, config.input, column, limits, trusted, config.reading
+            )
+        if isinstance(found, str):  # of a file, which a row of a table may name, too
+            trusted, how = config.trust_uris, config.reading
+            found = _object(*access.locate(found, config.input, trusted, reading=how), config)
+        if found is None:
+            return "the bytes column is null here"
+        return found if len(found) <= limit else f"over max_object_bytes, {limit}"
     except FileNotFoundError:
         return "it does not exist"
-    except (OSError, UsageError) as error:
+    except (OSError, UsageError, pa.ArrowException) as error:
         return failures.reason(error)
 
 
-def _encoded(config: Config, uri: str) -> bytes:
+def _object(fs: AbstractFileSystem, path: str, config: Config) -> bytes:
     """The object, or one byte more of it than is allowed."""
-    fs, path = access.locate(uri, config.input, config.trust_uris, reading=config.reading)
     span = {"start": 0, "end": config.max_object_bytes + 1}
     try:
         return bytes(objects.retrying(lambda: fs.cat_file(path, **span), config.fetch_attempts))
@@ -54,12 +94,12 @@ def _encoded(config: Config, uri: str) -> bytes:
         raise
 
 
-def read_many(config: Config, uris: Iterable[str]) -> Iterator[np.ndarray | str]:
+def read_many(config: Config, images: Iterable[Image]) -> Iterator[np.ndarray | str]:
     """What `read` gives of each, in the same order; `READERS` at a time."""
     ahead: deque[Future[np.ndarray | str]] = deque()
     with ThreadPoolExecutor(READERS) as threads:
-        for uri in uris:
-            ahead.append(threads.submit(read, config, uri))
+        for image in images:
+            ahead.append(threads.submit(read, config, image))
             if len(ahead) >= READERS:
                 yield ahead.popleft().result()
         while ahead:

@@ -55,7 +55,7 @@ def prepared(
         start=begun,
         examples=[replace(x, categories=_labelled(x.categories, labels)) for x in given.examples],
         held_out=measured.truth,
-        held_uris=measured.uris,
+        held_images=measured.images,
         category_ids=np.array([held_ids.get(label, -1) for label in range(classes)]),
         folder=folder,
         identity=identity,
@@ -73,7 +73,7 @@ def prepared(
         "%s with %s to train on, %s held out",
         words.count(len(task.examples), "image"),
         words.count(boxes, "box"),
-        words.count(len(measured.uris), "image"),
+        words.count(len(measured.images), "image"),
     )
     return task, _record(task, boxes, notes)
 
@@ -91,7 +91,7 @@ def _record(task: Task, boxes: int, notes: list[str]) -> dict[str, Any]:
         "categories": {str(label): name for label, name in task.start.categories.items()},
         "images": len(task.examples),
         "boxes": boxes,
-        "held_out": len(task.held_uris),
+        "held_out": len(task.held_images),
         "batch_norm": "frozen" if model.freezes_statistics(task.start, task.recipe) else "updated",
         "notes": notes,
         "epochs": [],
@@ -119,7 +119,8 @@ def _held_out(
             "--val, or --holdout 0 to train all epochs without measuring"
         )
     found = examples.find(held, config, listed, shrinks_to)
-    if both := set(found.uris) & {example.uri for example in given.examples}:
+    mine = {example.image.uri for example in given.examples}
+    if both := {image.uri for image in found.images} & mine:
         shown = words.printable(min(both), 200)
         raise UsageError(
             f"{words.count(len(both), 'image')} of --val would be trained on, too, such as {shown}:"

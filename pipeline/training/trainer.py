@@ -58,7 +58,7 @@ def train(truth: Truth, val: Truth | None, config: Config, recipe: Recipe, liste
         config: `input` is where the images are, `output` the folder to write to; `weights`,
             `categories` and `model` the network to start from; the rest is how images are read.
         recipe: how it is trained.
-        listed: see `examples.locate`.
+        listed: see `images.locate`.
 
     Raises:
         UsageError: annotations, images, weights or folder cannot be used, or the folder holds
@@ -75,7 +75,7 @@ def train(truth: Truth, val: Truth | None, config: Config, recipe: Recipe, liste
     if known := _known(folder, wanted):
         if known["finished"]:
             log.info("%s is finished already; nothing to do", folder.url)
-            folder.forget_state()  # the process may have ended before that
+            folder.forget()  # the process may have ended before that
             return Outcome(known, folder)
         if schedule.ended(known["epochs"], recipe):
             _finish(folder, known, known["epochs"])
@@ -135,7 +135,7 @@ def _run(task: Task, device: torch.device | None, record: dict[str, Any]) -> Non
 def _finish(folder: Folder, record: dict[str, Any], history: list[dict[str, Any]]) -> None:
     record["finished"] = time.time()
     note(folder, record, history)
-    folder.forget_state()
+    folder.forget()
 
 
 def note(folder: Folder, record: dict[str, Any], history: list[dict[str, Any]]) -> None:

@@ -13,7 +13,8 @@ from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.labels.truth import Truth, load_truth
 from pipeline.training import examples, pixels
-from tests.support import drawn, packed
+from pipeline.training.pixels import Image
+from tests.support import drawn
 from tests.support.drawn import SIDE
 
 
@@ -44,7 +45,7 @@ def test_boxes_are_corners_in_pixels(folder: Path, content: dict[str, Any]) -> N
     boxed(content, 10, 20, 30, 8)
     first = found(folder, content).examples[0]
     assert first.xyxy.dtype == np.float32 and first.xyxy[0].tolist() == [10, 20, 40, 28]
-    assert first.categories.tolist() == [1, 2] and first.uri.endswith("images/0.png")
+    assert first.categories.tolist() == [1, 2] and first.image.uri.endswith("images/0.png")
 
 
 def test_boxes_over_the_edge_end_there(folder: Path, content: dict[str, Any]) -> None:
@@ -77,7 +78,7 @@ def test_an_image_without_boxes_shows_nothing(folder: Path, content: dict[str, A
     for annotation in content["annotations"]:
         annotation["iscrowd"] = int(annotation["image_id"] == 1)
     given = found(folder, content)
-    sizes = {Path(x.uri).name: len(x.categories) for x in given.examples}
+    sizes = {Path(x.image.uri).name: len(x.categories) for x in given.examples}
     assert sizes == {"0.png": 0, "2.png": 2, "3.png": 2}
     assert "1 image without a box that can be used, not trained on" in given.notes
 
@@ -86,7 +87,7 @@ def test_images_that_cannot_be_read_are_named(folder: Path, content: dict[str, A
     (folder / "images/1.png").write_bytes(b"no image")
     (folder / "images/2.png").unlink()
     given = found(folder, content)
-    assert [Path(uri).name for uri in given.uris] == ["0.png", "3.png"] and len(
+    assert [Path(image.uri).name for image in given.images] == ["0.png", "3.png"] and len(
         given.truth.ids
     ) == 2
     (note,) = given.notes
@@ -115,39 +116,12 @@ def test_images_of_other_names(folder: Path, content: dict[str, Any]) -> None:
         found(folder, content)
 
 
-def test_names_may_say_where_the_images_are(folder: Path) -> None:
-    """Those of `corrections.parquet` are URIs; relative names start from the annotations."""
-    names = [f"{folder}/images/0.png", "images/1.png", "s3://bucket/2.png"]
-    truth = Truth("t", ids=[0, 1, 2], names=names)
-    config = Config(input=str(folder), output="out")
-    expected = [names[0], f"{folder}/images/1.png", names[2]]
-    assert examples.locate(truth, config, False) == expected
-
-
-@pytest.mark.parametrize("listed", [True, False])
-def test_images_in_containers_are_refused(folder: Path, listed: bool) -> None:
-    data = (folder / "images/0.png").read_bytes()
-    (folder / "images.zip").write_bytes(packed.zipped([("0.png", data)]))
-    uri = f"{folder}/images.zip" if listed else f"{folder}/images.zip#0.png"
-    truth = Truth("t", ids=[0], names=["0.png" if listed else uri])
-    config = Config(input=uri, output="out")
-    with pytest.raises(UsageError, match="images.zip.*: a training reads image files alone"):
-        examples.locate(truth, config, listed)
-
-
-def test_a_file_s_name_may_have_a_hash(folder: Path) -> None:
-    (folder / "images/0.png").rename(folder / "a#0.png")
-    config = Config(input=str(folder), output="out")
-    (uri,) = examples.locate(Truth("t", ids=[0], names=["a#0.png"]), config, False)
-    assert uri and isinstance(pixels.read(config, uri), np.ndarray)
-
-
 def test_no_more_of_an_image_is_read_than_allowed(folder: Path) -> None:
     size = (folder / "images/0.png").stat().st_size
     found = [
         pixels.read(
             Config(input=str(folder), output="out", max_object_bytes=limit),
-            f"{folder}/images/0.png",
+            Image(f"{folder}/images/0.png"),
         )
         for limit in (size, size - 1)
     ]
@@ -157,7 +131,7 @@ def test_no_more_of_an_image_is_read_than_allowed(folder: Path) -> None:
 def test_an_empty_object_of_a_bucket(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="0.png", Body=b"")
     config = Config(input=f"s3://{bucket}", output="out")
-    assert str(pixels.read(config, f"s3://{bucket}/0.png")).startswith("empty: ")
+    assert str(pixels.read(config, Image(f"s3://{bucket}/0.png"))).startswith("empty: ")
 
 
 def test_some_images_of_annotations(folder: Path) -> None:

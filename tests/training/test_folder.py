@@ -36,8 +36,8 @@ def test_what_is_written_is_read(folder: Folder) -> None:
     state = again.state(CPU)
     assert state and state["history"][0]["loss"] == 0.5
     assert state["model"][NAME].tolist() == [1, 1]
-    folder.forget_state()
-    folder.forget_state()
+    folder.forget()
+    folder.forget()
     assert folder.state(CPU) is None
 
 

@@ -104,5 +104,8 @@ def test_what_one_worker_raises_ends_all(tmp_path: Path, calibrated_file: str) -
     record.write_text(json.dumps(content | {"attempt": "other"}))
     said, _ = process.communicate()
     assert process.returncode == 1 and "another training has taken over " in said, said
+    # one of Ray's own threads fails where other clusters are on the machine
+    tracebacks = [line for line in said.splitlines() if "Traceback" in line]
+    assert all("PlacementGroupCleaner" in line for line in tracebacks), said
     assert "start anew" not in said
     assert json.loads(record.read_text())["finished"] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import posixpath
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pipeline import words
 from pipeline.errors import UsageError
 from pipeline.labels import instances
 from pipeline.labels.readers import parquet
+from pipeline.labels.readers.files import SUFFIXES
 from pipeline.labels.readers.yolo import CLASS_FILES
 from pipeline.store import objects, urls
 
@@ -106,7 +108,10 @@ def _file(url: str) -> Source:
     folder = url.rpartition("/")[0] or "."
     if url.endswith((".yaml", ".yml")):
         return Source("yolo", folder, folder)
-    return Source(_content(url), url, folder)
+    kind = _content(url)
+    if kind == "voc":
+        raise UsageError(f"{url} is Pascal VOC's of one image: give the folder of all of them")
+    return Source(kind, url, folder)
 
 
 def _content(url: str) -> str:
@@ -125,9 +130,9 @@ def _content(url: str) -> str:
     if start[:1] == b"<":
         if b"<annotations" in start:
             return "cvat"
-        raise UsageError(
-            f"{url} is XML, but not CVAT for images; of Pascal VOC give the folder of Annotations/"
-        )
+        if b"<annotation>" in start or b"<annotation " in start:
+            return "voc"
+        raise UsageError(f"{url} is XML, but neither CVAT for images nor Pascal VOC")
     if start[:1] == b"[":
         return _list(url)
     with contextlib.suppress(ijson.JSONError):
@@ -138,6 +143,8 @@ def _content(url: str) -> str:
                 return "fiftyone"
             if key == "features":
                 raise _on_a_map(url)
+            if key == "shapes":
+                raise UsageError(f"{url} is LabelMe's JSON, which is not read: convert it to COCO")
     return "coco"
 
 
@@ -178,9 +185,18 @@ def _in_folder(url: str) -> list[Source]:
     files = [n for n in names if n.endswith(LABEL_FILES) and n not in OWN]
     if len(files) > 1 and "tasks.json" in files:
         files.remove("tasks.json")  # what the export wrote, beside what came back
+    if files and _content(f"{url}/{files[0]}") == "voc":  # a file beside each image
+        return [Source("voc", url, url)]
     if len(files) > 1:
         raise UsageError(f"{url} holds {', '.join(files[:5])}: name the one that came back")
+    if not files and _has_texts_of_images(names):
+        return [Source("yolo", url, url)]
     return [_file(f"{url}/{name}") for name in files]
+
+
+def _has_texts_of_images(names: list[str]) -> bool:
+    texts = {name.removesuffix(".txt") for name in names if name.endswith(".txt")}
+    return any(posixpath.splitext(n)[0] in texts for n in names if n.lower().endswith(SUFFIXES))
 
 
 def _in_folders(url: str) -> list[Source]:

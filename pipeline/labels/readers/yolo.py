@@ -29,12 +29,18 @@ def read(url: str, found: Collected) -> None:
     fs, root = urls.filesystem(url)
     root = root.rstrip("/")
     names = _class_names(fs, root, url)
-    folder = next((name for name in LABEL_FOLDERS if fs.isdir(f"{root}/{name}")), "labels")
-    pictures = Pictures(fs, f"{root}/{LABEL_FOLDERS[folder]}")
-    labels = f"{root}/{folder}"
-    paths = (path for path in sorted(fs.find(labels)) if path.endswith(".txt"))
+    folder = next((name for name in LABEL_FOLDERS if fs.isdir(f"{root}/{name}")), None)
+    pictures = Pictures(fs, f"{root}/{LABEL_FOLDERS[folder]}" if folder else root)
+    labels = f"{root}/{folder}" if folder else root
+
+    def stem_of(path: str) -> str:
+        return posixpath.splitext(path.partition(f"{labels.lstrip('/')}/")[2])[0]
+
+    paths = [path for path in sorted(fs.find(labels)) if path.endswith(".txt")]
+    if not folder:  # beside the images, and so are lists of names
+        paths = [path for path in paths if stem_of(path) in pictures.by_stem]
     for path, data in contents(fs, paths):
-        stem = posixpath.splitext(path.partition(f"{labels.lstrip('/')}/")[2])[0]
+        stem = stem_of(path)
         # the export's names stand below the folder of the split
         origin = found.origins.find_stem(SPLIT.sub("", stem), stem)
         picture = pictures.by_stem.get(stem) if not origin else None

@@ -80,7 +80,9 @@ def test_a_zip_leads_back_by_what_lies_beside_it(tmp_path: Path) -> None:
         ({"a.xml": CVAT % ' rotation="12.5"'}, "image x/1.jpg has a rotated box"),
         ({"a.xml": "<annotations><track/></annotations>"}, "is CVAT for video"),
         ({"a.xml": "<annotations><image name="}, "a.xml is no XML"),
-        ({"a.xml": VOC % "0"}, "of Pascal VOC give the folder"),
+        ({"a.xml": "<rss>"}, "is XML, but neither CVAT for images nor Pascal VOC"),
+        ({"a.txt": LINE, "a.jpg": ""}, "names no classes; it needs one of data.yaml, "),
+        ({"a.json": '{"version": "5", "shapes": []}', "b.json": "{}"}, "a.json is LabelMe's JSON"),
         ({"Annotations/1.xml": VOC % "12.5"}, "image x/1.jpg has a rotated box"),
         ({"Annotations/1.xml": "<annotation>"}, "1.xml is no XML"),
         ({"data.yaml": "nc: 1", "labels/1.txt": LINE}, "data.yaml of .* has no `names`"),
@@ -96,11 +98,18 @@ def test_what_is_refused(tmp_path: Path, files: dict[str, str], complaint: str) 
         load_truth(write(tmp_path, files))
 
 
-@pytest.mark.parametrize("folder", ["Annotations", "labels"])
+@pytest.mark.parametrize("folder", ["Annotations", "labels", "."])
 def test_voc(tmp_path: Path, folder: str) -> None:
+    """In a folder of its own, or beside the images as LabelImg writes it."""
     empty = "<annotation><filename>2.jpg</filename></annotation>"
-    files = {f"{folder}/1.xml": VOC % "0.0", f"{folder}/2.xml": empty}
+    files = {f"{folder}/1.xml": VOC % "0.0", f"{folder}/2.xml": empty, f"{folder}/1.jpg": ""}
     check(load_truth(write(tmp_path, files)), "x/1.jpg", "2.jpg")
+
+
+def test_voc_of_one_image(tmp_path: Path) -> None:
+    write(tmp_path, {"1.xml": VOC % "0.0"})
+    with pytest.raises(UsageError, match="Pascal VOC's of one image: give the folder of all"):
+        load_truth(f"{tmp_path}/1.xml")
 
 
 @pytest.mark.parametrize(
@@ -110,6 +119,7 @@ def test_voc(tmp_path: Path, folder: str) -> None:
         {"obj.names": "cup\n", "obj_train_data/1.txt": LINE, "obj_train_data/2.txt": "\n"},
         {"data.yaml": "names: [cup]", "labels/1.txt": LINE[:-1] + " 0.9", "labels/2.txt": ""},
         {"data.yaml": "names: {0: cup}", "labels/1.txt": LINE + LINE[:-5], "labels/2.txt": ""},
+        {"classes.txt": "cup\n", "images/1.txt": LINE, "images/2.txt": "", "train.txt": "1.png"},
     ],
 )
 def test_yolo_beside_its_images(tmp_path: Path, files: dict[str, str]) -> None:

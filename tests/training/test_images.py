@@ -1,0 +1,114 @@
+"""Where the images of annotations are found, also in containers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config import Config
+from pipeline.errors import UsageError
+from pipeline.labels.truth import Truth
+from pipeline.training import images, pixels
+from pipeline.training.copies import copied
+from pipeline.training.folder import Folder
+from pipeline.training.pixels import Image
+from tests.support import drawn, packed, videos
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with `images/n.png`, the last three of which are in containers, too."""
+    folder = tmp_path / "data"
+    drawn.draw(folder)
+    files = [(f"{n}.png", (folder / f"images/{n}.png").read_bytes()) for n in (1, 2, 3)]
+    (folder / "a.tar").write_bytes(packed.tar(files))
+    (folder / "a.zip").write_bytes(packed.zipped(files))
+    (folder / "a.tgz").write_bytes(packed.tar(files, "w:gz"))
+    column = pa.array([{"bytes": data, "path": name} for name, data in files])
+    pq.write_table(
+        pa.table({"url": ["x"] * 3, "image": column}), folder / "a.parquet", row_group_size=2
+    )
+    return folder
+
+
+def located(folder: Path, names: list[str], listed: str = "") -> list[Image | str]:
+    truth = Truth("t", ids=[*range(len(names))], names=names)
+    config = Config(input=f"{folder}/{listed}", output=f"{folder}/to")
+    return images.locate(truth, config, bool(listed))
+
+
+def content(folder: Path, image: Image | str) -> np.ndarray | str:
+    assert isinstance(image, Image)
+    return pixels.read(Config(input=str(folder), output="out"), image)
+
+
+def test_names_may_say_where_the_images_are(folder: Path) -> None:
+    """Those of `corrections.parquet` are URIs; relative names start from the annotations."""
+    names = [f"{folder}/images/0.png", "images/1.png", "s3://bucket/2.png", ""]
+    expected = [Image(uri) for uri in (names[0], f"{folder}/images/1.png", names[2])]
+    assert located(folder, names) == [*expected, "not found"]
+
+
+@pytest.mark.parametrize("kind,is_copied", [("tar", 0), ("zip", 0), ("tgz", 1), ("parquet", 1)])
+def test_members_of_containers(folder: Path, kind: str, is_copied: bool) -> None:
+    """Their pixels are those of the files, with a copy and, while there is none, without."""
+    members = ["1", "0"] if kind == "parquet" else ["2.png", "1.png"]
+    names = ["images/0.png", *(f"a.{kind}#{member}" for member in members), f"a.{kind}#9.png"]
+    *found, missing = located(folder, names)
+    assert missing == "not found"
+    there = [image for image in found if isinstance(image, Image)]
+    after = copied(Config(input=str(folder), output=f"{folder}/to"), there)
+    assert [bool(image.copy) for image in after] == [False, is_copied, is_copied]
+    for number, *both in zip((0, 2, 1), found, after, strict=True):
+        expected = content(folder, Image(f"{folder}/images/{number}.png"))
+        assert all(np.array_equal(content(folder, image), expected) for image in both)
+    (folder / f"a.{kind}").unlink()
+    assert isinstance(content(folder, after[1]), str) is not is_copied
+    Folder(f"{folder}/to").forget()
+    assert isinstance(content(folder, after[1]), str) and not (folder / "to/images").exists()
+
+
+def test_a_frame_of_a_video(folder: Path) -> None:
+    """Found by its time, whichever frames the run took."""
+    videos.write(folder / "a.mp4", range(100, 140))
+    found = located(folder, ["a.mp4#t=0.600", "a.mp4#t=0.601"])
+    assert found[1] == "not found" and isinstance(found[0], Image)
+    (after,) = copied(Config(input=str(folder), output=f"{folder}/to"), [found[0]])
+    assert after.copy
+    for image in (found[0], after):
+        frame = content(folder, image)
+        assert isinstance(frame, np.ndarray) and videos.number(frame) == 115
+
+
+@pytest.mark.parametrize("name", ["b.tar", "b.parquet", "b.mp4"])
+def test_a_container_that_is_not_there(folder: Path, name: str) -> None:
+    """The failure of its images alone."""
+    lost, there = located(folder, [f"{name}#1.png", "a.tar#1.png"])
+    assert lost == f"cannot read {folder}/{name}: it does not exist" and isinstance(there, Image)
+
+
+def test_a_container_that_may_not_be_read(folder: Path) -> None:
+    """A table in a bucket names one of this machine."""
+    truth = Truth("t", ids=[0], names=[f"{folder}/a.tar#1.png"])
+    config = Config(input="s3://bucket/folder", output="out")
+    (found,) = images.locate(truth, config, False)
+    assert isinstance(found, str) and found.endswith("'file' named by an input on 's3'")
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_images_of_a_given_container(folder: Path, kind: str) -> None:
+    (found,) = located(folder, [f"a.{kind}#2.png"], f"a.{kind}")
+    expected = content(folder, Image(f"{folder}/images/2.png"))
+    assert np.array_equal(content(folder, found), expected)
+    with pytest.raises(UsageError, match=rf"there, images are called '7.png', here '.*a.{kind}#1"):
+        located(folder, ["7.png"], f"a.{kind}")
+
+
+def test_a_file_s_name_may_have_a_hash(folder: Path) -> None:
+    (folder / "images/0.png").rename(folder / "a#0.png")
+    (found,) = located(folder, ["a#0.png"])
+    assert isinstance(content(folder, found), np.ndarray)
