@@ -269,6 +269,7 @@ def begin(
 
     Raises:
         UsageError: the input cannot be read or holds no image, or the output is another run's.
+        LeaseLost: another run took over, while it was listed.
     """
     # read again: what was known before the lease may have changed
     known = record.existing(layout, config, weights) or record.new(config, weights)
@@ -277,7 +278,7 @@ def begin(
     listed = manifest.load(layout, mark)
     if not listed:
         log.info("listing the input")
-        listed = enumeration.write(config, layout, mark)
+        listed = enumeration.write(config, layout, mark, lease=lease)
     seconds = time.monotonic() - started
     preview(config, weights, placement, listed)
     record.begin(known, config, placement)
