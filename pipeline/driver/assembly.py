@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pipeline.driver.regions import ERROR, Regions, Row
 from pipeline.errors import Failure
 from pipeline.images import tiling
+from pipeline.images.tiff_regions import Region
 from pipeline.network.contract import Boxes
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.layout import Layout
@@ -141,25 +142,28 @@ class Assembly:
         return self._merged(rows, image), attempts
 
     def _merged(self, rows: pa.Table, image: Row) -> Boxes:
-        whole = np.array([0, 0, image["width"], image["height"]])
-        places = np.concatenate([self._windows(region) for region in rows[REGION].to_pylist()])
+        size = image["width"], image["height"]
+        regions = [Region(*region) for region in rows[REGION].to_pylist()]
         detections = pc.list_flatten(rows["detections"].combine_chunks())
         found = {name: np.asarray(detections.field(name)) for name in NUMBERS}
         xyxy = np.stack([found[name] for name in CORNERS], axis=1)
         counts = np.asarray(pc.list_flatten(rows[WINDOW_BOXES.name].combine_chunks()))
-        ends = np.cumsum(counts)
+        ends = np.cumsum([0, *counts])
+        whole, *parts = (
+            Boxes(xyxy[part], found["label_id"][part].astype(np.int64), found["score"][part])
+            for part in (slice(0, 0), *map(slice, ends[:-1], ends[1:]))
+        )
+        if regions[0].overview:
+            whole = _scaled(parts.pop(0), regions.pop(0), size)
+        places = np.concatenate([self._windows(region) for region in regions])
         # as the tiles of an image that is decoded as a whole are ordered
         order = np.lexsort((places[:, 0], places[:, 1])).tolist()
-        slices = [slice(ends[i] - counts[i], ends[i]) for i in order]
-        parts = [
-            Boxes(xyxy[part], found["label_id"][part].astype(np.int64), found["score"][part])
-            for part in (slice(0, 0), *slices)
-        ]
-        return merged(parts, np.concatenate((whole[None], places[order])))
+        views = np.concatenate(([[0, 0, *size]], places[order]))
+        return merged([whole, *(parts[place] for place in order)], views)
 
-    def _windows(self, region: list[int]) -> np.ndarray:
+    def _windows(self, region: Region) -> np.ndarray:
         """[N, 4] x0, y0, x1, y1 in pixels of the image, of the windows of a region."""
-        x, y, width, height = region
+        x, y, width, height, _ = region
         config = self.chain.config
         assert config.tile
         return tiling.tiles(height, width, config.tile, config.tile_overlap) + [x, y, x, y]
@@ -172,7 +176,15 @@ def _by_status(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
             yield status, part
 
 
+def _scaled(found: Boxes, overview: Region, size: tuple[int, int]) -> Boxes:
+    """Boxes in pixels of an overview, in those of its image, which has that width and height."""
+    factor = np.array([size[0] / overview.width, size[1] / overview.height] * 2)
+    return Boxes((found.xyxy * factor).astype(np.float32), found.labels, found.scores)
+
+
 def _failure(row: Row) -> Failure:
-    x, y, width, height = row[REGION]
+    x, y, width, height, overview = Region(*row[REGION])
     where = f"in the region of {width}x{height} pixels from ({x}, {y}) on"
+    if overview:
+        where = f"in its overview of {width}x{height} pixels"
     return Failure(row["error_stage"], row["error_code"], f"{where}: {row['error_message']}")

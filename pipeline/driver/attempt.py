@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ from pipeline.driver.summary import Summary, preview, summarize
 from pipeline.driver.watch import Watch
 from pipeline.errors import RunError
 from pipeline.inputs import enumeration, sizes
+from pipeline.network import build
 from pipeline.network.contract import EngineFactory, Weights
 from pipeline.outputs import manifest, schema, seal
 from pipeline.outputs.finished import Finished
@@ -159,8 +161,9 @@ class Attempt:
         chain = process(chain, finished)
         if self.config.tile is None:
             return chain, finished
+        is_enlarged = partial(build.is_enlarged, self.weights) if self.record.overviews else None
         categories = self.weights.categories
-        chain = large.detect(chain, categories, finished, self.lease, process)
+        chain = large.detect(chain, categories, finished, self.lease, process, is_enlarged)
         fresh = self._finished(finished.index)
         if fresh.unfinished:
             raise RunError(

@@ -18,7 +18,7 @@ import pyarrow as pa
 from pipeline import words
 from pipeline.driver import regions
 from pipeline.driver.assembly import Assembly, read
-from pipeline.driver.regions import Planner, Regions
+from pipeline.driver.regions import IsEnlarged, Planner, Regions
 from pipeline.outputs import schema
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.lease import Lease
@@ -37,6 +37,7 @@ def detect(
     finished: Finished,
     lease: Lease,
     process: Process,
+    is_enlarged: IsEnlarged | None,
 ) -> Chain:
     """Give each large image of a slice its row.
 
@@ -46,6 +47,7 @@ def detect(
         finished: of the slice, in which nothing is missing; it is to be loaded anew afterwards.
         lease: on the output.
         process: of the attempt.
+        is_enlarged: see `Planner`.
 
     Returns:
         The chain as it was last placed.
@@ -53,7 +55,7 @@ def detect(
     if finished.large.any():
         finished.load()  # also without repeats, of which each would be detected by itself
         ids = np.flatnonzero(finished.large) + finished.first_id
-        found = _regions(chain, finished, ids)
+        found = _regions(chain, finished, ids, is_enlarged)
         number = words.count(found.manifest.rows, "region")
         log.info("%s in %s", words.count(len(ids), "large image"), number)
         inner = _chain_of(chain, found)
@@ -73,11 +75,13 @@ def detect(
     return chain
 
 
-def _regions(chain: Chain, finished: Finished, ids: np.ndarray) -> Regions:
+def _regions(
+    chain: Chain, finished: Finished, ids: np.ndarray, is_enlarged: IsEnlarged | None
+) -> Regions:
     layout, index, mark = finished.layout, finished.index, chain.manifest.fingerprint
     if found := regions.load(layout, index, mark, ids):
         return found
-    planner = Planner(chain.config, chain.client)
+    planner = Planner(chain.config, chain.client, is_enlarged)
     return regions.write(layout, index, mark, _large(finished), planner)
 
 

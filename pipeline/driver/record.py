@@ -45,6 +45,8 @@ class Record:
         retry_from: attempts before this one have had their error rows redone; 0 for none.
         counts: of the finished run, from its files.
         layout: of the files' names; 1 had no slice in them.
+        overviews: whether the network is given those of large images, as runs of earlier versions
+            are not.
     """
 
     run_id: str
@@ -55,6 +57,7 @@ class Record:
     retry_from: int = 0
     counts: dict[str, Any] | None = None
     layout: int = 1
+    overviews: bool = False
 
     @property
     def attempt(self) -> int:
@@ -66,6 +69,7 @@ def new(config: Config, weights: Weights) -> Record:
         run_id=uuid.uuid4().hex,
         identity=identity(config, weights),
         layout=LAYOUT,
+        overviews=True,
         config={},
         weights={
             "model_id": weights.model_id,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec.asyn
 import numpy as np
@@ -21,7 +21,9 @@ from pipeline.config import Config
 from pipeline.errors import Code, Failure
 from pipeline.images.depth import Samples
 from pipeline.images.errors import DecodeError
-from pipeline.images.tiff_regions import Region, StoredImage, plan
+from pipeline.images.tiff_overviews import chosen
+from pipeline.images.tiff_plan import plan
+from pipeline.images.tiff_regions import Region, StoredImage
 from pipeline.inputs import enumeration
 from pipeline.outputs import manifest
 from pipeline.outputs.layout import Layout
@@ -35,8 +37,8 @@ from pipeline.store import objects
 PLANNERS, PLANNED = 8, 64
 SCHEMA = pa.schema([*LISTED, *FIELDS])
 ERROR = ("error_stage", "error_code", "error_message")
-# Of each image: its regions are numbers `first` to `first + regions - 1`. One that cannot be read
-# in windows has none, and the error of its row.
+# Of each image: its regions are numbers `first` to `first + regions - 1`, its overview the first of
+# them. One that cannot be read in windows has none, and the error of its row.
 IMAGES = pa.schema(
     [
         ("image_id", pa.int64()),
@@ -48,6 +50,8 @@ IMAGES = pa.schema(
     ]
 )
 Row = dict[str, Any]
+IsEnlarged = Callable[[int, int], bool]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -154,13 +158,15 @@ def write(
 class Planner:
     """Reads headers of large images, for their regions."""
 
-    def __init__(self, config: Config, client: Client) -> None:
+    def __init__(self, config: Config, client: Client, is_enlarged: IsEnlarged | None) -> None:
         """
         Args:
             config: the run's; its `tile` is not None.
             client: of the run's coordinator.
+            is_enlarged: see `tiff_overviews.chosen`; None where overviews are not used.
         """
         self.config = config
+        self.is_enlarged = is_enlarged
         self.stored = StoredImages(config, Downloader(config, client))
         self.threads = ThreadPoolExecutor(PLANNERS)
 
@@ -187,14 +193,19 @@ class Planner:
         config = self.config
         assert config.tile
         samples = Samples(config.depth_range, config.bands)
-        header = self.stored.header(image["image_uri"], image["image_bytes"])
+        file = image["image_uri"], image["image_bytes"]
         try:
-            stored = asyncio.run_coroutine_threadsafe(header, fsspec.asyn.get_loop()).result()
+            stored = _waited(self.stored.header(*file))
             if not stored:
                 raise DecodeError(Code.NOT_AN_IMAGE, "it is no TIFF any more")
             limits = (config.tile, config.tile_overlap, config.max_pixels)
             regions = plan(stored, *limits, samples)
             rows = [_row(image, stored, region) for region in regions]
+            if self.is_enlarged:
+                overviews = _waited(self.stored.overviews(*file, stored))
+                if found := chosen(overviews, config.max_pixels, samples, self.is_enlarged):
+                    region, overview = found
+                    rows.insert(0, _row(image, overview, region))
             return stored.width, stored.height, rows
         except Unread as error:
             return Failure("fetch", str(error.outcome.code), str(error))
@@ -202,9 +213,15 @@ class Planner:
             return Failure("decode", error.code, str(error))
 
 
+def _waited(read: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run_coroutine_threadsafe(read, fsspec.asyn.get_loop()).result()
+
+
 def _row(image: Row, stored: StoredImage, region: Region) -> Row:
+    x, y, width, height, overview = region
+    where = f"overview={width}x{height}" if overview else f"xywh={x},{y},{width},{height}"
     return {
-        "image_uri": f"{image['image_uri']}#xywh={','.join(map(str, region))}",
+        "image_uri": f"{image['image_uri']}#{where}",
         "size_bytes": sum(end - start for start, end in stored.parts(region)),
         WHOLE_URI: image["image_uri"],
         WHOLE_BYTES: image["image_bytes"],

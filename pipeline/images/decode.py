@@ -13,7 +13,7 @@ from pipeline.images.bands import BandsFile, open_bands
 from pipeline.images.depth import Samples, depth, to_8_bits
 from pipeline.images.errors import DecodeError
 from pipeline.images.formats import EncodedFile, failure, open_image
-from pipeline.images.tiff import ORIENTATION, TiffFile, check_layout
+from pipeline.images.tiff import ORIENTATION, TiffFile, check_layout, number
 from pipeline.images.truncated_jpeg import recovered
 
 __all__ = ["DecodeError", "Header", "Samples", "decode", "read_header"]
@@ -32,6 +32,7 @@ class Header:
         max_pixels: what it was held to.
         samples: what its samples shall become.
         is_deep: whether they have more than 8 bits.
+        orientation: of a TIFF, which Pillow forgets once it has turned the pixels.
         recovered_share: of the pixels, what the file holds; less than 1 only of a JPEG that is cut
             short, and known once it is decoded.
     """
@@ -42,6 +43,7 @@ class Header:
     max_pixels: int
     samples: Samples
     is_deep: bool
+    orientation: int = 1
     recovered_share: float = 1.0
 
 
@@ -81,7 +83,8 @@ def read_header(
         width, height = height, width
     assert isinstance(image.fp, EncodedFile)
     is_deep = depth(image, image.fp.getvalue()) > 8
-    return Header(image, width, height, max_pixels, samples, is_deep)
+    orientation = number(image.tag_v2, ORIENTATION, 1) if isinstance(image, TiffFile) else 1
+    return Header(image, width, height, max_pixels, samples, is_deep, orientation)
 
 
 def decode(header: Header, accept_truncated: float | None = None) -> np.ndarray:

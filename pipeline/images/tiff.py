@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
+
 from PIL import ImagePalette
+from PIL.ImageFile import _Tile
 from PIL.TiffImagePlugin import COMPRESSION_INFO, ImageFileDirectory_v2, TiffImageFile
 
 from pipeline.errors import Code
+from pipeline.images import jpeg2000
 from pipeline.images.errors import DecodeError
 from pipeline.images.libtiff import can_decode
 
@@ -46,8 +51,10 @@ class TiffFile(TiffImageFile):
         what = _description(tags)
         if number(tags, PLANAR, 1) == 2:
             _settle_planes(tags)
-        by_libtiff = number(tags, COMPRESSION, NONE) == NONE and _needs_libtiff(tags)
-        if by_libtiff:
+        compression = number(tags, COMPRESSION, NONE)
+        is_jpeg2000 = compression in jpeg2000.KINDS
+        as_deflate = is_jpeg2000 or (compression == NONE and _needs_libtiff(tags))
+        if as_deflate:
             # Pillow gives libtiff whatever is compressed; libtiff goes by the file itself
             tags[COMPRESSION] = DEFLATE
         try:
@@ -59,8 +66,11 @@ class TiffFile(TiffImageFile):
         except KeyError as error:
             raise SyntaxError(f"there is no tag {error}") from error
         finally:
-            if by_libtiff:
-                tags[COMPRESSION] = NONE
+            if as_deflate:
+                tags[COMPRESSION] = compression
+        if is_jpeg2000:
+            self.use_load_libtiff = False
+            self.tile = list(_jpeg2000_tiles(tags))
         if self.palette is not None and max(tags[COLOR_MAP]) < 256:
             # libtiff's rule for writers that stored 8 of the 16 bits
             self.palette = ImagePalette.raw("RGB;L", tags[COLOR_MAP])
@@ -69,7 +79,11 @@ class TiffFile(TiffImageFile):
 def refuse(tags: ImageFileDirectory_v2) -> None:
     """Raise for what Pillow would read, but not as it is meant, or complain of as damage."""
     compression = number(tags, COMPRESSION, NONE)
-    if compression not in COMPRESSION_INFO or (compression != NONE and not can_decode(compression)):
+    if compression in jpeg2000.KINDS:
+        _check_jpeg2000(tags)
+    elif compression not in COMPRESSION_INFO or (
+        compression != NONE and not can_decode(compression)
+    ):
         name = COMPRESSION_INFO.get(compression, "unknown")
         raise unsupported(tags, f"there is no decoder of compression {compression} ({name})")
     formats = numbers(tags, SAMPLE_FORMAT)
@@ -79,6 +93,34 @@ def refuse(tags: ImageFileDirectory_v2) -> None:
         raise unsupported(tags, "floating-point samples have no defined range")
     if number(tags, PHOTOMETRIC, 0) == SEPARATED and number(tags, INK_SET, 1) == 2:
         raise unsupported(tags, "its inks are not those of CMYK")
+
+
+def _check_jpeg2000(tags: ImageFileDirectory_v2) -> None:
+    if not jpeg2000.can_decode():
+        raise unsupported(tags, "this build of Pillow has no JPEG 2000")
+    samples, photometric = number(tags, SAMPLES, 1), number(tags, PHOTOMETRIC, 0)
+    is_aperio = number(tags, COMPRESSION, NONE) == jpeg2000.APERIO_YCBCR
+    kinds = {(1, GREY), (3, RGB), (3, YCBCR if is_aperio else RGB)}
+    is_8_bits = set(numbers(tags, BITS_PER_SAMPLE)) == {8}
+    if (samples, photometric) not in kinds or not is_8_bits or number(tags, PLANAR, 1) == 2:
+        raise unsupported(tags, "JPEG 2000 is read of grey and RGB of 8 bits, not in planes")
+
+
+def _jpeg2000_tiles(tags: ImageFileDirectory_v2) -> Iterator[_Tile]:
+    """The strips or tiles, for Pillow."""
+    width, height = number(tags, WIDTH, 0), number(tags, LENGTH, 0)
+    wide, high = number(tags, TILE_WIDTH, width), number(tags, TILE_LENGTH, 0)
+    high = high or min(height, number(tags, ROWS_PER_STRIP, height))
+    if min(wide, high) < 1:
+        raise ValueError("Invalid tile dimensions")
+    offsets, sizes = TILES if TILES[0] in tags else STRIPS
+    is_ycbcr = number(tags, COMPRESSION, NONE) == jpeg2000.APERIO_YCBCR
+    is_ycbcr &= number(tags, SAMPLES, 1) == 3
+    places = product(range(0, height, high), range(0, width, wide))
+    parts = zip(numbers(tags, offsets), numbers(tags, sizes), strict=True)
+    for (y, x), (offset, size) in zip(places, parts, strict=False):
+        extents = (x, y, min(x + wide, width), min(y + high, height))
+        yield _Tile(jpeg2000.CODEC, extents, offset, (size, wide, high, is_ycbcr))
 
 
 def _settle_planes(tags: ImageFileDirectory_v2) -> None:

@@ -1,4 +1,4 @@
-"""How the first image of a TIFF is stored, told by ranges of its file."""
+"""How an image of a TIFF is stored, told by ranges of its file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pipeline.errors import Code
 from pipeline.images.errors import DecodeError
 from pipeline.images.tiff import (
     LENGTH,
+    ORIENTATION,
     PLANAR,
     ROWS_PER_STRIP,
     SAMPLES,
@@ -25,8 +26,10 @@ from pipeline.images.tiff import (
     number,
     numbers,
 )
-from pipeline.images.tiff_regions import StoredImage
+from pipeline.images.tiff_regions import SWAPPED, StoredImage
 
+# numbers of 8 bytes, and places of directories, which Pillow does not know in such
+LONG8, IFD8 = 16, 18
 # of a directory and the values that it points to; two numbers for each tile are most of it
 HEADER_BYTES = 16 * 2**20
 # of a file, read at once where a directory is looked for
@@ -42,13 +45,24 @@ BIG_ENDIAN_BIG_TIFF = b"MM\0+"
 ReadRange = Callable[[int, int], bytes]
 
 
-class _File:
-    """What `ImageFileDirectory_v2.load` needs of a file, read by blocks, of which it keeps all."""
+class _Directory(ImageFileDirectory_v2):
+    _load_dispatch = {
+        **ImageFileDirectory_v2._load_dispatch,
+        IFD8: ImageFileDirectory_v2._load_dispatch[LONG8],
+    }
+
+
+class HeaderFile:
+    """A file of which directories are read, by blocks, of which it keeps all.
+
+    It has what `ImageFileDirectory_v2.load` needs.
+    """
 
     def __init__(self, read: ReadRange) -> None:
         self.read_range = read
         self.blocks: dict[int, bytes] = {}
         self.at = 0
+        self.start = self.read(16)
 
     def tell(self) -> int:
         return self.at
@@ -77,21 +91,32 @@ class _File:
         return found
 
 
-def read_stored(read: ReadRange) -> StoredImage | None:
-    """How the first image of a TIFF is stored, without its pixels; None if it is no TIFF.
+def read_stored(read: ReadRange, directory: int = 0) -> StoredImage | None:
+    """How an image of a TIFF is stored, without its pixels; None if it is no TIFF.
+
+    Args:
+        read: of its file.
+        directory: its place in the file; 0 for the first one.
 
     Raises:
         DecodeError: the header is damaged, or of a kind that is not read.
         Exception: whatever `read` raises.
     """
-    file = _File(read)
-    start = file.read(16)
-    if not start.startswith((*SIGNATURES, BIG_ENDIAN_BIG_TIFF)):
+    file = HeaderFile(read)
+    if not file.start.startswith((*SIGNATURES, BIG_ENDIAN_BIG_TIFF)):
         return None
-    if start.startswith(BIG_ENDIAN_BIG_TIFF):
+    if file.start.startswith(BIG_ENDIAN_BIG_TIFF):
         message = "a BigTIFF of high bytes first is not read; store it with low bytes first"
         raise DecodeError(Code.UNSUPPORTED_MODE, message)
-    tags = _directory(file, start)
+    return stored_image(read_tags(file, directory))
+
+
+def stored_image(tags: ImageFileDirectory_v2) -> StoredImage:
+    """How the image of a directory is stored.
+
+    Raises:
+        DecodeError: its tags are damaged.
+    """
     width, height = number(tags, WIDTH, 0), number(tags, LENGTH, 0)
     is_tiled = TILE_WIDTH in tags
     if is_tiled:
@@ -107,17 +132,30 @@ def read_stored(read: ReadRange) -> StoredImage | None:
     offsets, sizes = (_places(tags, pair, shape) for pair in zip(TILES, STRIPS, strict=True))
     if sizes.max() >= MOST_BYTES:
         raise _complaint(f"a strip or tile of {sizes.max()} bytes")
-    return StoredImage(width, height, part_width, part_height, is_tiled, offsets, sizes, tags)
+    orientation = number(tags, ORIENTATION, 1)
+    if orientation in SWAPPED:
+        width, height = height, width
+    orientation = orientation if orientation in range(1, 9) else 1
+    parts = (part_width, part_height, is_tiled, offsets, sizes)
+    return StoredImage(width, height, orientation, *parts, tags)
 
 
-def _directory(file: _File, start: bytes) -> ImageFileDirectory_v2:
+def read_tags(file: HeaderFile, directory: int = 0) -> ImageFileDirectory_v2:
+    """The tags of a directory, given its place; of the first one by default.
+
+    Raises:
+        DecodeError: they are damaged.
+        Exception: whatever reading the file raises.
+    """
+    start = file.start
     try:
-        tags = ImageFileDirectory_v2(start if start[2:3] == b"+" else start[:8])
-        file.seek(tags.next)
+        tags = _Directory(start if start[2:3] == b"+" else start[:8])
+        directory = directory or tags.next
+        file.seek(directory)
         order: Literal["little", "big"] = "little" if tags.prefix == b"II" else "big"
         if int.from_bytes(file.read(8 if start[2:3] == b"+" else 2), order) > MOST_TAGS:
             raise _complaint(f"its directory has over {MOST_TAGS} tags")
-        file.seek(tags.next)
+        file.seek(directory)
         tags.load(file)  # type: ignore[arg-type]
     except (SyntaxError, struct.error, ValueError, OverflowError) as error:
         raise _complaint(f"its directory cannot be read ({error})") from error

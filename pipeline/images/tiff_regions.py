@@ -7,7 +7,7 @@ to the same pixels.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,10 +15,8 @@ import numpy as np
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from pipeline.errors import Code
-from pipeline.images import tiling
 from pipeline.images.bands import FILL_ORDER, PREDICTOR
-from pipeline.images.decode import read_header
-from pipeline.images.depth import DECLARED, Samples
+from pipeline.images.depth import DECLARED
 from pipeline.images.errors import DecodeError
 from pipeline.images.tiff import (
     BITS_PER_SAMPLE,
@@ -27,7 +25,6 @@ from pipeline.images.tiff import (
     EXTRA_SAMPLES,
     INK_SET,
     LENGTH,
-    NONE,
     ORIENTATION,
     PHOTOMETRIC,
     PLANAR,
@@ -40,41 +37,39 @@ from pipeline.images.tiff import (
     TILE_WIDTH,
     TILES,
     WIDTH,
-    YCBCR,
     number,
-    numbers,
-    refuse,
-    unsupported,
 )
 from pipeline.words import explain
 
 LONG, LONG8 = 4, 16
-OLD_JPEG = 6
 FAX_OPTIONS, JPEG_TABLES, COEFFICIENTS, POSITIONING, REFERENCE = (292, 293), 347, 529, 531, 532
 # what says how samples are stored and what they mean
 KEPT = (
     *(BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES, PLANAR, PREDICTOR),
     *(COLOR_MAP, INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING, *FAX_OPTIONS, JPEG_TABLES),
-    *(COEFFICIENTS, POSITIONING, REFERENCE, TILE_WIDTH, TILE_LENGTH),
+    *(COEFFICIENTS, POSITIONING, REFERENCE, TILE_WIDTH, TILE_LENGTH, ORIENTATION),
     *(tag for pair in DECLARED for tag in pair),
 )
-# Pixels of a region's side, about, and tiles of the file: its windows share what is read of it,
-# and what its neighbours read again is less, the larger it is.
-REGION_SIDE, LEAST_PARTS = 4096, 7
-# an image of more pixels than so many times `max_pixels` would be at work for days
-MOST_REGIONS = 1000
+# orientations in which the image is seen mirrored from left to right, and upside down, after rows
+# and columns have changed places where they do
+MIRRORED, UPSIDE_DOWN, SWAPPED = (2, 3, 6, 7), (3, 4, 7, 8), (5, 6, 7, 8)
 
 # where a strip or tile begins in the file, and where it ends
 Range = tuple[int, int]
 
 
 class Region(NamedTuple):
-    """A rectangle of an image, in its pixels, x to the right, y down."""
+    """A rectangle of an image, in its pixels, x to the right, y down, as a person sees it.
+
+    Or all of an overview of the image, in pixels of that: then `overview` is the place of its
+    directory in the file, which else is 0.
+    """
 
     x: int
     y: int
     width: int
     height: int
+    overview: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,34 +77,45 @@ class StoredImage:
     """How an image of a TIFF is stored.
 
     Attributes:
-        width, height: in pixels.
-        part_width, part_height: of a tile or a strip, in pixels.
+        width, height: in pixels, as a person sees it.
+        orientation: 1 to 8, as in EXIF: what is to be done with what is stored.
+        part_width, part_height: of a tile or a strip, in pixels that are stored.
         is_tiled: in tiles, not in strips.
         offsets, sizes: [planes, rows, columns] int64, the place of each strip or tile in the file,
             and its bytes; one plane where a pixel's samples stand together.
-        directory: its tags.
+        tags: of its directory.
     """
 
     width: int
     height: int
+    orientation: int
     part_width: int
     part_height: int
     is_tiled: bool
     offsets: np.ndarray
     sizes: np.ndarray
-    directory: ImageFileDirectory_v2
-
-    def place(self, region: Region) -> tuple[int, int]:
-        """Where a region begins in its own file: x and y, in pixels."""
-        return region.x % self.part_width, region.y % self.part_height
+    tags: ImageFileDirectory_v2
 
     def size(self, region: Region) -> tuple[int, int]:
-        """Width and height of a region's own file, in pixels; it begins where a part does."""
-        x, y = self.place(region)
-        return x + region.width if self.is_tiled else self.width, y + region.height
+        """Width and height of a region's own file as it is stored; it begins where a part does."""
+        x, y, width, height, _ = self._stored(region)
+        if not self.is_tiled:
+            return number(self.tags, WIDTH, 0), y % self.part_height + height
+        return x % self.part_width + width, y % self.part_height + height
+
+    def _stored(self, region: Region) -> Region:
+        """Where a region lies in what is stored."""
+        x, y, width, height, _ = region
+        if self.orientation in MIRRORED:
+            x = self.width - x - width
+        if self.orientation in UPSIDE_DOWN:
+            y = self.height - y - height
+        swapped = self.orientation in SWAPPED
+        return Region(y, x, height, width) if swapped else Region(x, y, width, height)
 
     def parts(self, region: Region) -> list[Range]:
         """The strips or tiles that a region lies in, plane by plane and row by row."""
+        region = self._stored(region)
         last_row = (region.y + region.height - 1) // self.part_height
         last_column = (region.x + region.width - 1) // self.part_width
         rows = slice(region.y // self.part_height, last_row + 1)
@@ -119,7 +125,7 @@ class StoredImage:
         return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
     def file(self, region: Region, data: Mapping[Range, bytes]) -> bytes:
-        """A TIFF of a region, which begins at `place` there.
+        """A TIFF of a region, and of what stands before it in its parts; see `within`.
 
         Args:
             region: of the image.
@@ -153,7 +159,7 @@ class StoredImage:
         return b"".join([head, tags.tobytes(len(head)), *stored])
 
     def _tags(self, width: int, height: int, sizes: Sequence[int]) -> ImageFileDirectory_v2:
-        ours = self.directory
+        ours = self.tags
         tags = ImageFileDirectory_v2(prefix=ours.prefix)
         for tag in KEPT:
             if tag in ours:
@@ -169,76 +175,14 @@ class StoredImage:
         return tags
 
 
-def plan(
-    stored: StoredImage, tile: int, overlap: float, max_pixels: int, samples: Samples
-) -> list[Region]:
-    """The regions of an image that together hold each of its tiles once.
+def within(pixels: np.ndarray, region: Region, orientation: int) -> np.ndarray:
+    """The pixels of a region, of those of its own file.
 
     Args:
-        stored: how it is.
-        tile, overlap: see `tiling.views`; what that says of a region by itself, the whole left
-            out, are the image's tiles in it.
-        max_pixels: of a region, with all of the strips or tiles of the file that it touches.
-        samples: what they shall become.
-
-    Raises:
-        DecodeError: too many pixels, or an image that can only be read as a whole, or not at all.
+        pixels: [height, width, 3], turned upright. What is stored ends where the region does.
+        region: which.
+        orientation: of the file.
     """
-    _check(stored, max_pixels, samples)
-    columns = np.unique(tiling.views(1, stored.width, tile, overlap)[:, 0])
-    rows = np.unique(tiling.views(stored.height, 1, tile, overlap)[:, 1])
-    side = max(REGION_SIDE, LEAST_PARTS * max(stored.part_width, stored.part_height))
-    most = max(1, side // tile) if stored.is_tiled else max(1, REGION_SIDE // tile)
-    for count in range(most, 0, -1):
-        across = count if stored.is_tiled else len(columns)
-        regions = [
-            Region(x, y, width, height)
-            for y, height in _spans(rows, stored.height, tile, count)
-            for x, width in _spans(columns, stored.width, tile, across)
-        ]
-        sizes = [stored.size(region) for region in regions]
-        if max(width * height for width, height in sizes) <= max_pixels:
-            read_header(stored.file(regions[0], {}), max_pixels, samples)
-            return regions
-    width, height = max(sizes)
-    kind = "tiles" if stored.is_tiled else "strips"
-    message = f"a window of {tile} pixels lies in {kind} of together {width}x{height}"
-    raise DecodeError(Code.TOO_MANY_PIXELS, f"{message}, over max_pixels, which is {max_pixels}")
-
-
-def _spans(starts: np.ndarray, length: int, tile: int, count: int) -> Iterator[tuple[int, int]]:
-    """Start and length of what so many tiles of a row or column together cover."""
-    for first in range(0, len(starts), count):
-        last = min(first + count, len(starts)) - 1
-        yield int(starts[first]), int(min(starts[last] + tile, length) - starts[first])
-
-
-def _check(stored: StoredImage, max_pixels: int, samples: Samples) -> None:
-    """Refuse what would take for ever, and what only a whole image tells."""
-    if stored.width * stored.height > max_pixels * MOST_REGIONS:
-        message = f"{stored.width}x{stored.height} is over {MOST_REGIONS} times max_pixels"
-        raise DecodeError(Code.TOO_MANY_PIXELS, f"{message}, which is {max_pixels}")
-    tags = stored.directory
-    refuse(tags)
-    _check_kind(tags)
-    is_deep = number(tags, BITS_PER_SAMPLE, 1) > 8
-    if is_deep and samples.depth_range == "auto":
-        reason = "depth_range auto needs the whole image; give MIN and MAX to read it in windows"
-        raise unsupported(tags, reason)
-    has_range = number(tags, SAMPLES, 1) == 1 or samples.bands
-    declared = any(tag in tags for pair in DECLARED for tag in pair)
-    if is_deep and has_range and declared and not samples.depth_range:
-        reason = "whether samples leave the range that it declares, only the whole image tells"
-        raise unsupported(tags, f"{reason}; give depth_range MIN and MAX to read it in windows")
-
-
-def _check_kind(tags: ImageFileDirectory_v2) -> None:
-    """Refuse what a part of a file does not tell as the whole does."""
-    compression, photometric = number(tags, COMPRESSION, NONE), number(tags, PHOTOMETRIC, 0)
-    if number(tags, ORIENTATION, 1) in range(2, 9):
-        raise unsupported(tags, "it is to be turned, so it is not read in windows")
-    if compression == OLD_JPEG:
-        raise unsupported(tags, "JPEG in its old form is not read in windows")
-    # what is left out, Pillow guesses from the bytes that are stored
-    if photometric == YCBCR and compression == NONE and not numbers(tags, SUBSAMPLING):
-        raise unsupported(tags, "YCbCr without its subsampling is not read in windows")
+    rows = slice(region.height) if orientation in UPSIDE_DOWN else slice(-region.height, None)
+    columns = slice(region.width) if orientation in MIRRORED else slice(-region.width, None)
+    return pixels[rows, columns]

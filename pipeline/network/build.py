@@ -42,6 +42,17 @@ def _copied(array: np.ndarray) -> torch.Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
+def is_enlarged(weights: Weights, height: int, width: int) -> bool:
+    """Whether an image of this size is larger in the network; `_resize_image_and_masks` of
+    torchvision.
+    """
+    if fixed := weights.options.get("fixed_size"):
+        return bool(width < fixed[0] or height < fixed[1])
+    sides = option(weights, "min_size")
+    short = sides if isinstance(sides, int) else sides[-1]
+    return bool(min(height, width) < short and max(height, width) < option(weights, "max_size"))
+
+
 def option(weights: Weights, name: str) -> Any:
     """The value of a keyword of `FasterRCNN`: the one given, else torchvision's default."""
     return weights.options.get(name, inspect.signature(FasterRCNN).parameters[name].default)

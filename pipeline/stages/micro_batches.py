@@ -19,7 +19,7 @@ from pipeline.errors import Code, Failure
 from pipeline.images import tiling
 from pipeline.images.decode import DecodeError, Header, Samples, decode, read_header
 from pipeline.images.depth import is_low_contrast
-from pipeline.images.tiff_regions import Region
+from pipeline.images.tiff_regions import Region, within
 from pipeline.network.contract import Boxes
 from pipeline.store import urls
 from pipeline.words import printable
@@ -41,7 +41,7 @@ class Outcome:
     uri: str
     encoded: pa.Buffer | None = None
     header: Header | None = None
-    region: Region | None = None  # of a large image, which it is; `pixels` begin before it
+    region: Region | None = None  # of a large image, which it is; its file has more than that
     whole: str | None = None  # the URI of that image
     views: int = 1  # that the network will be given of it
     shape: tuple[int, int] = (0, 0)  # the padded one of the whole
@@ -56,6 +56,14 @@ class Outcome:
     @property
     def done(self) -> bool:
         return self.error is not None or self.boxes is not None
+
+    def places(self, height: int, width: int, config: Config) -> np.ndarray:
+        """The views of it that the network is given: [N, 4] x0, y0, x1, y1 in its pixels."""
+        if self.region and not self.region.overview and config.tile:
+            size = self.region.height, self.region.width
+            return tiling.tiles(*size, config.tile, config.tile_overlap)
+        tile = None if self.region else config.tile
+        return tiling.views(height, width, tile, config.tile_overlap)
 
 
 class Loader:
@@ -124,13 +132,8 @@ class Loader:
         outcome.began = math.inf
 
     def _plan_views(self, outcome: Outcome, header: Header) -> None:
-        tile, overlap = self.config.tile, self.config.tile_overlap
-        if outcome.region and tile:  # of whose file the network is given no more than its tiles
-            views = tiling.tiles(outcome.region.height, outcome.region.width, tile, overlap)
-            outcome.shape = self.padded_shape(*(views[0, 2:] - views[0, :2])[::-1].tolist())
-        else:
-            views = tiling.views(header.height, header.width, tile, overlap)
-            outcome.shape = self.padded_shape(header.height, header.width)
+        views = outcome.places(header.height, header.width, self.config)
+        outcome.shape = self.padded_shape(*(views[0, 2:] - views[0, :2])[::-1].tolist())
         outcome.views = len(views)
         if len(views) > 1 or outcome.region:
             x0, y0, x1, y1 = views[-1].tolist()
@@ -155,7 +158,7 @@ class Loader:
     def _decode(self, outcome: Outcome) -> np.ndarray | DecodeError:
         outcome.began = time.monotonic()
         assert outcome.header
-        is_deep = outcome.header.is_deep
+        is_deep, orientation = outcome.header.is_deep, outcome.header.orientation
         try:
             pixels = decode(outcome.header, self.config.accept_truncated)
             outcome.recovered_share = outcome.header.recovered_share
@@ -164,6 +167,8 @@ class Loader:
         finally:
             outcome.header = None  # frees Pillow's copy of the pixels
             self.client.add(seconds_decode=time.monotonic() - outcome.began)
+        if outcome.region:
+            pixels = within(pixels, outcome.region, orientation)
         outcome.size = (pixels.shape[1], pixels.shape[0])
         if is_deep and not outcome.region and is_low_contrast(pixels):
             self.client.remarked("low_contrast", printable(urls.public(outcome.uri), 200))

@@ -13,8 +13,9 @@ from pipeline.stages.download import Fetched
 from pipeline.stages.fetch import Fetch
 from pipeline.stages.reads import Read, Reads, begun
 
-# Columns of a manifest of regions beside those of any: the image's URI, its bytes, and its width
-# and height in pixels; and where the region lies in it, x, y, width, height.
+# Columns of a manifest of regions beside those of any: the image's URI, its bytes, and the width
+# and height in pixels of what the region is of; and the numbers of `Region`, of which earlier
+# versions wrote the first four.
 WHOLE_URI, WHOLE_BYTES, WHOLE_SIZE, REGION = "whole_uri", "whole_bytes", "whole_size", "region"
 FIELDS = pa.schema(
     [

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from pipeline.config import IMAGE_EXTENSIONS, Config
 from pipeline.errors import Code
 from pipeline.images.errors import DecodeError
-from pipeline.images.tiff_header import read_stored
+from pipeline.images.tiff_header import ReadRange, read_stored
+from pipeline.images.tiff_overviews import Overview, read_overviews
 from pipeline.images.tiff_regions import Range, Region, StoredImage
 from pipeline.inputs.containers.ranged import GAP
 from pipeline.inputs.listing import extension_of
 from pipeline.outputs.schema import LARGE
 from pipeline.stages.download import Downloader, Fetched
+
+T = TypeVar("T")
 
 # of one request for strips or tiles that lie side by side, at most, but for a single one
 REQUEST_BYTES = 8 * 2**20
@@ -45,19 +49,32 @@ class StoredImages:
         self.config = config
         self.downloader = downloader
         self.threads = ThreadPoolExecutor(HEADERS)
-        self.kept: OrderedDict[str, asyncio.Task[StoredImage | None]] = OrderedDict()
+        self.kept: OrderedDict[tuple[str, int], asyncio.Task[StoredImage | None]] = OrderedDict()
 
-    async def header(self, uri: str, size: int | None) -> StoredImage | None:
+    async def header(self, uri: str, size: int | None, directory: int = 0) -> StoredImage | None:
         """How an image is stored; None if it is no TIFF.
 
         Args:
             uri: of the image.
             size: of its file in bytes, if it is known.
+            directory: see `read_stored`.
 
         Raises:
             Unread: it could not be read.
             DecodeError: see `read_stored`.
         """
+        return await self._of_ranges(uri, size, lambda read: read_stored(read, directory))
+
+    async def overviews(self, uri: str, size: int | None, stored: StoredImage) -> list[Overview]:
+        """See `read_overviews`.
+
+        Raises:
+            Unread: it could not be read.
+        """
+        return await self._of_ranges(uri, size, lambda read: read_overviews(read, stored))
+
+    async def _of_ranges(self, uri: str, size: int | None, use: Callable[[ReadRange], T]) -> T:
+        """What is made of ranges of a file, on a thread."""
         loop = asyncio.get_running_loop()
 
         def read(start: int, end: int) -> bytes:
@@ -68,7 +85,7 @@ class StoredImages:
                 raise Unread(got)
             return got.data
 
-        return await loop.run_in_executor(self.threads, read_stored, read)
+        return await loop.run_in_executor(self.threads, use, read)
 
     async def large(self, uri: str, size: int | None) -> Fetched | None:
         """The outcome of an image that is read in windows, or of the look whether it is; None for
@@ -99,12 +116,12 @@ class StoredImages:
         Args:
             uri: of the image.
             size: of its file in bytes, if it is known.
-            whole: width and height of the image when it was planned, in pixels.
+            whole: width and height, when it was planned, of the image or overview, in pixels.
             region: of it.
         """
         outcome, started = Fetched(attempts=1), time.monotonic()
         try:
-            stored = await self._kept(uri, size)
+            stored = await self._kept(uri, size, region.overview)
             if (now := (stored.width, stored.height)) != whole:
                 was = f"{whole[0]}x{whole[1]} pixels when its regions were planned"
                 raise DecodeError(Code.CORRUPT, f"it had {was}, and {now[0]}x{now[1]} now")
@@ -123,17 +140,18 @@ class StoredImages:
         outcome.seconds = time.monotonic() - started
         return outcome
 
-    async def _kept(self, uri: str, size: int | None) -> StoredImage:
+    async def _kept(self, uri: str, size: int | None, directory: int) -> StoredImage:
         """The header, read once for many regions."""
-        task = self.kept.get(uri)
+        key = (uri, directory)
+        task = self.kept.get(key)
         if not task:
-            task = self.kept[uri] = asyncio.ensure_future(self.header(uri, size))
+            task = self.kept[key] = asyncio.ensure_future(self.header(uri, size, directory))
             if len(self.kept) > KEPT:
                 self.kept.popitem(last=False)
         try:
             stored = await asyncio.shield(task)
         except BaseException:
-            self.kept.pop(uri, None)
+            self.kept.pop(key, None)
             raise
         if stored is None:
             raise DecodeError(Code.NOT_AN_IMAGE, "it is no TIFF any more")

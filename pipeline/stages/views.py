@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.config import Config
-from pipeline.images import tiling
 from pipeline.network.contract import Boxes
 from pipeline.stages.merging import merged
 from pipeline.stages.micro_batches import Outcome
@@ -33,15 +32,10 @@ class View:
 def cut(outcome: Outcome, pixels: np.ndarray, config: Config) -> list[View]:
     """The views of a decoded image; a small one, or without `config.tile`, is all of its one.
 
-    Those of a region are the tiles of its image that lie in it.
+    Those of a region are the tiles of its image that lie in it; that of an overview is all of it.
     """
     height, width = pixels.shape[:2]
-    if outcome.region and config.tile:  # it ends where its pixels do
-        height, width = outcome.region.height, outcome.region.width
-        pixels = pixels[-height:, -width:]
-        places = tiling.tiles(height, width, config.tile, config.tile_overlap)
-    else:
-        places = tiling.views(height, width, config.tile, config.tile_overlap)
+    places = outcome.places(height, width, config)
     return [View(outcome, box, pixels[box[1] : box[3], box[0] : box[2]]) for box in places]
 
 

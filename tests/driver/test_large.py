@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,12 @@ import tifffile
 
 from pipeline.config import Config
 from pipeline.driver import large, regions
+from pipeline.driver.attempt import Attempt
+from pipeline.driver.record import Record
 from pipeline.driver.regions import Planner
 from pipeline.images import tiling
-from pipeline.network.contract import Boxes
+from pipeline.images.tiff_regions import Region
+from pipeline.network.contract import Boxes, Weights
 from pipeline.outputs import manifest, schema
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.layout import Layout
@@ -32,10 +36,12 @@ from pipeline.store import objects
 from tests.support.engines import middle
 from tests.support.fetching import Silent
 from tests.support.outputs import files, rows
+from tests.support.tiffs import pyramid
 
 TILE, IMAGES, MARK = 64, 4, "mark"
-# the image whose second region fails, and the one that cannot be read in windows
-FAILED, TURNED = 1, 2
+# the image whose second region fails, the one that cannot be read in windows, and the one that has
+# an overview, of each so-manieth row and column
+FAILED, SIGNED, PYRAMID, STEP = 1, 2, 3, 4
 
 
 class Held:
@@ -67,8 +73,11 @@ def begun(folder: Path) -> Chain:
     output = str(folder / "out")
     uris = [f"{folder}/images/{number}.tif" for number in range(IMAGES)]
     for number, uri in enumerate(uris):
-        tags = [(274, "H", 1, 6, True)] if number == TURNED else []
-        tifffile.imwrite(uri, picture(number), tile=(32, 32), compression="zlib", extratags=tags)
+        if number == PYRAMID:
+            pyramid(Path(uri), picture(number), (STEP,), below=False, tile=(32, 32))
+            continue
+        values = picture(number).astype(np.int8) if number == SIGNED else picture(number)
+        tifffile.imwrite(uri, values, tile=(32, 32), compression="zlib", photometric="rgb")
     config = Config(input=f"{folder}/images", output=output, tile=TILE, max_pixels=30_000)
     known = Manifest(IMAGES, 0, [], MARK)
     listed = {"image_uri": uris, "size_bytes": [Path(uri).stat().st_size for uri in uris]}
@@ -116,9 +125,12 @@ def process(chain: Chain, part: Finished) -> Chain:
 
 
 def region_row(row: dict[str, Any], pixels: np.ndarray, fails: bool) -> pa.Table:
-    x, y, width, height = row[REGION]
+    x, y, width, height, overview = Region(*row[REGION])
     inside = pixels[y : y + height, x : x + width]
     places = tiling.tiles(height, width, TILE, 0.2)
+    if overview:
+        inside, places = pixels[::STEP, ::STEP], np.array([[0, 0, width, height]])
+        assert inside.shape[:2] == (height, width)
     found = [middle(inside[y0:y1, x0:x1]) for x0, y0, x1, y1 in places]
     boxes = Boxes(*(np.concatenate([vars(b)[name] for b in found]) for name in vars(found[0])))
     values = {
@@ -139,13 +151,22 @@ def region_row(row: dict[str, Any], pixels: np.ndarray, fails: bool) -> pa.Table
     return table.append_column(WINDOW_BOXES, pa.array([counts], WINDOW_BOXES.type))
 
 
-def attempt(chain: Chain) -> Finished:
+class Local(Attempt):
+    """An attempt whose regions are processed here."""
+
+    def _process(self, chain: Chain, finished: Finished, *others: Any) -> Chain:
+        return process(chain, finished)
+
+
+def attempt(chain: Chain, **recorded: Any) -> Finished:
     """One attempt at the slice, to its seal."""
-    finished = Finished.of(Layout.of(chain.config.output), chain.manifest, 0)
-    finished.load()
-    large.detect(chain, {1: "x"}, finished, Held(), process)  # type: ignore[arg-type]
-    fresh = Finished.of(finished.layout, chain.manifest, 0)
-    fresh.load()
+    layout, nothing = Layout.of(chain.config.output), None
+    weights = Weights("m", "0", True, {1: "x"}, {}, {"min_size": 50, "max_size": 80})
+    known = Record("r", {}, {}, {}, **recorded)
+    of_run: Any = (layout, Held(), nothing, chain.manifest, known, 0.0, Stages())
+    local = Local(chain.config, weights, *of_run)
+    finished = local._finished(0)
+    _, fresh = local._process_slice(chain, finished, nothing, 0)  # type: ignore[arg-type]
     return fresh
 
 
@@ -175,7 +196,7 @@ def killed_at(step: int) -> Iterator[Any]:
         yield last
 
 
-def check(output: str) -> None:
+def check(output: str, overviews: bool = True) -> None:
     found = rows(output)
     assert [row["image_id"] for row in found] == list(range(IMAGES))
     for number, row in enumerate(found):
@@ -183,25 +204,29 @@ def check(output: str) -> None:
             said = "in the region of "
             assert (row["status"], row["error_code"]) == ("error", "truncated")
             assert row["error_message"].startswith(said) and row["detections"] is None
-        elif number == TURNED:
+        elif number == SIGNED:
             assert (row["status"], row["error_code"]) == ("error", "unsupported_mode")
         else:
-            check_boxes(row, picture(number))
+            check_boxes(row, picture(number), overviews and number == PYRAMID)
     assert not [name for name in files(output) if "windows" in name or "=large" in name]
 
 
-def check_boxes(row: dict[str, Any], pixels: np.ndarray) -> None:
+def check_boxes(row: dict[str, Any], pixels: np.ndarray, overview: bool) -> None:
     height, width = pixels.shape[:2]
     places = tiling.tiles(height, width, TILE, 0.2)
     parts = [middle(pixels[y0:y1, x0:x1]) for x0, y0, x1, y1 in places]
-    empty = Boxes(np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, np.float32))
-    wanted = merged([empty, *parts], np.concatenate(([[0, 0, width, height]], places)))
+    whole = middle(pixels[::STEP, ::STEP]) if overview else middle(np.zeros((1, 1, 3)))
+    whole = dataclasses.replace(whole, xyxy=whole.xyxy * STEP)
+    wanted = merged([whole, *parts], np.concatenate(([[0, 0, width, height]], places)))
     names = ("xmin", "ymin", "xmax", "ymax")
     found = [[box[name] for name in names] for box in row["detections"]]
     np.testing.assert_array_equal(found, wanted.xyxy)
     assert (row["width"], row["height"], row["num_detections"]) == (width, height, len(found))
     assert (row["attempts"], row["error_code"], row["status"]) == (2, None, "ok")
     assert len(found) > 10
+    # what no tile shows as a whole
+    middle_of_all = [width / 4, height / 4, 3 * width / 4, 3 * height / 4]
+    assert (middle_of_all in found) == overview
 
 
 def test_a_kill_at_every_step(tmp_path: Path) -> None:
@@ -210,8 +235,8 @@ def test_a_kill_at_every_step(tmp_path: Path) -> None:
         folder.mkdir()
         chain = begun(folder)
         with killed_at(step) as last, contextlib.suppress(Killed):
-            attempt(chain)
-        finished = attempt(chain)
+            attempt(chain, overviews=True)
+        finished = attempt(chain, overviews=True)
         assert not finished.unfinished and finished.errors.total() == 2
         check(chain.config.output)
         if last[0] < step:  # it came to its end
@@ -219,10 +244,25 @@ def test_a_kill_at_every_step(tmp_path: Path) -> None:
     assert step > 15
 
 
+def test_a_run_that_began_without_overviews(tmp_path: Path) -> None:
+    """It goes on without, also where its regions, of four numbers, are there."""
+    chain = begun(tmp_path)
+    layout = Layout.of(chain.config.output)
+    finished = Finished.of(layout, chain.manifest, 0)
+    finished.load()
+    with pytest.MonkeyPatch.context() as patch:
+        row = regions._row
+        patch.setattr(regions, "_row", lambda *parts: row(*parts) | {REGION: [*parts[2][:4]]})
+        planner = Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
+        regions.write(layout, 0, MARK, large._large(finished), planner)
+    attempt(chain)
+    check(chain.config.output, overviews=False)
+
+
 def test_regions_of_other_images_are_not_taken(tmp_path: Path) -> None:
     """Nor those of a manifest that is not whole, or of another run."""
     chain = begun(tmp_path)
-    layout, planner = Layout.of(chain.config.output), Planner(chain.config, Quiet())  # type: ignore[arg-type]
+    layout, planner = Layout.of(chain.config.output), Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
     finished = Finished.of(layout, chain.manifest, 0)
     finished.load()
     some = list(large._large(finished))

@@ -183,6 +183,14 @@ def test_other_samples_are_another_run() -> None:
             record.check_same(old, other, weights)
 
 
+def test_a_run_begun_before_overviews_were_used(weights: Weights) -> None:
+    config = Config(input="in", output="out")
+    new = dataclasses.asdict(record.new(config, weights))
+    assert record.Record(**new).overviews
+    del new["overviews"]
+    assert not record.Record(**new).overviews
+
+
 def test_a_run_that_knew_no_exclusions_goes_on_without_one() -> None:
     config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
     weights = resolve(config, objects.read)

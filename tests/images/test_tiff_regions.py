@@ -15,7 +15,8 @@ import tifffile
 from pipeline.images import tiling
 from pipeline.images.decode import DecodeError, Samples, decode, read_header
 from pipeline.images.tiff_header import BLOCK_BYTES, HEADER_BYTES, read_stored
-from pipeline.images.tiff_regions import Region, StoredImage, plan
+from pipeline.images.tiff_plan import plan
+from pipeline.images.tiff_regions import Region, StoredImage, within
 from tests.support.hostile_files import LONG, SHORT, encoded, picture, tiff
 from tests.support.hostile_layouts import COLORS, HEIGHT, WIDE, Layout, file, layouts, samples
 from tests.support.hostile_tiff import TILE_LENGTH, TILE_WIDTH, tags
@@ -34,10 +35,11 @@ def cut(data: bytes, region: Region, wanted: Samples = AS_DECLARED) -> np.ndarra
     """A region's pixels, of what is stored of it."""
     image = stored(data)
     parts = {(start, end): data[start:end] for start, end in image.parts(region)}
-    pixels = decode(read_header(image.file(region, parts), 10**6, wanted))
-    x, y = image.place(region)
-    assert pixels.shape[:2] == (y + region.height, image.size(region)[0])
-    return pixels[y:, x : x + region.width]
+    header = read_header(image.file(region, parts), 10**6, wanted)
+    pixels = decode(header)
+    width, height = image.size(region)
+    assert pixels.shape[0] * pixels.shape[1] == width * height
+    return within(pixels, region, header.orientation)
 
 
 def whole(data: bytes, region: Region, wanted: Samples = AS_DECLARED) -> np.ndarray:
@@ -53,9 +55,19 @@ def outcome(read: Any, *arguments: Any) -> Any:
         return error.code
 
 
-def some_region(choose: np.random.Generator, height: int = HEIGHT, width: int = WIDE) -> Region:
+def some_region(
+    choose: np.random.Generator, width: int, height: int, is_tiled: bool, swapped: bool = False
+) -> Region:
+    """All of the strips that it is in, where there are some."""
     x, y = int(choose.integers(width)), int(choose.integers(height))
-    return Region(x, y, int(choose.integers(width - x)) + 1, int(choose.integers(height - y)) + 1)
+    if not is_tiled and swapped:
+        return Region(x, 0, int(choose.integers(width - x)) + 1, height)
+    high = int(choose.integers(height - y)) + 1
+    return (
+        Region(x, y, int(choose.integers(width - x)) + 1, high)
+        if is_tiled
+        else Region(0, y, width, high)
+    )
 
 
 @pytest.mark.parametrize("planar", [1, 2])
@@ -66,7 +78,8 @@ def test_the_pixels_of_the_whole(bits: int, planar: int) -> None:
         for layout in itertools.islice(layouts(photometric, bits, planar), 0, None, 17):
             if (photometric, bits) == (3, 16):  # no file has such a palette, nor is it read
                 continue
-            data, region = file(layout, samples(layout)), some_region(choose)
+            data = file(layout, samples(layout))
+            region = some_region(choose, WIDE, HEIGHT, layout.tiled)
             found = outcome(cut, data, region)
             assert found == outcome(whole, data, region), (layout, region)
             read += isinstance(found, list)
@@ -77,8 +90,32 @@ def test_the_bands_of_the_whole() -> None:
     choose, wanted = np.random.default_rng(0), Samples((100, 40_000), (8, 1, 5))
     for planar, tiled, bits in itertools.product((1, 2), (False, True), (8, 16)):
         layout = Layout(1, (0,) * 7, 7, bits, planar, tiled, compression=8)
-        data, region = file(layout, samples(layout)), some_region(choose)
+        data = file(layout, samples(layout))
+        region = some_region(choose, WIDE, HEIGHT, layout.tiled)
         np.testing.assert_array_equal(cut(data, region, wanted), whole(data, region, wanted))
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_turned_upright(orientation: int) -> None:
+    """As the whole is, and in the windows that the upright image has."""
+    choose, pixels = np.random.default_rng(orientation), picture(110, 150)
+    turned = [(ORIENTATION, "H", 1, orientation, True)]
+    planes: dict[str, Any] = {"planarconfig": "separate", "photometric": "rgb"}
+    for layout in ({"tile": (32, 48)}, {"rowsperstrip": 9}, {"tile": (16, 32), **planes}):
+        values = np.moveaxis(pixels, 2, 0) if "planarconfig" in layout else pixels
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, values, compression="zlib", extratags=turned, **layout)
+        data = buffer.getvalue()
+        image = stored(data)
+        assert (image.width, image.height) == ((110, 150) if orientation > 4 else (150, 110))
+        planned = plan(image, 40, 0.2, 9_000, AS_DECLARED)
+        assert len(planned) > 2
+        kind = (image.width, image.height, image.is_tiled, orientation > 4)
+        for region in (*planned, *(some_region(choose, *kind) for _ in range(4))):
+            np.testing.assert_array_equal(cut(data, region), whole(data, region))
+        for wanted in (Samples(bands=(2,)), Samples((10, 100), (3, 2, 1))):
+            found = cut(data, planned[-1], wanted)
+            np.testing.assert_array_equal(found, whole(data, planned[-1], wanted))
 
 
 def test_jpeg_of_subsampled_ycbcr() -> None:
@@ -130,8 +167,6 @@ def test_what_only_the_whole_tells() -> None:
     assert "give depth_range MIN and MAX" in refused(data)
     assert "give MIN and MAX" in refused(data, Samples("auto"))
     assert plan(stored(data), 32, 0.2, 10_000, Samples((0, 4095)))
-    turned = tags(64, 64, 3) | {ORIENTATION: (SHORT, [6])}
-    assert "unsupported_mode" in refused(tiff(turned, [bytes(3 * 64 * 64)]))
 
 
 def test_what_is_too_large() -> None:

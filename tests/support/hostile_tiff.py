@@ -243,7 +243,7 @@ def directories() -> Iterator[Case]:
         odd = tags() | {OFFSETS: (LONG, [8]), COUNTS: (LONG, [100]), tag: value}
         yield Case(f"{name}.tif", tiff(odd) + strip[0], "corrupt")
     for name, tag, number in (
-        ("compression", COMPRESSION, 34712),
+        ("compression", COMPRESSION, 34887),
         ("bits", BITS, 7),
         ("photometric", PHOTOMETRIC, 99),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,16 @@ from tests.support.engines import MiddleEngine, middle
 from tests.support.faulty import Proxy
 from tests.support.outputs import by_name, files, rows
 from tests.support.runs import go
+from tests.support.tiffs import pyramid
 
 TILE, SIDE, KILLS = 128, 600, 20
-OPTIONS: dict[str, Any] = {"tile": TILE, "max_pixels": 100_000, "extensions": ("tif", "svs", "png")}
+STEP = 3
+OPTIONS: dict[str, Any] = {
+    "tile": TILE,
+    "max_pixels": 100_000,
+    "extensions": ("tif", "svs", "png"),
+    "model": {"min_size": 128, "max_size": 256},
+}
 
 
 def picture(seed: int) -> np.ndarray:
@@ -32,20 +40,22 @@ def picture(seed: int) -> np.ndarray:
     return squares.repeat(SIDE // 12, axis=0).repeat(SIDE // 12, axis=1)
 
 
-def expected(pixels: np.ndarray) -> Boxes:
-    """What `middle` finds in each tile, merged."""
+def expected(pixels: np.ndarray, overview: bool) -> Boxes:
+    """What `middle` finds in each tile, and in the overview, merged."""
     height, width = pixels.shape[:2]
     places = tiling.tiles(height, width, TILE, 0.2)
-    nothing = Boxes(np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, np.float32))
+    whole = middle(pixels[::STEP, ::STEP]) if overview else middle(np.zeros((1, 1, 3)))
+    whole = dataclasses.replace(whole, xyxy=whole.xyxy * STEP)
     parts = [middle(pixels[y0:y1, x0:x1]) for x0, y0, x1, y1 in places]
-    return merged([nothing, *parts], np.concatenate(([[0, 0, width, height]], places)))
+    return merged([whole, *parts], np.concatenate(([[0, 0, width, height]], places)))
 
 
 def check(row: dict[str, Any], pixels: np.ndarray) -> None:
     """The row is that of the picture."""
     assert (row["status"], row["error_message"]) == ("ok", None)
     assert (row["height"], row["width"]) == pixels.shape[:2]
-    found, wanted = row["detections"], expected(pixels)
+    wanted = expected(pixels, row["image_uri"].endswith("cog.tif"))
+    found = row["detections"]
     assert row["num_detections"] == len(found) == len(wanted.labels) > 1
     corners = [[box[name] for name in ("xmin", "ymin", "xmax", "ymax")] for box in found]
     np.testing.assert_array_equal(corners, wanted.xyxy)
@@ -67,8 +77,13 @@ def write(folder: Path) -> dict[str, np.ndarray]:
         if layout.get("planarconfig"):
             values = np.moveaxis(values, 2, 0)
         tifffile.imwrite(folder / name, values, **layout)
+    pictures["cog.tif"] = picture(7)
+    pyramid(folder / "cog.tif", picture(7), (2, STEP, 6), below=False, tile=(64, 64))
     turned: dict[str, Any] = {"tile": (64, 64), "extratags": [(274, "H", 1, 6, True)]}
-    tifffile.imwrite(folder / "turned.tif", picture(4), **turned)
+    tifffile.imwrite(folder / "turned.tif", picture(4)[:560], **turned)
+    pictures["turned.tif"] = np.rot90(picture(4)[:560], -1)
+    signed = picture(6).astype(np.int8)
+    tifffile.imwrite(folder / "signed.tif", signed, photometric="rgb", rowsperstrip=10)
     whole = (folder / "tiled.tif").read_bytes()
     (folder / "cut.tif").write_bytes(whole[:-100])
     tifffile.imwrite(folder / "one-strip.tif", picture(5), rowsperstrip=SIDE, compression="zlib")
@@ -88,12 +103,16 @@ def test_a_row_of_each(cluster: None, s3: Any, bucket: str, tmp_path: Path) -> N
         check(found[name], pixels)
     failed = {name: row["error_code"] for name, row in found.items() if row["status"] == "error"}
     assert failed == {
-        "turned.tif": "unsupported_mode",
+        "signed.tif": "unsupported_mode",
         "cut.tif": "truncated",
         "one-strip.tif": "too_many_pixels",
     }
     assert found["cut.tif"]["error_message"].startswith("in the region of ")
-    assert len(found) == summary.images == 12 and summary.processed == 12
+    # of what is longer than any tile, only the overview shows all
+    longest = [SIDE / 4, SIDE / 4, SIDE * 3 / 4, SIDE * 3 / 4]
+    corners = [list(box.values())[3:] for box in found["cog.tif"]["detections"]]
+    assert longest in corners
+    assert len(found) == summary.images == 14 and summary.processed == 14
     verification = verify(output)
     assert not verification.breaches, verification.checks
     assert not [name for name in files(output) if "windows" in name or "status=large" in name]
@@ -112,14 +131,17 @@ def nodes(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
 def test_twenty_kills(nodes: Nodes, proxy: Proxy, s3: Any, bucket: str, tmp_path: Path) -> None:
     """Of everything, while regions are at work: the same boxes, each image once."""
     pictures = write(tmp_path / "images")
+    images = 0
     for path in (tmp_path / "images").iterdir():
         copies = range(4) if path.name in pictures else range(1)
         for copy in copies:
             s3.upload_file(str(path), bucket, f"images/{copy}/{path.name}")
+            images += 1
     kinds, kills, seed = ("driver", "fetch", "replica", "writer", "node"), Counter[str](), 0
     flags = ("--tile", str(TILE), "--extensions", "tif,svs,png", "--max-error-rate", "1")
     settings = tmp_path / "limits.yaml"
-    settings.write_text("weights: random:0\nrows_per_file: 4\nmax_pixels: 100000\n")
+    small = "model: {min_size: 128, max_size: 256}"
+    settings.write_text(f"weights: random:0\nrows_per_file: 4\nmax_pixels: 100000\n{small}\n")
     while kills.total() < KILLS:
         output = f"s3://{bucket}/out-{seed}"
         places = (nodes, proxy, f"s3://{bucket}/images/", output, tmp_path / "log", kinds, seed)
@@ -130,7 +152,7 @@ def test_twenty_kills(nodes: Nodes, proxy: Proxy, s3: Any, bucket: str, tmp_path
         finally:
             proxy.faults = []
         found = rows(output)
-        assert [row["image_id"] for row in found] == list(range(24))
+        assert [row["image_id"] for row in found] == list(range(images))
         for row in found:
             if (name := row["image_uri"].rsplit("/", 1)[-1]) in pictures:
                 check(row, pictures[name])

@@ -1,0 +1,129 @@
+"""Overviews of large TIFFs: which pictures of a file are such, and which one is looked at."""
+
+from __future__ import annotations
+
+import io
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from pipeline.images.decode import Samples, decode, read_header
+from pipeline.images.tiff_header import read_stored
+from pipeline.images.tiff_overviews import Overview, chosen, read_overviews
+from tests.support.hostile_files import picture
+from tests.support.tiffs import pyramid
+
+PIXELS = picture(403, 602)
+TILED: dict[str, Any] = {"tile": (32, 32), "compression": "zlib"}
+
+
+def overviews(data: bytes) -> list[Overview]:
+    def read(start: int, end: int) -> bytes:
+        return data[start:end]
+
+    image = read_stored(read)
+    assert image
+    return read_overviews(read, image)
+
+
+def sizes(data: bytes) -> list[tuple[int, int]]:
+    return [(stored.width, stored.height) for _, stored in overviews(data)]
+
+
+def is_below(least: int, height: int, width: int) -> bool:
+    return min(height, width) < least
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("below", [False, True])
+def test_the_smallest_that_is_not_enlarged(below: bool, big: bool) -> None:
+    buffer = io.BytesIO()
+    written = pyramid(buffer, PIXELS, (2, 4, 8, 16), below, bigtiff=big, **TILED)
+    data = buffer.getvalue()
+    found = overviews(data)
+    assert [stored.width for _, stored in found] == [38, 76, 151, 301]
+    for least, most, place in ((0, 10**6, 3), (100, 10**6, 1), (102, 10**6, 0), (0, 999, None)):
+        one = chosen(found, most, Samples(), partial(is_below, least))
+        if place is None:
+            assert one is None
+            continue
+        assert one
+        region, stored = one
+        parts = {(start, end): data[start:end] for start, end in stored.parts(region)}
+        pixels = decode(read_header(stored.file(region, parts), most))
+        np.testing.assert_array_equal(pixels, written[place])
+        assert region[:4] == (0, 0, *written[place].shape[1::-1]) and region.overview > 0
+
+
+def pages(*written: tuple[np.ndarray, dict[str, Any]]) -> bytes:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for pixels, layout in written:
+            writer.write(pixels, metadata=None, **layout)
+    return buffer.getvalue()
+
+
+def test_levels_of_a_slide_are_told_from_its_other_pictures() -> None:
+    """Its label and macro picture are called reduced images, and may have its shape."""
+    square = picture(640, 640)
+    strips: dict[str, Any] = {"rowsperstrip": 16}
+    slide = pages(
+        (square, {**TILED, "description": "Aperio Image Library v12.0.15\n640x640"}),
+        (square[::3, ::3], strips),
+        (square[::4, ::4], TILED),
+        (square[::8, ::8], TILED),
+        (square[:100, :100], {**strips, "subfiletype": 1}),
+        (square[:100, :300], {**strips, "subfiletype": 9}),
+    )
+    assert sizes(slide) == [(80, 80), (160, 160)]
+
+
+def test_what_is_no_overview() -> None:
+    """Another page, a mask, another shape, the same size, other samples, turned otherwise."""
+    half, kind = PIXELS[::2, ::2], {**TILED, "subfiletype": 1}
+    others = pages(
+        (PIXELS, TILED),
+        (half, {**TILED, "subfiletype": 2}),
+        (half, TILED),
+        (half[:190], kind),
+        (PIXELS, kind),
+        (half[..., 0], kind),
+        (half.astype(np.uint16), kind),
+        (half, {**kind, "extratags": [(274, "H", 1, 3, True)]}),
+        (PIXELS[::3, ::3], kind),
+    )
+    assert sizes(others) == [(201, 135)]
+    with tifffile.TiffFile(io.BytesIO(others)) as file:
+        kind_of_last = file.pages[-1].aspage().tags[254].valueoffset
+    mask = others[:kind_of_last] + b"\5" + others[kind_of_last + 1 :]
+    assert not sizes(mask)
+
+
+def test_one_that_cannot_be_read_is_left_out() -> None:
+    data = bytearray(
+        pages((PIXELS, TILED), *((PIXELS[::n, ::n], {**TILED, "subfiletype": 1}) for n in (2, 4)))
+    )
+    found = overviews(bytes(data))
+    assert len(found) == 2
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        value = file.pages[2].aspage().tags[259].valueoffset
+    data[value : value + 2] = b"\x01\x7f"  # a compression that nobody knows
+    one = chosen(overviews(bytes(data)), 10**6, Samples(), lambda *size: False)
+    assert one and one[1].width == 301
+
+
+def test_a_chain_that_is_damaged() -> None:
+    """It ends there, and where it leads back."""
+    data = pages(
+        (PIXELS, TILED), *((PIXELS[::n, ::n], {**TILED, "subfiletype": 1}) for n in (2, 4))
+    )
+    first, second = (directory for directory, _ in overviews(data)[::-1])
+    # the number of directories that follow stands behind one's entries, of 12 bytes each
+    end = first + 2 + 12 * int.from_bytes(data[first : first + 2], "little")
+    assert int.from_bytes(data[end : end + 4], "little") == second
+    for following in (2**32 - 1, first, 8, len(data) - 3):
+        damaged = data[:end] + following.to_bytes(4, "little") + data[end + 4 :]
+        assert sizes(damaged) == [(301, 202)]
