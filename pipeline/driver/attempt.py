@@ -163,7 +163,9 @@ class Attempt:
             return chain, finished
         is_enlarged = partial(build.is_enlarged, self.weights) if self.record.overviews else None
         categories = self.weights.categories
-        chain = large.detect(chain, categories, finished, self.lease, process, is_enlarged)
+        chain = large.detect(
+            chain, categories, finished, self.lease, process, is_enlarged, watch.check
+        )
         fresh = self._finished(finished.index)
         if fresh.unfinished:
             raise RunError(

@@ -134,7 +134,7 @@ class Fetch:
         )
         columns = {
             "encoded": pa.array([f.data for f in fetched], pa.large_binary()),
-            "error_stage": pa.array(["fetch" if f.code else None for f in fetched], pa.string()),
+            "error_stage": pa.array([f.stage if f.code else None for f in fetched], pa.string()),
             "error_code": pa.array([f.code for f in fetched], pa.string()),
             "error_message": pa.array([f.message for f in fetched], pa.string()),
             "attempts": pa.array([f.attempts for f in fetched], pa.int32()),

@@ -13,7 +13,7 @@ import fsspec.asyn
 import pyarrow as pa
 
 from pipeline.cluster.client import Client
-from pipeline.config import Config
+from pipeline.config import VIDEO_HANGS, Config
 from pipeline.errors import Code
 from pipeline.inputs.containers import reading
 from pipeline.inputs.containers.ranged import GAP
@@ -28,8 +28,6 @@ from pipeline.store.failures import UriError
 Read = tuple[Future[list[Fetched]], int]
 # of one request for neighbours, at most, but for a member that is larger itself
 REQUEST_BYTES = 8 * 2**20
-# a frame of a video that takes so many times fetch_timeout takes for ever
-HANGS = 2
 Row = dict[str, Any]
 Span = tuple[int, int]
 
@@ -161,7 +159,7 @@ class Reads:
             return read()
         # a decoder that hangs cannot be ended but with its process
         decoding = self.decoders.submit(read)
-        if wait([decoding], HANGS * config.fetch_timeout).not_done:
+        if wait([decoding], VIDEO_HANGS * config.fetch_timeout).not_done:
             self.client.die(f"the video decoder hangs at {row['image_uri']}")
         return decoding.result()
 

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline import Config, RunError
 from pipeline.driver import refresh
-from pipeline.inputs import enumeration
+from pipeline.inputs import difference, enumeration
 from pipeline.inputs.difference import CHANGED, Difference
 from pipeline.inputs.fresh import Fresh
 from pipeline.outputs import manifest
@@ -103,7 +103,7 @@ def take_over(output: Layout) -> None:
 def test_a_refresh_that_loses_its_lease(listed: Input, monkeypatch: pytest.MonkeyPatch) -> None:
     listed.write("d", 1)
     objects.put(listed.output.fs, listed.output.success, b"")
-    compare = refresh.compare
+    compare = difference.compare
 
     def suspended(*of_run: Any) -> Difference:
         found = compare(*of_run)
