@@ -43,6 +43,9 @@ VIDEO_EXTENSIONS = tuple(
 MICRO_BATCH = {"cuda": 16, "cpu": 1}
 ROWS_PER_FILE = {"cuda": 4096, "cpu": 64}
 
+# a decoder that takes so many times fetch_timeout between two reads of its video comes to no end
+VIDEO_HANGS = 1.5
+
 # fields that are whole numbers above 0, and those that are any number above it
 AT_LEAST_ONE = (
     "limit every_nth replicas micro_batch fetch_concurrency fetch_attempts max_object_bytes "
@@ -328,10 +331,12 @@ class Config:
         self._check_together()
 
     def _check_together(self) -> None:
-        longest = max(self.fetch_timeout, self.decode_timeout)
-        if self.stall_timeout <= longest:
+        # else the run ends before the image that is the cause does
+        times = VIDEO_HANGS if self.reads_videos else 1
+        if self.stall_timeout <= max(times * self.fetch_timeout, self.decode_timeout):
+            often = f"{times:g} times " if self.reads_videos else ""
             raise UsageError(
-                f"stall_timeout ({self.stall_timeout:g}) must be above fetch_timeout "
+                f"stall_timeout ({self.stall_timeout:g}) must be above {often}fetch_timeout "
                 f"({self.fetch_timeout:g}) and decode_timeout ({self.decode_timeout:g})"
             )
         if self.gpus_per_replica > 1 and self.gpus_per_replica % 1:

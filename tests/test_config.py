@@ -40,6 +40,8 @@ from pipeline.errors import UsageError
         ({"input": "ZIP://images.zip"}, "input is a URL of fsspec's"),
         ({"output": "simplecache::s3://b/out"}, "output is a URL of fsspec's"),
         ({"weights": "s3::file://x.pth"}, "weights is a URL of fsspec's"),
+        ({"stall_timeout": 300}, r"must be above fetch_timeout \(300\) and decode_timeout"),
+        ({"fps": 1, "stall_timeout": 450}, "must be above 1.5 times fetch_timeout"),
         ({"accept_truncated": 0}, "accept_truncated must be above 0 and at most 1, not 0"),
         ({"accept_truncated": 95}, "accept_truncated must be above 0 and at most 1, not 95"),
         ({"accept_truncated": True}, "accept_truncated must be above 0 and at most 1, not True"),

@@ -95,9 +95,9 @@ class Client:
             self.told |= ray.get(self.coordinator.is_stopping.remote())
         return self.told
 
-    def begin(self, ids: Sequence[int]) -> Begun | None:
-        """Note a batch before it is touched; None if the run is to stop."""
-        stop, begun = ray.get(self.coordinator.begin.remote(self.stage, ids))
+    def begin(self, ids: Sequence[int], wholes: Sequence[str] = ()) -> Begun | None:
+        """Note a batch before it is touched, see `Ledger`; None if the run is to stop."""
+        stop, begun = ray.get(self.coordinator.begin.remote(self.stage, ids, wholes))
         self.told |= stop
         return None if stop else begun
 
@@ -106,16 +106,25 @@ class Client:
         with self.lock:
             self.answers.append(self.coordinator.end.remote(self.stage, ids, *waiting))
 
-    def begin_alone(self, image_id: int) -> Failure | None:
-        call = self.coordinator.begin_alone.remote(self.stage, image_id, self.actor)
+    def begin_alone(self, image_id: int, file: str, whole: str | None = None) -> Failure | None:
+        call = self.coordinator.begin_alone.remote(self.stage, image_id, self.actor, file, whole)
         failure: Failure | None = ray.get(call)
         return failure
 
     def end_alone(self, image_id: int) -> None:
         self.coordinator.end_alone.remote(self.stage, image_id, self.actor)
 
-    def condemn(self, image_id: int, failure: Failure) -> None:
-        ray.get(self.coordinator.condemn.remote(self.stage, image_id, failure))
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it may be this process, not its images, that is the cause of its deaths."""
+        return bool(ray.get(self.coordinator.in_doubt.remote(self.stage, self.actor)))
+
+    def broken(self, why: str) -> None:
+        """Have the run end, since this process is."""
+        ray.get(self.coordinator.broken.remote(self.stage, self.actor, why))
+
+    def condemn(self, image_id: int, failure: Failure, whole: str | None = None) -> None:
+        ray.get(self.coordinator.condemn.remote(self.stage, image_id, failure, whole))
 
     def die(self, reason: str, image_id: int | None = None) -> NoReturn:
         """End this process, so that Ray starts another one in its place."""

@@ -95,25 +95,24 @@ class Coordinator:
             known += uris[: EXAMPLE_URIS - len(known)]
         return self.stopping
 
-    def begin(self, stage: str, ids: Sequence[int]) -> tuple[bool, Begun]:
+    def begin(
+        self, stage: str, ids: Sequence[int], wholes: Sequence[str] = ()
+    ) -> tuple[bool, Begun]:
         """Whether to stop, and if not, how to take a batch."""
         if self.stopping:
             return True, Begun()
         self.state.moves += 1
-        return False, self.ledgers[stage].begin(ids)
+        return False, self.ledgers[stage].begin(ids, wholes)
 
     def end(self, stage: str, ids: Sequence[int], *reported: Any) -> bool:
         """A batch is done; what its process has to report comes along, as for `add`."""
         self.ledgers[stage].end(ids)
         return self.add(*reported)
 
-    def begin_alone(self, stage: str, image_id: int, actor: str) -> Failure | None:
-        ledger = self.ledgers[stage]
-        failure = ledger.begin_alone(image_id, actor)
-        if ledger.broken(actor):
-            node, why = self.state.nodes.get(actor), failure and failure.message
-            self.fail(f"a {stage} actor on node {node} dies with every image: {why}")
-        return failure
+    def begin_alone(
+        self, stage: str, image_id: int, actor: str, file: str, whole: str | None
+    ) -> Failure | None:
+        return self.ledgers[stage].begin_alone(image_id, actor, file, whole)
 
     def end_alone(self, stage: str, image_id: int, actor: str) -> None:
         self.state.moves += 1
@@ -122,8 +121,18 @@ class Coordinator:
     def last_words(self, stage: str, image_id: int, reason: str) -> None:
         self.ledgers[stage].last_words(image_id, reason)
 
-    def condemn(self, stage: str, image_id: int, failure: Failure) -> None:
-        self.ledgers[stage].condemn(image_id, failure)
+    def in_doubt(self, stage: str, actor: str) -> bool:
+        return self.ledgers[stage].in_doubt(actor)
+
+    def broken(self, stage: str, actor: str, why: str) -> None:
+        """It is an actor, not its images, that is the cause of its deaths."""
+        node = self.state.nodes.get(actor)
+        self.fail(f"a {stage} actor on node {node} dies with every image: {why}")
+
+    def condemn(
+        self, stage: str, image_id: int, failure: Failure, whole: str | None = None
+    ) -> None:
+        self.ledgers[stage].condemn(image_id, failure, whole)
 
     def fail(self, reason: str) -> None:
         """Have the run end for a reason that is no image's."""

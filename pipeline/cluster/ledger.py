@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.errors import Code, Failure
 
 # of a process with one image alone in its hands, until that image is held to be the cause
 DEATHS = 3
-# images condemned one after the other in one actor, until the actor is held to be the cause
+# files whose images were condemned one after the other in one actor, until the actor is in doubt
 CONDEMNED_IN_A_ROW = 20
 
 
@@ -32,8 +32,9 @@ class Ledger:
 
     A batch is noted before it is touched. If it comes again without having ended, a process died
     over it; its images are then taken one by one, each noted by itself, so that the image in hand
-    at the next death is known. One that was alone in hand at `DEATHS` deaths is condemned. Bounded
-    by what is in flight, and by the number of condemned images.
+    at the next death is known. One that was alone in hand at `DEATHS` deaths is condemned; with a
+    region all of its large image, which gets one row. Bounded by what is in flight, and by the
+    number of condemned images.
     """
 
     def __init__(self) -> None:
@@ -41,14 +42,19 @@ class Ledger:
         self.deaths: Counter[int] = Counter()
         self.reasons: dict[int, str] = {}
         self.condemned: dict[int, Failure] = {}
-        self.in_a_row: Counter[str] = Counter()
+        self.wholes: dict[str, Failure] = {}
+        self.in_a_row: defaultdict[str, set[str]] = defaultdict(set)
 
-    def begin(self, ids: Iterable[int]) -> Begun:
-        """Note a batch."""
+    def begin(self, ids: Sequence[int], wholes: Sequence[str] = ()) -> Begun:
+        """Note a batch; `wholes`, where it is of regions, are the images that they are of."""
         batch = set(ids)
         again = not self.held.isdisjoint(batch)
         self.held |= batch
-        return Begun(again, {i: self.condemned[i] for i in batch & self.condemned.keys()})
+        condemned = {i: self.condemned[i] for i in batch & self.condemned.keys()}
+        if wholes:
+            of_wholes = zip(ids, wholes, strict=True)
+            condemned |= {i: self.wholes[whole] for i, whole in of_wholes if whole in self.wholes}
+        return Begun(again, condemned)
 
     def end(self, ids: Iterable[int]) -> None:
         """Note that a batch is done."""
@@ -64,14 +70,25 @@ class Ledger:
         self.reasons.clear()
         self.in_a_row.clear()
 
-    def begin_alone(self, image_id: int, actor: str) -> Failure | None:
-        """Note one image of a suspicious batch; its failure if it may not be touched any more."""
+    def begin_alone(
+        self, image_id: int, actor: str, file: str, whole: str | None = None
+    ) -> Failure | None:
+        """Note one image of a suspicious batch; its failure if it may not be touched any more.
+
+        Args:
+            image_id: of the image.
+            actor: that has it in its hands.
+            file: what it is read from, maybe with others.
+            whole: of a region, the image that it is of.
+        """
+        if whole in self.wholes:
+            return self.wholes[whole]
         if self.deaths[image_id] >= DEATHS:
             reason = self.reasons.get(image_id)
             message = f"the process died {DEATHS} times with this image alone in its hands"
             message += f"; the last words: {reason}" if reason else ""
-            self.condemn(image_id, Failure("replica", Code.KILLED_WORKER, message))
-            self.in_a_row[actor] += 1
+            self.condemn(image_id, Failure("replica", Code.KILLED_WORKER, message), whole)
+            self.in_a_row[actor].add(file)
         else:
             # taken back by `end_alone`, unless the process dies before
             self.deaths[image_id] += 1
@@ -86,10 +103,12 @@ class Ledger:
         """Note why a process is about to end itself over an image."""
         self.reasons[image_id] = reason
 
-    def condemn(self, image_id: int, failure: Failure) -> None:
+    def condemn(self, image_id: int, failure: Failure, whole: str | None = None) -> None:
         """Have an image never touched again."""
         self.condemned[image_id] = failure
+        if whole is not None:
+            self.wholes[whole] = failure
 
-    def broken(self, actor: str) -> bool:
-        """Whether an actor, not its images, is the likely cause of its deaths."""
-        return self.in_a_row[actor] >= CONDEMNED_IN_A_ROW
+    def in_doubt(self, actor: str) -> bool:
+        """Whether an actor, not its images, may be the cause of its deaths."""
+        return len(self.in_a_row[actor]) >= CONDEMNED_IN_A_ROW

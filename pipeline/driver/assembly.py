@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -71,13 +71,14 @@ class Assembly:
     def _table(self, number: int, columns: list[str] | None = None) -> pa.Table:
         return read(self.found.layout, self.files[number], columns)
 
-    def write(self, finished: Finished, lease: Lease) -> None:
-        """Put rows that stay in the place of those of status `large`."""
+    def write(self, finished: Finished, lease: Lease, check: Callable[[], None]) -> None:
+        """Put rows that stay in the place of those of status `large`; `check` is for each image."""
         layout, destination = finished.layout, self.chain.destination
         for name in finished.large_files():
             before = read(layout, str(name))
             rows: list[pa.Table] = []
             for place in range(before.num_rows):
+                check()
                 rows.append(self._row(before.slice(place, 1)))
                 if place + 1 < before.num_rows and sum(r.nbytes for r in rows) < FILE_BYTES:
                     continue

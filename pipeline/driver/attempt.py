@@ -163,7 +163,9 @@ class Attempt:
             return chain, finished
         is_enlarged = partial(build.is_enlarged, self.weights) if self.record.overviews else None
         categories = self.weights.categories
-        chain = large.detect(chain, categories, finished, self.lease, process, is_enlarged)
+        chain = large.detect(
+            chain, categories, finished, self.lease, process, is_enlarged, watch.check
+        )
         fresh = self._finished(finished.index)
         if fresh.unfinished:
             raise RunError(
@@ -272,6 +274,7 @@ def begin(
 
     Raises:
         UsageError: the input cannot be read or holds no image, or the output is another run's.
+        LeaseLost: another run took over, while it was listed.
     """
     # read again: what was known before the lease may have changed
     known = record.existing(layout, config, weights) or record.new(config, weights)
@@ -280,7 +283,7 @@ def begin(
     listed = manifest.load(layout, mark)
     if not listed:
         log.info("listing the input")
-        listed = enumeration.write(config, layout, mark)
+        listed = enumeration.write(config, layout, mark, lease=lease)
     seconds = time.monotonic() - started
     preview(config, weights, placement, listed)
     record.begin(known, config, placement)

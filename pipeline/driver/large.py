@@ -38,6 +38,7 @@ def detect(
     lease: Lease,
     process: Process,
     is_enlarged: IsEnlarged | None,
+    check: Callable[[], None],
 ) -> Chain:
     """Give each large image of a slice its row.
 
@@ -48,6 +49,7 @@ def detect(
         lease: on the output.
         process: of the attempt.
         is_enlarged: see `Planner`.
+        check: of the watch over the run; called for each image, while no execution is watched.
 
     Returns:
         The chain as it was last placed.
@@ -55,7 +57,7 @@ def detect(
     if finished.large.any():
         finished.load()  # also without repeats, of which each would be detected by itself
         ids = np.flatnonzero(finished.large) + finished.first_id
-        found = _regions(chain, finished, ids, is_enlarged)
+        found = _regions(chain, finished, ids, is_enlarged, check)
         number = words.count(found.manifest.rows, "region")
         log.info("%s in %s", words.count(len(ids), "large image"), number)
         inner = _chain_of(chain, found)
@@ -68,7 +70,7 @@ def detect(
             part.load()  # what a slice is sealed by
             files += part.files
         chain.client.renumber()
-        Assembly(chain, categories, found, files).write(finished, lease)
+        Assembly(chain, categories, found, files).write(finished, lease, check)
         chain.client.flush()
         chain = dataclasses.replace(chain, placement=inner.placement)
     regions.remove(finished.layout, finished.index)
@@ -76,13 +78,17 @@ def detect(
 
 
 def _regions(
-    chain: Chain, finished: Finished, ids: np.ndarray, is_enlarged: IsEnlarged | None
+    chain: Chain,
+    finished: Finished,
+    ids: np.ndarray,
+    is_enlarged: IsEnlarged | None,
+    check: Callable[[], None],
 ) -> Regions:
     layout, index, mark = finished.layout, finished.index, chain.manifest.fingerprint
     if found := regions.load(layout, index, mark, ids):
         return found
     planner = Planner(chain.config, chain.client, is_enlarged)
-    return regions.write(layout, index, mark, _large(finished), planner)
+    return regions.write(layout, index, mark, _large(finished), planner, check)
 
 
 def _large(finished: Finished) -> Iterator[regions.Row]:

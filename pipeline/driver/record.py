@@ -123,8 +123,9 @@ def check_same(record: Record, config: Config, weights: Weights) -> None:
         # the images are a part of the run's own
         now["input"] = urls.without_slash(record.identity["input"])
     for name, value in now.items():
-        # what an older version did not know was as it is by default
-        before = record.identity.get(name, BEFORE.get(name, getattr(Config, name, None)))
+        # what was no part of it in an older version was as configured, or else as by default
+        default = BEFORE.get(name, record.config.get(name, getattr(Config, name, None)))
+        before = record.identity.get(name, default)
         if name == "input":
             before = urls.without_slash(record.identity["input"])
         if before != value:

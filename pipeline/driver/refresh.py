@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,7 @@ from pipeline.driver import regions
 from pipeline.errors import RunError, UsageError
 from pipeline.inputs import enumeration
 from pipeline.inputs.difference import Difference, batches, compare
+from pipeline.inputs.fresh import Fresh
 from pipeline.outputs import manifest, seal
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.layout import Layout
@@ -58,7 +60,7 @@ def refresh(config: Config, layout: Layout, mark: str, dry_run: bool = False) ->
     """List the input of a run again, and make what is new or has changed missing in its output.
 
     Does nothing where the run has not come to listing. Needs space for files in TMPDIR: 80 bytes an
-    image, and the listing itself.
+    image, the listing itself, and uncompressed what it says of changed images beside their URIs.
 
     Args:
         config: of the run.
@@ -75,17 +77,20 @@ def refresh(config: Config, layout: Layout, mark: str, dry_run: bool = False) ->
     if not known:
         return
     if dry_run:
-        _refresh(config, layout, known, dry_run)
+        _refresh(config, layout, known, None)
         return
     try:
-        with Lease(layout):
-            _refresh(config, layout, known, dry_run)
+        with Lease(layout) as lease:
+            # read again: who held the lease before may have changed it
+            if known := manifest.load(layout, mark):
+                _refresh(config, layout, known, lease)
     except (OSError, LeaseLost) as error:
         text = words.explain(error)
         raise RunError(f"bringing {layout.url} up to date broke off: {text}") from error
 
 
-def _refresh(config: Config, layout: Layout, known: Manifest, dry_run: bool) -> None:
+def _refresh(config: Config, layout: Layout, known: Manifest, lease: Lease | None) -> None:
+    """Without a lease it is only said what there is to do."""
     with tempfile.TemporaryDirectory() as folder:
         difference = compare(config, layout, known, Path(folder))
         counts = difference.counts()
@@ -93,11 +98,20 @@ def _refresh(config: Config, layout: Layout, known: Manifest, dry_run: bool) -> 
         log.info("refresh   %s new, %s changed, %s gone of %s images", *shown)
         for image_id, uri in _examples(layout, known, difference.gone):
             log.info("          gone: image %d, %s", image_id, urls.public(uri))
-        gone_before = known.refreshed[-1]["gone"] if known.refreshed else 0
-        same = counts == {"new": 0, "changed": 0, "gone": gone_before}
-        same &= not len(difference.changed)
-        if not dry_run and not same:
-            _apply(layout, known, difference)
+        if lease and not _is_noted(layout, difference):
+            _apply(layout, known, difference, lease)
+
+
+def _is_noted(layout: Layout, difference: Difference) -> bool:
+    """Whether the output says all of it already."""
+    # what an interrupted call has begun is to be noted in the manifest
+    if objects.get(layout.fs, layout.refreshing) is not None:
+        return False
+    if difference.new.any() or len(difference.changed):
+        return False
+    data, gone = objects.get(layout.fs, layout.gone), np.flatnonzero(difference.gone)
+    before = pq.read_table(pa.BufferReader(data))["image_id"].to_numpy() if data else gone[:0]
+    return np.array_equal(before, gone)
 
 
 def _examples(layout: Layout, known: Manifest, gone: np.ndarray) -> Iterator[tuple[int, str]]:
@@ -106,49 +120,50 @@ def _examples(layout: Layout, known: Manifest, gone: np.ndarray) -> Iterator[tup
         yield image_id, known.known_part(layout, number)["image_uri"][place].as_py()
 
 
-def _apply(layout: Layout, known: Manifest, difference: Difference) -> None:
+def _apply(layout: Layout, known: Manifest, difference: Difference, lease: Lease) -> None:
     """Until its end another call begins again, and comes to the same end."""
+    lease.check()
     counts = difference.counts()
-    changed = difference.changed["image_id"][~difference.changed["moved"]]
     # parts that an interrupted call has written show nothing changed
     interrupted = objects.get_json(layout.fs, layout.refreshing) or {}
-    note = {name: max(count, interrupted.get(name, 0)) for name, count in counts.items()}
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    note: dict[str, Any] = {"at": interrupted.get("at", now)}
+    note |= {name: max(count, interrupted.get(name, 0)) for name, count in counts.items()}
     objects.put(layout.fs, layout.refreshing, json.dumps(note).encode())
     if counts["new"] or counts["changed"]:
         objects.delete(layout.fs, layout.success)
     if counts["new"]:  # the last slice grows
         seal.remove(layout, known.slices[-1])
-    for index in np.unique(changed // known.slice_rows).tolist():
-        seal.remove(layout, index)
-        regions.remove(layout, index)  # of an image as it was before
-        first, last = np.searchsorted(changed, (known.first_id(index), known.first_id(index + 1)))
-        Finished.of(layout, known, index).forget(changed[first:last])
-    grown = _write_parts(layout, known, difference)
+    for index in known.slices:
+        changes = difference.changes(known.first_id(index), known.first_id(index + 1))
+        changed = changes["image_id"][~changes["moved"]]
+        if len(changed):
+            lease.check()
+            seal.remove(layout, index)
+            regions.remove(layout, index)  # of an image as it was before
+            Finished.of(layout, known, index).forget(changed)
+    grown = _write_parts(layout, known, difference, lease)
     _write_gone(layout, known, difference.gone)
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    lease.check()
+    # of a call that was interrupted once it had saved the manifest
+    others = [other for other in known.refreshed if other["at"] != interrupted.get("at")]
     manifest.save(
         dataclasses.replace(
             known,
             rows=known.rows + counts["new"],
             known_bytes=known.known_bytes + grown,
             duplicates=difference.duplicates,
-            refreshed=[*known.refreshed, {"at": now, **note}],
+            refreshed=[*others, note],
         ),
         layout,
     )
     objects.delete(layout.fs, layout.refreshing)
 
 
-def _write_parts(layout: Layout, known: Manifest, difference: Difference) -> int:
+def _write_parts(layout: Layout, known: Manifest, difference: Difference, lease: Lease) -> int:
     """Write the parts that change, and those to come; returns by how many bytes the images grew."""
     last, in_last = known.place(known.rows)
-    grown = 0
-    parts = set((difference.changed["image_id"] // known.part_rows).tolist())
-    for number in sorted(parts):
-        before = known.known_part(layout, number)
-        part = _updated(before, difference)
-        grown += _bytes(part) - _bytes(before)
-        manifest.write_part(layout, number, part.drop_columns("image_id"))
+    grown = _write_changed(layout, known, difference, lease) if len(difference.changed) else 0
     if difference.new.any():
 
         def tables() -> Iterator[pa.Table]:
@@ -165,38 +180,34 @@ def _write_parts(layout: Layout, known: Manifest, difference: Difference) -> int
                 grown += _bytes(table)
                 yield table
 
-        enumeration.write_parts(layout, tables(), last, known.part_rows)
+        enumeration.write_parts(layout, tables(), last, known.part_rows, lease)
     return grown
 
 
-def _updated(part: pa.Table, difference: Difference) -> pa.Table:
-    """The part with what is listed of changed images now."""
-    first, changed = part["image_id"][0].as_py(), difference.changed
-    low, high = np.searchsorted(changed["image_id"], (first, first + part.num_rows))
-    rows, places = changed["row"][low:high], changed["image_id"][low:high] - first
-    names = [n for n in difference.schema.names if n in part.column_names and n != "image_uri"]
-    fresh = _listed(difference.listed, rows, names)
+def _write_changed(layout: Layout, known: Manifest, difference: Difference, lease: Lease) -> int:
+    fresh, grown = Fresh(difference), 0
+    for number in known.parts:
+        first = number * known.part_rows
+        changes = difference.changes(first, first + known.part_rows)
+        if len(changes):
+            before = known.known_part(layout, number)
+            part = _updated(before, changes["image_id"] - first, fresh.take(changes["row"]))
+            grown += _bytes(part) - _bytes(before)
+            lease.check()
+            manifest.write_part(layout, number, part.drop_columns("image_id"))
+    return grown
+
+
+def _updated(part: pa.Table, places: np.ndarray, fresh: pa.Table) -> pa.Table:
+    """The part with what is listed now of the images in these places of it."""
     # each row of the part, or the one that stands after all of them in its place
     source = np.arange(part.num_rows)
     source[places] = part.num_rows + np.arange(len(places))
-    for name in names:
+    for name in (name for name in fresh.column_names if name in part.column_names):
         both = pa.concat_arrays([part[name].combine_chunks(), fresh[name].combine_chunks()])
         index = part.column_names.index(name)
         part = part.set_column(index, part.schema.field(name), both.take(pa.array(source)))
     return part
-
-
-def _listed(listed: Path, rows: np.ndarray, names: list[str]) -> pa.Table:
-    """Rows of `Difference.listed` in the order asked for; those of a part lie near each other."""
-    order = np.argsort(rows)
-    found, first = [], 0
-    for batch in batches(listed):
-        low, high = np.searchsorted(rows[order], (first, first + batch.num_rows))
-        if high > low:
-            wanted = pa.array(rows[order][low:high] - first)
-            found.append(pa.table(batch.select(names)).take(wanted))
-        first += batch.num_rows
-    return pa.concat_tables(found).take(pa.array(np.argsort(order)))
 
 
 def _bytes(table: pa.Table) -> int:

@@ -32,9 +32,10 @@ from pipeline.stages.download import Downloader
 from pipeline.stages.regions import FIELDS, REGION, WHOLE_BYTES, WHOLE_SIZE, WHOLE_URI
 from pipeline.stages.stored import StoredImages, Unread
 from pipeline.store import objects
+from pipeline.words import explain
 
-# headers of images read at once, and images of a table of their regions
-PLANNERS, PLANNED = 8, 64
+# headers of images read at once, and images whose regions are in memory
+PLANNERS, PLANNED = 8, 16
 SCHEMA = pa.schema([*LISTED, *FIELDS])
 ERROR = ("error_stage", "error_code", "error_message")
 # Of each image: its regions are numbers `first` to `first + regions - 1`, its overview the first of
@@ -120,7 +121,12 @@ def _images(inner: Layout) -> str:
 
 
 def write(
-    layout: Layout, index: int, mark: str, images: Iterator[Row], planner: Planner
+    layout: Layout,
+    index: int,
+    mark: str,
+    images: Iterator[Row],
+    planner: Planner,
+    check: Callable[[], None],
 ) -> Regions:
     """Find out the regions of images, and make a manifest of them.
 
@@ -130,6 +136,7 @@ def write(
         mark: the run's fingerprint.
         images: `image_id`, `image_uri` and `image_bytes` of each, in order of id.
         planner: of the run.
+        check: see `large.detect`.
     """
     # a name that no other one has: what a writer of an earlier attempt still writes, nobody reads
     inner = _inner(layout, f"{index:05d}-{uuid.uuid4().hex[:12]}")
@@ -139,7 +146,10 @@ def write(
     def tables() -> Iterator[pa.Table]:
         nonlocal first
         while some := list(islice(images, PLANNED)):
-            rows = list(planner.rows(some, first))
+            rows = []
+            for planned in planner.rows(some, first):
+                check()
+                rows.append(planned)
             found.append(pa.Table.from_pylist([image for image, _ in rows], schema=IMAGES))
             regions = [region for _, regions in rows for region in regions]
             first += len(regions)
@@ -150,6 +160,7 @@ def write(
     buffer = io.BytesIO()
     pq.write_table(images_table, buffer)
     objects.put(inner.fs, _images(inner), buffer.getvalue())
+    check()  # an image that failed for want of credentials has not failed for good
     listed = Manifest(written.rows, 0, FIELDS.names, mark, written.known_bytes)
     manifest.save(listed, inner)
     return Regions(inner, listed, images_table)
@@ -211,6 +222,8 @@ class Planner:
             return Failure("fetch", str(error.outcome.code), str(error))
         except DecodeError as error:
             return Failure("decode", error.code, str(error))
+        except Exception as error:  # of damaged tags; the outcome of its image
+            return Failure("decode", Code.CORRUPT, explain(error))
 
 
 def _waited(read: Coroutine[Any, Any, T]) -> T:

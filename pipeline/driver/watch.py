@@ -117,10 +117,11 @@ class Watch:
             RunError: the run should not go on.
             BaseException: what the process's own handler of a signal raises.
         """
+        self._see()
         if self.signal is not None:
             self.previous[self.signal](self.signal, None)
-        if self.reason:
-            raise RunError(self.reason)
+        if reason := self.reason or self.state.failure:  # which nobody judges between executions
+            raise RunError(reason)
 
     def kept(self, written: int) -> str:
         """What is kept of a run that ends early, whose files hold so many images."""

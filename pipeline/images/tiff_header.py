@@ -123,6 +123,8 @@ def stored_image(tags: ImageFileDirectory_v2) -> StoredImage:
     if max(width, height) >= MOST_PIXELS:
         raise _complaint(f"{width}x{height} pixels")
     planes = number(tags, SAMPLES, 1) if number(tags, PLANAR, 1) == 2 else 1
+    if planes < 1:
+        raise _complaint(f"{planes} samples a pixel")
     shape = (planes, -(-height // part_height), -(-width // part_width))
     offsets, sizes = (_places(tags, pair, shape) for pair in zip(TILES, STRIPS, strict=True))
     if sizes.max() >= MOST_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -31,8 +32,9 @@ OLD_JPEG = 6
 # Pixels of a region's side, about, and tiles of the file: its windows share what is read of it,
 # and what its neighbours read again is less, the larger it is.
 REGION_SIDE, LEAST_PARTS = 4096, 7
-# an image of more pixels than so many times `max_pixels` would be at work for days
-MOST_REGIONS = 1000
+# an image of more pixels than so many times `max_pixels` would be at work for days; and of more
+# regions, as an endless ribbon has them, nobody has room for the list
+MOST_REGIONS, MOST_LISTED = 1000, 2**16
 
 
 def plan(
@@ -53,29 +55,49 @@ def plan(
     if stored.width * stored.height > max_pixels * MOST_REGIONS:
         message = f"{stored.width}x{stored.height} is over {MOST_REGIONS} times max_pixels"
         raise DecodeError(Code.TOO_MANY_PIXELS, f"{message}, which is {max_pixels}")
-    columns = np.unique(tiling.views(1, stored.width, tile, overlap)[:, 0])
-    rows = np.unique(tiling.views(stored.height, 1, tile, overlap)[:, 1])
+    first = stored.size(Region(0, 0, min(tile, stored.width), min(tile, stored.height)))
+    if math.prod(first) > max_pixels:
+        raise _too_large(stored, tile, first, max_pixels)
     # a strip is as wide as what is stored
     wide, high = not stored.is_tiled, False
     if stored.orientation in SWAPPED:
         wide, high = high, wide
-    side = max(REGION_SIDE, LEAST_PARTS * max(stored.part_width, stored.part_height))
-    most = max(1, side // tile) if stored.is_tiled else max(1, REGION_SIDE // tile)
-    for count in range(most, 0, -1):
-        across, down = len(columns) if wide else count, len(rows) if high else count
-        regions = [
-            Region(x, y, width, height)
-            for y, height in _spans(rows, stored.height, tile, down)
-            for x, width in _spans(columns, stored.width, tile, across)
-        ]
-        sizes = [stored.size(region) for region in regions]
-        if max(width * height for width, height in sizes) <= max_pixels:
+    side = REGION_SIDE
+    if stored.is_tiled:
+        parts = LEAST_PARTS * max(stored.part_width, stored.part_height)
+        side = max(side, min(parts, math.isqrt(max_pixels)))
+    columns, rows = (tiling.count(n, tile, overlap) for n in (stored.width, stored.height))
+    for count in range(max(1, min(side // tile, max(columns, rows))), 0, -1):
+        across, down = columns if wide else count, rows if high else count
+        if -(-columns // across) * -(-rows // down) > MOST_LISTED:
+            message = f"{stored.width}x{stored.height} takes over {MOST_LISTED} regions"
+            raise DecodeError(Code.TOO_MANY_PIXELS, f"{message} of at most {max_pixels} pixels")
+        regions = list(_regions(stored, tile, overlap, across, down))
+        if all(math.prod(stored.size(region)) <= max_pixels for region in regions):
             check(stored, regions[0], max_pixels, samples)
             return regions
-    width, height = max(sizes)
+    raise _too_large(stored, tile, max(map(stored.size, regions)), max_pixels)
+
+
+def _too_large(
+    stored: StoredImage, tile: int, size: tuple[int, int], max_pixels: int
+) -> DecodeError:
+    width, height = size
     kind = "tiles" if stored.is_tiled else "strips"
     message = f"a window of {tile} pixels lies in {kind} of together {width}x{height}"
-    raise DecodeError(Code.TOO_MANY_PIXELS, f"{message}, over max_pixels, which is {max_pixels}")
+    message += f", over max_pixels, which is {max_pixels}"
+    return DecodeError(Code.TOO_MANY_PIXELS, message)
+
+
+def _regions(
+    stored: StoredImage, tile: int, overlap: float, across: int, down: int
+) -> Iterator[Region]:
+    """Each of so many tiles across and down, row by row."""
+    columns = list(_spans(tiling.starts(stored.width, tile, overlap), stored.width, tile, across))
+    rows = _spans(tiling.starts(stored.height, tile, overlap), stored.height, tile, down)
+    for y, height in rows:
+        for x, width in columns:
+            yield Region(x, y, width, height)
 
 
 def _spans(starts: np.ndarray, length: int, tile: int, count: int) -> Iterator[tuple[int, int]]:

@@ -23,8 +23,7 @@ def views(height: int, width: int, tile: int | None, overlap: float) -> np.ndarr
     whole = np.array([[0, 0, width, height]], np.int64)
     if tile is None or max(height, width) <= tile:
         return whole
-    step = tile - int(tile * overlap)
-    y, x = np.meshgrid(_starts(height, tile, step), _starts(width, tile, step), indexing="ij")
+    y, x = np.meshgrid(starts(height, tile, overlap), starts(width, tile, overlap), indexing="ij")
     ends = np.minimum(x + tile, width), np.minimum(y + tile, height)
     return np.concatenate((whole, np.stack((x, y, *ends), axis=-1).reshape(-1, 4)))
 
@@ -35,6 +34,16 @@ def tiles(height: int, width: int, tile: int, overlap: float) -> np.ndarray:
     return found[1:] if len(found) > 1 else found
 
 
-def _starts(length: int, tile: int, step: int) -> np.ndarray:
-    last = max(0, length - tile)
+def starts(length: int, tile: int, overlap: float) -> np.ndarray:
+    """[`count`] int64, where the tiles of a row or column of so many pixels begin."""
+    last, step = max(0, length - tile), _step(tile, overlap)
     return np.minimum(np.arange(0, last + step, step), last)
+
+
+def count(length: int, tile: int, overlap: float) -> int:
+    """Number of tiles of a row or column."""
+    return 1 - -max(0, length - tile) // _step(tile, overlap)
+
+
+def _step(tile: int, overlap: float) -> int:
+    return tile - int(tile * overlap)

@@ -5,8 +5,10 @@ Neither is ever wholly in memory.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,12 @@ class Difference:
             "changed": int(np.count_nonzero(~self.changed["moved"])),
             "gone": int(np.count_nonzero(self.gone)),
         }
+
+    def changes(self, first: int, last: int) -> np.ndarray:
+        """Those of `changed` whose ids are from `first` to before `last`."""
+        # numpy's search would copy all ids into memory
+        ends = (bisect_left(self.changed, i, key=itemgetter("image_id")) for i in (first, last))
+        return self.changed[slice(*ends)]
 
 
 def compare(config: Config, layout: Layout, known: Manifest, folder: Path) -> Difference:

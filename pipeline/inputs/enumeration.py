@@ -19,6 +19,7 @@ from pipeline.inputs.source import Source
 from pipeline.inputs.sources import open_source
 from pipeline.outputs import manifest
 from pipeline.outputs.layout import Layout
+from pipeline.outputs.lease import Lease
 from pipeline.outputs.manifest import LISTED, MEMBER, PART_ROWS, SLICE_ROWS, Manifest
 from pipeline.store import objects, urls
 
@@ -34,6 +35,7 @@ def write(
     source: Source | None = None,
     part_rows: int = PART_ROWS,
     slice_rows: int = SLICE_ROWS,
+    lease: Lease | None = None,
 ) -> Manifest:
     """List the input into the manifest's parts; what an interrupted listing left is replaced.
 
@@ -43,13 +45,15 @@ def write(
         fingerprint: of the run.
         source: in the place of all that the input holds.
         part_rows, slice_rows: see `Manifest`; a slice is a whole number of parts, or within one.
+        lease: on the output, which a listing of hours may lose.
 
     Raises:
         UsageError: the input cannot be read, or holds no image.
+        LeaseLost: another run took over.
     """
     source = source or open_source(config)
     counted = Counted()
-    written = write_parts(layout, unique(source, config.limit, counted), 0, part_rows)
+    written = write_parts(layout, unique(source, config.limit, counted), 0, part_rows, lease)
     check_not_empty(config, source, written)
     say_passed(config, source)
     listed = Manifest(
@@ -65,13 +69,23 @@ def write(
     return listed
 
 
-def write_parts(layout: Layout, tables: Iterator[pa.Table], number: int, part_rows: int) -> Counted:
+def write_parts(
+    layout: Layout,
+    tables: Iterator[pa.Table],
+    number: int,
+    part_rows: int,
+    lease: Lease | None = None,
+) -> Counted:
     """Write rows, without their ids, as the parts from a number on; there are no others after."""
     counted = Counted()
     for part in _parts(tables, part_rows):
+        if lease:
+            lease.check()
         manifest.write_part(layout, number, part)
         counted.add(part)
         number += 1
+    if lease:
+        lease.check()
     for name in objects.names(layout.fs, layout.parts):  # of a listing that found more
         if name >= layout.part_name(number):
             objects.delete(layout.fs, f"{layout.parts}/{name}")

@@ -26,13 +26,14 @@ WINDOWED = ("tif", "tiff", "svs", "btf")
 
 @dataclass
 class Fetched:
-    """The outcome of one read: encoded bytes, or an error's code and message."""
+    """The outcome of one read: encoded bytes, or an error's code, message and stage."""
 
     data: bytes | None = None
     code: str | None = None
     message: str | None = None
     attempts: int = 0
     seconds: float = 0.0
+    stage: str = "fetch"
 
 
 class FetchError(Exception):

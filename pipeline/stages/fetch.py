@@ -83,23 +83,32 @@ class Fetch:
         table = self.part(number).slice(offset, rows)
         offset = start - self.first_id
         table = table.filter(pa.array(~self.done[offset : offset + table.num_rows]))
-        ids = table["image_id"].to_pylist()
-        begun = self.client.begin(ids)
+        ids, wholes = table["image_id"].to_pylist(), self._wholes(table)
+        begun = self.client.begin(ids, wholes)
         if not begun:
             return
-        if begun.suspicious:
+        if begun.suspicious or begun.condemned:
             for row, image_id in enumerate(ids):
                 if self.client.stopping:
                     return
-                yield from self._fetch_alone(table.slice(row, 1), image_id)
+                whole = wholes[row] if wholes else None
+                yield from self._fetch_alone(table.slice(row, 1), image_id, whole)
         else:
             yield from self._fetch_rows(table)
         self.client.end(ids)
 
-    def _fetch_alone(self, row: pa.Table, image_id: int) -> Iterator[pa.Table]:
+    def _wholes(self, table: pa.Table) -> list[str]:
+        """Where rows are regions, the URIs of the images that they are of."""
+        return []
+
+    def _fetch_alone(self, row: pa.Table, image_id: int, whole: str | None) -> Iterator[pa.Table]:
         """Fetch an image that may be the one that kills its process."""
-        failure = self.client.begin_alone(image_id)
+        container = row["source_uri"][0].as_py() if "source_uri" in row.column_names else None
+        file = whole or container or row["image_uri"][0].as_py()
+        failure = self.client.begin_alone(image_id, file, whole)
         if failure:
+            if self.client.in_doubt:
+                self.client.broken(failure.message)
             yield self._rows(row, [Fetched(code=failure.code, message=failure.message)])
         else:
             yield from self._fetch_rows(row)
@@ -125,7 +134,7 @@ class Fetch:
         )
         columns = {
             "encoded": pa.array([f.data for f in fetched], pa.large_binary()),
-            "error_stage": pa.array(["fetch" if f.code else None for f in fetched], pa.string()),
+            "error_stage": pa.array([f.stage if f.code else None for f in fetched], pa.string()),
             "error_code": pa.array([f.code for f in fetched], pa.string()),
             "error_message": pa.array([f.message for f in fetched], pa.string()),
             "attempts": pa.array([f.attempts for f in fetched], pa.int32()),

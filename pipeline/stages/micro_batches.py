@@ -42,6 +42,7 @@ class Outcome:
     encoded: pa.Buffer | None = None
     header: Header | None = None
     region: Region | None = None  # of a large image, which it is; its file has more than that
+    whole: str | None = None  # the URI of that image
     views: int = 1  # that the network will be given of it
     shape: tuple[int, int] = (0, 0)  # the padded one of the whole
     tile_shape: tuple[int, int] = (0, 0)  # the padded one of its tiles, if it has some
@@ -183,7 +184,7 @@ class Loader:
                 if time.monotonic() - outcome.began >= limit:
                     message = f"decoding took longer than decode_timeout, which is {limit:g} s"
                     failure = Failure("decode", Code.DECODE_TIMEOUT, message)
-                    self.client.condemn(outcome.image_id, failure)
+                    self.client.condemn(outcome.image_id, failure, outcome.whole)
                     self.client.die(message)
 
 

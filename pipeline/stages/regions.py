@@ -48,3 +48,7 @@ class RegionFetch(Fetch):
     def __init__(self, config: Config, *others: Any) -> None:
         super().__init__(config, *others)
         self.reads = RegionReads(config, self.client)
+
+    def _wholes(self, table: pa.Table) -> list[str]:
+        wholes: list[str] = table[WHOLE_URI].to_pylist()
+        return wholes

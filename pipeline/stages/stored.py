@@ -19,6 +19,7 @@ from pipeline.inputs.containers.ranged import GAP
 from pipeline.inputs.listing import extension_of
 from pipeline.outputs.schema import LARGE
 from pipeline.stages.download import WINDOWED, Downloader, Fetched
+from pipeline.words import explain
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ class StoredImages:
 
         Raises:
             Unread: it could not be read.
-            DecodeError: see `read_stored`.
+            DecodeError: see `read_stored`; or its header is damaged in a way of its own.
         """
         return await self._of_ranges(uri, size, lambda read: read_stored(read, directory))
 
@@ -85,7 +86,13 @@ class StoredImages:
                 raise Unread(got)
             return got.data
 
-        return await loop.run_in_executor(self.threads, use, read)
+        try:
+            return await loop.run_in_executor(self.threads, use, read)
+        except (Unread, DecodeError):
+            raise
+        except Exception as error:  # as of an object: the outcome of its image, never of the run
+            message = f"a TIFF that cannot be read in windows: {explain(error)}"
+            raise DecodeError(Code.CORRUPT, message) from error
 
     async def large(self, uri: str, size: int | None) -> Fetched | None:
         """The outcome of an image that is read in windows, or of the look whether it is; None for
@@ -97,7 +104,7 @@ class StoredImages:
             stored = await self.header(uri, size)
         except DecodeError as error:
             if size and size > self.config.max_object_bytes:
-                return Fetched(code=error.code, message=str(error), attempts=1)
+                return Fetched(None, error.code, str(error), attempts=1, stage="decode")
             return None  # whoever reads the whole says so
         except Unread as error:
             return error.outcome

@@ -13,7 +13,7 @@ def replica(ledger: Ledger, ids: list[int], poison: set[int]) -> tuple[list[int]
         ok = []
         condemned = list(begun.condemned)
         for image_id in left:
-            if begun.suspicious and ledger.begin_alone(image_id, "a"):
+            if begun.suspicious and ledger.begin_alone(image_id, "a", f"{image_id}.png"):
                 condemned.append(image_id)
                 continue
             if image_id in poison:
@@ -63,9 +63,9 @@ def test_the_death_of_a_process_for_another_reason_blames_no_image() -> None:
     ledger = Ledger()
     for _ in range(DEATHS - 1):  # twice with the same image in hand
         ledger.begin([1, 2])
-        assert ledger.begin_alone(1, "a") is None
+        assert ledger.begin_alone(1, "a", "1.png") is None
     ledger.begin([1, 2])
-    assert ledger.begin_alone(1, "a") is None
+    assert ledger.begin_alone(1, "a", "1.png") is None
     ledger.end_alone(1, "a")
     assert not ledger.condemned and not ledger.deaths
 
@@ -74,18 +74,41 @@ def test_the_last_words_are_told() -> None:
     ledger = Ledger()
     ledger.begin([1])
     for _ in range(DEATHS):
-        assert ledger.begin_alone(1, "a") is None
+        assert ledger.begin_alone(1, "a", "1.png") is None
         ledger.last_words(1, "illegal memory access")
-    verdict = ledger.begin_alone(1, "a")
+    verdict = ledger.begin_alone(1, "a", "1.png")
     assert verdict and "illegal memory access" in verdict.message
 
 
-def test_an_actor_that_dies_with_every_image_is_broken() -> None:
+def condemn(ledger: Ledger, image_id: int, file: str) -> None:
+    for _ in range(DEATHS + 1):
+        ledger.begin_alone(image_id, "a", file)
+
+
+def test_an_actor_that_dies_with_many_files_in_a_row_is_in_doubt() -> None:
     ledger = Ledger()
     for image_id in range(CONDEMNED_IN_A_ROW):
-        assert not ledger.broken("a")
-        for _ in range(DEATHS + 1):
-            ledger.begin_alone(image_id, "a")
-    assert ledger.broken("a") and not ledger.broken("b")
+        assert not ledger.in_doubt("a")
+        condemn(ledger, image_id, f"{image_id}.png")
+    assert ledger.in_doubt("a") and not ledger.in_doubt("b")
     ledger.end_alone(CONDEMNED_IN_A_ROW, "a")
-    assert not ledger.broken("a")
+    assert not ledger.in_doubt("a")
+
+
+def test_one_file_raises_no_doubt_and_its_healthy_images_are_done() -> None:
+    ledger = Ledger()
+    for image_id in range(2 * CONDEMNED_IN_A_ROW):
+        condemn(ledger, image_id, "rows.parquet")
+    assert not ledger.in_doubt("a") and not ledger.begin([999]).condemned
+
+
+def test_with_a_region_all_of_its_image_is_condemned() -> None:
+    ledger = Ledger()
+    for _ in range(DEATHS):
+        assert ledger.begin_alone(0, "a", "one.tif", "one.tif") is None
+    verdict = ledger.begin_alone(0, "a", "one.tif", "one.tif")
+    assert verdict and ledger.begin_alone(1, "a", "one.tif", "one.tif") == verdict
+    assert ledger.begin([2, 3], ["one.tif", "other.tif"]).condemned == {2: verdict}
+    assert ledger.begin_alone(3, "a", "other.tif", "other.tif") is None
+    ledger.condemn(4, verdict, "slow.tif")
+    assert ledger.begin([5], ["slow.tif"]).condemned == {5: verdict}

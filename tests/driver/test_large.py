@@ -19,6 +19,7 @@ from pipeline.driver import large, regions
 from pipeline.driver.attempt import Attempt
 from pipeline.driver.record import Record
 from pipeline.driver.regions import Planner
+from pipeline.errors import RunError
 from pipeline.images import tiling
 from pipeline.images.tiff_regions import Region
 from pipeline.network.contract import Boxes, Weights
@@ -28,6 +29,7 @@ from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import LISTED, Manifest
 from pipeline.outputs.schema import ROW
 from pipeline.stages.chain import Chain, Stages
+from pipeline.stages.download import Downloader
 from pipeline.stages.merging import merged
 from pipeline.stages.regions import REGION
 from pipeline.stages.rows import WINDOW_BOXES, detections_column
@@ -45,7 +47,7 @@ FAILED, SIGNED, PYRAMID, STEP = 1, 2, 3, 4
 
 
 class Held:
-    """A lease that nobody takes."""
+    """A lease that nobody takes, or the watch over a run that goes on."""
 
     def check(self) -> None: ...
 
@@ -166,7 +168,7 @@ def attempt(chain: Chain, **recorded: Any) -> Finished:
     of_run: Any = (layout, Held(), nothing, chain.manifest, known, 0.0, Stages())
     local = Local(chain.config, weights, *of_run)
     finished = local._finished(0)
-    _, fresh = local._process_slice(chain, finished, nothing, 0)  # type: ignore[arg-type]
+    _, fresh = local._process_slice(chain, finished, Held(), 0)  # type: ignore[arg-type]
     return fresh
 
 
@@ -254,7 +256,7 @@ def test_a_run_that_began_without_overviews(tmp_path: Path) -> None:
         row = regions._row
         patch.setattr(regions, "_row", lambda *parts: row(*parts) | {REGION: [*parts[2][:4]]})
         planner = Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
-        regions.write(layout, 0, MARK, large._large(finished), planner)
+        regions.write(layout, 0, MARK, large._large(finished), planner, Held().check)
     attempt(chain)
     check(chain.config.output, overviews=False)
 
@@ -266,12 +268,60 @@ def test_regions_of_other_images_are_not_taken(tmp_path: Path) -> None:
     finished = Finished.of(layout, chain.manifest, 0)
     finished.load()
     some = list(large._large(finished))
-    made = regions.write(layout, 0, MARK, iter(some[:2]), planner)
+    made = regions.write(layout, 0, MARK, iter(some[:2]), planner, Held().check)
     assert regions.load(layout, 0, MARK, np.array([0, 1])) is not None
     assert regions.load(layout, 0, "other", np.array([0])) is None
     assert not objects.names(layout.fs, layout.windows)
-    made = regions.write(layout, 0, MARK, iter(some[:2]), planner)
+    made = regions.write(layout, 0, MARK, iter(some[:2]), planner, Held().check)
     assert regions.load(layout, 0, MARK, np.array([1, 2])) is None
-    made = regions.write(layout, 0, MARK, iter(some), planner)
+    made = regions.write(layout, 0, MARK, iter(some), planner, Held().check)
     objects.delete(made.layout.fs, made.layout.manifest)
     assert regions.load(layout, 0, MARK, np.array([0])) is None
+
+
+def test_credentials_that_expire_while_regions_are_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They end the run; the next attempt takes up nothing of what failed for want of them."""
+    chain = begun(tmp_path)
+    layout = Layout.of(chain.config.output)
+    said: list[str] = []
+
+    async def expired(*_: Any, **span: int) -> bytes:
+        raise PermissionError("the token has expired") from Expired()
+
+    def ended() -> None:
+        if said:
+            raise RunError(said[0])
+
+    monkeypatch.setattr(Downloader, "_cat", expired)
+    monkeypatch.setattr(Quiet, "fail", lambda _, reason: said.append(reason), raising=False)
+    finished = Finished.of(layout, chain.manifest, 0)
+    finished.load()
+    planner = Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="refuses the credentials"):
+        regions.write(layout, 0, MARK, large._large(finished), planner, ended)
+    assert regions.load(layout, 0, MARK, np.arange(IMAGES)) is None
+
+
+class Expired(Exception):
+    """What botocore raises."""
+
+    def __init__(self) -> None:
+        self.response = {"Error": {"Code": "ExpiredToken"}}
+
+
+def test_a_signal_while_rows_are_put_together(tmp_path: Path) -> None:
+    """The run ends before the next image, and the next attempt does what is left."""
+    chain, looks = begun(tmp_path), itertools.count()
+
+    def interrupted(_: Held) -> None:
+        if next(looks) == IMAGES + 3:  # one look each and one more as they are planned
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Held, "check", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            attempt(chain, overviews=True)
+    assert not attempt(chain, overviews=True).unfinished
+    check(chain.config.output)

@@ -60,6 +60,18 @@ def test_an_output_from_before_a_field_was_known_goes_on() -> None:
         record.check_same(record.new(tiled, weights), overlapping, weights)
 
 
+def test_limits_of_a_run_with_tiles_from_before_they_mattered(weights: Weights) -> None:
+    options: dict[str, Any] = {"input": "/in", "output": "/out", "weights": "random:0"}
+    config = Config(**options, model=SMALL, tile=1024, max_pixels=50_000_000)
+    known = record.new(config, weights)
+    known.config = {"max_pixels": 50_000_000}
+    for name in ("max_pixels", "max_object_bytes"):
+        del known.identity[name]
+    record.check_same(known, config, weights)
+    with pytest.raises(UsageError, match="max_pixels was 50000000 and is now 60000000"):
+        record.check_same(known, dataclasses.replace(config, max_pixels=60_000_000), weights)
+
+
 def test_signatures_are_not_written_down(tmp_path: Path) -> None:
     url = "https://host/list.csv?X-Signature=canary"
     config = Config(input=url, output=str(tmp_path), weights="random:0")

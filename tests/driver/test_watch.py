@@ -156,6 +156,15 @@ def test_what_a_process_says_ends_the_run(coordinator: Any) -> None:
             seen.check()
 
 
+def test_between_two_executions(coordinator: Any) -> None:
+    """As large images are planned or put together, no execution is there to be judged."""
+    with watching(coordinator, stall_timeout=100) as seen:
+        seen.check()
+        Client(coordinator, "driver").fail("the store refuses the credentials: expired")
+        with pytest.raises(RunError, match="refuses the credentials"):
+            seen.check()
+
+
 @pytest.mark.usefixtures("interruptible")
 def test_a_signal_lets_what_is_in_flight_finish(coordinator: Any) -> None:
     execution, client = Endless(), Client(coordinator, "fetch")

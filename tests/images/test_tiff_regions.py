@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import itertools
 import struct
+import tracemalloc
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from pipeline.images import tiling
 from pipeline.images.decode import DecodeError, Samples, decode, read_header
+from pipeline.images.tiff import WIDTH
 from pipeline.images.tiff_header import BLOCK_BYTES, HEADER_BYTES, read_stored
 from pipeline.images.tiff_plan import plan
 from pipeline.images.tiff_regions import Region, StoredImage, within
@@ -174,6 +177,22 @@ def test_what_is_too_large() -> None:
     one_strip = refused(zeros(200, 200, rowsperstrip=200))
     assert one_strip.startswith("too_many_pixels: a window of 32 pixels lies in strips of together")
     assert "lies in tiles of" in refused(zeros(200, 200, tile=(160, 160)))
+
+
+@pytest.mark.parametrize("is_tiled", [True, False])
+@pytest.mark.parametrize("width,height,side", [(2**31 - 1, 90, 2**31 - 1), (2**31 - 1, 90, 2**20)])
+def test_a_ribbon_costs_no_memory(is_tiled: bool, width: int, height: int, side: int) -> None:
+    """Millions of tiles, of which a header of a few bytes tells, are refused before they are."""
+    places = np.zeros((1, 1, -(-width // side)), np.int64)
+    empty = ImageFileDirectory_v2(prefix=b"II")
+    image = StoredImage(width, height, 1, side, height, is_tiled, places, places, empty)
+    empty[WIDTH] = width
+    tracemalloc.start()
+    with pytest.raises(DecodeError) as error:
+        plan(image, 128, 0.2, 200_000_000, AS_DECLARED)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert error.value.code == "too_many_pixels" and most < 10**6
 
 
 def test_hostile_headers() -> None:

@@ -19,6 +19,8 @@ from pipeline.stages.download import Downloader, Fetched
 from pipeline.stages.stored import StoredImages
 from tests.support import tiles
 from tests.support.fetching import Silent
+from tests.support.hostile_files import SAMPLES, SHORT, tiff
+from tests.support.hostile_tiff import PLANAR, tags
 
 T = TypeVar("T")
 SIDE, REGION = 2000, Region(300, 500, 400, 300)
@@ -88,6 +90,25 @@ def test_what_is_no_tiff(tmp_path: Path) -> None:
     assert looked_at(stored, tmp_path / "named.tif") is None and len(spans(stored)) == 1
     gone = looked_at(stored, tmp_path / "gone.tif")
     assert gone and gone.code == "not_found"
+
+
+def test_a_damaged_header_is_the_outcome_of_its_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the whole, where that may be read; of none of them the run's."""
+    path = tmp_path / "no_samples.tif"
+    path.write_bytes(tiff(tags(8, 8, 3) | {SAMPLES: (SHORT, [0]), PLANAR: (SHORT, [2])}, [b""]))
+    assert looked_at(reader(tmp_path), path, path.stat().st_size) is None
+    found = looked_at(reader(tmp_path, max_object_bytes=9), path, path.stat().st_size)
+    assert found and (found.stage, found.code) == ("decode", "corrupt")
+    assert found.message and "0 samples a pixel" in found.message
+
+    def odd(*_: Any) -> None:
+        raise ZeroDivisionError("what nobody thought of")
+
+    monkeypatch.setattr("pipeline.stages.stored.read_stored", odd)
+    found = looked_at(reader(tmp_path, max_object_bytes=9), path, path.stat().st_size)
+    assert found and found.code == "corrupt" and "nobody thought of" in str(found.message)
 
 
 def test_a_region_and_no_more(image: Path, picture: np.ndarray) -> None:

@@ -62,7 +62,7 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     "word, code, message",
     [
         (hostile_videos.ABORTS_LATER, "member_unreadable", "the decoder crashed on it"),
-        (hostile_videos.HANGS_LATER, "timeout", "no picture after 2 times fetch_timeout"),
+        (hostile_videos.HANGS_LATER, "timeout", "no picture after 1.5 times fetch_timeout"),
     ],
 )
 def test_frames_over_which_the_decoder_dies(

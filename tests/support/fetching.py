@@ -26,7 +26,7 @@ class Silent:
 
     def ready(self) -> None: ...
 
-    def begin(self, ids: Sequence[int]) -> Begun:
+    def begin(self, ids: Sequence[int], wholes: Sequence[str] = ()) -> Begun:
         return Begun()
 
     def end(self, ids: Sequence[int]) -> None: ...

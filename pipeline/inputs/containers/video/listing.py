@@ -129,7 +129,6 @@ class VideoListing:
             yield _flawed(url, version, timeline.flaw, timeline.end, schema)
 
     def _timeline(self, path: str, size: int | None) -> Timeline:
-        hangs = False
         file = open_ranged(self.fs, path, size)
         if file.size > self.max_whole and not file.is_ranged():
             raise Flawed(Flaw.UNRANGED)
@@ -144,11 +143,12 @@ class VideoListing:
                     timeline: Timeline = process.ask(file, *request)
                     return timeline
                 except Died as error:
-                    hangs = error.hangs
+                    if error.hangs:
+                        raise Flawed(Flaw.HANGS) from error
                 finally:
                     if not process.ended:
                         self.idle.append(process)
-        raise Flawed(Flaw.HANGS if hangs else Flaw.CRASHES)
+        raise Flawed(Flaw.CRASHES)
 
     def _count(self, timeline: Timeline) -> np.ndarray:
         """[chosen] int64, the numbers of the frames."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fsspec import AbstractFileSystem
 
+from pipeline.config import VIDEO_HANGS
 from pipeline.errors import Code
 from pipeline.inputs.containers.members import MemberError
 from pipeline.inputs.containers.ranged import Ranged, open_ranged
@@ -15,8 +16,6 @@ from pipeline.inputs.containers.video.process import DEATHS, Died, Process
 
 # Decoding at once, and idle at once: a decoder holds up to 16 pictures, 50 MB of 1920x1080.
 OPEN = 4
-# a decoder that takes so many times fetch_timeout between two reads of its video takes for ever
-HANGS = 2
 
 
 @dataclass
@@ -70,24 +69,24 @@ class Videos:
     def _image(
         self, fs: AbstractFileSystem, path: str, place: Place, max_pixels: int, seconds: float
     ) -> bytes:
-        hangs = False
         for _ in range(DEATHS):
             video = self._take(fs, path, place)
             process = video.process
             try:
                 if video.file is None:
                     file = open_ranged(fs, path)
-                    process.ask(file, "open", file.size, max_pixels, seconds, HANGS * seconds)
+                    limits = max_pixels, seconds, VIDEO_HANGS * seconds
+                    process.ask(file, "open", file.size, *limits)
                     video.file = file
                 video.last = place
                 return process.image(video.file, place)
             except Died as error:
-                hangs = error.hangs
+                if error.hangs:
+                    message = f"no picture after {VIDEO_HANGS:g} times fetch_timeout"
+                    raise MemberError(Code.TIMEOUT, message) from error
             finally:
                 if not process.ended:
                     self._keep(video)
-        if hangs:
-            raise MemberError(Code.TIMEOUT, f"no picture after {HANGS} times fetch_timeout")
         raise MemberError(Code.MEMBER_UNREADABLE, "the decoder crashed on it")
 
     def _take(self, fs: AbstractFileSystem, path: str, place: Place) -> _Open:
