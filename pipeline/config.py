@@ -27,7 +27,13 @@ from pipeline.options import (
 from pipeline.reading import Reading, checked_headers, checked_s3
 
 IMAGE_EXTENSIONS = tuple(
-    "jpg jpeg jpe jfif mpo png webp bmp tif tiff gif avif heic heif hif".split()
+    "jpg jpeg jpe jfif mpo png webp bmp tif tiff svs btf gif avif heic heif hif".split()
+)
+# what older versions listed by default
+EXTENSIONS_BEFORE = (
+    tuple("jpg jpeg png webp bmp tif tiff gif".split()),
+    tuple("jpg jpeg jpe jfif mpo png webp bmp tif tiff gif".split()),
+    tuple("jpg jpeg jpe jfif mpo png webp bmp tif tiff gif avif heic heif hif".split()),
 )
 VIDEO_EXTENSIONS = tuple(
     "mp4 m4v mov mkv webm avi ts mts m2ts mpg mpeg wmv asf flv ogv 3gp 3g2 mxf".split()

@@ -11,7 +11,7 @@ import uuid
 from typing import Any
 
 from pipeline.cluster.placement import Placement
-from pipeline.config import IMAGE_EXTENSIONS, Config
+from pipeline.config import EXTENSIONS_BEFORE, IMAGE_EXTENSIONS, Config
 from pipeline.errors import UsageError
 from pipeline.network.build import option
 from pipeline.network.contract import ARCHITECTURE, Weights
@@ -24,11 +24,6 @@ from pipeline.words import versions
 LAYOUT = 2
 # what older versions did where they did not say so
 BEFORE: dict[str, Any] = {"precision": "fp32", "exclude": []}
-# the endings that older versions listed by default
-EXTENSIONS_BEFORE = (
-    "jpg jpeg png webp bmp tif tiff gif".split(),
-    "jpg jpeg jpe jfif mpo png webp bmp tif tiff gif".split(),
-)
 PACKAGES = ("prelabel", "torch", "torchvision", "ray", "pyarrow", "pillow", "fsspec", "s3fs")
 
 
@@ -147,7 +142,7 @@ def continued(record: Record, config: Config) -> Config:
     if config.precision == "auto":
         precision = record.identity.get("precision", BEFORE["precision"])
         config = dataclasses.replace(config, precision=precision)
-    extensions = record.identity.get("extensions")
+    extensions = tuple(record.identity.get("extensions", ()))
     if config.extensions == IMAGE_EXTENSIONS and extensions in EXTENSIONS_BEFORE:
         config = dataclasses.replace(config, extensions=extensions)
     return config

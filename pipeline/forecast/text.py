@@ -86,6 +86,8 @@ def _input(config: Config, counted: Counted, trial: Trial) -> list[str]:
         f"detections  {found / trial.images:.1f} an image",
         f"errors      {share:.1%}" + (f" ({codes})" if codes else ""),
     ]
+    if config.tile:
+        lines.insert(4, f"forwards    {trial.views:,.1f} an image, of the whole and its tiles")
     if counted.duplicates:
         lines.insert(2, f"repeated    {counted.duplicates:,} URIs, left out")
     if share > config.max_error_rate:

@@ -36,6 +36,7 @@ class Trial:
         images: number of images tried.
         rows: `COLUMNS` of them.
         errors: number of the failed ones by error code.
+        views: of a mean image, that the network is given: one, or the whole and its tiles.
         start_up: seconds of the call in which no image was in work.
         fetch_seconds, decode_seconds, forward_seconds, write_seconds: of an image, in one read,
             in one thread, in one replica, in one task; the first forward of a replica not counted.
@@ -45,6 +46,7 @@ class Trial:
     images: int
     rows: pa.Table
     errors: Counter[str]
+    views: float
     start_up: float
     fetch_seconds: float
     decode_seconds: float
@@ -82,13 +84,15 @@ def try_out(
             f"{dict(errors)}); give a larger --sample"
         )
     rows = pa.concat_tables(output.tables(COLUMNS))
-    forward = seconds["forward"] / did["forwarded"] * _views(config, rows)
+    views = _views(config, rows)
+    forward = seconds["forward"] / did["forwarded"] * views
     work = forward * summary.images / placement.replicas
     return Trial(
         placement=placement,
         images=summary.images,
         rows=rows,
         errors=errors,
+        views=views,
         start_up=max(0.0, wall - work),
         fetch_seconds=seconds.get("fetch", 0.0) / summary.images,
         decode_seconds=seconds.get("decode", 0.0) / summary.images,

@@ -18,7 +18,7 @@ from pipeline.images.tiff_regions import Range, Region, StoredImage
 from pipeline.inputs.containers.ranged import GAP
 from pipeline.inputs.listing import extension_of
 from pipeline.outputs.schema import LARGE
-from pipeline.stages.download import Downloader, Fetched
+from pipeline.stages.download import WINDOWED, Downloader, Fetched
 from pipeline.words import explain
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ T = TypeVar("T")
 REQUEST_BYTES = 8 * 2**20
 # headers read at once, each of up to tens of megabytes; and how many of them are kept
 HEADERS, KEPT = 8, 4
-OTHER_FORMATS = set(IMAGE_EXTENSIONS) - {"tif", "tiff"}
+OTHER_FORMATS = set(IMAGE_EXTENSIONS) - set(WINDOWED)
 
 
 class Unread(Exception):

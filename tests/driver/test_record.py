@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.cluster.placement import Placement
-from pipeline.config import Config
+from pipeline.config import EXTENSIONS_BEFORE, Config
 from pipeline.driver import record
 from pipeline.driver.summary import summarize
 from pipeline.errors import UsageError
@@ -201,11 +201,11 @@ def test_a_run_that_knew_no_exclusions_goes_on_without_one() -> None:
         record.check_same(known, dataclasses.replace(config, exclude=("x/**",)), weights)
 
 
-@pytest.mark.parametrize("before", record.EXTENSIONS_BEFORE)
-def test_a_run_goes_on_with_the_endings_it_was_begun_with(before: list[str]) -> None:
+@pytest.mark.parametrize("before", EXTENSIONS_BEFORE)
+def test_a_run_goes_on_with_the_endings_it_was_begun_with(before: tuple[str, ...]) -> None:
     config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
     weights = resolve(config, objects.read)
-    old = dataclasses.replace(config, extensions=tuple(before))
+    old = dataclasses.replace(config, extensions=before)
     known = record.new(old, weights)
     record.check_same(known, config, weights)
     assert record.continued(known, config).extensions == old.extensions != config.extensions

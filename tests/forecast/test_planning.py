@@ -18,7 +18,7 @@ from pipeline.forecast import estimates, text
 from pipeline.forecast.estimates import Rates
 from pipeline.forecast.prices import Machine, read_prices
 from pipeline.forecast.sample import draw
-from pipeline.forecast.trial import Trial, try_out
+from pipeline.forecast.trial import Trial, _views, try_out
 from pipeline.inputs.enumeration import Counted
 from pipeline.network.weights import resolve
 from pipeline.store import objects
@@ -38,6 +38,7 @@ TRIAL = Trial(
         }
     ),
     errors=Counter(not_found=1),
+    views=1,
     start_up=10.0,
     fetch_seconds=0.05,
     decode_seconds=0.01,
@@ -107,7 +108,12 @@ def test_what_is_said() -> None:
         and "as measured on an H200" in said
         and "requests to the bucket: $0.4" in said
     )
-    assert "--cpus-per-replica" not in said
+    assert "--cpus-per-replica" not in said and "forwards" not in said
+    tiled = dataclasses.replace(CONFIG, tile=1024)
+    slides = pa.table({"height": [12_000, None], "width": [12_000, None]})
+    trial = dataclasses.replace(TRIAL, views=_views(tiled, slides))
+    said = text.text(tiled, weights, counted, trial, read_prices(), None)
+    assert "\nforwards    226.0 an image, of the whole and its tiles\ndetections" in said
     on_gpu = dataclasses.replace(PLACEMENT, gpus=1)
     gpu = dataclasses.replace(TRIAL, placement=on_gpu, forward_seconds=0.0025)
     said = text.text(CONFIG, weights, counted, gpu, read_prices(), L4)

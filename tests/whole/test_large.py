@@ -29,7 +29,6 @@ STEP = 3
 OPTIONS: dict[str, Any] = {
     "tile": TILE,
     "max_pixels": 100_000,
-    "extensions": ("tif", "svs", "png"),
     "model": {"min_size": 128, "max_size": 256},
 }
 
@@ -138,7 +137,7 @@ def test_twenty_kills(nodes: Nodes, proxy: Proxy, s3: Any, bucket: str, tmp_path
             s3.upload_file(str(path), bucket, f"images/{copy}/{path.name}")
             images += 1
     kinds, kills, seed = ("driver", "fetch", "replica", "writer", "node"), Counter[str](), 0
-    flags = ("--tile", str(TILE), "--extensions", "tif,svs,png", "--max-error-rate", "1")
+    flags = ("--tile", str(TILE), "--max-error-rate", "1")
     settings = tmp_path / "limits.yaml"
     small = "model: {min_size: 128, max_size: 256}"
     settings.write_text(f"weights: random:0\nrows_per_file: 4\nmax_pixels: 100000\n{small}\n")

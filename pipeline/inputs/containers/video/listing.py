@@ -13,7 +13,7 @@ import pyarrow as pa
 from fsspec import AbstractFileSystem
 
 from pipeline import words
-from pipeline.config import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Config
+from pipeline.config import EXTENSIONS_BEFORE, IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Config
 from pipeline.errors import UsageError
 from pipeline.inputs import readers
 from pipeline.inputs.containers import members
@@ -57,7 +57,7 @@ def endings(config: Config, named: set[str]) -> set[str]:
             )
         return set()
     check_installed()
-    if config.extensions == IMAGE_EXTENSIONS:
+    if config.extensions in (IMAGE_EXTENSIONS, *EXTENSIONS_BEFORE):
         return set(VIDEO_EXTENSIONS)
     if not asked:
         raise UsageError("fps, every_nth and keyframes are of videos; extensions names none")

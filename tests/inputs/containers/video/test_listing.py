@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline import Config
+from pipeline.config import EXTENSIONS_BEFORE
 from pipeline.errors import UsageError
 from pipeline.inputs import enumeration
 from pipeline.inputs.containers.video import opening
@@ -100,6 +101,11 @@ def test_one_line_for_what_cannot_be(
     with pytest.raises(UsageError) as caught:
         listed(folder / name, **options)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_run_that_lists_by_earlier_endings(folder: Path) -> None:
+    before = listed(folder, fps=1, extensions=EXTENSIONS_BEFORE[-1])
+    assert before == listed(folder, fps=1) and len(before) > 1
 
 
 def test_without_pyav(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
