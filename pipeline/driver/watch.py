@@ -23,15 +23,13 @@ from pipeline.driver.progress import Reporter
 from pipeline.errors import RunError, UsageError
 
 log = logging.getLogger(__name__)
-LOOK_SECONDS = 1.0
-ANSWER_SECONDS = 10.0
+LOOK_SECONDS, ANSWER_SECONDS = 1.0, 10.0
 # images until the share of failures is judged
 JUDGED_IMAGES = 1000
 # without any movement, until actors of dead nodes are given up
 LOST_SECONDS = 30.0
 # between looks for room on the cluster; and what using it must save, since all replicas start anew
-ROOM_SECONDS = 15.0
-SAVED_SECONDS = 60.0
+ROOM_SECONDS, SAVED_SECONDS = 15.0, 60.0
 
 
 class Watch:

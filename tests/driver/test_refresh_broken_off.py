@@ -128,11 +128,14 @@ def test_a_refresh_knows_what_the_one_before_has_done(
         monkeypatch.setattr(Lease, "__enter__", enter)
         listed.write("d", 1)
         listed.refresh()
+        (listed.images / "d.jpg").unlink()
+        listed.write("e", 1)
         return enter(lease)
 
     monkeypatch.setattr(Lease, "__enter__", waited)
     known = listed.refresh()
-    assert known.rows == 4 and len(known.refreshed) == 1
+    uris = known.read_part(listed.output, 0)["image_uri"].to_pylist()
+    assert [Path(uri).stem for uri in uris] == ["a", "b", "c", "d", "e"]
 
 
 def test_a_listing_that_loses_its_lease(tmp_path: Path) -> None:

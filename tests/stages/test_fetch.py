@@ -249,3 +249,11 @@ def test_an_archived_object(cluster: None, s3: Any, bucket: str, tmp_path: Path)
         assert proxy.injected["InvalidObjectState"] == 1
     assert (row["error_code"], row["attempts"]) == ("archived", 1)
     assert row["error_message"].startswith("archived, in a storage class such as GLACIER; restore")
+
+
+def test_a_header_that_is_refused_is_an_error_of_decoding(cluster: None, tmp_path: Path) -> None:
+    """Also where the image is too large to be read for it."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.tif").write_bytes(b"MM\0+" + bytes(1000))
+    (row,) = fetched(tmp_path, f"{tmp_path}/in", tile=1024, max_object_bytes=999)
+    assert (row["error_stage"], row["error_code"]) == ("decode", "unsupported_mode")
