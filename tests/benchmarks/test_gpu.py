@@ -189,7 +189,7 @@ BROKEN = {
 def test_a_broken_stage_costs_only_itself(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stages = [stage(name, 2 if name == "hangs" else 60) for name in BROKEN] + [stage("fine")]
+    stages = [stage(name, 4 if name == "hangs" else 60) for name in BROKEN] + [stage("fine")]
     assert command.main(["--out", str(tmp_path), *DRY], stages) == 1
     printed = capsys.readouterr()
     assert printed.err == "" and "Traceback" not in printed.out
