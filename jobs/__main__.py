@@ -44,7 +44,11 @@ def main() -> int:
         print(f"prelabel: unknown job {nearest(job, JOBS)}; see prelabel --help", file=sys.stderr)
         return 2
     del sys.argv[1]
-    runpy.run_module(f"jobs.{job}", run_name="__main__")
+    try:
+        runpy.run_module(f"jobs.{job}", run_name="__main__")
+    except KeyboardInterrupt:  # while it was imported, which takes a second
+        print(f"prelabel {job}: interrupted before it began", file=sys.stderr)
+        return 130
     return 0
 
 

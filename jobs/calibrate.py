@@ -26,13 +26,13 @@ def parser() -> cli.Parser:
     parser = cli.Parser(
         "calibrate",
         __doc__,
-        "The corrected images must be a random draw of the run's. jobs.export takes FILE as "
-        "--accept, jobs.select and jobs.report as --calibration. Exit codes: 0 written, 1 failed, "
-        "2 usage, or too few images for what is to be shown.",
+        "The corrected images must be a random draw of the run's. prelabel export takes FILE as "
+        "--accept, prelabel select and prelabel report as --calibration. Exit codes: 0 written, 1 "
+        "failed, 2 usage, or too few images for what is to be shown.",
     )
     add = parser.add_argument
-    add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")
-    add("--corrections", metavar="C", help="all true boxes of some images, as jobs.evaluate's")
+    add("output", metavar="OUTPUT", help="the --output of a finished prelabel detect")
+    add("--corrections", metavar="C", help="all true boxes of some images, as prelabel evaluate's")
     add("--to", metavar="FILE", help="JSON to be written; an existing one is replaced")
     precision = f"least share of right boxes from a threshold on (default {PRECISION:g})"
     confidence = f"with which this holds for all thresholds at once (default {CONFIDENCE:g})"

@@ -38,11 +38,11 @@ def parser() -> cli.Parser:
         "codes: 0 done, 1 failed, 2 usage.",
     )
     add = parser.add_argument
-    add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")
+    add("output", metavar="OUTPUT", help="the --output of a finished prelabel detect")
     add(
         "--annotations",
         metavar="FILE",
-        help="annotations in any format of jobs.export; path or URL",
+        help="annotations in any format of prelabel export; path or URL",
     )
     add(
         "--image-key",

@@ -34,7 +34,7 @@ def parser() -> cli.Parser:
         "when --to holds export.json.",
     )
     add = parser.add_argument
-    add("output", metavar="OUTPUT", help="of jobs.detect, finished; path or URL")
+    add("output", metavar="OUTPUT", help="of prelabel detect, finished; path or URL")
     add("--format", metavar="F", help=", ".join(FORMATS))
     add("--to", metavar="DIR", help="empty or new folder; path, s3:// or any fsspec URL")
     _add_choice(parser)
@@ -50,8 +50,8 @@ def _add_choice(parser: cli.Parser) -> None:
     classes = "YAML: a list of the classes to keep, or `name: new name` lines"
     images = "only the images in this table of URIs (Parquet, CSV, JSONL, text)"
     accept = (
-        "of jobs.calibrate: images all of whose boxes reach its thresholds go to DIR/accepted, the "
-        "others to DIR/review"
+        "of prelabel calibrate: images all of whose boxes reach its thresholds go to DIR/accepted, "
+        "the others to DIR/review"
     )
     add("--score-threshold", type=float, metavar="P", help=kept)
     add("--category", nargs="+", action="extend", metavar="NAME=SCORE", help=own)
@@ -123,7 +123,7 @@ def job(arguments: list[str]) -> int:
     unreadable = record["counts"].get("images_unreadable", 0)
     if unreadable:
         print(
-            f"{cli.called('export')}: {words.count(unreadable, 'image')} could not be read, left "
+            f"prelabel export: {words.count(unreadable, 'image')} could not be read, left "
             "out; the rest is complete",
             file=sys.stderr,
         )

@@ -30,7 +30,7 @@ def parser() -> cli.Parser:
     add = parser.add_argument
     corrections = "what came back: COCO, Label Studio, CVAT, YOLO, VOC, FiftyOne, Hugging Face"
     kept = "shown were boxes of at least this score (default: as export.json says, or all)"
-    add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")
+    add("output", metavar="OUTPUT", help="the --output of a finished prelabel detect")
     add("--corrections", metavar="URL", help=corrections)
     add("--to", metavar="DIR", help="empty or new folder for corrections.parquet and review.json")
     add("--score-threshold", type=float, metavar="P", help=kept)

@@ -163,7 +163,8 @@ def _read(path: str, valid: set[str]) -> dict[str, str]:
         with open(path, encoding="utf-8") as file:
             content = yaml.safe_load(file)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"cannot read --classes {path}: {' '.join(str(error).split())}") from error
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UsageError(f"cannot read --classes {path}: {why}") from error
     pairs: list[tuple[Any, Any]]
     if isinstance(content, list):
         pairs = [(name, None) for name in content]

@@ -79,7 +79,7 @@ def test_without_any(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no output of jobs.detect"):
+    with pytest.raises(UsageError, match="is no output of prelabel detect"):
         read_boxes(str(tmp_path))
     output = synthetic.write(tmp_path / "out", 3)
     with pytest.raises(UsageError, match="has no category 'dgo' .did you mean 'dog'"):
