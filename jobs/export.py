@@ -8,6 +8,7 @@ from typing import Any
 from jobs import cli
 from pipeline import words
 from pipeline.errors import UsageError
+from pipeline.labels import strays
 from pipeline.labels.classes import parse_assignments
 from pipeline.labels.export.exporter import export
 from pipeline.labels.export.parts import FORMATS
@@ -99,14 +100,21 @@ def show(record: dict[str, Any], options: Options) -> None:
         f"left out: {', '.join(left) or 'nothing'}"
     )
     if options.accept:
-        print(
-            f"accepted: {counts.get('images_accepted', 0):,} images with "
-            f"{counts.get('boxes_accepted', 0):,} boxes; whether they lack boxes is not known"
-        )
+        print(f"accepted: {_accepted(record)}")
         to = f"{to}/review"
     shard = FORMATS[record["format"]]
     how = (options.with_images and shard.how_with_images) or shard.how
     print(how.format(to=f"{to}/FOLDER" if split else to))
+
+
+def _accepted(record: dict[str, Any]) -> str:
+    counts = record["counts"]
+    if images := counts.get("images_accepted", 0):
+        boxes = words.count(counts["boxes_accepted"], "box")
+        return f"{words.count(images, 'image')} with {boxes}; whether they lack boxes is not known"
+    if names := record["accept_no_boxes_of"]:
+        return f"0 images; the calibration accepts no box of {strays.named(names)}"
+    return "0 images; each has a box below the threshold of its category, or none at all"
 
 
 def job(arguments: list[str]) -> int:
