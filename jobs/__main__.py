@@ -44,11 +44,7 @@ def main() -> int:
         print(f"prelabel: unknown job {nearest(job, JOBS)}; see prelabel --help", file=sys.stderr)
         return 2
     del sys.argv[1]
-    try:
-        runpy.run_module(f"jobs.{job}", run_name="__main__")
-    except KeyboardInterrupt:  # while it was imported, which takes a second
-        print(f"prelabel {job}: interrupted before it began", file=sys.stderr)
-        return 130
+    runpy.run_module(f"jobs.{job}", run_name="__main__")
     return 0
 
 
