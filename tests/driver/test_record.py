@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from pipeline.cluster.placement import Placement
 from pipeline.config import Config
-from pipeline.driver import record
+from pipeline.driver import changes, record
 from pipeline.driver.summary import summarize
 from pipeline.errors import UsageError
 from pipeline.network.contract import Weights
@@ -203,21 +204,21 @@ def test_a_run_goes_on_with_the_endings_it_was_begun_with(before: list[str]) -> 
         (
             {},
             {"box_score_thresh": 0.3},
-            "--score-threshold was not given and is now 0.3; choose another output, or the same "
-            "--score-threshold; for fewer boxes report and export take --score-threshold, without "
-            "a new run",
+            "--score-threshold was not given and is now 0.3; choose another output, or leave "
+            "--score-threshold out; for fewer boxes report and export take --score-threshold, "
+            "without a new run",
         ),
         (
             {"box_score_thresh": 0.3},
             {},
-            "--score-threshold was 0.3 and is now not given; choose another output, or the same "
-            "--score-threshold",
+            "--score-threshold was 0.3 and is now not given; choose another output, or give "
+            "--score-threshold 0.3",
         ),
         (
             {"max_size": 128},
             {"max_size": 256, "box_score_thresh": 0.1},
-            "--score-threshold was not given and is now 0.1; choose another output, or the same "
-            "--score-threshold; likewise model.max_size",
+            "--score-threshold was not given and is now 0.1; choose another output, or leave "
+            "--score-threshold out; likewise model.max_size",
         ),
     ],
 )
@@ -231,3 +232,23 @@ def test_of_the_network_s_keywords_those_that_differ(
     with pytest.raises(UsageError) as refused:
         record.check_same(record.new(old, weights), new, weights)
     assert str(refused.value) == f"/out belongs to another run: {told}"
+
+
+@pytest.mark.parametrize(
+    "name,before,now,told",
+    [
+        ("tile_overlap", 0, 0.2, "--tile-overlap was 0 and is now 0.2;*or give --tile-overlap 0"),
+        ("sniff", True, False, "--sniff was given and is now not given;*or give --sniff"),
+        (
+            "exclude",
+            ["a", "b"],
+            [],
+            "--exclude was a b and is now not given;*or give --exclude a b",
+        ),
+        ("categories", {"1": "x"}, {"1": "y"}, "--categories was 1 name and is now 1 name, not*"),
+        ("max_pixels", 7, 8, "--max-pixels was 7 and is now 8;*or give --max-pixels 7"),
+    ],
+)
+def test_a_change_as_it_is_typed(name: str, before: Any, now: Any, told: str) -> None:
+    said = changes.told(name, before, now)
+    assert fnmatch.fnmatchcase(said, told)
