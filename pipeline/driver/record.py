@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.cluster.placement import Placement
 from pipeline.config import EXTENSIONS_BEFORE, IMAGE_EXTENSIONS, Config
+from pipeline.driver import changes
 from pipeline.errors import UsageError
 from pipeline.network.build import option
 from pipeline.network.contract import ARCHITECTURE, Weights
@@ -129,12 +130,8 @@ def check_same(record: Record, config: Config, weights: Weights) -> None:
         if name == "input":
             before = urls.without_slash(record.identity["input"])
         if before != value:
-            if name == "categories":
-                value, before = f"{len(value)} names", f"{len(before or ())} names, not the same"
-            raise UsageError(
-                f"{config.output} belongs to another run: {name} was {before!r} and is now "
-                f"{value!r}; choose another output, or the same {name}"
-            )
+            told = changes.told(name, before, value)
+            raise UsageError(f"{config.output} belongs to another run: {told}")
 
 
 def continued(record: Record, config: Config) -> Config:
