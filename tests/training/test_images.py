@@ -69,7 +69,7 @@ def test_members_of_containers(folder: Path, kind: str, is_copied: bool) -> None
     (folder / f"a.{kind}").unlink()
     assert isinstance(content(folder, after[1]), str) is not is_copied
     Folder(f"{folder}/to").forget()
-    assert isinstance(content(folder, after[1]), str) and not (folder / "to/images").exists()
+    assert isinstance(content(folder, after[1]), str) and not (folder / "to/_copies").exists()
 
 
 def test_a_frame_of_a_video(folder: Path) -> None:
