@@ -19,8 +19,14 @@ from pipeline.outputs.manifest import LISTED, MEMBER
 from pipeline.store import failures, urls
 
 
-def open_lance(config: Config, fs: AbstractFileSystem, path: str) -> Source:
+def open_lance(config: Config, fs: AbstractFileSystem, path: str, embedded: bool = False) -> Source:
     """The images in a table's latest version, or those that it names.
+
+    Args:
+        config: the run's.
+        fs: of the table.
+        path: likewise.
+        embedded: whether it is images, also where a column has URIs.
 
     Raises:
         UsageError: there is no table, or it lacks a column.
@@ -31,7 +37,8 @@ def open_lance(config: Config, fs: AbstractFileSystem, path: str) -> Source:
         version = int(table.version)
     except (OSError, UsageError) as error:
         raise failures.unusable("read", url, error) from error
-    found = config.uri_column or (None if config.bytes_column else uri_column_of(table.schema))
+    has_images = embedded or config.bytes_column
+    found = config.uri_column or (None if has_images else uri_column_of(table.schema))
     column = found or config.bytes_column or parquet.image_column(table.schema, url)
     carried = carried_fields(config, table.schema, column)
     if found:

@@ -20,7 +20,7 @@ from pipeline.images.decode import Samples, decode, read_header
 from pipeline.images.errors import DecodeError
 from pipeline.images.tiff_header import read_directory
 from pipeline.inputs import access
-from pipeline.inputs.containers import parquet, reading
+from pipeline.inputs.containers import lance_rows, parquet, reading
 from pipeline.inputs.containers.video.listing import KIND as FRAME
 from pipeline.labels.output import Output
 from pipeline.outputs.manifest import MEMBER
@@ -62,10 +62,11 @@ def _each(
     first = next(rest, None)
     if not first:
         return
-    # embedded images are read by the row group, of which one at a time is enough in memory, and
-    # frames of videos one after the other
+    # embedded images are read by the row group or some rows, of which one at a time is enough in
+    # memory, and frames of videos one after the other
     of_videos = any(map(output.record["identity"].get, ("fps", "every_nth", "keyframes")))
-    readers = 1 if of_videos or parquet.is_place(first[1]) else READERS
+    is_row = parquet.is_place(first[1]) or lance_rows.is_place(first[1])
+    readers = 1 if of_videos or is_row else READERS
     with ThreadPoolExecutor(readers) as threads:
         for image_id, uri, item in chain([first], rest):
             ahead.append((item, threads.submit(read, output, image_id, uri)))

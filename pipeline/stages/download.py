@@ -16,7 +16,7 @@ from pipeline.errors import Code
 from pipeline.inputs import access, references
 from pipeline.inputs.listing import extension_of
 from pipeline.stages.patience import Patience
-from pipeline.store import failures, objects
+from pipeline.store import failures, objects, web
 from pipeline.store.failures import UriError
 
 UNKNOWN_BYTES = 2**20
@@ -26,7 +26,10 @@ WINDOWED = ("tif", "tiff", "svs", "btf")
 
 @dataclass
 class Fetched:
-    """The outcome of one read: encoded bytes, or an error's code, message and stage."""
+    """The outcome of one read: encoded bytes, or an error's code, message and stage.
+
+    `is_unranged`: see `failures.is_unranged`.
+    """
 
     data: bytes | None = None
     code: str | None = None
@@ -34,6 +37,7 @@ class Fetched:
     attempts: int = 0
     seconds: float = 0.0
     stage: str = "fetch"
+    is_unranged: bool = False
 
 
 class FetchError(Exception):
@@ -111,6 +115,7 @@ class Downloader:
 
     def _fail(self, outcome: Fetched, uri: str, error: Exception) -> None:
         outcome.code = failures.classify(error)[0]
+        outcome.is_unranged = failures.is_unranged(error)
         outcome.message = failures.reason(error)
         if outcome.code in (Code.NOT_FOUND, Code.FORBIDDEN):  # the latter, too, of no rights
             outcome.message += references.hint(uri)
@@ -127,9 +132,13 @@ class Downloader:
             raise FetchError(Code.OBJECT_TOO_LARGE, message)
         # without a known size, one byte past the limit shows that there is more
         span = {} if size is not None else {"start": 0, "end": limit + 1}
-        data = await self._cat(fs, path, **span)
+        too_large = FetchError(Code.OBJECT_TOO_LARGE, f"over max_object_bytes, which is {limit}")
+        try:
+            data = await self._cat(fs, path, **span)
+        except web.Unranged as error:  # so there is more
+            raise too_large from error
         if len(data) > limit:
-            raise FetchError(Code.OBJECT_TOO_LARGE, f"over max_object_bytes, which is {limit}")
+            raise too_large
         self.largest = max(self.largest, len(data))
         return data
 

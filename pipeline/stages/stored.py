@@ -107,7 +107,8 @@ class StoredImages:
                 return Fetched(None, error.code, str(error), attempts=1, stage="decode")
             return None  # whoever reads the whole says so
         except Unread as error:
-            return error.outcome
+            # the whole can still be read, unless it is too large
+            return None if error.outcome.is_unranged else error.outcome
         if not stored:
             return None
         is_large = stored.width * stored.height > self.config.max_pixels

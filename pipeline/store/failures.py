@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.errors import Code, UsageError
 from pipeline.store.urls import protocol, public
-from pipeline.store.web import HttpError
+from pipeline.store.web import HttpError, Unranged
 from pipeline.words import explain, printable
 
 # error codes of responses, in part
@@ -106,6 +106,11 @@ def _names(error: BaseException) -> set[str]:
     return {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
 
 
+def is_unranged(error: BaseException) -> bool:
+    """Whether a server that gives no ranges was asked for one of a file that is too large."""
+    return any(isinstance(cause, Unranged) for cause in _causes(error))
+
+
 def rejects_credentials(error: BaseException) -> bool:
     """Whether a store says that the credentials are wrong or have expired, whatever is asked."""
     return _response_code(error) in REJECTED
@@ -130,7 +135,7 @@ def reason(error: BaseException) -> str:
         )
     for cause in _causes(error):
         if isinstance(cause, HttpError):
-            return explain(cause).removeprefix("HttpError: ")
+            return explain(cause).removeprefix(f"{type(cause).__name__}: ")
     return explain(error)
 
 

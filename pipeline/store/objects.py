@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -158,6 +159,16 @@ def delete_folder(fs: AbstractFileSystem, folder: str) -> None:
     """Remove all objects below a folder; one that is not there is no error."""
     with contextlib.suppress(FileNotFoundError):
         retrying(lambda: fs.rm(folder, recursive=True))
+
+
+def delete_matching(fs: AbstractFileSystem, folder: str, name: re.Pattern[str]) -> None:
+    """Remove the objects directly in a folder that are called so, and the folder if it is empty."""
+    if paths := [f"{folder}/{found}" for found in names(fs, folder) if name.fullmatch(found)]:
+        with contextlib.suppress(FileNotFoundError):
+            retrying(lambda: fs.rm(paths))
+    if urls.is_local(fs):  # a bucket has no empty folders
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
 
 
 def names(fs: AbstractFileSystem, folder: str, prefix: str = "") -> list[str]:

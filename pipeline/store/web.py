@@ -38,6 +38,10 @@ class HttpError(aiohttp.ClientError):
         return " ".join(map(str, self.args)).strip()
 
 
+class Unranged(HttpError):
+    """The whole of a large file in the place of a small range of it."""
+
+
 async def client(headers: Mapping[str, Any], **options: Any) -> aiohttp.ClientSession:
     """A session whose error answers are raised as `HttpError`.
 
@@ -68,14 +72,14 @@ def _check_range(request: aiohttp.ClientRequest, response: aiohttp.ClientRespons
     """Refuse the whole of a large file where a small range of it was asked for.
 
     Raises:
-        HttpError: the server gives no ranges, and would send all of it for each.
+        Unranged: the server gives no ranges, and would send all of it for each.
     """
     asked, whole = RANGE.fullmatch(request.headers.get("Range", "")), response.content_length or 0
     if response.status != 200 or not asked or whole <= WHOLE_BYTES:
         return
     if int(asked[2]) - int(asked[1]) < WHOLE_BYTES:
         response.close()
-        raise HttpError(
+        raise Unranged(
             response.status,
             f"{response.reason}: the server sends all {whole:,} bytes of the file in the place of "
             f"a range, which is taken up to {WHOLE_BYTES:,}; put the file where ranges "

@@ -21,7 +21,7 @@ WRITERS = 8
 
 
 def copied(config: Config, images: Sequence[Image]) -> list[Image]:
-    """The same images, those of Parquet, Arrow, compressed tars and videos with a copy.
+    """The same images, those of Parquet, Arrow, Lance, compressed tars and videos with a copy.
 
     Each epoch reads images in another order, and of these each read would take a row group, the
     archive up to there, or the frames before. So they are read once, in the order of their

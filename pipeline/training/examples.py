@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from pipeline.training.pixels import Image
 
 log = logging.getLogger(__name__)
 NAMED = 3
+# behind the name of a video, in that of a frame
+FRAME = re.compile(r"#t=[\d.]+$")
 LEAST_SIDE = 1.0  # pixels; of less, nothing is left once the network has resized the image
 OUTSIDE, SMALL, CROWD = "outside of their image", "smaller than a pixel", "of crowds"
 
@@ -66,14 +69,20 @@ def split(truth: Truth, share: float) -> tuple[Truth, Truth]:
     """The images that are trained on, and those that are held out.
 
     By a hash of the file name without folders, so that an image stays on its side while others
-    come and go from one round of annotating to the next.
+    come and go from one round of annotating to the next. Of frames it is that of their video,
+    whose neighbouring frames are all but the same image.
     """
     held = np.array([_fraction(name) < share for name in truth.names])
     return truth.of(np.flatnonzero(~held)), truth.of(np.flatnonzero(held))
 
 
+def has_frames(truth: Truth) -> bool:
+    """Whether some of the images are frames of videos, by their names."""
+    return any(map(FRAME.search, truth.names))
+
+
 def _fraction(name: str) -> float:
-    base = urls.public(name).replace("\\", "/").rpartition("/")[2]
+    base = FRAME.sub("", urls.public(name)).replace("\\", "/").rpartition("/")[2]
     digest = hashlib.sha256(base.encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:7]) / 2**56
 

@@ -5,13 +5,14 @@ DIR/
     train.json               configuration, versions, counts, figures of each epoch
     report.html              the same for a person
     last.pth                 to go on from; gone once the training has ended
-    images/                  copies of members that are slow to get at; likewise
+    _copies/                 of members that are slow to get at; likewise
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,8 +30,10 @@ CHECKPOINT, RECORD, REPORT, STATE, COPIES = (
     "train.json",
     "report.html",
     "last.pth",
-    "images",
+    "_copies",
 )
+# what copies are called: by a SHA-256
+COPY = re.compile("[0-9a-f]{64}")
 
 
 class Folder:
@@ -144,9 +147,9 @@ class Folder:
         self.write(STATE, buffer.getvalue())
 
     def forget(self) -> None:
-        """Remove what is there to go on from."""
+        """Remove what is there to go on from, and nothing else that is in the folder."""
         objects.delete(self.fs, f"{self.path}/{STATE}")
-        objects.delete_folder(self.fs, f"{self.path}/{COPIES}")
+        objects.delete_matching(self.fs, f"{self.path}/{COPIES}", COPY)
 
 
 def _is_record(found: Any) -> bool:

@@ -12,8 +12,9 @@ from pipeline import words
 from pipeline.config import VIDEO_EXTENSIONS, Config
 from pipeline.errors import UsageError
 from pipeline.inputs import access
-from pipeline.inputs.containers import archives
+from pipeline.inputs.containers import archives, lance_rows
 from pipeline.inputs.containers.parquet import open_embedded
+from pipeline.inputs.lance_tables import open_lance
 from pipeline.inputs.listing import extension_of
 from pipeline.inputs.references import absolute
 from pipeline.inputs.source import Source
@@ -26,7 +27,7 @@ from pipeline.training.pixels import Image
 
 NOT_FOUND = "not found"
 # whose members' URIs are CONTAINER#MEMBER
-CONTAINERS = {*archives.KINDS, *GROUPED, *VIDEO_EXTENSIONS}
+CONTAINERS = {*archives.KINDS, *GROUPED, lance_rows.KIND, *VIDEO_EXTENSIONS}
 
 
 def locate(truth: Truth, config: Config, listed: bool) -> list[Image | str]:
@@ -80,6 +81,8 @@ def _opened(container: str, config: Config) -> Source:
     inside = replace(config, input=container, carry=(), fps=None, every_nth=None, keyframes=False)
     if ending in GROUPED:
         return open_embedded(inside, fs, path, [path])
+    if ending == lance_rows.KIND:
+        return open_lance(inside, fs, path, embedded=True)
     if ending in VIDEO_EXTENSIONS:  # the annotations say which frames
         inside = replace(inside, every_nth=1)
     return archives.open_archives(inside, fs, path)

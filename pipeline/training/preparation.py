@@ -115,8 +115,8 @@ def _held_out(
         return Found(held, [])
     if not held.ids:
         raise UsageError(
-            f"--holdout {recipe.holdout:g} holds no image out, for there are few: raise it, give "
-            "--val, or --holdout 0 to train all epochs without measuring"
+            f"--holdout {recipe.holdout:g} holds no image out, for there are few, or of few "
+            "videos: raise it, give --val, or --holdout 0 to train all epochs without measuring"
         )
     found = examples.find(held, config, listed, shrinks_to)
     mine = {example.image.uri for example in given.examples}

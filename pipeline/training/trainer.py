@@ -20,7 +20,7 @@ from pipeline.errors import RunError, UsageError
 from pipeline.labels.truth import Truth
 from pipeline.options import check_training
 from pipeline.store import urls
-from pipeline.training import loop, preparation, report, schedule, start
+from pipeline.training import examples, loop, preparation, report, schedule, start
 from pipeline.training.folder import REPORT, Folder
 from pipeline.training.loop import Task
 from pipeline.training.recipe import Recipe
@@ -165,6 +165,7 @@ def _identity(
     config: Config, recipe: Recipe, begun: Start, truth: Truth, val: Truth | None
 ) -> dict[str, Any]:
     """What may not differ when a training goes on, as JSON has it."""
+    splits = not val and recipe.holdout
     identity = {
         "weights": begun.sha256,
         "classes": {str(label): name for label, name in begun.categories.items()},
@@ -173,6 +174,8 @@ def _identity(
         **{name: getattr(config, name) for name in PIXELS},
         **recipe.identity(),
         "val": _digest(val) if val else None,
+        # earlier trainings, which do not have this, held single frames out
+        "holdout_of": "videos" if splits and examples.has_frames(truth) else None,
     }
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lance
 import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline import Config, run
+from pipeline.inputs.containers import lance_rows
 from pipeline.labels.originals import read, read_many
 from pipeline.labels.output import open_output
 from tests.support import synthetic
@@ -45,6 +47,25 @@ def test_embedded_images(
     assert found == {number: photographs[name] for number, name in enumerate(names)}
     (tmp_path / name).unlink()
     assert "FileNotFoundError" in str(read(output, 0, wanted[0][1]))
+
+
+def test_neighbours_in_lance_are_taken_once(
+    cluster: None, photographs: dict[str, bytes], tmp_path: Path
+) -> None:
+    lance.write_dataset(pa.table({"image": [*photographs.values()]}), str(tmp_path / "in.lance"))
+    config = Config(
+        input=str(tmp_path / "in.lance"),
+        output=str(tmp_path / "out"),
+        weights="random:0",
+        bytes_column="image",
+    )
+    run(config, PixelEngine)
+    wanted = [(row["image_id"], row["image_uri"], row["image_id"]) for row in rows(config.output)]
+    lance_rows._images.cache_clear()
+    assert dict(read_many(open_output(config.output), wanted)) == dict(
+        enumerate(photographs.values())
+    )
+    assert lance_rows._images.cache_info().misses == -(-len(photographs) // lance_rows.ROWS)
 
 
 def test_files_and_what_is_gone(tmp_path: Path, folder: Path) -> None:

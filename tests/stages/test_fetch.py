@@ -21,7 +21,7 @@ from pipeline.config import Config
 from pipeline.inputs import enumeration
 from pipeline.outputs.layout import Layout
 from pipeline.stages.fetch import Fetch
-from pipeline.store import objects
+from pipeline.store import objects, web
 from tests.support.faulty import Fault, Proxy
 from tests.support.fetching import Silent, fetched
 
@@ -63,6 +63,8 @@ class Server(BaseHTTPRequestHandler):
             time.sleep(0.05)
         if kind == "large":
             body = b"x" * 3000
+        if kind == "huge":
+            body = b"x" * 2**20
         return 200, body
 
     def _send(self, status: int, body: bytes, length: int | None = None) -> None:
@@ -93,6 +95,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, cluster: None) -> None:
 
 
 def of_uris(tmp_path: Path, uris: list[str], **options: Any) -> list[dict[str, Any]]:
+    tmp_path.mkdir(exist_ok=True)
     (tmp_path / "list.txt").write_text("\n".join(uris))
     rows = fetched(tmp_path, str(tmp_path / "list.txt"), **options)
     assert [row["image_uri"] for row in rows] == uris
@@ -145,11 +148,26 @@ def test_many_in_flight_but_no_more(server: str, tmp_path: Path) -> None:
     assert 4 <= Server.most_in_flight <= 8
 
 
-def test_large_objects(server: str, tmp_path: Path) -> None:
-    (row,) = of_uris(tmp_path, [f"{server}/large/a.jpg"], max_object_bytes=2999)
-    assert row["error_code"] == "object_too_large" and row["attempts"] == 1
+def test_large_objects(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where all of one came in the place of a range, which is not taken."""
+    for small in (2**24, 2999):
+        monkeypatch.setattr(web, "WHOLE_BYTES", small)
+        (row,) = of_uris(tmp_path / str(small), [f"{server}/large/a.jpg"], max_object_bytes=2998)
+        assert row["error_code"] == "object_too_large" and row["attempts"] == 1
+        assert row["error_message"] == "over max_object_bytes, which is 2998"
     (row,) = of_uris(tmp_path, [f"{server}/large/a.jpg"], max_object_bytes=3000)
     assert len(row["encoded"]) == 3000
+
+
+def test_a_large_tiff_of_a_server_without_ranges(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows need ranges; the whole does not, if it is not too large."""
+    monkeypatch.setattr(web, "WHOLE_BYTES", 2**19)
+    (row,) = of_uris(tmp_path, [f"{server}/huge/a.tif"], tile=256)
+    assert row["error_code"] is None and len(row["encoded"]) == 2**20
+    (row,) = of_uris(tmp_path / "o", [f"{server}/huge/a.tif"], tile=256, max_object_bytes=2**18)
+    assert row["error_code"] == "object_too_large"
 
 
 def test_uris_that_cannot_be(s3: Any, bucket: str, tmp_path: Path) -> None:

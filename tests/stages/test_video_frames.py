@@ -18,7 +18,7 @@ from PIL import Image
 from pipeline.errors import UsageError
 from pipeline.inputs.containers import reading
 from pipeline.inputs.containers.video import process
-from pipeline.store import objects
+from pipeline.store import objects, web
 from tests.support import hostile_videos, videos
 from tests.support.faulty import CUT, RESET, Fault, Proxy
 from tests.support.fetching import fetched
@@ -108,16 +108,25 @@ class Ranges(Whole):
         super().send_header(keyword, value)
 
 
-@pytest.mark.parametrize("handler", [Ranges, Whole])
-def test_on_the_web(tmp_path: Path, handler: type[Whole]) -> None:
-    """Without ranges the video is read once as a whole for each of its readers."""
+@pytest.mark.parametrize(
+    "handler, small, reads", [(Ranges, 2**24, 99), (Whole, 2**24, 3), (Whole, 20, 5)]
+)
+def test_on_the_web(
+    tmp_path: Path,
+    handler: type[Whole],
+    small: int,
+    reads: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without ranges the video is read once as a whole for each of its readers, small or not."""
+    monkeypatch.setattr(web, "WHOLE_BYTES", small)
     videos.write(tmp_path / "a.ts", range(200))
     Whole.reads = 0
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=tmp_path)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/a.ts"
         assert numbers(fetched(tmp_path / "o", url, every_nth=40)) == list(range(0, 200, 40))
-        assert handler is Ranges or Whole.reads <= 3
+        assert Whole.reads <= reads
         limited = {"every_nth": 40, "max_object_bytes": 20_000}
         if handler is Ranges:
             assert len(fetched(tmp_path / "p", url, **limited)) == 5

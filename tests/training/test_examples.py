@@ -152,3 +152,10 @@ def test_the_split_stays_when_images_come_and_go() -> None:
     names = [f"{n}.jpg" for n in range(400)]
     first, later = held(names), held([f"s3://bucket/new/{name}" for name in names[::2]])
     assert 80 < len(first) < 160 and later == first & set(names[::2])
+
+
+def test_a_video_is_on_one_side() -> None:
+    names = [f"s3://b/{video}.mp4#t={time / 8:.3f}" for video in range(20) for time in range(30)]
+    truth = Truth("t", ids=[*range(len(names))], names=names)
+    sides = [{name.partition("#")[0] for name in x.names} for x in examples.split(truth, 0.3)]
+    assert all(sides) and not sides[0] & sides[1]

@@ -41,6 +41,15 @@ def test_what_is_written_is_read(folder: Folder) -> None:
     assert folder.state(CPU) is None
 
 
+def test_a_user_s_files_stay(folder: Folder) -> None:
+    """`--to` is often the data set's own folder, with its images in `images/`."""
+    kept, copy = ["images/1.png", f"images/{'a' * 64}", "_copies/mine.png"], f"_copies/{'0f' * 32}"
+    for name in (*kept, copy):
+        folder.write(name, b"data")
+    folder.forget()
+    assert folder.fs.find(folder.path) == sorted(f"{folder.path}/{name}" for name in kept)
+
+
 def test_a_checkpoint_says_what_it_knows(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     options: dict[str, Any] = {"min_size": 64, "num_classes": 3, "rpn_positive_fraction": 0.5}

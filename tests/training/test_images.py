@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
+from pipeline.inputs.containers import lance_rows
 from pipeline.labels.truth import Truth
 from pipeline.training import images, pixels
 from pipeline.training.copies import copied
@@ -29,9 +31,9 @@ def folder(tmp_path: Path) -> Path:
     (folder / "a.zip").write_bytes(packed.zipped(files))
     (folder / "a.tgz").write_bytes(packed.tar(files, "w:gz"))
     column = pa.array([{"bytes": data, "path": name} for name, data in files])
-    pq.write_table(
-        pa.table({"url": ["x"] * 3, "image": column}), folder / "a.parquet", row_group_size=2
-    )
+    table = pa.table({"url": ["x"] * 3, "image": column})
+    pq.write_table(table, folder / "a.parquet", row_group_size=2)
+    lance.write_dataset(table, str(folder / "a.lance"))
     return folder
 
 
@@ -53,10 +55,12 @@ def test_names_may_say_where_the_images_are(folder: Path) -> None:
     assert located(folder, names) == [*expected, "not found"]
 
 
-@pytest.mark.parametrize("kind,is_copied", [("tar", 0), ("zip", 0), ("tgz", 1), ("parquet", 1)])
+@pytest.mark.parametrize(
+    "kind,is_copied", [("tar", 0), ("zip", 0), ("tgz", 1), ("parquet", 1), ("lance", 1)]
+)
 def test_members_of_containers(folder: Path, kind: str, is_copied: bool) -> None:
     """Their pixels are those of the files, with a copy and, while there is none, without."""
-    members = ["1", "0"] if kind == "parquet" else ["2.png", "1.png"]
+    members = ["1", "0"] if kind in ("parquet", "lance") else ["2.png", "1.png"]
     names = ["images/0.png", *(f"a.{kind}#{member}" for member in members), f"a.{kind}#9.png"]
     *found, missing = located(folder, names)
     assert missing == "not found"
@@ -66,10 +70,11 @@ def test_members_of_containers(folder: Path, kind: str, is_copied: bool) -> None
     for number, *both in zip((0, 2, 1), found, after, strict=True):
         expected = content(folder, Image(f"{folder}/images/{number}.png"))
         assert all(np.array_equal(content(folder, image), expected) for image in both)
-    (folder / f"a.{kind}").unlink()
+    (folder / f"a.{kind}").rename(folder / "gone")
+    lance_rows._images.cache_clear()
     assert isinstance(content(folder, after[1]), str) is not is_copied
     Folder(f"{folder}/to").forget()
-    assert isinstance(content(folder, after[1]), str) and not (folder / "to/images").exists()
+    assert isinstance(content(folder, after[1]), str) and not (folder / "to/_copies").exists()
 
 
 def test_a_frame_of_a_video(folder: Path) -> None:

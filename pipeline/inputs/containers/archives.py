@@ -192,7 +192,7 @@ class _Listing:
                 raise UsageError(f"cannot read {urls.public(url)}: {reason}") from error
             yield _row(url, None, version, url, UNREADABLE, [error.lack, error.offset])
         except OSError as error:
-            if path == self.path and failures.http_status(error) == 200:  # no ranges
+            if path == self.path and failures.is_unranged(error):
                 raise failures.unusable("read", url, error) from error
             yield _row(url, None, version, url, UNREADABLE, members.unlisted(error, count))
 

@@ -32,6 +32,12 @@ def is_table(path: str) -> bool:
     return path.rstrip("/").lower().endswith(".lance")
 
 
+def is_place(uri: str) -> bool:
+    """Whether a URI has the form of such an image's: its table, and its row there."""
+    table, _, row = uri.rpartition("#")
+    return row.isdigit() and is_table(table)
+
+
 def opened(url: str, reading: Reading, version: int | None = None) -> Any:
     """A `lance.LanceDataset`, by default of the latest version.
 

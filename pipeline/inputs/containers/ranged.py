@@ -6,7 +6,7 @@ import io
 
 from fsspec import AbstractFileSystem
 
-from pipeline.store import objects, urls
+from pipeline.store import failures, objects, urls, web
 
 # Bytes of one request: the least where each read lies far behind the last one, the most where one
 # follows the other. A gap of so many is read over, for a request costs more.
@@ -21,21 +21,23 @@ class Ranged(io.RawIOBase):
     whole object in place of a range is asked once.
     """
 
-    def __init__(self, fs: AbstractFileSystem, path: str, size: int) -> None:
+    def __init__(self, fs: AbstractFileSystem, path: str, size: int, max_whole: int = 0) -> None:
         """
         Args:
             fs: of the object.
             path: likewise.
             size: of all of it, in bytes.
+            max_whole: an object of up to so many bytes is read as a whole where its server gives
+                no ranges; others only if they are small.
         """
-        self.fs, self.path, self.size = fs, path, size
+        self.fs, self.path, self.size, self.max_whole = fs, path, size, max_whole
         self.position = self.first = 0
         self.block = b""
         self.window = LEAST
 
     def again(self) -> Ranged:
         """The same object, at its start: what is read of it leaves this one's place."""
-        return Ranged(self.fs, self.path, self.size)
+        return Ranged(self.fs, self.path, self.size, self.max_whole)
 
     def readable(self) -> bool:
         return True
@@ -73,7 +75,12 @@ class Ranged(io.RawIOBase):
         is_near = 0 <= skipped <= GAP
         self.window = min(2 * self.window, MOST) if is_near else max(self.window // 4, LEAST)
         span = {"start": self.position, "end": min(self.position + self.window, self.size)}
-        data = bytes(objects.retrying(lambda: self.fs.cat_file(self.path, **span)))
+        try:
+            data = bytes(objects.retrying(lambda: self.fs.cat_file(self.path, **span)))
+        except OSError as error:
+            if not failures.is_unranged(error) or self.size > self.max_whole:
+                raise
+            data = bytes(objects.retrying(lambda: self.fs.cat_file(self.path)))
         is_whole = len(data) > span["end"] - span["start"]
         self.first, self.block = (0 if is_whole else self.position), data
 
@@ -91,15 +98,17 @@ class Ranged(io.RawIOBase):
                 file.seek(self.size - 1)
                 try:
                     file.read(1)
-                except ValueError:  # which fsspec raises before it has read the answer
+                except (ValueError, web.Unranged):  # by fsspec, before it has read the answer
                     return False
             return True
 
         return objects.retrying(answers)
 
 
-def open_ranged(fs: AbstractFileSystem, path: str, size: int | None = None) -> Ranged:
-    """An object, whose size in bytes is asked for where it is not known.
+def open_ranged(
+    fs: AbstractFileSystem, path: str, size: int | None = None, max_whole: int = 0
+) -> Ranged:
+    """An object, whose size in bytes is asked for where it is not known; `max_whole`: of `Ranged`.
 
     Raises:
         OSError: its store does not say how long it is.
@@ -107,4 +116,4 @@ def open_ranged(fs: AbstractFileSystem, path: str, size: int | None = None) -> R
     length = size if size is not None else objects.retrying(lambda: fs.size(path))
     if length is None:
         raise OSError(f"{urls.url_of(fs, path)}: the server does not say how long it is")
-    return Ranged(fs, path, length)
+    return Ranged(fs, path, length, max_whole)

@@ -72,7 +72,7 @@ def read(
     check(kind, place, limits.max_object_bytes)
     fs, path = access.locate(url, source, trusted, reading=reading)
     if kind == listing.KIND:
-        return VIDEOS.image(fs, path, place, limits.max_pixels, limits.fetch_timeout)
+        return VIDEOS.image(fs, path, place, *limits)
     if kind == "tgz":
         return STREAMS.image(fs, path, place)
     start, end = SPANNED[kind].span(place)

@@ -112,6 +112,8 @@ class VideoListing:
             yield _flawed(url, version, error.flaw, 0, schema)
             return
         except OSError as error:
+            if path == self.path:
+                raise
             row = [url, None, version, url, members.UNREADABLE, members.unlisted(error)]
             yield pa.Table.from_pylist([dict(zip(schema.names, row, strict=False))], schema)
             return
@@ -129,7 +131,7 @@ class VideoListing:
             yield _flawed(url, version, timeline.flaw, timeline.end, schema)
 
     def _timeline(self, path: str, size: int | None) -> Timeline:
-        file = open_ranged(self.fs, path, size)
+        file = open_ranged(self.fs, path, size, self.max_whole)
         if file.size > self.max_whole and not file.is_ranged():
             raise Flawed(Flaw.UNRANGED)
         with self.slots:

@@ -43,6 +43,7 @@ class Videos:
         fs: AbstractFileSystem,
         path: str,
         place: list[int],
+        max_whole: int,
         max_pixels: int,
         seconds: float,
     ) -> bytes:
@@ -52,13 +53,14 @@ class Videos:
             fs: of the video.
             path: likewise.
             place: see `Place`.
+            max_whole: see `Ranged`.
             max_pixels, seconds: see `Frames`.
 
         Raises:
             OSError: it cannot be read; `MemberError` where no other try can help.
         """
         with self.slots:
-            return self._image(fs, path, Place(*place), max_pixels, seconds)
+            return self._image(fs, path, Place(*place), max_whole, max_pixels, seconds)
 
     def close(self) -> None:
         """End the decoders that are idle."""
@@ -67,14 +69,20 @@ class Videos:
                 self.idle.pop().process.close()
 
     def _image(
-        self, fs: AbstractFileSystem, path: str, place: Place, max_pixels: int, seconds: float
+        self,
+        fs: AbstractFileSystem,
+        path: str,
+        place: Place,
+        max_whole: int,
+        max_pixels: int,
+        seconds: float,
     ) -> bytes:
         for _ in range(DEATHS):
             video = self._take(fs, path, place)
             process = video.process
             try:
                 if video.file is None:
-                    file = open_ranged(fs, path)
+                    file = open_ranged(fs, path, max_whole=max_whole)
                     limits = max_pixels, seconds, VIDEO_HANGS * seconds
                     process.ask(file, "open", file.size, *limits)
                     video.file = file
