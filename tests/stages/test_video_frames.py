@@ -74,7 +74,7 @@ def test_frames_over_which_the_decoder_dies(
     path = Path(videos.write(tmp_path / "in/a.mp4", range(13)))
     path.write_bytes(path.read_bytes() + b"\n" + word)
     videos.write(tmp_path / "in/b.mp4", range(30, 32))
-    rows = fetched(tmp_path, str(tmp_path / "in"), every_nth=12, fetch_timeout=0.5)
+    rows = fetched(tmp_path, str(tmp_path / "in"), every_nth=12, fetch_timeout=2)
     assert [(row["error_code"], row["error_message"]) for row in rows[1:2]] == [(code, message)]
     assert numbers([rows[0], *rows[2:]]) == [0, 30]
 

@@ -147,7 +147,7 @@ def test_videos_over_which_libav_dies(tmp_path: Path, monkeypatch: pytest.Monkey
         (tmp_path / f"{name}.mp4").write_bytes(word)
     for name in "ad":
         videos.write(tmp_path / f"{name}.mp4", range(2))
-    rows = listed(tmp_path, every_nth=1, fetch_timeout=0.5)
+    rows = listed(tmp_path, every_nth=1, fetch_timeout=2)
     assert [(Path(row["image_uri"]).name, row["source_kind"]) for row in rows] == [
         ("a.mp4#t=0.000", "video"),
         ("a.mp4#t=0.040", "video"),
