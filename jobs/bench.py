@@ -33,7 +33,7 @@ def parser() -> cli.Parser:
     add(
         "--weights",
         metavar="W",
-        help="as for jobs.detect (default: stand-in weights, untrained "
+        help="as for prelabel detect (default: stand-in weights, untrained "
         "but with a trained network's magnitudes)",
     )
     add("--min-size", type=int, metavar="PIXELS", help="short side of the image in the network")

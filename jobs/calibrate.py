@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Collection
 from typing import Any
@@ -26,13 +27,13 @@ def parser() -> cli.Parser:
     parser = cli.Parser(
         "calibrate",
         __doc__,
-        "The corrected images must be a random draw of the run's. jobs.export takes FILE as "
-        "--accept, jobs.select and jobs.report as --calibration. Exit codes: 0 written, 1 failed, "
-        "2 usage, or too few images for what is to be shown.",
+        "The corrected images must be a random draw of the run's. prelabel export takes FILE as "
+        "--accept, prelabel select and prelabel report as --calibration. Exit codes: 0 written, 1 "
+        "failed, 2 usage, or too few images for what is to be shown.",
     )
     add = parser.add_argument
-    add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")
-    add("--corrections", metavar="C", help="all true boxes of some images, as jobs.evaluate's")
+    add("output", metavar="OUTPUT", help="the --output of a finished prelabel detect")
+    add("--corrections", metavar="C", help="all true boxes of some images, as prelabel evaluate's")
     add("--to", metavar="FILE", help="JSON to be written; an existing one is replaced")
     precision = f"least share of right boxes from a threshold on (default {PRECISION:g})"
     confidence = f"with which this holds for all thresholds at once (default {CONFIDENCE:g})"
@@ -56,7 +57,9 @@ def text(found: Calibration, left_out: Collection[str]) -> str:
     width = max(8, *(min(len(group.name), WIDEST) for group in every))
     heads = ("boxes", "right", "D-ECE", "after", "threshold", "accepted")
     lines = [f"{'category':{width}} " + " ".join(f"{head:>9}" for head in heads)]
-    lines += [_line(group, width) for group in every]
+    lines += [_line(group, width) for group in found.groups]
+    # nothing applies the threshold of all boxes taken together
+    lines.append(_line(found.overall, width, heads.index("threshold")))
     lines += [
         "",
         f"With a confidence of {found.claim.confidence:g}, of the boxes from a threshold on at "
@@ -77,7 +80,7 @@ def text(found: Calibration, left_out: Collection[str]) -> str:
     return "\n".join(lines)
 
 
-def _line(group: Group, width: int) -> str:
+def _line(group: Group, width: int, shown: int | None = None) -> str:
     cells = [
         f"{group.boxes:,}",
         f"{group.right / group.boxes:.1%}" if group.boxes else "-",
@@ -87,7 +90,7 @@ def _line(group: Group, width: int) -> str:
         f"{group.accepted_share:.1%}",
     ]
     name = words.printable(group.name, WIDEST)
-    return f"{name:{width}} " + " ".join(f"{cell:>9}" for cell in cells)
+    return f"{name:{width}} " + " ".join(f"{cell:>9}" for cell in cells[:shown])
 
 
 def _why_none(group: Group, found: Calibration, claim: Claim) -> str:
@@ -115,7 +118,17 @@ def job(arguments: list[str]) -> int:
     found = calibrate(output, chosen, matched, claim)
     target.write(encode(found))
     print(text(found, matched.left_out))
+    print(f"written     {target.url}")
+    print(f"use it      {_next(given['output'], target.url, found)}")
     return 0
+
+
+def _next(output: str, url: str, found: Calibration) -> str:
+    """The command that takes the file: an export, if that would accept anything."""
+    run, made = shlex.quote(output), shlex.quote(url)
+    if any(group.threshold is not None for group in found.groups):
+        return f"{words.command('export')} {run} --accept {made} --format coco --to sets"
+    return f"{words.command('report')} {run} --calibration {made} --to report.html"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import logging
 import os
+import re
+import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -25,12 +28,18 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             prog=words.command(job),
             description=description,
-            epilog=epilog,
+            epilog=f"{epilog} After Ctrl-C the exit code is 130, after SIGTERM 143.",
             argument_default=argparse.SUPPRESS,
             allow_abbrev=False,
         )
 
     def error(self, message: str) -> NoReturn:
+        for kind, noun in (("float", "number"), ("int", "whole number")):
+            message = re.sub(
+                f"argument (.+): invalid {kind} value: (.*)",
+                rf"\1 must be a {noun}, not \2",
+                message,
+            )
         raise UsageError(f"{message}; see --help")
 
     def given(self, arguments: list[str]) -> dict[str, Any]:
@@ -44,9 +53,24 @@ class Parser(argparse.ArgumentParser):
             valid = [option for action in self._actions for option in action.option_strings]
             flag = unknown[0].split("=")[0]
             if not flag.startswith("-"):
-                raise UsageError(f"{unknown[0]!r} stands behind no flag; see --help")
+                raise UsageError(f"{self._stray(unknown[0], arguments, known)}; see --help")
             raise UsageError(f"unknown argument {nearest(flag, valid)}; see --help")
         return vars(known)
+
+    def _stray(self, word: str, arguments: list[str], known: argparse.Namespace) -> str:
+        """What to say of a word that no flag takes."""
+        before = arguments[: arguments.index(word)]
+        flag = next((one for one in reversed(before) if one.startswith("-")), None)
+        action = self._option_string_actions.get(flag or "")
+        if action and action.nargs is None:
+            return f"{flag} takes one value, not {word!r}, too: quote a glob, or give the folder"
+        flags = [one for one in ("--input", "--output") if one in self._option_string_actions]
+        missing = [one for one in flags if one[2:] not in known]
+        if missing and not flag:
+            bare = itertools.takewhile(lambda one: not one.startswith("-"), arguments)
+            pairs = zip(missing, map(shlex.quote, bare), strict=False)
+            return f"write {' '.join(map(' '.join, pairs))}"
+        return f"{word!r} stands behind no flag"
 
 
 def add_agnostic_nms(parser: Parser) -> None:
@@ -58,6 +82,22 @@ def add_agnostic_nms(parser: Parser) -> None:
         help="one object, one box: leave out boxes of any class that overlap a better one by more "
         "than this IoU, such as 0.7 (default: off)",
     )
+
+
+def as_typed(error: UsageError, given: Collection[str]) -> UsageError:
+    """The error with flags in the place of the fields that a command line gave.
+
+    Args:
+        error: begins with the names of the fields that it is about, `a`, `a and b` or `a, b and c`.
+        given: names of fields.
+    """
+    message = str(error)
+    names = re.match(r"\w+(?:, \w+)*(?: and \w+)?", message)
+    about = names[0] if names else ""
+    flags = re.sub(
+        r"\w+", lambda m: f"--{m[0].replace('_', '-')}" if m[0] in given else m[0], about
+    )
+    return UsageError(flags + message.removeprefix(about))
 
 
 class Target:
@@ -89,11 +129,6 @@ class Target:
             objects.put(self.fs, self.path, data)
         except OSError as error:
             raise failures.unusable("write", self.url, error) from error
-
-
-def called(job: str) -> str:
-    """What stands before a line that a job says of itself."""
-    return words.command(job).removeprefix("python -m ")
 
 
 def leave(code: int) -> NoReturn:
@@ -150,7 +185,7 @@ def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None
     for package in ("pipeline", "jobs"):
         logging.getLogger(package).setLevel("DEBUG" if os.environ.get("PRELABEL_DEBUG") else "INFO")
     signal.signal(signal.SIGTERM, _terminate)
-    name = called(name)
+    name = f"prelabel {name}"
     try:
         return job(sys.argv[1:] if arguments is None else arguments)
     except UsageError as error:

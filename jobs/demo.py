@@ -81,7 +81,7 @@ def called(detection: dict[str, Any]) -> str:
 def parser() -> cli.Parser:
     """It has no flags of its own."""
     folder = f"Everything is written below {FOLDER}/ in the working directory. "
-    return cli.Parser("demo", __doc__, f"{folder}Exit codes: as of jobs.detect.")
+    return cli.Parser("demo", __doc__, f"{folder}Exit codes: as of prelabel detect.")
 
 
 def job(arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 from dataclasses import InitVar
@@ -18,6 +19,16 @@ from pipeline.reading import PUBLIC_HEADERS
 if TYPE_CHECKING:
     from pipeline.driver.summary import Summary
 
+# the field that begins each group of flags, as they stand in `Config`
+GROUPS = {
+    "input": "input and output",
+    "weights": "the network",
+    "extensions": "what is read",
+    "device": "resources",
+    "trust_uris": "rights and servers",
+    "max_pixels": "images",
+    "max_error_rate": "faults",
+}
 # what the user should know after an interruption
 KEPT = "the same command continues"
 
@@ -27,9 +38,9 @@ def parser() -> cli.Parser:
     parser = cli.Parser(
         "detect",
         __doc__,
-        "Exit codes: 0 complete, 1 failed (the same command continues), 2 usage, "
-        "3 complete with more errors than --max-error-rate. S3 endpoint, region and credentials "
-        "come from the usual AWS environment and profile.",
+        "S3 endpoint, region and credentials come from the usual AWS environment and profile. Exit "
+        "codes: 0 complete, 1 failed (the same command continues), 2 usage, 3 complete with more "
+        "errors than --max-error-rate.",
     )
     add_flags(parser)
     parser.add_argument(
@@ -52,15 +63,20 @@ def add_flags(parser: cli.Parser, output: bool = True) -> None:
     """
     fields = "YAML with any field of pipeline.Config; flags win"
     parser.add_argument("--config", metavar="FILE", help=fields)
+    group: argparse._ActionsContainer = parser
     for name, hint in get_type_hints(Config, include_extras=True).items():
+        if name in GROUPS:
+            group = parser.add_argument_group(GROUPS[name])
         kind, option = get_args(hint.type if isinstance(hint, InitVar) else hint)
         if name == "http_headers":
-            _add_reading_flags(parser)
+            _add_reading_flags(group)
         elif option.metavar is not None and (output or name != "output"):
-            add_flag(parser, name, kind, option, getattr(Config, name, None))
+            add_flag(group, name, kind, option, getattr(Config, name, None))
 
 
-def add_flag(parser: cli.Parser, name: str, kind: Any, option: Option, default: Any) -> None:
+def add_flag(
+    parser: argparse._ActionsContainer, name: str, kind: Any, option: Option, default: Any
+) -> None:
     """The flag of a field; its type and its default are told by the field."""
     flag, text = f"--{name.replace('_', '-')}", option.help
     if kind is bool:
@@ -83,7 +99,7 @@ def _whole(text: str) -> Any:
     return as_number(text.replace("_", ""), whole=True)
 
 
-def _add_reading_flags(parser: cli.Parser) -> None:
+def _add_reading_flags(parser: argparse._ActionsContainer) -> None:
     """Those of `http_headers` and `s3_options`."""
     add = partial(parser.add_argument, action="extend", nargs="+")
     text = (
@@ -121,11 +137,13 @@ def configured(given: dict[str, Any]) -> Config:
             given[name] = _lines(values, name) | _pairs(name, given[name], mark)
     if given.pop("s3_anonymous", False):
         given["s3_options"] = given.get("s3_options", _lines(values, "s3_options")) | {"anon": True}
-    values |= given
     for name in ("input", "output"):
-        if name not in values:
+        if name not in values | given:
             raise UsageError(f"--{name} is missing; see --help")
-    return Config(**values)
+    try:
+        return Config(**values | given)
+    except UsageError as error:
+        raise cli.as_typed(error, given) from error
 
 
 def _lines(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -161,14 +179,13 @@ def show(summary: Summary) -> None:
     if summary.processed:
         rate = summary.processed / summary.seconds
         print(f"rate        {rate:.2f} images/s over {summary.seconds:.0f} s, start-up included")
-    print(f"output      {summary.output}/detections")
-    folder = f"{summary.output}/detections"
+    print(f"output      {summary.output}  (Parquet files in detections/)")
     print(f"look at it  {words.command('report')} {shlex.quote(summary.output)} --to report.html")
     if failed:
-        print(f"retry them  the same command with --input {folder}/status=error")
+        print(f"retry them  the same command with --input {summary.output}/detections/status=error")
     if summary.exit_code == 3:
         print(
-            f"{cli.called('detect')}: {failed:,} of {summary.images:,} images failed, more than "
+            f"prelabel detect: {failed:,} of {summary.images:,} images failed, more than "
             f"--max-error-rate {summary.max_error_rate:g} allows",
             file=sys.stderr,
         )

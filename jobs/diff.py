@@ -25,14 +25,14 @@ def parser() -> cli.Parser:
         "codes: 0 compared, whatever has changed, 1 failed, 2 usage.",
     )
     add = parser.add_argument
-    add("a", metavar="A", help="of jobs.detect, finished; path or URL")
+    add("a", metavar="A", help="of prelabel detect, finished; path or URL")
     add("b", metavar="B", help="another one over the same images")
     cut = f"boxes of at least this score count (default {THRESHOLD})"
     add("--score-threshold", type=float, metavar="P", help=cut)
     add("--iou", type=float, metavar="IOU", help=f"that a pair of boxes has (default {IOU})")
     add("--classes", metavar="FILE", help="YAML that keeps and renames classes of both sides")
     cli.add_agnostic_nms(parser)
-    right = "as jobs.evaluate takes them: which side is right"
+    right = "as prelabel evaluate takes them: which side is right"
     add("--annotations", metavar="FILE", help=right)
     add("--to", metavar="FILE", help="HTML page with pictures; an existing file is replaced")
     add("--pictures", type=int, metavar="N", help=f"in the page (default {PICTURES})")

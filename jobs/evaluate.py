@@ -38,11 +38,11 @@ def parser() -> cli.Parser:
         "codes: 0 done, 1 failed, 2 usage.",
     )
     add = parser.add_argument
-    add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")
+    add("output", metavar="OUTPUT", help="the --output of a finished prelabel detect")
     add(
         "--annotations",
         metavar="FILE",
-        help="annotations in any format of jobs.export; path or URL",
+        help="annotations in any format of prelabel export; path or URL",
     )
     add(
         "--image-key",
@@ -65,8 +65,15 @@ def parser() -> cli.Parser:
     return parser
 
 
-def text(found: Evaluation, best: dict[str, Best], remarks: list[str]) -> str:
-    """The result for a person."""
+def text(found: Evaluation, best: dict[str, Best], remarks: list[str], output: str) -> str:
+    """The result for a person.
+
+    Args:
+        found: the metrics.
+        best: where to cut each category.
+        remarks: lines for the end.
+        output: the run's, as the user named it.
+    """
     lines = [f"{name:10} {number(value)}" for name, value in found.metrics.items()]
     width = max([min(len(entry["name"]), WIDEST) for entry in found.categories] + [8])
     head = " ".join(f"{name:>9}" for name in ("truth", "found", *SHOWN))
@@ -78,7 +85,7 @@ def text(found: Evaluation, best: dict[str, Best], remarks: list[str]) -> str:
             f"{words.printable(entry['name'], WIDEST):{width}} "
             + " ".join(f"{cell:>9}" for cell in cells)
         )
-    lines += thresholds(best, width)
+    lines += thresholds(best, width, output)
     lines += ["", f"{words.count(found.images, 'annotated image')} evaluated with {found.backend}"]
     if found.beyond_limit:
         lines.append(
@@ -88,8 +95,8 @@ def text(found: Evaluation, best: dict[str, Best], remarks: list[str]) -> str:
     return "\n".join([*lines, *remarks])
 
 
-def thresholds(best: dict[str, Best], width: int) -> list[str]:
-    """Where to cut each category, and the flag of an export that does it."""
+def thresholds(best: dict[str, Best], width: int, output: str) -> list[str]:
+    """Where to cut each category, and the export that does it."""
     if not best:
         return []
     head = " ".join(f"{name:>9}" for name in ("threshold", "precision", "recall", "F1"))
@@ -100,7 +107,8 @@ def thresholds(best: dict[str, Best], width: int) -> list[str]:
         shown = words.printable(name, WIDEST)
         lines.append(f"{shown:{width}} " + " ".join(f"{cell:>9}" for cell in cells))
     flag = " ".join(shlex.quote(f"{name}={at.threshold:.2f}") for name, at in best.items())
-    return [*lines, "", f"export so    {words.command('export')} OUTPUT ... --category {flag}"]
+    how = f"{shlex.quote(output)} --format coco --to export --category {flag}"
+    return [*lines, "", f"export so    {words.command('export')} {how}"]
 
 
 def notes(output: Output, matched: Matched, foreign: Counter[str], present_only: bool) -> list[str]:
@@ -192,7 +200,7 @@ def job(arguments: list[str]) -> int:
     for entry in found.categories:
         at = best.get(entry["name"])
         entry |= dataclasses.asdict(at) if at else dict.fromkeys(AT_BEST)
-    shown = text(found, best, notes(output, matched, foreign, present_only))
+    shown = text(found, best, notes(output, matched, foreign, present_only), given["output"])
     print(shown)
     if "to" in given:
         write(given["to"], shown, record(output, matched, found), found)

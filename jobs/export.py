@@ -8,6 +8,7 @@ from typing import Any
 from jobs import cli
 from pipeline import words
 from pipeline.errors import UsageError
+from pipeline.labels import strays
 from pipeline.labels.classes import parse_assignments
 from pipeline.labels.export.exporter import export
 from pipeline.labels.export.parts import FORMATS
@@ -38,7 +39,7 @@ def parser() -> cli.Parser:
         "when --to holds export.json.",
     )
     add = parser.add_argument
-    add("output", metavar="OUTPUT", help="of jobs.detect, finished; path or URL")
+    add("output", metavar="OUTPUT", help="of prelabel detect, finished; path or URL")
     add("--format", metavar="F", help=", ".join(FORMATS))
     add("--to", metavar="DIR", help="empty or new folder; path, s3:// or any fsspec URL")
     _add_choice(parser)
@@ -54,8 +55,8 @@ def _add_choice(parser: cli.Parser) -> None:
     classes = "YAML: a list of the classes to keep, or `name: new name` lines"
     images = "only the images in this table of URIs (Parquet, CSV, JSONL, text)"
     accept = (
-        "of jobs.calibrate: images all of whose boxes reach its thresholds go to DIR/accepted, the "
-        "others to DIR/review"
+        "of prelabel calibrate: images all of whose boxes reach its thresholds go to DIR/accepted, "
+        "the others to DIR/review"
     )
     add("--score-threshold", type=float, metavar="P", help=kept)
     add("--category", nargs="+", action="extend", metavar="NAME=SCORE", help=own)
@@ -106,10 +107,7 @@ def show(record: dict[str, Any], options: Options) -> None:
     if crs := record.get("crs"):
         print(f"WGS 84 from {', '.join(told_crs(name, entry) for name, entry in crs.items())}")
     if options.accept:
-        print(
-            f"accepted: {counts.get('images_accepted', 0):,} images with "
-            f"{counts.get('boxes_accepted', 0):,} boxes; whether they lack boxes is not known"
-        )
+        print(f"accepted: {_accepted(record)}")
         to = f"{to}/review"
     how = (options.with_images and shard.how_with_images) or shard.how
     print(how.format(to=f"{to}/FOLDER" if split else to))
@@ -120,6 +118,16 @@ def told_crs(name: str, entry: dict[str, Any]) -> str:
     metres = entry["accuracy_metres"]
     how = "accuracy unknown" if metres is None else f"to {metres:g} m, says PROJ"
     return f"{name} ({words.count(entry['images'], 'image')}{f', {how}' if metres != 0 else ''})"
+
+
+def _accepted(record: dict[str, Any]) -> str:
+    counts = record["counts"]
+    if images := counts.get("images_accepted", 0):
+        boxes = words.count(counts["boxes_accepted"], "box")
+        return f"{words.count(images, 'image')} with {boxes}; whether they lack boxes is not known"
+    if names := record["accept_no_boxes_of"]:
+        return f"0 images; the calibration accepts no box of {strays.named(names)}"
+    return "0 images; each has a box below the threshold of its category, or none at all"
 
 
 def job(arguments: list[str]) -> int:
@@ -136,7 +144,7 @@ def job(arguments: list[str]) -> int:
     unreadable = record["counts"].get("images_unreadable", 0)
     if unreadable:
         print(
-            f"{cli.called('export')}: {words.count(unreadable, 'image')} could not be read, left "
+            f"prelabel export: {words.count(unreadable, 'image')} could not be read, left "
             "out; the rest is complete",
             file=sys.stderr,
         )

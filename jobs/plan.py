@@ -16,7 +16,7 @@ def parser() -> cli.Parser:
     parser = cli.Parser(
         "plan",
         __doc__,
-        "The flags of jobs.detect mean here what they mean there. "
+        "The flags of prelabel detect mean here what they mean there. "
         "Exit codes: 0 told, 1 failed, 2 usage.",
     )
     detect.add_flags(parser, output=False)

@@ -19,7 +19,7 @@ def parser() -> cli.Parser:
         "Exit codes: 0 written, 1 failed, 2 usage. The file needs no network and no other file.",
     )
     add = parser.add_argument
-    add("output", metavar="OUTPUT", help="of jobs.detect: path, s3:// or any fsspec URL")
+    add("output", metavar="OUTPUT", help="of prelabel detect: path, s3:// or any fsspec URL")
     add("--to", metavar="FILE", help="HTML file to write, path or URL; an existing one is replaced")
     add(
         "--score-threshold",
@@ -28,7 +28,7 @@ def parser() -> cli.Parser:
         metavar="P",
         help=f"boxes of at least this score are shown at first (default {page.SCORE_THRESHOLD})",
     )
-    probabilities = "of jobs.calibrate: probabilities of being right in place of scores"
+    probabilities = "of prelabel calibrate: probabilities of being right in place of scores"
     add("--calibration", metavar="FILE", help=probabilities)
     add("--pictures", type=int, metavar="N", help=f"in each gallery (default {page.PICTURES})")
     cli.add_agnostic_nms(parser)

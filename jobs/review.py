@@ -30,7 +30,7 @@ def parser() -> cli.Parser:
     add = parser.add_argument
     corrections = "what came back: COCO, Label Studio, CVAT, YOLO, VOC, FiftyOne, Hugging Face"
     kept = "shown were boxes of at least this score (default: as export.json says, or all)"
-    add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")
+    add("output", metavar="OUTPUT", help="the --output of a finished prelabel detect")
     add("--corrections", metavar="URL", help=corrections)
     add("--to", metavar="DIR", help="empty or new folder for corrections.parquet and review.json")
     add("--score-threshold", type=float, metavar="P", help=kept)
@@ -38,6 +38,8 @@ def parser() -> cli.Parser:
     add("--category", nargs="+", action="extend", metavar="NAME=SCORE", help=own)
     add("--classes", metavar="FILE", help="YAML that the export was given as --classes")
     cli.add_agnostic_nms(parser)
+    present = "leave out corrected images that OUTPUT lacks, were they most"
+    add("--present-only", action="store_true", help=present)
     box = f"that drawing a box takes (default {Effort.box:g}, Su et al. 2012)"
     look = f"that judging a shown box takes (default {Effort.look:g}, likewise)"
     add("--seconds-per-box", type=float, metavar="S", help=box)
@@ -83,7 +85,8 @@ def job(arguments: list[str]) -> int:
     output = open_output(given["output"])
     truth = load_truth(given["corrections"])
     chosen, known = shown(output, truth, given)
-    record = review(output, truth, chosen, given["to"], seconds)
+    present_only = given.get("present_only", False)
+    record = review(output, truth, chosen, given["to"], seconds, present_only)
     print(f"{text(record)}\n\nshown were boxes {known}")
     print(f"what is right now  {given['to'].rstrip('/')}/{CORRECTIONS}")
     return 0

@@ -28,11 +28,11 @@ def parser() -> cli.Parser:
         "select",
         __doc__,
         "The list has the columns rank, image_id, image_uri, value, its parts, and a reason in "
-        "words; jobs.export takes it as --images, and jobs.detect as --input unless the images "
-        "came from a --bytes-column.",
+        "words; prelabel export takes it as --images, and prelabel detect as --input unless the "
+        "images came from a --bytes-column.",
     )
     add = parser.add_argument
-    add("output", metavar="OUTPUT", help="the --output of a finished jobs.detect")
+    add("output", metavar="OUTPUT", help="the --output of a finished prelabel detect")
     add("--budget", type=int, metavar="N", help="how many images")
     add("--to", metavar="FILE", help="list to be written: .parquet, .csv, .jsonl or .txt (URIs)")
     add(
@@ -62,7 +62,7 @@ def parser() -> cli.Parser:
     add(
         "--calibration",
         metavar="FILE",
-        help="of jobs.calibrate: probabilities of being right in place of scores",
+        help="of prelabel calibrate: probabilities of being right in place of scores",
     )
     cli.add_agnostic_nms(parser)
     return parser

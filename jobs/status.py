@@ -21,7 +21,7 @@ def parser() -> cli.Parser:
         __doc__,
         "Changes nothing. Exit codes: 0 told, 1 reading failed, 2 usage.",
     )
-    parser.add_argument("output", metavar="OUTPUT", help="the --output of jobs.detect")
+    parser.add_argument("output", metavar="OUTPUT", help="the --output of prelabel detect")
     parser.add_argument("--json", action="store_true", help="for programs")
     return parser
 

@@ -1,4 +1,4 @@
-"""Fine-tune the network on annotations or corrections, to a checkpoint for jobs.detect."""
+"""Fine-tune the network on annotations or corrections, to a checkpoint that detect takes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,14 @@ def parser() -> cli.Parser:
     parser = cli.Parser(
         "train",
         __doc__,
-        "Images are read as by jobs.detect, and --config is the same: its `model:` takes "
+        "Images are read as by prelabel detect, and --config is the same: its `model:` takes "
         "torchvision's keywords for training, too. Exit codes: 0 done, 1 failed (the same command "
         "continues), 2 usage.",
     )
     add = parser.add_argument
-    truth = "annotations in any format of jobs.export, or corrections.parquet of jobs.review"
+    truth = (
+        "annotations in any format of prelabel export, or corrections.parquet of prelabel review"
+    )
     images = "folder, prefix, glob or table of the images (default: TRUTH says where they are)"
     add("truth", metavar="TRUTH", help=f"{truth}; path or URL")
     add("--to", metavar="DIR", help="folder for the checkpoint, on any store")
@@ -60,12 +62,16 @@ def described(given: dict[str, Any]) -> tuple[str, Config, Recipe, bool]:
     for name, flag in (("truth", "TRUTH"), ("to", "--to")):
         if name not in given:
             raise UsageError(f"{flag} is missing; see --help")
+    typed = set(given)
     truth, to = given.pop("truth"), given.pop("to")
     values = from_yaml(given.pop("config")) if "config" in given else {}
     values |= {name: given.pop(name) for name in SHARED if name in given}
     images = given.pop("images", values.get("input"))
-    config = Config(**values | {"input": images or _home(truth), "output": to})
-    return truth, config, Recipe(**given), images is not None
+    try:
+        config = Config(**values | {"input": images or _home(truth), "output": to})
+        return truth, config, Recipe(**given), images is not None
+    except UsageError as error:
+        raise cli.as_typed(error, typed) from error
 
 
 def _home(truth: str) -> str:

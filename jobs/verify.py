@@ -17,7 +17,7 @@ def parser() -> cli.Parser:
         __doc__,
         "Exit codes: 0 every check holds, 1 some do not or reading failed, 2 usage.",
     )
-    parser.add_argument("output", metavar="OUTPUT", help="the --output of jobs.detect")
+    parser.add_argument("output", metavar="OUTPUT", help="the --output of prelabel detect")
     return parser
 
 
@@ -37,7 +37,7 @@ def job(arguments: list[str]) -> int:
     if found.breaches:
         broken = [name for name, check in found.checks.items() if check.breaches]
         print(
-            f"{cli.called('verify')}: {found.url} is not as it should be: "
+            f"prelabel verify: {found.url} is not as it should be: "
             f"{words.count(found.breaches, 'breach')} of {', '.join(broken)}",
             file=sys.stderr,
         )

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import yaml
 
@@ -342,13 +342,13 @@ class Config:
         if self.gpus_per_replica > 1 and self.gpus_per_replica % 1:
             raise UsageError("gpus_per_replica must be a fraction of one GPU or a whole number")
         if self.uri_column and self.bytes_column:
-            raise UsageError("give uri_column or bytes_column, not both")
+            raise UsageError("uri_column and bytes_column: give one, not both")
         if self.tile is None and self.tile_overlap != Config.tile_overlap:
             raise UsageError("tile_overlap goes with tile, the side of a tile in pixels")
         if not self.extensions:
             raise UsageError("extensions must name at least one file name ending")
         if (self.fps is not None) + (self.every_nth is not None) + self.keyframes > 1:
-            raise UsageError("give one of fps, every_nth and keyframes")
+            raise UsageError("fps, every_nth and keyframes: give one of them")
 
     @property
     def retries_failures(self) -> bool:
@@ -382,6 +382,13 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
+def flag_of(name: str) -> str:
+    """What a user types for a field: its flag, or its own name where it has none."""
+    hint = get_type_hints(Config, include_extras=True)[name]
+    _, option = get_args(getattr(hint, "type", hint))
+    return name if option.metavar is None else f"--{name.replace('_', '-')}"
+
+
 def from_yaml(path: str) -> dict[str, Any]:
     """The fields of a `Config` in a YAML file that have a value, checked but for it.
 
@@ -392,7 +399,8 @@ def from_yaml(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             values = yaml.safe_load(file) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"cannot read --config {path}: {' '.join(str(error).split())}") from error
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UsageError(f"cannot read --config {path}: {why}") from error
     if not isinstance(values, dict):
         raise UsageError(f"--config {path} must hold `name: value` lines")
     valid = [*(f.name for f in dataclasses.fields(Config)), *SHORT]

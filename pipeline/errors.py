@@ -118,3 +118,16 @@ def nearest(name: str, valid: Collection[str]) -> str:
     """
     close = difflib.get_close_matches(name, valid, n=1)
     return f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else "")
+
+
+def nearest_class(name: str, valid: Collection[str]) -> str:
+    """As `nearest`, with some of the classes that there are where none is near.
+
+    >>> nearest_class("cat", ["dog"]), nearest_class("dgo", ["dog"])
+    ("'cat' (there are 'dog')", "'dgo' (did you mean 'dog'?)")
+    """
+    told = nearest(name, valid)
+    if told != repr(name) or not valid:
+        return told
+    some = ", ".join(map(repr, sorted(valid)[:10]))
+    return f"{told} (there are {some}{', ...' if len(valid) > 10 else ''})"

@@ -87,6 +87,8 @@ def _check_input(config: Config) -> None:
     """Look for its first image; a run lists all of them once it has the output to itself."""
     if config.retries_failures:
         return
+    if urls.without_slash(config.input) == config.output:
+        raise UsageError(f"output {config.output} is the input itself; give a folder of its own")
     _check_store_answers(config)
     source = open_source(config)
     if next(iter(source.read()), None) is None:
@@ -112,7 +114,8 @@ def _check_file(what: str, url: str, reading: Reading) -> None:
         return
     try:
         fs, path = urls.filesystem(url, reading=reading)
-        objects.retrying(lambda: fs.info(path), objects.FIRST_ATTEMPTS)
+        if objects.retrying(lambda: fs.info(path), objects.FIRST_ATTEMPTS)["type"] == "directory":
+            raise IsADirectoryError
     except OSError as error:
         told = failures.unusable("read", f"{what} {url}", error)
         hint = f"; {what} takes a file, with a name a line" if what == "categories" else ""

@@ -8,13 +8,16 @@ import platform
 import socket
 import time
 import uuid
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from pipeline.cluster.placement import Placement
-from pipeline.config import EXTENSIONS_BEFORE, IMAGE_EXTENSIONS, Config
+from pipeline.config import EXTENSIONS_BEFORE, IMAGE_EXTENSIONS, Config, flag_of
 from pipeline.errors import UsageError
 from pipeline.network.build import option
 from pipeline.network.contract import ARCHITECTURE, Weights
+from pipeline.options import FLAGS
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.schema import SCHEMA_VERSION
 from pipeline.reading import shown
@@ -129,12 +132,36 @@ def check_same(record: Record, config: Config, weights: Weights) -> None:
         if name == "input":
             before = urls.without_slash(record.identity["input"])
         if before != value:
-            if name == "categories":
-                value, before = f"{len(value)} names", f"{len(before or ())} names, not the same"
-            raise UsageError(
-                f"{config.output} belongs to another run: {name} was {before!r} and is now "
-                f"{value!r}; choose another output, or the same {name}"
-            )
+            told = _model_change if name == "model" else partial(_change, flag_of(name))
+            raise UsageError(f"{config.output} belongs to another run: {told(before, value)}")
+
+
+def _model_change(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
+    before = before or {}
+    name, *others = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+    told = _change(FLAGS.get(name, f"model.{name}"), before.get(name), now.get(name))
+    if others:
+        told += f"; likewise {', '.join(FLAGS.get(k, f'model.{k}') for k in others)}"
+    elif name == "box_score_thresh" and now.get(name, 0) > before.get(name, 0):
+        told += "; for fewer boxes report and export take --score-threshold, without a new run"
+    return told
+
+
+def _change(flag: str, before: Any, now: Any) -> str:
+    if flag == "--categories":
+        before, now = f"{len(before or ())} names", f"{len(now)} names, not the same"
+    elif flag == "--weights":
+        before, now = (f"of sha256 {digest[:12]}" for digest in (before, now))
+    else:
+        before, now = map(_shown, (before, now))
+    return f"{flag} was {before} and is now {now}; choose another output, or the same {flag}"
+
+
+def _shown(value: Any) -> str:
+    """A setting as it is typed."""
+    if isinstance(value, list | tuple):
+        value = " ".join(map(str, value))
+    return "not given" if value in (None, False, "") else "given" if value is True else str(value)
 
 
 def continued(record: Record, config: Config) -> Config:

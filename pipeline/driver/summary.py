@@ -92,6 +92,9 @@ def preview(config: Config, weights: Weights, placement: Placement, found: Manif
     source = urls.public(config.input)
     log.info("input     %s: %s%s%s", source, what, words.count(found.rows, "image"), repeated)
     log.info("weights   %s, sha256 %s%s", weights.model_id, weights.sha256[:12], untrained)
+    if not weights.categories:
+        unnamed = weights.options["num_classes"] - 1
+        log.info("classes   %d without names (class_1 ...); --categories names them", unnamed)
     each = f"each {share}{placement.cpus:g} CPUs; micro-batches of {placement.micro_batch}"
     log.info("replicas  %d on %s, %s", placement.replicas, placement.device, each)
     if placement.waiting:

@@ -122,8 +122,12 @@ def check_not_empty(config: Config, source: Source, counted: Counted) -> None:
         if source.is_table:
             raise UsageError(f"no images in {where}: the table has no rows")
         others = f"; passed over {passed_over(source)}" if source.passed else ""
-        others += _hint(config, source)
-        raise UsageError(f"no images under {where} (looked for {wanted}{others})")
+        others = f"(looked for {wanted}{others})"
+        if ways := _ways(config, source):
+            found, flags = zip(*ways, strict=True)
+            told = f"{' and '.join(found)}, no images under {where}: add {' or '.join(flags)}"
+            raise UsageError(f"{told} {others}")
+        raise UsageError(f"no images under {where} {others}")
 
 
 def say_passed(config: Config, source: Source) -> None:
@@ -133,18 +137,24 @@ def say_passed(config: Config, source: Source) -> None:
     elif source.passed:
         others = any(not name.startswith("/") for name in source.passed)
         more = "; --extensions names what is read" if others else ""
-        hint = _hint(config, source)
+        hint = "".join(f", {flag} reads {found}" for found, flag in _ways(config, source))
         log.info("passed over %s%s%s", passed_over(source), more, hint)
 
 
-def _hint(config: Config, source: Source) -> str:
+def _ways(config: Config, source: Source) -> list[tuple[str, str]]:
+    """Files that were passed over, as `2 archives`, and the flag with which they are read."""
     endings = [ending for ending in KINDS if source.passed[ending]]
-    hints = [f"--extensions {' '.join(endings)} opens archives"] if endings else []
-    if source.passed[""] and not config.sniff:
-        hints.append("--sniff looks into what has no ending")
-    if any(source.passed[ending] for ending in VIDEO_EXTENSIONS):
-        hints.append("--fps N reads frames of videos")
-    return "".join(f", {hint}" for hint in hints)
+    kinds = [
+        (sum(source.passed[e] for e in endings), "archive", f"--extensions {' '.join(endings)}"),
+        (sum(source.passed[e] for e in VIDEO_EXTENSIONS), "video", "--fps 1"),
+        (0 if config.sniff else source.passed[""], "file", "--sniff"),
+    ]
+    tails = {"file": " without an ending"}
+    return [
+        (words.count(number, noun) + tails.get(noun, ""), flag)
+        for number, noun, flag in kinds
+        if number
+    ]
 
 
 def passed_over(source: Source) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pipeline.errors import UsageError, nearest
+from pipeline.errors import UsageError, nearest_class
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.calibration import Calibration
 from pipeline.labels.doubles import without_doubles
@@ -124,7 +124,7 @@ def _kept(
         labels = [k for k, v in categories.items() if name in (v, renamed.get(v))]
         if not labels:
             valid = {*categories.values(), *names}
-            raise UsageError(f"--category has an unknown name {nearest(name, valid)}")
+            raise UsageError(f"--category has an unknown name {nearest_class(name, valid)}")
         limits[labels] = _score(limit, f"--category {name}")
     ids = [int(np.flatnonzero(places == place)[0]) for place in range(len(names))]
     return Classes(names, ids, places, limits)
@@ -161,21 +161,30 @@ def _score(value: float, flag: str) -> float:
 def _read(path: str, valid: set[str]) -> dict[str, str]:
     try:
         with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
+            text = file.read()
+        content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"cannot read --classes {path}: {' '.join(str(error).split())}") from error
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UsageError(f"cannot read --classes {path}: {why}") from error
+    if isinstance(content, str):  # a name a line, which YAML takes for one text
+        lines = map(str.strip, text.splitlines())
+        content = [line for line in lines if line and not line.startswith("#")]
     pairs: list[tuple[Any, Any]]
     if isinstance(content, list):
         pairs = [(name, None) for name in content]
     elif isinstance(content, dict):
         pairs = list(content.items())
     else:
-        raise UsageError(f"--classes {path} must hold a list of names or `name: new name` lines")
+        raise UsageError(
+            f"--classes {path} must hold a list of names, a name a line, or `name: new name` lines"
+        )
     if not pairs:
         raise UsageError(f"--classes {path} keeps no class")
     for name, new in pairs:
         if not isinstance(name, str) or name not in valid:
-            raise UsageError(f"--classes {path} has an unknown name {nearest(str(name), valid)}")
+            raise UsageError(
+                f"--classes {path} has an unknown name {nearest_class(str(name), valid)}"
+            )
         if new is not None and not (isinstance(new, str) and new.strip()):
             raise UsageError(f"--classes {path}: the new name of {name!r} must be a word")
     return {name: name if new is None else new for name, new in pairs}

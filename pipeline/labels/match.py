@@ -201,7 +201,8 @@ def _check(matched: Matched, output: Output, keys: list[str | None], by_key: boo
         raise UsageError(f"{matched.conflict}; {way}")
     if all(uri is None for uri in matched.uris):
         way = (
-            "name the column that holds the id or file name with --image-key"
+            "are these the annotations of these images? Else name the column that holds the id or "
+            "file name with --image-key"
             if by_key
             else "give the annotations of these images"
         )

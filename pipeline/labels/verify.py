@@ -268,7 +268,7 @@ def verify(url: str) -> Verification:
     try:
         check_finished(found.layout)
         if not {"_run", "detections"} & set(objects.names(found.layout.fs, found.layout.root)):
-            raise UsageError(f"{found.url} is no output of jobs.detect: it holds no _run")
+            raise status.no_output(found.layout, "_run")
         found.run()
     except OSError as error:
         raise failures.unusable("read", found.url, error) from error

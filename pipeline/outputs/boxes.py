@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.errors import RunError, UsageError, nearest
+from pipeline.errors import RunError, UsageError, nearest_class
 from pipeline.locations import checked_url
 from pipeline.outputs.files import FileName
 from pipeline.outputs.layout import Layout
@@ -39,7 +39,7 @@ def read_boxes(
     Args:
         output: the run's, as a path or any fsspec URL.
         score_threshold: only boxes of at least this score.
-        categories: only boxes of these, by name; by default of all.
+        categories: only boxes of these, by name, or of one; by default of all.
 
     Returns:
         `image_id` int64, `image_uri` string, `width` and `height` int32 (pixels of the upright
@@ -65,9 +65,10 @@ def stream_boxes(
     layout = Layout.of(checked_url("output", output).rstrip("/"))
     record = finished_record(layout)
     known = set(record["weights"]["categories"].values())
+    categories = [categories] if isinstance(categories, str) else categories
     for name in categories or ():
         if name not in known:
-            raise UsageError(f"{layout.url} has no category {nearest(name, known)}")
+            raise UsageError(f"{layout.url} has no category {nearest_class(name, known)}")
     return _tables(layout, score_threshold, categories)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -103,10 +104,31 @@ def record_of(layout: Layout) -> dict[str, Any]:
     """
     known = objects.get_json(layout.fs, layout.record, objects.FIRST_ATTEMPTS)
     if known is None:
-        raise UsageError(f"{layout.url} is no output of jobs.detect: it has no _run/run.json")
+        raise no_output(layout, "_run/run.json")
     if not isinstance(known, dict):
         raise ValueError("it holds no record of a run")
     return known
+
+
+def no_output(layout: Layout, lacking: str) -> UsageError:
+    """What to say of a place that holds no run's output.
+
+    Args:
+        layout: of the place.
+        lacking: what an output has and this place has not.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    url = layout.url
+    if not objects.retrying(lambda: layout.fs.exists(layout.root), objects.FIRST_ATTEMPTS):
+        return UsageError(f"{url} does not exist")
+    message = f"{url} is no output of prelabel detect: it has no {lacking}"
+    if inside := re.fullmatch("(.+)/(detections|_run)(/.*)?", url):
+        above = Layout.of(inside[1])
+        if objects.get(above.fs, above.record, objects.FIRST_ATTEMPTS) is not None:
+            message += f" (did you mean {above.url}?)"
+    return UsageError(message)
 
 
 def finished_record(layout: Layout) -> dict[str, Any]:
@@ -121,7 +143,7 @@ def finished_record(layout: Layout) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise failures.unusable("read", layout.url_of(layout.record), error) from error
     if not finished or not known.get("counts"):
-        raise UsageError(f"{layout.url} is not finished; give its jobs.detect command again first")
+        raise UsageError(f"{layout.url} is not finished; give its detect command again first")
     return known
 
 

@@ -134,6 +134,19 @@ def reason(error: BaseException) -> str:
     return explain(error)
 
 
+def _forbidden(error: BaseException) -> str:
+    place = next(
+        (e.filename for e in _causes(error) if isinstance(e, OSError) and e.filename), None
+    )
+    if place is None:  # only the operating system says of what
+        return "no permission; check the credentials and the policy of the bucket"
+    place = os.fsdecode(place)
+    while not os.path.lexists(place):  # what is in a folder that is closed cannot be seen
+        place = os.path.dirname(place)
+    kind = "folder" if os.path.isdir(place) else "file"
+    return f"no permission; change the rights of the {kind} {place}, or give another one"
+
+
 def unusable(action: str, url: str, error: BaseException) -> UsageError:
     """The clear line for what cannot be read or written."""
     if isinstance(error, UsageError):
@@ -142,8 +155,12 @@ def unusable(action: str, url: str, error: BaseException) -> UsageError:
     why = reason(error)
     if code is Code.NOT_FOUND:
         why = "it does not exist"
+    elif isinstance(error, FileExistsError | NotADirectoryError):
+        why = "a file stands where a folder should be; give another name"
+    elif isinstance(error, IsADirectoryError):
+        why = "it is a folder; give the file in it"
     elif code is Code.FORBIDDEN and why == explain(error):
-        why = "no permission; check the credentials and the policy of the bucket"
+        why = _forbidden(error)
     elif code in (Code.CONNECTION, Code.TIMEOUT) and protocol(url) in ("s3", "s3a"):
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         named = f", which is {printable(endpoint, 200)}," if endpoint else ""

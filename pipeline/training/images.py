@@ -116,6 +116,6 @@ def _listed(truth: Truth, config: Config) -> list[Image | str]:
         here = f"here {words.printable(example, 200)!r}" if example else "and here is none"
         raise UsageError(
             f"no image of {truth.url} is in {urls.public(config.input)}: there, images are called "
-            f"{there!r}, {here}; give their folder as --images"
+            f"{there!r}, {here}; are these the annotations of these images?"
         )
     return found

@@ -34,6 +34,7 @@ def test_what_is_there_passes_and_nothing_is_written(tmp_path: Path) -> None:
         ("input", "{}/none", "none: it does not exist"),
         ("input", "{}", "no images under {} .*passed over 1 file: 1 .txt"),
         ("output", "{}/file.txt", "output {}/file.txt is a file; give the name of a folder"),
+        ("output", "{}/../in", "is the input itself; give a folder of its own"),
         ("output", "{}/file.txt/out", "nothing can be written in {}/file.txt .Not a directory"),
         ("output", "/proc/out", "cannot write to /proc/out: nothing can be written in /proc"),
         ("weights", "{}/none.pth", "cannot read weights {}/none.pth: it does not exist"),

@@ -47,16 +47,16 @@ def test_an_output_from_before_a_field_was_known_goes_on() -> None:
     record.check_same(known, config, weights)
     assert record.continued(known, config).precision == "fp32"
     half = dataclasses.replace(config, precision="fp16")
-    with pytest.raises(UsageError, match="precision was 'fp32' and is now 'fp16'"):
+    with pytest.raises(UsageError, match="--precision was fp32 and is now fp16"):
         record.check_same(known, half, weights)
     share = dataclasses.replace(config, accept_truncated=0.9)
-    with pytest.raises(UsageError, match="accept_truncated was None and is now 0.9"):
+    with pytest.raises(UsageError, match="--accept-truncated was not given and is now 0.9"):
         record.check_same(known, share, weights)
     tiled = dataclasses.replace(config, tile=1024)
-    with pytest.raises(UsageError, match="tile was None and is now 1024"):
+    with pytest.raises(UsageError, match="--tile was not given and is now 1024"):
         record.check_same(known, tiled, weights)
     overlapping = dataclasses.replace(tiled, tile_overlap=0.3)
-    with pytest.raises(UsageError, match="tile_overlap was 0.2 and is now 0.3"):
+    with pytest.raises(UsageError, match="--tile-overlap was 0.2 and is now 0.3"):
         record.check_same(record.new(tiled, weights), overlapping, weights)
 
 
@@ -134,7 +134,7 @@ def test_a_run_goes_on_in_its_precision(before: str) -> None:
     record.check_same(known, config, weights)
     assert record.continued(known, config).precision == before
     other = dataclasses.replace(config, precision="fp16" if before != "fp16" else "fp32")
-    with pytest.raises(UsageError, match=f"precision was '{before}' and is now"):
+    with pytest.raises(UsageError, match=f"--precision was {before} and is now"):
         record.check_same(known, other, weights)
 
 
@@ -174,12 +174,14 @@ def test_other_samples_are_another_run() -> None:
         other = dataclasses.replace(plain, **changes)
         record.check_same(record.new(other, weights), other, weights)
         for before, now in ((plain, other), (other, plain)):
-            with pytest.raises(UsageError, match=f"{name} was .* and is now"):
+            with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} was .* and is now"):
                 record.check_same(record.new(before, weights), now, weights)
         old = record.new(plain, weights)
         del old.identity[name]  # as before there was such a field
         record.check_same(old, plain, weights)
-        with pytest.raises(UsageError, match=f"{name} was None and is now"):
+        with pytest.raises(
+            UsageError, match=f"--{name.replace('_', '-')} was not given and is now"
+        ):
             record.check_same(old, other, weights)
 
 
@@ -213,3 +215,39 @@ def test_a_run_goes_on_with_the_endings_it_was_begun_with(before: tuple[str, ...
     with pytest.raises(UsageError, match="extensions was .* and is now .*jpg"):
         record.check_same(known, fewer, weights)
     assert record.continued(record.new(config, weights), config) == config
+
+
+@pytest.mark.parametrize(
+    "before,now,told",
+    [
+        (
+            {},
+            {"box_score_thresh": 0.3},
+            "--score-threshold was not given and is now 0.3; choose another output, or the same "
+            "--score-threshold; for fewer boxes report and export take --score-threshold, without "
+            "a new run",
+        ),
+        (
+            {"box_score_thresh": 0.3},
+            {},
+            "--score-threshold was 0.3 and is now not given; choose another output, or the same "
+            "--score-threshold",
+        ),
+        (
+            {"max_size": 128},
+            {"max_size": 256, "box_score_thresh": 0.1},
+            "--score-threshold was not given and is now 0.1; choose another output, or the same "
+            "--score-threshold; likewise model.max_size",
+        ),
+    ],
+)
+def test_of_the_network_s_keywords_those_that_differ(
+    weights: Weights, before: dict[str, Any], now: dict[str, Any], told: str
+) -> None:
+    old, new = (
+        Config(input="/in", output="/out", weights="random:0", model={**SMALL, **changed})
+        for changed in (before, now)
+    )
+    with pytest.raises(UsageError) as refused:
+        record.check_same(record.new(old, weights), new, weights)
+    assert str(refused.value) == f"/out belongs to another run: {told}"

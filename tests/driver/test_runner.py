@@ -84,9 +84,11 @@ def test_a_complete_output(
     assert "complete already; nothing to do" in caplog.text
     assert again.processed == 0 and again.images == first.images == first.processed
     assert files(str(tmp_path / "out")) == before
-    with pytest.raises(UsageError, match="belongs to another run: limit was None and is now 3"):
+    with pytest.raises(
+        UsageError, match="belongs to another run: --limit was not given and is now 3"
+    ):
         go(**options, limit=3)
-    with pytest.raises(UsageError, match="model was {} and is now {'min_size': 99}"):
+    with pytest.raises(UsageError, match="--min-size was not given and is now 99"):
         go(**options, model={"min_size": 99})
     with pytest.raises(UsageError, match="weights was .* choose another output"):
         run(Config(weights="random:1", **options), PixelEngine)

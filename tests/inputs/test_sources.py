@@ -74,7 +74,7 @@ def test_what_is_passed_over_is_said(
     said, *_ = caplog.messages
     assert said.startswith("passed over 14 files: 2 .psd, 2 without an ending, 1 .")
     assert said.endswith(
-        ", 4 others; --extensions names what is read, --sniff looks into what has no ending"
+        ", 4 others; --extensions names what is read, --sniff reads 2 files without an ending"
     )
 
 
@@ -105,7 +105,9 @@ def test_files_without_an_ending_by_their_first_bytes(
     )
     only = str(tmp_path / "in" / "jpeg")
     assert uris(tmp_path, input=only, sniff=True) == ["in/jpeg"]
-    with pytest.raises(UsageError, match="1 without an ending, --sniff looks into"):
+    with pytest.raises(
+        UsageError, match="^1 file without an ending, no images under .*: add --sniff "
+    ):
         uris(tmp_path, input=only)
 
 

@@ -30,7 +30,11 @@ def call(output: Path, review: Path, *flags: str) -> int:
 
 def test_what_it_prints(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(output, output.parent / "review.json", "--precision", "0.85") == 0
-    lines = capsys.readouterr().out.splitlines()
+    *lines, written, then = capsys.readouterr().out.splitlines()
+    made = output.parent / "calibration.json"
+    assert written == f"written     {made}"
+    assert then.endswith(f"export {output} --accept {made} --format coco --to sets")
+    assert lines[4].split()[0] == "all" and len(lines[4].split()) == 5
     assert max(map(len, lines)) <= 100
     assert [line.split()[0] for line in lines[:5]] == ["category", "person", "car", "3", "all"]
     said = json.loads((output.parent / "calibration.json").read_text())
@@ -49,6 +53,7 @@ def test_a_claim_that_nothing_can_be_shown_of_yet(
     assert call(output, output.parent / "review.json", "--precision", "0.98") == 0
     printed = capsys.readouterr().out
     assert "3 rare ones: nothing is accepted; it takes about 406 boxes, " in printed
+    assert f"report {output} --calibration " in printed.splitlines()[-1]
     said = json.loads((output.parent / "calibration.json").read_text())
     assert [group["accepted_share"] for group in said["groups"]] == [0.0, 0.0, 0.0]
     assert len(said["groups"][0]["curve"]) > 3
@@ -64,7 +69,7 @@ def test_classes_that_the_corrections_lack(
     (tmp_path / "review.json").write_text(json.dumps(content))
     assert call(output, tmp_path / "review.json", "--precision", "0.85") == 0
     said = "no categories of the corrections, so nothing is accepted: 'cup'"
-    assert capsys.readouterr().out.splitlines()[-1] == said
+    assert capsys.readouterr().out.splitlines()[-3] == said
     made = json.loads((output.parent / "calibration.json").read_text())
     assert 47 not in [label for group in made["groups"] for label in group["labels"]]
 

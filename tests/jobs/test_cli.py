@@ -37,7 +37,7 @@ def test_what_an_error_noted_stands_before_what_always_holds(
 
     assert cli.main("detect", job, [], "the same command continues") == 1
     told = "the store is gone; 3 images are written; the same command continues"
-    assert capsys.readouterr().err == f"jobs.detect: {told}\n"
+    assert capsys.readouterr().err == f"prelabel detect: {told}\n"
 
 
 def test_of_other_libraries_only_warnings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,12 @@ def test_a_job_by_its_file() -> None:
     done = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=60)
     said = "a job is started by `prelabel JOB`, or by `python -m jobs.JOB`\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+
+
+@pytest.mark.parametrize("name", ["prelabel", "-m", "program"])
+def test_an_interruption_before_a_job_began(name: str) -> None:
+    """One line, unless the package is imported by another program."""
+    code = f"import sys; sys.argv[0] = {name!r}; import jobs; raise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGINT
+    assert (done.stderr == "prelabel: interrupted\n") == (name != "program")

@@ -150,17 +150,28 @@ def images(folder: Path, tmp_path: Path) -> dict[str, str]:
     [
         ("--inptu x", "unknown argument '--inptu' (did you mean '--input'?)"),
         ("--output o", "--input is missing"),
-        ("--input i --output o --limit many", "limit must be a whole number above 0, not 'many'"),
+        ("--input i --output o --limit many", "--limit must be a whole number above 0, not 'many'"),
+        ("--input i --output o --fps 50%", "--fps must be a number, not '50%'"),
+        ("--input i --output o --tile 1", "--tile must be a whole number of at least 32, not 1"),
+        (
+            "--input i --output o --fps 1 --every-nth 2",
+            "--fps, --every-nth and keyframes: give one of them",
+        ),
+        ("--input a.jpg b.jpg --output o", "--input takes one value, not 'b.jpg', too"),
+        ("photos o ", "write --input photos --output o"),
+        ("photos --output o", "write --input photos"),
+        ("--input i --output o --dry-run x", "'x' stands behind no flag"),
         ("--input i --output o --device tpu", "device must be auto, cuda or cpu"),
         ("--config {dir}/bad.yaml", "unknown key 'inptu' (did you mean 'input'?)"),
         ("--config {dir}/model.yaml --input i --output o", "did you mean 'min_size'?"),
-        ("--config {dir}/none.yaml", "cannot read --config"),
+        ("--config {dir}/none.yaml", "none.yaml: No such file or directory"),
         ("--input {dir}/none --output {dir}/o", "none: it does not exist"),
         ("--input {dir}/broken --output {dir}/o --extensions tif", "no images under"),
         ("--input s3://not-a-bucket-of-ours/x --output {dir}/o", "it does not exist"),
         ("--input {in} --output {dir}/o --device cuda", "the cluster has no GPU"),
         ("--input {in} --output {dir}/o --weights {dir}/other.pth", "are not of a fasterrcnn"),
         ("--input {in} --output {dir}/o --weights {dir}/none.pth", "it does not exist"),
+        ("--input {in} --output {dir}/o --weights {dir}", "it is a folder; give the file in it"),
         ("--input {dir}/junk.parquet --output {dir}/o", "cannot read"),
         ("--input {in} --output s3://", "names no bucket"),
         ("--input s3://buck[et/x --output {dir}/o", "is no URL"),
@@ -180,7 +191,7 @@ def test_a_mistake_is_one_line_and_code_2(
     weights = [] if "--weights" in flags else ["--weights", "random:0"]
     assert detect.main([*arguments, *weights]) == 2
     out, err = capfd.readouterr()
-    (line,) = [line for line in err.splitlines() if line.startswith("jobs.detect: ")]
+    (line,) = [line for line in err.splitlines() if line.startswith("prelabel detect: ")]
     assert complaint in line and "Traceback" not in err and out == ""
 
 
@@ -199,7 +210,7 @@ def test_the_output_of_another_run(
     assert detect.main(flags) == 0
     assert "images      8" in capfd.readouterr().out
     assert detect.main([*flags, "--limit", "3"]) == 2
-    assert "belongs to another run: limit was None and is now 3" in capfd.readouterr().err
+    assert "belongs to another run: --limit was not given and is now 3" in capfd.readouterr().err
 
 
 def test_too_many_errors(

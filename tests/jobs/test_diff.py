@@ -177,6 +177,6 @@ def test_one_output_is_missing(
     both: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert diff.main([str(both[0]), str(tmp_path)]) == 2
-    assert "is no output of jobs.detect" in capsys.readouterr().err
+    assert "is no output of prelabel detect" in capsys.readouterr().err
     assert diff.main([str(both[0])]) == 2
     assert "required: B" in capsys.readouterr().err

@@ -56,6 +56,7 @@ def test_a_folder_that_cannot_be_written(
     assert job.main([*arguments, "--to", str(tmp_path / "gt.json" / "x")]) == 2
     printed = capsys.readouterr()
     assert "AP50" in printed.out and "cannot write" in printed.err
+    assert f"export {output} --format coco --to export --category person=" in printed.out
 
 
 def test_more_than_coco_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

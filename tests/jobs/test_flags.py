@@ -21,6 +21,11 @@ def test_every_job_is_in_it() -> None:
     assert jobs - {"__init__", "__main__", "cli", "demo"} == set(flags.JOBS)
 
 
+def test_the_groups_of_the_help() -> None:
+    shown = [str(group.title) for group in detect.parser()._action_groups]
+    assert shown[2:] == [*detect.GROUPS.values()]
+
+
 def test_the_sample_of_a_plan() -> None:
     """Its default stands where importing it would bring torch, so the help has it in words."""
     gpus, cpus = planning.IMAGES["cuda"], planning.IMAGES["cpu"]

@@ -72,7 +72,7 @@ def test_usage(
 
 def test_no_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main([str(tmp_path), "--to", str(tmp_path / "report.html")]) == 2
-    assert "is no output of jobs.detect" in capsys.readouterr().err
+    assert "is no output of prelabel detect" in capsys.readouterr().err
 
 
 def test_damaged_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,4 +40,4 @@ def test_a_run_that_is_not_finished(tmp_path: Path, capsys: pytest.CaptureFixtur
     told = (
         f"{output} is not finished: {left} of 300 images are written; its detect command continues"
     )
-    assert capsys.readouterr().err == f"jobs.verify: {told}\n"
+    assert capsys.readouterr().err == f"prelabel verify: {told}\n"

@@ -52,6 +52,8 @@ def test_selection_renaming_and_merging(tmp_path: Path) -> None:
     assert kept.labels.tolist() == [0, 0, 1]
     path.write_text("- cup\n- car\n")
     assert choose(CATEGORIES, mapping=str(path)).names == ["cup", "car"]
+    path.write_text("# a name a line\ncup\n\ntruck\n")
+    assert choose(CATEGORIES, mapping=str(path)).names == ["cup", "truck"]
 
 
 def test_labels_outside_of_the_classes_are_left_out() -> None:
@@ -62,6 +64,8 @@ def test_labels_outside_of_the_classes_are_left_out() -> None:
     "yaml,complaint",
     [
         ("- persn\n", "did you mean 'person'"),
+        ("cat\nox\n", "unknown name 'cat' .did you mean 'car'"),
+        ("ox\n", "unknown name 'ox' .there are 'car', 'cup', 'person', 'truck'"),
         ("person: 3\n", "the new name of 'person' must be a word"),
         ("person: ' '\n", "the new name of 'person' must be a word"),
         ("- car: vehicle\n", "unknown name"),

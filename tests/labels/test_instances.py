@@ -140,9 +140,9 @@ def test_odd_annotations_are_counted_and_left_out(tmp_path: Path, odd: Any, reas
 @pytest.mark.parametrize(
     "text,complaint",
     [
-        ("", "is no instances JSON|lists no images"),
+        ("", "holds no annotations that are known: COCO"),
         ("{", "is no instances JSON"),
-        ("NaN", "is no instances JSON|lists no images"),
+        ("NaN", "holds no annotations that are known: COCO"),
         ("[]", "lists no images or no categories; it is no instances JSON"),
         ('{"images": [[]]}', r"has an image without an id: \[\]"),
         ('{"images": [{"id": 1}], "categories": [[]]}', "has a category without an id or a name"),

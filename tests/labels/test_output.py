@@ -132,7 +132,8 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "damage,complaint",
     [
-        (lambda path: shutil.rmtree(path), "is no output of jobs.detect"),
+        (lambda path: shutil.rmtree(path), "out does not exist"),
+        (lambda path: shutil.rmtree(path / "_run"), "is no output of prelabel detect"),
         (lambda path: (path / "_SUCCESS").unlink(), "is not finished"),
         (lambda path: (path / "_run/run.json").write_text("{"), "cannot read"),
         (
@@ -146,6 +147,13 @@ def test_what_is_no_finished_output(tmp_path: Path, damage: Any, complaint: str)
     damage(path)
     with pytest.raises(UsageError, match=complaint):
         open_output(str(path))
+
+
+@pytest.mark.parametrize("below", ["detections", "detections/status=ok", "_run"])
+def test_a_folder_of_an_output_is_not_all_of_it(tmp_path: Path, below: str) -> None:
+    path = synthetic.write(tmp_path / "out", 3)
+    with pytest.raises(UsageError, match=f"has no _run/run.json .did you mean {path}.?.$"):
+        open_output(f"{path}/{below}/")
 
 
 def test_progress_is_a_log_line_where_there_is_no_terminal(

@@ -228,7 +228,9 @@ def test_a_mistake_is_one_line_and_code_2(
     flags = ["--input", str(tmp_path), "--output", str(tmp_path / "o"), "--weights", str(path)]
     assert detect.main(flags) == 2
     out, err = capsys.readouterr()
-    assert f"jobs.detect: weights {path} are no checkpoint: the file is a Git-LFS pointer" in err
+    assert (
+        f"prelabel detect: weights {path} are no checkpoint: the file is a Git-LFS pointer" in err
+    )
     assert len([line for line in err.splitlines() if "jobs.detect" in line]) == 1 and out == ""
     assert not (tmp_path / "o").exists()
 

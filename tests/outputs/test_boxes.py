@@ -73,17 +73,24 @@ def test_from_a_bucket(s3: Any, bucket: str, output: Path) -> None:
     assert read_boxes(f"s3://{bucket}/out/").equals(read_boxes(str(output)))
 
 
+def test_one_name_alone(output: Path) -> None:
+    one, few = (read_boxes(str(output), categories=names) for names in ("dog", ["dog"]))
+    assert one.equals(few) and len(one) > 0
+
+
 def test_without_any(tmp_path: Path) -> None:
     output = synthetic.write(tmp_path / "out", 3, boxes=0)
     assert read_boxes(str(output)).equals(BOX.empty_table())
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no output of jobs.detect"):
+    with pytest.raises(UsageError, match="is no output of prelabel detect"):
         read_boxes(str(tmp_path))
     output = synthetic.write(tmp_path / "out", 3)
     with pytest.raises(UsageError, match="has no category 'dgo' .did you mean 'dog'"):
         read_boxes(str(output), categories=["dgo"])
+    with pytest.raises(UsageError, match="has no category 'x' .there are '"):
+        read_boxes(str(output), categories="x")
     (file,) = (output / "detections/status=ok").iterdir()
     file.write_bytes(b"junk")
     with pytest.raises(RunError, match="cannot be read"):

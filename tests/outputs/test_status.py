@@ -42,4 +42,4 @@ def test_no_output(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: 
         (tmp_path / "_run" / "run.json").write_text(content)
     assert status.main([str(tmp_path)]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("jobs.status: ") and str(tmp_path) in said and said.count("\n") == 1
+    assert said.startswith("prelabel status: ") and str(tmp_path) in said and said.count("\n") == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
+from pathlib import Path
 
 import aiohttp
 import botocore.exceptions
@@ -24,3 +26,17 @@ def test_classes_of_errors() -> None:
     assert failures.classify(endpoint) == ("connection", True)
     nobody = botocore.exceptions.NoCredentialsError()
     assert failures.classify(nobody) == ("forbidden", False)
+
+
+def test_of_a_local_path_the_rights_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    told = {
+        "file": f"change the rights of the file {tmp_path}/file, or give another one",
+        "hidden/file": f"change the rights of the folder {tmp_path}, or give another one",
+    }
+    for name, wanted in told.items():
+        denied = PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/{name}")
+        said = str(failures.unusable("read", f"{tmp_path}/{name}", denied))
+        assert said == f"cannot read {tmp_path}/{name}: no permission; {wanted}"
+    bucket = failures.unusable("read", "s3://b/x", PermissionError("Access Denied"))
+    assert "check the credentials and the policy of the bucket" in str(bucket)

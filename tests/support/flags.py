@@ -18,8 +18,8 @@ HEAD = """\
 # Every flag
 
 Written by `python -m tests.support.flags` from what `--help` says. The fields of `pipeline.Config`,
-which YAML files may hold, are described in [pipeline/config.py](../pipeline/config.py). `jobs.plan`
-has those of `jobs.detect`, too, but for `--output` and `--dry-run`.
+which YAML files may hold, are described in [pipeline/config.py](../pipeline/config.py).
+`prelabel plan` has those of `prelabel detect`, too, but for `--output` and `--dry-run`.
 """
 
 
@@ -32,7 +32,7 @@ def table(job: str) -> str:
     """A job's arguments, a row each."""
     parser = parser_of(job)
     shown = {action.dest for action in parser_of("detect")._actions} if job == "plan" else set()
-    lines = [f"## jobs.{job}", "", str(parser.description), "", "| | |", "| --- | --- |"]
+    lines = [f"## prelabel {job}", "", str(parser.description), "", "| | |", "| --- | --- |"]
     for action in parser._actions:
         if "--help" in action.option_strings or action.dest in shown:
             continue

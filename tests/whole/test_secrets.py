@@ -195,7 +195,7 @@ def test_secrets_in_complaints(
     arguments = flags.format(url=presigned, query=QUERY).split()
     assert detect.main([*arguments, "--output", str(tmp_path / "out")]) == 2
     err = capfd.readouterr().err
-    assert "jobs.detect: " in err and CANARY not in err and CANARY not in caplog.text
+    assert "prelabel detect: " in err and CANARY not in err and CANARY not in caplog.text
     assert holders(tmp_path) == []
 
 

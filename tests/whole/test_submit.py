@@ -187,7 +187,7 @@ def test_exit_codes_become_states(head: Head, command: list[str]) -> None:
     wrong = [*command, "--input", "/no/such/folder"]
     done = head.submit(*wrong)
     assert done.returncode != 0 and "Traceback" not in done.stdout
-    assert "jobs.detect: cannot read /no/such/folder: it does not exist" in done.stdout
+    assert "prelabel detect: cannot read /no/such/folder: it does not exist" in done.stdout
     client = head.client()
     (job,) = [job for job in client.list_jobs() if job.entrypoint == " ".join(wrong)]
     assert (job.status, job.driver_exit_code) == (JobStatus.FAILED, 2)

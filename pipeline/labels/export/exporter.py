@@ -111,6 +111,8 @@ def open_target(url: str) -> tuple[AbstractFileSystem, str]:
     """
     fs, root = urls.filesystem(checked_url("--to", url))
     root = root.rstrip("/")
+    if urls.is_local(fs) and fs.isfile(root):
+        raise UsageError(f"--to {url} is a file; give the name of a folder")
     try:
         found = objects.names(fs, root)
         if not found:  # better to find out now than after an hour
@@ -244,6 +246,12 @@ def _record(run: Output, job: Job) -> dict[str, Any]:
         "agnostic_nms": options.agnostic_nms,
         "classes": entries,
         "accept": urls.public(options.accept) if options.accept else None,
+        "accept_no_boxes_of": [
+            name
+            for group in (job.calibration.groups if job.calibration else ())
+            for name in group.categories
+            if group.threshold is None
+        ],
         "counts": {"images": 0, "boxes": 0, **job.counts},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

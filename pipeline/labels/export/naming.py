@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 import re
 import unicodedata
+from urllib.parse import quote_from_bytes
 
 from pipeline.config import IMAGE_EXTENSIONS
 
@@ -28,6 +30,8 @@ def relative_name(uri: str, folders: tuple[str, ...]) -> str:
         folders: of the run's input, as from `input_folder`.
     """
     uri = FRAME.sub(lambda time: f"/{time[1]:0>6}{time[2]}.png", uri)
+    if uri.startswith("file://"):  # a path that is no UTF-8, with all of it quoted
+        folders = tuple(f"file://{quote_from_bytes(os.fsencode(folder))}" for folder in folders)
     for folder in folders:
         if uri.startswith(f"{folder}/") and (name := uri[len(folder) + 1 :].lstrip("/")):
             return name

@@ -38,6 +38,9 @@ LABEL_FILES = (".json", ".geojson", ".json.gz", ".xml", ".parquet")
 UNPACKED = (*LABEL_FILES, ".txt", ".yaml", ".names", ".csv")
 
 
+KNOWN = "COCO, Label Studio, CVAT for images, YOLO, Pascal VOC, FiftyOne, Hugging Face"
+
+
 class Source(NamedTuple):
     """
     Attributes:
@@ -97,11 +100,21 @@ def find(url: str) -> list[Source]:
         folder = urls.url_of(fs, path).rstrip("/") if local else url.rstrip("/")
         if found := _in_folder(folder) or _in_folders(folder):
             return found
-        raise UsageError(
-            f"{words.printable(urls.public(url), 200)} holds no annotations that are known: COCO, "
-            f"Label Studio, CVAT for images, YOLO, Pascal VOC, FiftyOne, Hugging Face"
-        )
+        raise _unknown(url)
     return [_file(url)]
+
+
+def _unknown(url: str) -> UsageError:
+    shown = words.printable(urls.public(url), 200)
+    return UsageError(f"{shown} holds no annotations that are known: {KNOWN}")
+
+
+def _detected(url: str) -> UsageError:
+    shown = words.printable(urls.public(url), 200)
+    return UsageError(
+        f"{shown} is an output of prelabel detect, not annotations: export it and give what came "
+        f"back, or what prelabel review has written"
+    )
 
 
 def _file(url: str) -> Source:
@@ -116,7 +129,10 @@ def _file(url: str) -> Source:
 
 def _content(url: str) -> str:
     if _head(url) == PARQUET:
-        names = parquet.schema_of(url).names
+        schema = parquet.schema_of(url)
+        names = schema.names
+        if b"detector" in (schema.metadata or {}):
+            raise _detected(url)
         if "detections" in names and "image_uri" in names:
             return "corrections"
         if "objects" in names and "image" in names:
@@ -135,6 +151,8 @@ def _content(url: str) -> str:
         raise UsageError(f"{url} is XML, but neither CVAT for images nor Pascal VOC")
     if start[:1] == b"[":
         return _list(url)
+    if start[:1] != b"{":
+        raise _unknown(url)
     with contextlib.suppress(ijson.JSONError):
         for key in instances.keys(url):
             if key in ("images", "annotations", "categories"):
@@ -167,6 +185,8 @@ def _list(url: str) -> str:
 def _in_folder(url: str) -> list[Source]:
     fs, path = urls.filesystem(url)
     names = objects.names(fs, path)
+    if {"_run", "detections"} <= set(names):
+        raise _detected(url)
     for name in FILES:
         if name in names:
             return [_file(f"{url}/{name}")]

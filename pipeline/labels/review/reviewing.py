@@ -36,6 +36,7 @@ def review(
     classes: Classes,
     to: str,
     seconds: Effort | None = None,
+    present_only: bool = False,
 ) -> dict[str, Any]:
     """Compare, and write `corrections.parquet` and, last, `review.json`.
 
@@ -45,6 +46,7 @@ def review(
         classes: the detections that they were shown, and under which names.
         to: folder, as a path or any fsspec URL; empty, or not there yet.
         seconds: how long people take.
+        present_only: whether most images of the truth may be none of the run's, and are left out.
 
     Returns:
         The content of `review.json`.
@@ -55,7 +57,7 @@ def review(
     """
     _check_run(output, truth)
     fs, root = open_target(to)
-    found = _places(output, truth)
+    found = _places(output, truth, present_only)
     names, truth_classes = _names(output, truth, classes)
     tally = Tally(len(names.names))
     with _writer(fs, root) as writer:
@@ -98,7 +100,7 @@ def _check_run(output: Output, truth: Truth) -> None:
         )
 
 
-def _places(output: Output, truth: Truth) -> dict[int, int]:
+def _places(output: Output, truth: Truth, present_only: bool) -> dict[int, int]:
     """As `match.places`, where most images are found.
 
     Raises:
@@ -106,10 +108,11 @@ def _places(output: Output, truth: Truth) -> dict[int, int]:
     """
     found = places(output, truth)
     absent = len(truth.ids) - len(found)
-    if 2 * absent > len(truth.ids):
+    if 2 * absent > len(truth.ids) and not present_only:
         raise UsageError(
             f"{absent:,} of the {len(truth.ids):,} images of {urls.public(truth.url)} are none "
-            f"that {output.url} has detections of: they are corrections of another run"
+            f"that {output.url} has detections of: give the corrections of its images, or "
+            f"--present-only to leave the others out"
         )
     return found
 

@@ -70,6 +70,26 @@ def test_two_complete_exports(
     assert said in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "threshold,said",
+    [
+        (None, "0 images; the calibration accepts no box of 'person', 'car', 'dog', 'cup', "),
+        (1.0, "0 images; each has a box below the threshold of its category, or none at all"),
+    ],
+)
+def test_nothing_is_accepted(
+    output: Path,
+    tmp_path: Path,
+    threshold: float | None,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reviews.calibration(tmp_path / "calibration.json", dict.fromkeys(THRESHOLDS, threshold))
+    flags = ["--accept", str(tmp_path / "calibration.json")]
+    assert run(output, tmp_path / "to", *flags, format="coco") == 0
+    assert f"accepted: {said}" in capsys.readouterr().out
+
+
 def test_doubles_decide_nothing(tmp_path: Path) -> None:
     output = synthetic.write(tmp_path / "out", 200, 30)
     reviews.calibration(tmp_path / "calibration.json", dict.fromkeys(THRESHOLDS, 0.6))

@@ -17,6 +17,7 @@ from tests.support.exports import run
     [
         ("/data/set", "/data/set/a/1.jpg", "a/1.jpg"),
         ("/data/set.v2", "/data/set.v2/a/1.jpg", "a/1.jpg"),
+        ("/data/my set", "file:///data/my%20set/a/%E9.jpg", "a/%E9.jpg"),
         ("s3://bucket/set.v2/", "s3://bucket/set.v2/a/1.jpg", "a/1.jpg"),
         ("/data/2024.05.17", "/data/2024.05.17/1.jpg", "1.jpg"),
         ("/data/run[1]", "/data/run[1]/1.jpg", "1.jpg"),

@@ -116,7 +116,7 @@ def test_a_target_that_may_not_be_written_is_found_at_once(
         (["--format", "yolo", "--to", "NEW", "--image-prefix", "x"], "--image-prefix goes with"),
         (["--format", "coco", "--to", "NEW", "--tasks-per-file", "0"], "must be above 0"),
         (["--format", "coco", "--to", "NEW", "--category", "persn=0.5"], "did you mean 'person'"),
-        (["--format", "coco", "--to", "FULL/kept.txt"], "cannot write"),
+        (["--format", "coco", "--to", "FULL/kept.txt"], "kept.txt is a file; give the name of a"),
         (["--format", "coco"], "--to is missing"),
     ],
 )
@@ -143,5 +143,5 @@ def test_an_output_that_lacks_a_file_is_not_exported(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="jobs.verify"):
         export(str(output), Options(format="coco", to=str(tmp_path / "a")))
     assert not (tmp_path / "a/export.json").exists()
-    with pytest.raises(UsageError, match="no output of jobs.detect"):
+    with pytest.raises(UsageError, match="no output of prelabel detect"):
         export(str(tmp_path), Options(format="coco", to=str(tmp_path / "b")))

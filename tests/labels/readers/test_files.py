@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipeline.errors import UsageError
 from pipeline.labels.truth import Truth, load_truth
+from tests.support import synthetic
 
 # what CVAT 2 writes for a task, shortened
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
@@ -89,6 +90,7 @@ def test_a_zip_leads_back_by_what_lies_beside_it(tmp_path: Path) -> None:
         ({"classes.txt": "cup", "labels/1.txt": LINE}, "the size of image 1.txt is not known"),
         ({"a.txt": "x"}, "holds no annotations that are known: COCO, Label Studio"),
         ({"a.json": "[{}]", "b.json": "[]"}, "holds a.json, b.json: name the one that came back"),
+        ({"_run/run.json": "{}", "detections/a": ""}, "is an output of prelabel detect, not"),
         ({"a.json": '[{"image_id": 1, "bbox": []}]'}, "holds detections alone"),
         ({"labels.json": '{"labels": {"1": []'}, "is no FiftyOne"),
     ],
@@ -96,6 +98,19 @@ def test_a_zip_leads_back_by_what_lies_beside_it(tmp_path: Path) -> None:
 def test_what_is_refused(tmp_path: Path, files: dict[str, str], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         load_truth(write(tmp_path, files))
+
+
+@pytest.mark.parametrize("below", ["", "detections", "detections/status=ok"])
+def test_what_was_detected_is_no_truth(tmp_path: Path, below: str) -> None:
+    output = synthetic.write(tmp_path / "out", 3)
+    with pytest.raises(UsageError, match="is an output of prelabel detect, not annotations"):
+        load_truth(f"{output}/{below}")
+
+
+def test_an_image_is_no_annotations(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.jpg")
+    with pytest.raises(UsageError, match="a.jpg holds no annotations that are known: COCO, Label"):
+        load_truth(f"{tmp_path}/a.jpg")
 
 
 @pytest.mark.parametrize("folder", ["Annotations", "labels", "."])

@@ -201,6 +201,16 @@ def test_folders_that_differ_are_told(
     assert "1 images found by the last part of their name" in caplog.text
 
 
+def test_most_of_the_truth_is_of_other_images(output: Path, tmp_path: Path) -> None:
+    tasks = exported(output, tmp_path / "tasks")
+    for task in tasks[1:]:
+        task["data"]["image_uri"] = f"s3://other/x{task['data']['image_id']}.jpg"
+    (tmp_path / "back.json").write_text(json.dumps(tasks))
+    assert review(output, tmp_path / "back.json", tmp_path / "a", "--present-only") == 0
+    images = json.loads((tmp_path / "a/review.json").read_text())["images"]
+    assert (images["reviewed"], images["not_in_the_run"]) == (1, 2)
+
+
 def test_in_a_bucket(output: Path, corrected: Path, bucket: str) -> None:
     assert review(output, corrected, f"s3://{bucket}/review") == 0
     assert len(load_truth(f"s3://{bucket}/review").xywh) == 5
@@ -210,7 +220,7 @@ def test_in_a_bucket(output: Path, corrected: Path, bucket: str) -> None:
     "change,complaint",
     [
         ("run", "corrections of another run: export.json beside them names run 6666"),
-        ("images", "2 of the 3 images of .* are none that .* corrections of another run"),
+        ("images", "2 of the 3 images of .* are none that .* or --present-only"),
         ("all", "no image of .* is in"),
         ("rotated", "image s3://bucket/images/a 1.jpg has a rotated box"),
         ("full", "is not empty"),

@@ -54,8 +54,8 @@ def endings(config: Config, named: set[str]) -> set[str]:
     if not config.reads_videos:
         if asked:
             raise UsageError(
-                f".{min(asked)} files are videos: say which frames of them by fps, for instance 1, "
-                f"every_nth or keyframes"
+                f".{min(asked)} files are videos: say which frames of them by --fps, such as "
+                f"--fps 1, --every-nth or --keyframes"
             )
         return set()
     check_installed()

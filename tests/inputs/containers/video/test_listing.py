@@ -85,7 +85,7 @@ def test_a_video_that_is_cut_off_ends_in_a_row_that_says_so(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "name, options, message",
     [
-        ("", {"extensions": "mp4"}, "are videos: say which frames of them by fps"),
+        ("", {"extensions": "mp4"}, "are videos: say which frames of them by --fps"),
         ("a.mp4", {}, ".mp4 files are videos: say which frames"),
         ("*.mkv", {}, ".mkv files are videos: say which frames"),
         ("", {"extensions": "png", "fps": 1}, "are of videos; extensions names none"),
@@ -93,7 +93,7 @@ def test_a_video_that_is_cut_off_ends_in_a_row_that_says_so(tmp_path: Path) -> N
         ("b.mp4", {"fps": 1}, "b.mp4: no video of a known format, or cut off"),
         ("", {"fps": 0}, "fps must be a number above 0"),
         ("", {"every_nth": 0.5}, "every_nth must be a whole number above 0"),
-        ("", {"fps": 1, "keyframes": True}, "give one of fps, every_nth and keyframes"),
+        ("", {"fps": 1, "keyframes": True}, "fps, every_nth and keyframes: give one of them"),
     ],
 )
 def test_one_line_for_what_cannot_be(
@@ -122,7 +122,7 @@ def test_videos_are_passed_over_where_none_is_asked_for(
     caplog.set_level(logging.INFO)
     config = Config(input=str(folder), output="/nowhere")
     assert enumeration.count(config).rows == 1
-    assert "2 .mp4, 1 .mkv" in caplog.text and "--fps N reads frames of videos" in caplog.text
+    assert "2 .mp4, 1 .mkv" in caplog.text and "--fps 1 reads 3 videos" in caplog.text
 
 
 def test_videos_in_archives_are_passed_over_aloud(
