@@ -68,7 +68,7 @@ def test_limits_of_a_run_with_tiles_from_before_they_mattered(weights: Weights) 
     for name in ("max_pixels", "max_object_bytes"):
         del known.identity[name]
     record.check_same(known, config, weights)
-    with pytest.raises(UsageError, match="max_pixels was 50000000 and is now 60000000"):
+    with pytest.raises(UsageError, match="--max-pixels was 50000000 and is now 60000000"):
         record.check_same(known, dataclasses.replace(config, max_pixels=60_000_000), weights)
 
 
