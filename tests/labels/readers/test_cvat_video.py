@@ -114,8 +114,10 @@ def test_as_cvat_gives_it_back(output: Path, tmp_path: Path) -> None:
     assert lefts == {0: [0], 5: [50], 10: [], 15: [0], 20: [50], 25: [100]}
     # a video without a box is reviewed; of a job of its middle the rest has not come back
     assert len(changed(folder, task).names) == 6
-    middle = changed(folder, task.replace("task>", "job>").replace(">0<", ">1<").replace("29", "3"))
-    assert len(middle.names) == 3 and middle.unreviewed.total() == 3
+    job = f"<job>{META % (5, 15)}<frame_filter>step=5</frame_filter></job>"
+    middle = changed(folder, job)
+    assert middle.names == [f"s3://bucket/images/{named[n]}" for n in (5, 10, 15)]
+    assert middle.unreviewed.total() == 3
 
 
 def test_what_cannot_be_read(output: Path, tmp_path: Path) -> None:
