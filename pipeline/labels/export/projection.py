@@ -10,7 +10,7 @@ from pipeline.errors import UsageError
 from pipeline.images.georeference import Georeference, GeoreferenceError
 
 if TYPE_CHECKING:
-    from pyproj import Transformer
+    from pyproj import CRS, Transformer
 
 MISSING = "boxes in map coordinates need pyproj: pip install 'prelabel[geo]'"
 # Points of an edge of a box, its first corner among them. From one to the next a longitude is
@@ -112,12 +112,12 @@ class Projection:
 
 
 def _made(where: Georeference) -> Transformer:
-    from pyproj import CRS, Transformer
+    from pyproj import Transformer
     from pyproj.exceptions import ProjError
 
     name = f"EPSG:{where.epsg}"
     try:
-        crs = CRS.from_epsg(where.epsg)
+        crs = _crs(where.epsg)
         if not (crs.is_projected or crs.is_geographic):
             raise GeoreferenceError(f"{name} is no CRS of maps")
         given, unit = str(where.unit), crs.axis_info[0].unit_code
@@ -127,6 +127,23 @@ def _made(where: Georeference) -> Transformer:
         return Transformer.from_crs(crs, "OGC:CRS84", always_xy=True, allow_ballpark=False)
     except ProjError as error:
         raise GeoreferenceError(f"PROJ has no way from {name} to WGS 84") from error
+
+
+def _crs(code: int) -> CRS:
+    """What a code of EPSG means; of a withdrawn one, as in GDAL, that is its successor.
+
+    A definition is withdrawn because it is wrong, by up to thousands of kilometres.
+    """
+    from pyproj import CRS
+
+    crs = CRS.from_epsg(code)
+    if not crs.is_deprecated:
+        return crs
+    # what PROJ hands out here does not say whether it is withdrawn itself
+    successors = [CRS.from_epsg(found.to_epsg()) for found in crs.get_non_deprecated()]
+    if len(successors) == 1 and not successors[0].is_deprecated:
+        return successors[0]
+    raise GeoreferenceError(f"EPSG has withdrawn the code {code}, without one in its place")
 
 
 def _continued(longitudes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
