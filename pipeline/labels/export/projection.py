@@ -169,7 +169,7 @@ def _polygons(ring: np.ndarray) -> Polygons:
     Args:
         ring: [4, 2] longitude and latitude, as `_continued` has them.
     """
-    x, y = ring.T
+    x, y = (ring - ring[0]).T  # of a box of centimetres the area would be lost in rounding
     if x @ np.roll(y, -1) < y @ np.roll(x, -1):  # the map is mirrored
         ring = ring[[0, 3, 2, 1]]
     if ring[:, 0].max() <= 180:

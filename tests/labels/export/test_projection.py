@@ -61,6 +61,16 @@ def test_web_mercator(west: float, east: float, expected: list[tuple[float, floa
     assert [(ring[0], ring[2]) for ring in found] == [pytest.approx(pair) for pair in expected]
 
 
+def test_centimetres_far_from_the_origin() -> None:
+    """Rings stay against the clock."""
+    affine = np.array([[0.005, 0, 1750000], [0, -0.005, 5425000]])
+    corners = np.random.default_rng(0).uniform(0, 20000, (500, 2))
+    boxes = np.concatenate([corners, corners + 10], 1)
+    for (ring,) in Projection().polygons(boxes, Georeference(affine, 2193, None)):
+        x, y = (ring[:-1] - ring[0]).T
+        assert x @ np.roll(y, -1) - y @ np.roll(x, -1) > 0
+
+
 def test_around_a_pole() -> None:
     assert polygons(POLAR, -1e5, -2e5, 3e5, 1e5) == []
     assert len(polygons(POLAR, 1e5, -2e5, 3e5, 1e5)) == 1
