@@ -56,7 +56,7 @@ class Source(NamedTuple):
 
 @contextmanager
 def unpacked(url: str) -> Iterator[str]:
-    """The URL itself, or of a zip the folder of what it holds, without images."""
+    """The URL itself, or of a zip the folder of what it holds, images for YOLO's sizes alone."""
     fs, path = urls.filesystem(url)
     with contextlib.ExitStack() as stack:
         if _head(url) != ZIP:
@@ -65,8 +65,11 @@ def unpacked(url: str) -> Iterator[str]:
         file: IO[bytes] = stack.enter_context(fs.open(path, "rb"))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         with zipfile.ZipFile(file) as archive:
+            bases = set(map(posixpath.basename, archive.namelist()))
+            needs_sizes = "images.csv" not in bases and not bases.isdisjoint(CLASS_FILES)
+            wanted = (*UNPACKED, *SUFFIXES) if needs_sizes else UNPACKED
             for name in archive.namelist():
-                if name.lower().endswith(UNPACKED):
+                if name.lower().endswith(wanted):
                     archive.extract(name, folder)
         yield folder
 
