@@ -116,6 +116,12 @@ def test_an_image_is_no_annotations(tmp_path: Path) -> None:
         load_truth(f"{tmp_path}/a.jpg")
 
 
+@pytest.mark.parametrize("name", ["0.jpg.aux.xml", "3.jpg.aux.xml", "3.xml"])
+def test_voc_beside_other_xml(tmp_path: Path, name: str) -> None:
+    other = "<PAMDataset/>"
+    check(load_truth(write(tmp_path, {"1.xml": VOC % "0.0", name: other})), "x/1.jpg")
+
+
 @pytest.mark.parametrize("folder", ["Annotations", "labels", "."])
 def test_voc(tmp_path: Path, folder: str) -> None:
     """In a folder of its own, or beside the images as LabelImg writes it."""
@@ -232,3 +238,14 @@ def test_coco_of_cvat(tmp_path: Path, rotation: float | None, refused: bool) -> 
             load_truth(given)
     else:
         check(load_truth(given), "x/1.jpg")
+
+
+@pytest.mark.parametrize("beside", ["aoi.geojson", "map/aoi.geojson", "1.tif.aux.xml"])
+def test_coco_beside_what_a_map_needs(tmp_path: Path, beside: str) -> None:
+    content = {
+        "images": [{"id": 1, "file_name": "x/1.jpg"}],
+        "categories": [{"id": 1, "name": "cup"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": BOX}],
+    }
+    files = {"gt.json": json.dumps(content), beside: '{"type": "A", "features": []}'}
+    check(load_truth(write(tmp_path, files)), "x/1.jpg")
