@@ -140,9 +140,9 @@ def _crs(code: int) -> CRS:
     if not crs.is_deprecated:
         return crs
     # what PROJ hands out here does not say whether it is withdrawn itself
-    successors = [CRS.from_epsg(found.to_epsg()) for found in crs.get_non_deprecated()]
-    if len(successors) == 1 and not successors[0].is_deprecated:
-        return successors[0]
+    match [found.to_epsg() for found in crs.get_non_deprecated()]:
+        case [int(other)] if not (successor := CRS.from_epsg(other)).is_deprecated:
+            return successor
     raise GeoreferenceError(f"EPSG has withdrawn the code {code}, without one in its place")
 
 
