@@ -22,7 +22,7 @@ from pipeline.labels import boxes, classes, originals
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.calibration import Calibration, load
 from pipeline.labels.export import located
-from pipeline.labels.export.formats import yolo
+from pipeline.labels.export.formats import cvat_video, yolo
 from pipeline.labels.export.formats.folders import Folders
 from pipeline.labels.export.naming import FRAME, Names, frame_name, input_folder, relative_name
 from pipeline.labels.export.parts import FORMATS, Parts
@@ -74,10 +74,13 @@ def export(output: str, options: Options) -> dict[str, Any]:
     if truth and max(truth.ids_of(kept.names), default=-1) < 0:
         raise UsageError(f"{options.annotations} has none of the classes; rename by --classes")
     wanted = _listed(options.images) if options.images else None
+    last_frames = cvat_video.last_frames(run) if options.format == "cvat-video" else {}
     fs, root = open_target(options.to)
     found = places(run, truth, wanted) if truth else {}
     model_id = str(run.detector["model_id"])
-    job = Job(options, kept, model_id, run.record, truth, Counter(), found, calibration)
+    job = Job(
+        options, kept, model_id, run.record, truth, Counter(), found, calibration, last_frames
+    )
     _write(_items(run, job, wanted, projection), job, fs, root)
     record = _record(run, job)
     if projection:
@@ -160,8 +163,6 @@ def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Im
     matched = 0
     columns: tuple[str, ...] = boxes.COLUMNS
     if job.options.format == "cvat-video":
-        if "frame_index" not in run.schema.names:
-            raise UsageError(f"{run.url} is of no videos; --format cvat is for images")
         columns = (*columns, "frame_index")
     for table in run.tables(columns, ("ok",), "exporting"):
         if wanted is not None:

@@ -10,7 +10,7 @@ from pipeline.errors import UsageError
 from pipeline.images.georeference import Georeference, GeoreferenceError
 
 if TYPE_CHECKING:
-    from pyproj import Transformer
+    from pyproj import CRS, Transformer
 
 MISSING = "boxes in map coordinates need pyproj: pip install 'prelabel[geo]'"
 # Points of an edge of a box, its first corner among them. From one to the next a longitude is
@@ -112,12 +112,12 @@ class Projection:
 
 
 def _made(where: Georeference) -> Transformer:
-    from pyproj import CRS, Transformer
+    from pyproj import Transformer
     from pyproj.exceptions import ProjError
 
     name = f"EPSG:{where.epsg}"
     try:
-        crs = CRS.from_epsg(where.epsg)
+        crs = _crs(where.epsg)
         if not (crs.is_projected or crs.is_geographic):
             raise GeoreferenceError(f"{name} is no CRS of maps")
         given, unit = str(where.unit), crs.axis_info[0].unit_code
@@ -127,6 +127,23 @@ def _made(where: Georeference) -> Transformer:
         return Transformer.from_crs(crs, "OGC:CRS84", always_xy=True, allow_ballpark=False)
     except ProjError as error:
         raise GeoreferenceError(f"PROJ has no way from {name} to WGS 84") from error
+
+
+def _crs(code: int) -> CRS:
+    """What a code of EPSG means; of a withdrawn one, as in GDAL, that is its successor.
+
+    A definition is withdrawn because it is wrong, by up to thousands of kilometres.
+    """
+    from pyproj import CRS
+
+    crs = CRS.from_epsg(code)
+    if not crs.is_deprecated:
+        return crs
+    # what PROJ hands out here does not say whether it is withdrawn itself
+    match [found.to_epsg() for found in crs.get_non_deprecated()]:
+        case [int(other)] if not (successor := CRS.from_epsg(other)).is_deprecated:
+            return successor
+    raise GeoreferenceError(f"EPSG has withdrawn the code {code}, without one in its place")
 
 
 def _continued(longitudes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +169,7 @@ def _polygons(ring: np.ndarray) -> Polygons:
     Args:
         ring: [4, 2] longitude and latitude, as `_continued` has them.
     """
-    x, y = ring.T
+    x, y = (ring - ring[0]).T  # of a box of centimetres the area would be lost in rounding
     if x @ np.roll(y, -1) < y @ np.roll(x, -1):  # the map is mirrored
         ring = ring[[0, 3, 2, 1]]
     if ring[:, 0].max() <= 180:

@@ -110,6 +110,7 @@ class Job:
         truth: the annotations whose ids to use, if any.
         truth_places: place in their `ids` of each image that they have, by the run's `image_id`.
         counts: of what was exported and left out, by name.
+        last_frames: of each video by its URI, in an export of tracks.
     """
 
     options: Options
@@ -120,6 +121,7 @@ class Job:
     counts: Counter[str]
     truth_places: Mapping[int, int] = field(default_factory=dict)
     calibration: Calibration | None = None
+    last_frames: Mapping[str, int] = field(default_factory=dict)
     accepted: set[int] = field(default_factory=set)
 
     def leave_out(self, key: str, image: Image, why: str) -> None:

@@ -39,7 +39,7 @@ class Tracks:
         self.is_video = False
 
     def meta(self, element: ElementTree.Element) -> None:
-        """Which frames the task has; those of a job count from the task's first one."""
+        """Which frames the task or job has; CVAT counts those of both from the video's first."""
         task, job = element.find("task"), element.find("job")
         part = task if task is not None else job
         if part is None or part.findtext("mode") != "interpolation":
@@ -47,8 +47,6 @@ class Tracks:
         self.is_video = True
         step = int((part.findtext("frame_filter") or "").rpartition("=")[2] or 1)
         start, stop = (int(part.findtext(f"{end}_frame") or 0) for end in ("start", "stop"))
-        if job is not None:
-            start, stop = start * step, stop * step
         self.reviewed = [n for n in self.frames if start <= n <= stop and (n - start) % step == 0]
 
     def add(self, track: ElementTree.Element) -> None:

@@ -34,8 +34,9 @@ OWN = {
     "results.json",
     "label_config.xml",
 }
-LABEL_FILES = (".json", ".geojson", ".json.gz", ".xml", ".parquet")
-UNPACKED = (*LABEL_FILES, ".txt", ".yaml", ".names", ".csv")
+LABEL_FILES = (".json", ".json.gz", ".xml", ".parquet")
+SIDECAR = ".aux.xml"  # of GDAL and QGIS, beside an image
+UNPACKED = (*LABEL_FILES, ".geojson", ".txt", ".yaml", ".names", ".csv")
 
 
 KNOWN = "COCO, Label Studio, CVAT for images, YOLO, Pascal VOC, FiftyOne, Hugging Face"
@@ -56,7 +57,7 @@ class Source(NamedTuple):
 
 @contextmanager
 def unpacked(url: str) -> Iterator[str]:
-    """The URL itself, or of a zip the folder of what it holds, without images."""
+    """The URL itself, or of a zip the folder of what it holds, images for YOLO's sizes alone."""
     fs, path = urls.filesystem(url)
     with contextlib.ExitStack() as stack:
         if _head(url) != ZIP:
@@ -65,8 +66,11 @@ def unpacked(url: str) -> Iterator[str]:
         file: IO[bytes] = stack.enter_context(fs.open(path, "rb"))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         with zipfile.ZipFile(file) as archive:
+            bases = set(map(posixpath.basename, archive.namelist()))
+            needs_sizes = "images.csv" not in bases and not bases.isdisjoint(CLASS_FILES)
+            wanted = (*UNPACKED, *SUFFIXES) if needs_sizes else UNPACKED
             for name in archive.namelist():
-                if name.lower().endswith(UNPACKED):
+                if name.lower().endswith(wanted):
                     archive.extract(name, folder)
         yield folder
 
@@ -100,6 +104,10 @@ def find(url: str) -> list[Source]:
         folder = urls.url_of(fs, path).rstrip("/") if local else url.rstrip("/")
         if found := _in_folder(folder) or _in_folders(folder):
             return found
+        # refused for what it is, but where it stands alone
+        for name in objects.names(fs, path):
+            if name.endswith(".geojson"):
+                return [_file(f"{folder}/{name}")]
         raise _unknown(url)
     return [_file(url)]
 
@@ -203,6 +211,7 @@ def _in_folder(url: str) -> list[Source]:
             sources = [_file(f"{url}/{inner}/{name}") for name in files]
             return [source._replace(folder=url) for source in sources]
     files = [n for n in names if n.endswith(LABEL_FILES) and n not in OWN]
+    files = [n for n in files if not n.endswith(SIDECAR)]
     if len(files) > 1 and "tasks.json" in files:
         files.remove("tasks.json")  # what the export wrote, beside what came back
     if files and _content(f"{url}/{files[0]}") == "voc":  # a file beside each image

@@ -15,7 +15,7 @@ FOLDERS = ("Annotations", "labels")
 
 def read(url: str, found: Collected) -> None:
     """Every image that has a file was reviewed. Corners are taken as they stand, as CVAT and the
-    export write them.
+    export write them. Other XML, as GDAL's beside images, is passed over.
     """
     fs, root = urls.filesystem(url)
     root = root.rstrip("/")
@@ -26,6 +26,8 @@ def read(url: str, found: Collected) -> None:
             tree = ElementTree.fromstring(data)
         except ElementTree.ParseError as error:
             raise UsageError(f"{urls.url_of(fs, path)} is no XML: {error}") from error
+        if tree.tag != "annotation":
+            continue
         stem = posixpath.splitext(path.partition(f"{folder.lstrip('/')}/")[2])[0]
         name = tree.findtext("filename") or stem
         origin = found.origins.find_stem(stem) or found.origins.find(name)

@@ -18,13 +18,14 @@ from pipeline.store import objects, urls
 CLASS_FILES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names")
 LABEL_FOLDERS = {"labels": "images", "obj_train_data": "obj_train_data"}
 SPLIT = re.compile("^(train|val|test)/", re.IGNORECASE)
+NUMBERS = re.compile(r"[\d\s.eE+-]*")
 
 
 def read(url: str, found: Collected) -> None:
     """Every image that has a file was reviewed, with an empty one as background.
 
     Raises:
-        UsageError: classes or sizes are not known.
+        UsageError: classes or sizes are not known, or no text is an image's.
     """
     fs, root = urls.filesystem(url)
     root = root.rstrip("/")
@@ -32,27 +33,29 @@ def read(url: str, found: Collected) -> None:
     folder = next((name for name in LABEL_FOLDERS if fs.isdir(f"{root}/{name}")), None)
     pictures = Pictures(fs, f"{root}/{LABEL_FOLDERS[folder]}" if folder else root)
     labels = f"{root}/{folder}" if folder else root
-
-    def stem_of(path: str) -> str:
-        return posixpath.splitext(path.partition(f"{labels.lstrip('/')}/")[2])[0]
-
     paths = [path for path in sorted(fs.find(labels)) if path.endswith(".txt")]
-    if not folder:  # beside the images, and so are lists of names
-        paths = [path for path in paths if stem_of(path) in pictures.by_stem]
+    paths = [path for path in paths if posixpath.basename(path) not in CLASS_FILES]
+    any_labels = False
     for path, data in contents(fs, paths):
-        stem = stem_of(path)
+        stem = posixpath.splitext(path.partition(f"{labels.lstrip('/')}/")[2])[0]
+        text = data.decode(errors="replace")
         # the export's names stand below the folder of the split
         origin = found.origins.find_stem(SPLIT.sub("", stem), stem)
         picture = pictures.by_stem.get(stem) if not origin else None
-        name = origin.uri if origin else posixpath.basename(picture or path)
+        if not (folder or origin or picture or NUMBERS.fullmatch(text)):
+            continue  # a list of names, or prose
+        any_labels = True
+        name = origin.uri if origin else stem + posixpath.splitext(picture or path)[1]
         size: Any = (origin.width, origin.height) if origin and origin.width else None
-        lines = [line.split() for line in data.decode().splitlines() if line.strip()]
+        lines = [line.split() for line in text.splitlines() if line.strip()]
         size = size or (pictures.size(stem) if lines else (1, 1))
         if size is None:
             raise sizeless(name)
         where = urls.url_of(fs, path)
         boxes = (_box(found, names, size, words, where) for words in lines)
         found.add(name, [box for box in boxes if box], origin)
+    if paths and not any_labels:
+        raise UsageError(f"{urls.public(url)} has texts, but none is an image's or has boxes")
 
 
 def _class_names(fs: AbstractFileSystem, root: str, url: str) -> dict[int, str]:

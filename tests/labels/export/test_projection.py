@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pyproj import CRS
+from rasterio import warp
 
 from pipeline.images.georeference import Georeference, GeoreferenceError
 from pipeline.labels.export.projection import Polygons, Projection
@@ -59,6 +61,16 @@ def test_web_mercator(west: float, east: float, expected: list[tuple[float, floa
     assert [(ring[0], ring[2]) for ring in found] == [pytest.approx(pair) for pair in expected]
 
 
+def test_centimetres_far_from_the_origin() -> None:
+    """Rings stay against the clock."""
+    affine = np.array([[0.005, 0, 1750000], [0, -0.005, 5425000]])
+    corners = np.random.default_rng(0).uniform(0, 20000, (500, 2))
+    boxes = np.concatenate([corners, corners + 10], 1)
+    for (ring,) in Projection().polygons(boxes, Georeference(affine, 2193, None)):
+        x, y = (ring[:-1] - ring[0]).T
+        assert x @ np.roll(y, -1) - y @ np.roll(x, -1) > 0
+
+
 def test_around_a_pole() -> None:
     assert polygons(POLAR, -1e5, -2e5, 3e5, 1e5) == []
     assert len(polygons(POLAR, 1e5, -2e5, 3e5, 1e5)) == 1
@@ -80,10 +92,28 @@ def triangles(found: Polygons) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def test_no_way_to_wgs_84() -> None:
-    """A height; no CRS; one of an unknown datum, which is not to be taken for WGS 84's."""
-    reasons = {5703: "no CRS of maps", 1999: "no way from EPSG:1999", 4022: "no way from EPSG:4022"}
+    """A height; no CRS; one of a datum with no known way, which is not taken for WGS 84's."""
+    reasons = {5703: "no CRS of maps", 1999: "no way from EPSG:1999", 3821: "no way from EPSG:3821"}
     for code, why in reasons.items():
         where = Georeference(np.array([[1.0, 0, 0], [0, -1, 0]]), code, None)
         for _ in range(2):
             with pytest.raises(GeoreferenceError, match=why):
                 Projection().polygons(np.zeros((1, 4)), where)
+
+
+@pytest.mark.parametrize("code", [3842, 3356, 26834])
+def test_a_withdrawn_code_is_its_successor(code: int) -> None:
+    """By whose own definition it would be elsewhere, as seen by GDAL."""
+    area = CRS.from_epsg(code).area_of_use
+    assert area
+    place = (area.west + area.east) / 2, (area.south + area.north) / 2
+    (x,), (y,) = warp.transform("EPSG:4326", f"EPSG:{code}", *([degrees] for degrees in place))
+    (ring,) = polygons(code, x, y - 1, x + 1, y)
+    assert ring[0] == pytest.approx(place, abs=1e-5)
+
+
+@pytest.mark.parametrize("code", [3103, 3315, 31268, 2493])
+def test_a_withdrawn_code_without_one_in_its_place(code: int) -> None:
+    """There are several, four, one that is withdrawn itself, none."""
+    with pytest.raises(GeoreferenceError, match=f"EPSG has withdrawn the code {code}, without one"):
+        polygons(code, 500000, 0, 500001, 1)

@@ -82,6 +82,17 @@ def test_as_cvat_numbers_frames(output: Path, tmp_path: Path) -> None:
     assert {0, 25} <= seen <= {*range(0, 30, 5)}
 
 
+def test_of_some_frames_each_box_ends(output: Path, tmp_path: Path) -> None:
+    """For CVAT has those that follow, and would show it there."""
+    chosen = tmp_path / "look.txt"
+    chosen.write_text("".join(f"s3://bucket/images/{name}\n" for name in NAMES[1:4]))
+    assert export(output, tmp_path / "a", "--images", str(chosen)) == 0
+    root = ElementTree.parse(tmp_path / "a/a_mp4/annotations.xml").getroot()
+    tracks = [[int(box.attrib["frame"]) for box in track] for track in root.iter("track")]
+    assert [15, 20] in tracks and all(len(frames) == 2 for frames in tracks)
+    assert [root.findtext(f"meta/task/{n}") for n in ("size", "stop_frame")] == ["6", "25"]
+
+
 BOX = '<box frame="%d" keyframe="%d" outside="%d" xtl="%d" ytl="0" xbr="%d" ybr="10"%s/>'
 META = "<mode>interpolation</mode><start_frame>%d</start_frame><stop_frame>%d</stop_frame>"
 
@@ -114,8 +125,10 @@ def test_as_cvat_gives_it_back(output: Path, tmp_path: Path) -> None:
     assert lefts == {0: [0], 5: [50], 10: [], 15: [0], 20: [50], 25: [100]}
     # a video without a box is reviewed; of a job of its middle the rest has not come back
     assert len(changed(folder, task).names) == 6
-    middle = changed(folder, task.replace("task>", "job>").replace(">0<", ">1<").replace("29", "3"))
-    assert len(middle.names) == 3 and middle.unreviewed.total() == 3
+    job = f"<job>{META % (5, 15)}<frame_filter>step=5</frame_filter></job>"
+    middle = changed(folder, job)
+    assert middle.names == [f"s3://bucket/images/{named[n]}" for n in (5, 10, 15)]
+    assert middle.unreviewed.total() == 3
 
 
 def test_what_cannot_be_read(output: Path, tmp_path: Path) -> None:

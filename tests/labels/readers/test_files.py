@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ def test_a_zip_leads_back_by_what_lies_beside_it(tmp_path: Path) -> None:
         ({"Annotations/1.xml": "<annotation>"}, "1.xml is no XML"),
         ({"data.yaml": "nc: 1", "labels/1.txt": LINE}, "data.yaml of .* has no `names`"),
         ({"classes.txt": "cup", "labels/1.txt": LINE}, "the size of image 1.txt is not known"),
+        ({"classes.txt": "cup", "1.txt": LINE}, "the size of image 1.txt is not known"),
+        ({"classes.txt": "cup", "a.txt": "1.png"}, "has texts, but none is an image's"),
         ({"a.txt": "x"}, "holds no annotations that are known: COCO, Label Studio"),
         ({"a.json": "[{}]", "b.json": "[]"}, "holds a.json, b.json: name the one that came back"),
         ({"_run/run.json": "{}", "detections/a": ""}, "is an output of prelabel detect, not"),
@@ -111,6 +114,12 @@ def test_an_image_is_no_annotations(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "a.jpg")
     with pytest.raises(UsageError, match="a.jpg holds no annotations that are known: COCO, Label"):
         load_truth(f"{tmp_path}/a.jpg")
+
+
+@pytest.mark.parametrize("name", ["0.jpg.aux.xml", "3.jpg.aux.xml", "3.xml"])
+def test_voc_beside_other_xml(tmp_path: Path, name: str) -> None:
+    other = "<PAMDataset/>"
+    check(load_truth(write(tmp_path, {"1.xml": VOC % "0.0", name: other})), "x/1.jpg")
 
 
 @pytest.mark.parametrize("folder", ["Annotations", "labels", "."])
@@ -144,8 +153,27 @@ def test_yolo_beside_its_images(tmp_path: Path, files: dict[str, str]) -> None:
     for number in (1, 2):
         Image.new("L", (200, 100)).save(images / f"{number}.png")
     truth = load_truth(folder)
-    check(truth, "1.png", "2.png")
+    below = "images/" if "images/1.txt" in files else ""
+    check(truth, f"{below}1.png", f"{below}2.png")
     assert truth.left_out.total() == (LINE + LINE[:-5] in files.values())
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_yolo_in_folders(tmp_path: Path, listed: bool, packed: bool) -> None:
+    """Where names repeat; where images.csv has the sizes, without the images."""
+    files = {"classes.txt": "cup\n", "a/1.txt": LINE, "b/1.txt": "", "README.txt": "1 cup"}
+    head = "name,image_id,image_uri,width,height\n"
+    if listed:
+        files["images.csv"] = (
+            head + "a/1.png,0,s3://b/a/1.png,200,100\nb/1.png,1,s3://b/b/1.png,9,9\n"
+        )
+    given = write(tmp_path / "y", files)
+    for folder in "" if listed else "ab":
+        Image.new("L", (200, 100)).save(f"{given}/{folder}/1.png")
+    given = shutil.make_archive(given, "zip", given) if packed else given
+    start = "s3://b/" if listed else ""
+    check(load_truth(given), f"{start}a/1.png", f"{start}b/1.png")
 
 
 def test_yolo_of_an_export(tmp_path: Path) -> None:
@@ -161,7 +189,7 @@ def test_yolo_of_an_export(tmp_path: Path) -> None:
         "labels/train/unknown.txt": "",
     }
     truth = load_truth(write(tmp_path, files))
-    assert sorted(truth.names) == [uris[2], uris[1], "unknown.txt"]
+    assert sorted(truth.names) == [uris[2], uris[1], "train/unknown.txt"]
     assert truth.xywh.tolist() == [pytest.approx(BOX)]
     assert truth.names[truth.image_places[0]] == uris[1]
     assert truth.unreviewed == {"not among what came back": 2}
@@ -210,3 +238,14 @@ def test_coco_of_cvat(tmp_path: Path, rotation: float | None, refused: bool) -> 
             load_truth(given)
     else:
         check(load_truth(given), "x/1.jpg")
+
+
+@pytest.mark.parametrize("beside", ["aoi.geojson", "map/aoi.geojson", "1.tif.aux.xml"])
+def test_coco_beside_what_a_map_needs(tmp_path: Path, beside: str) -> None:
+    content = {
+        "images": [{"id": 1, "file_name": "x/1.jpg"}],
+        "categories": [{"id": 1, "name": "cup"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": BOX}],
+    }
+    files = {"gt.json": json.dumps(content), beside: '{"type": "A", "features": []}'}
+    check(load_truth(write(tmp_path, files)), "x/1.jpg")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import shutil
 
+import pyarrow.compute as pc
+
+from pipeline.errors import UsageError
 from pipeline.labels.export.formats.cvat import SCORE, head
+from pipeline.labels.export.naming import FRAME
 from pipeline.labels.export.target import Folder, Item, Job, Shard
 from pipeline.labels.markup import quote
+from pipeline.labels.output import Output
 
 TRACK = '  <track id="%d" label=%s source="auto">\n'
 BOX = (
@@ -19,8 +24,8 @@ class CvatVideo(Shard):
     """Each detection is a track of one frame, as CVAT itself writes boxes that are not tracked.
 
     Frames have their place in the video as number. In the frame of the task that follows, a track
-    is outside. After the last frame none may follow, and one that CVAT does not know is refused by
-    it, so the boxes there have no end.
+    is outside. After the video's last frame in the run none may follow, and one that CVAT does not
+    know is refused by it, so the boxes there have no end.
     """
 
     images = None
@@ -38,37 +43,51 @@ class CvatVideo(Shard):
         # sizes stand before the tracks
         self.body = folder.spool()
         self.tracks = 0
-        self.last: Item | None = None
+        self.stop, self.size = 0, (0, 0)
 
     def add(self, item: Item) -> None:
-        self._write_last(ends=True)
-        self.last = item
-
-    def _write_last(self, ends: bool) -> None:
-        if self.last is None:
-            return
-        image = self.last.image
+        image = item.image
+        self.stop = self.job.last_frames[FRAME.sub("", image.uri)]
+        self.size = image.width, image.height
         for place, score, corners in zip(
             image.classes.tolist(), image.scores.tolist(), image.xyxy.tolist(), strict=True
         ):
             end = SCORE % score if self.job.options.confidence else "/>\n"
             self.body.write(TRACK % (self.tracks, self.labels[place]))
             self.body.write(BOX % (image.frame, 0, *corners) + end)
-            if ends:
+            if image.frame < self.stop:
                 self.body.write(BOX % (image.frame + self.step, 1, *corners) + end)
             self.body.write("  </track>\n")
             self.tracks += 1
 
     def close(self) -> None:
-        self._write_last(ends=False)
-        image = self.last.image if self.last else None
-        stop, width, height = (image.frame, image.width, image.height) if image else (0, 0, 0)
+        width, height = self.size
         more = (
             f"      <frame_filter>step={self.step}</frame_filter>\n      <original_size>"
             f"<width>{width}</width><height>{height}</height></original_size>\n"
         )
-        self.file.write(head(self.job, "interpolation", stop // self.step + 1, stop, more))
+        self.file.write(
+            head(self.job, "interpolation", self.stop // self.step + 1, self.stop, more)
+        )
         self.body.seek(0)
         shutil.copyfileobj(self.body, self.file)
         self.body.close()
         self.file.write("</annotations>\n")
+
+
+def last_frames(run: Output) -> dict[str, int]:
+    """Of each video by its URI, the number of the last frame that the run has, failed ones too.
+
+    Raises:
+        UsageError: the run is of no videos.
+        RunError: a file is damaged.
+    """
+    if "frame_index" not in run.schema.names:
+        raise UsageError(f"{run.url} is of no videos; --format cvat is for images")
+    found: dict[str, int] = {}
+    for table in run.tables(("image_id", "image_uri", "frame_index")):
+        table = table.filter(pc.is_valid(table["frame_index"]))
+        for uri, frame in zip(*(table[n].to_pylist() for n in table.column_names[1:]), strict=True):
+            video = FRAME.sub("", uri)
+            found[video] = max(found.get(video, 0), frame)
+    return found
