@@ -161,11 +161,9 @@ class Attempt:
         chain = process(chain, finished)
         if self.config.tile is None:
             return chain, finished
-        is_enlarged = partial(build.is_enlarged, self.weights) if self.record.overviews else None
+        suits = partial(build.suits, self.weights) if self.record.overviews else None
         categories = self.weights.categories
-        chain = large.detect(
-            chain, categories, finished, self.lease, process, is_enlarged, watch.check
-        )
+        chain = large.detect(chain, categories, finished, self.lease, process, suits, watch.check)
         fresh = self._finished(finished.index)
         if fresh.unfinished:
             raise RunError(

@@ -21,7 +21,7 @@ from pipeline.config import Config
 from pipeline.errors import Code, Failure
 from pipeline.images.depth import Samples
 from pipeline.images.errors import DecodeError
-from pipeline.images.tiff_overviews import chosen
+from pipeline.images.tiff_overviews import Suits, chosen
 from pipeline.images.tiff_plan import plan
 from pipeline.images.tiff_regions import Region, StoredImage
 from pipeline.inputs import enumeration
@@ -51,7 +51,6 @@ IMAGES = pa.schema(
     ]
 )
 Row = dict[str, Any]
-IsEnlarged = Callable[[int, int], bool]
 T = TypeVar("T")
 
 
@@ -169,15 +168,15 @@ def write(
 class Planner:
     """Reads headers of large images, for their regions."""
 
-    def __init__(self, config: Config, client: Client, is_enlarged: IsEnlarged | None) -> None:
+    def __init__(self, config: Config, client: Client, suits: Suits | None) -> None:
         """
         Args:
             config: the run's; its `tile` is not None.
             client: of the run's coordinator.
-            is_enlarged: see `tiff_overviews.chosen`; None where overviews are not used.
+            suits: see `tiff_overviews.chosen`; None where overviews are not used.
         """
         self.config = config
-        self.is_enlarged = is_enlarged
+        self.suits = suits
         self.stored = StoredImages(config, Downloader(config, client))
         self.threads = ThreadPoolExecutor(PLANNERS)
 
@@ -212,9 +211,12 @@ class Planner:
             limits = (config.tile, config.tile_overlap, config.max_pixels)
             regions = plan(stored, *limits, samples)
             rows = [_row(image, stored, region) for region in regions]
-            if self.is_enlarged:
-                overviews = _waited(self.stored.overviews(*file, stored))
-                if found := chosen(overviews, config.max_pixels, samples, self.is_enlarged):
+            if suits := self.suits:
+                wanted = (config.max_pixels, config.max_object_bytes, samples, suits)
+                found = _waited(
+                    self.stored.of_overviews(*file, stored, lambda some: chosen(some, *wanted))
+                )
+                if found:
                     region, overview = found
                     rows.insert(0, _row(image, overview, region))
             return stored.width, stored.height, rows

@@ -66,13 +66,19 @@ class StoredImages:
         """
         return await self._of_ranges(uri, size, lambda read: read_stored(read, directory))
 
-    async def overviews(self, uri: str, size: int | None, stored: StoredImage) -> list[Overview]:
-        """See `read_overviews`.
+    async def of_overviews(
+        self,
+        uri: str,
+        size: int | None,
+        stored: StoredImage,
+        use: Callable[[Iterable[Overview]], T],
+    ) -> T:
+        """What is made of the overviews of an image, see `read_overviews`, on a thread.
 
         Raises:
             Unread: it could not be read.
         """
-        return await self._of_ranges(uri, size, lambda read: read_overviews(read, stored))
+        return await self._of_ranges(uri, size, lambda read: use(read_overviews(read, stored)))
 
     async def _of_ranges(self, uri: str, size: int | None, use: Callable[[ReadRange], T]) -> T:
         """What is made of ranges of a file, on a thread."""
