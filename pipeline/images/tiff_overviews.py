@@ -80,10 +80,12 @@ def _directories(file: HeaderFile) -> Iterator[tuple[int, ImageFileDirectory_v2]
         first = read_tags(file)
         below = numbers(first, SUB_DIRECTORIES)[:MOST_DIRECTORIES]
         for place in below:
+            file.blocks.clear()
             yield place, read_tags(file, place)
         place, seen = first.next, set(below)
         while place and place not in seen and len(seen) < MOST_DIRECTORIES:
             seen.add(place)
+            file.blocks.clear()
             tags = read_tags(file, place)
             yield place, tags
             place = tags.next

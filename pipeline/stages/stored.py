@@ -85,7 +85,9 @@ class StoredImages:
         loop = asyncio.get_running_loop()
 
         def read(start: int, end: int) -> bytes:
-            expected = None if size is None else max(0, min(end, size) - start)
+            if size is not None and start >= size:
+                return b""
+            expected = None if size is None else min(end, size) - start
             reading = self.downloader.read(uri, expected, (start, end))
             got = asyncio.run_coroutine_threadsafe(reading, loop).result()
             if got.data is None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from pipeline.images import tiff_header
 from pipeline.images.decode import Samples, decode, read_header
 from pipeline.images.tiff_header import read_stored
 from pipeline.images.tiff_overviews import Overview, chosen, read_overviews
@@ -24,6 +25,7 @@ def overviews(data: bytes) -> list[Overview]:
     """The smallest first."""
 
     def read(start: int, end: int) -> bytes:
+        assert start < 2**62, "file systems raise"
         return data[start:end]
 
     image = read_stored(read)
@@ -133,6 +135,29 @@ def test_one_that_cannot_be_read_is_left_out() -> None:
     data[value : value + 2] = b"\x01\x7f"  # a compression that nobody knows
     one = chosen(overviews(bytes(data)), 10**6, 10**9, Samples(), lambda *size: True)
     assert one and one[1].width == 301
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_the_budget_of_a_directory_is_its_own(below: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest images need nearly all of it, and their overviews some again."""
+    monkeypatch.setattr(tiff_header, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(tiff_header, "HEADER_BYTES", 2**12)
+    buffer = io.BytesIO()
+    pyramid(buffer, PIXELS, (2, 4, 8), below, **TILED)
+    assert len(sizes(buffer.getvalue())) == 3
+
+
+def test_a_chain_that_leads_out_of_any_file() -> None:
+    """To where file systems raise of the number itself."""
+    buffer = io.BytesIO()
+    pyramid(buffer, PIXELS, (2,), below=False, bigtiff=True, **TILED)
+    data = buffer.getvalue()
+    ((second, _),) = overviews(data)
+    end = second + 8 + 20 * int.from_bytes(data[second : second + 8], "little")
+    assert data[end : end + 8] == bytes(8)
+    for following in (2**62, 2**63 - 1, 2**64 - 1):
+        damaged = data[:end] + following.to_bytes(8, "little") + data[end + 8 :]
+        assert sizes(damaged) == [(301, 202)]
 
 
 def test_a_chain_that_is_damaged() -> None:
