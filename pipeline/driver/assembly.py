@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.cluster.ledger import GIVEN_UP
 from pipeline.driver.regions import ERROR, Regions, Row
 from pipeline.errors import Failure
 from pipeline.images import tiling
@@ -139,7 +140,7 @@ class Assembly:
         attempts = pc.max(rows["attempts"]).as_py()
         failed = rows.filter(pc.is_valid(rows["error_code"]))
         if failed.num_rows:
-            return _failure(failed.slice(0, 1).to_pylist()[0]), attempts
+            return _failure(failed), attempts
         return self._merged(rows, image), attempts
 
     def _merged(self, rows: pa.Table, image: Row) -> Boxes:
@@ -183,7 +184,11 @@ def _scaled(found: Boxes, overview: Region, size: tuple[int, int]) -> Boxes:
     return Boxes((found.xyxy * factor).astype(np.float32), found.labels, found.scores)
 
 
-def _failure(row: Row) -> Failure:
+def _failure(failed: pa.Table) -> Failure:
+    """Of an image, given the rows of its regions that failed."""
+    given_up = pc.starts_with(failed["error_message"], GIVEN_UP)
+    # the culprit, if it is among them
+    row = failed.take(pc.sort_indices(given_up)[:1]).to_pylist()[0]
     x, y, width, height, overview = Region(*row[REGION])
     where = f"in the region of {width}x{height} pixels from ({x}, {y}) on"
     if overview:

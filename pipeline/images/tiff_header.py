@@ -57,7 +57,8 @@ class _Directory(ImageFileDirectory_v2):
 class HeaderFile:
     """A file of which directories are read, by blocks, of which it keeps all.
 
-    Who reads several clears `blocks` between them, since those of each may be `HEADER_BYTES`. It has what `ImageFileDirectory_v2.load` needs.
+    Who reads several clears `blocks` between them, since `HEADER_BYTES` are for one. It has what
+    `ImageFileDirectory_v2.load` needs.
     """
 
     def __init__(self, read: ReadRange) -> None:
