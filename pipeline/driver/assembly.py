@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.cluster.ledger import GIVEN_UP
-from pipeline.driver.regions import ERROR, Regions, Row
+from pipeline.driver.planner import ERROR, Row
+from pipeline.driver.regions import Regions
 from pipeline.errors import Failure
 from pipeline.images import tiling
 from pipeline.images.tiff_regions import Region
@@ -84,8 +85,10 @@ class Assembly:
                 if place + 1 < before.num_rows and sum(r.nbytes for r in rows) < FILE_BYTES:
                     continue
                 lease.check()
-                for status, table in _by_status(pa.concat_tables(rows)):
+                made = pa.concat_tables(rows)
+                for status, table in _by_status(made):
                     write(layout, destination, finished.index, status, table)
+                finished.large[made["image_id"].to_numpy() - finished.first_id] = False
                 rows = []
             # now, when all that is in it stands elsewhere
             objects.delete(layout.fs, f"{layout.detections}/{name}")

@@ -8,6 +8,7 @@ still to be done.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator
@@ -18,7 +19,8 @@ import pyarrow as pa
 from pipeline import words
 from pipeline.driver import regions
 from pipeline.driver.assembly import Assembly, read
-from pipeline.driver.regions import Planner, Regions
+from pipeline.driver.planner import Planner, Row
+from pipeline.driver.regions import Regions
 from pipeline.images.tiff_overviews import Suits
 from pipeline.outputs import schema
 from pipeline.outputs.finished import Finished
@@ -50,7 +52,7 @@ def detect(
         lease: on the output.
         process: of the attempt.
         suits: see `Planner`.
-        check: of the watch over the run; called for each image, while no execution is watched.
+        check: of the watch over the run; called again and again while no execution is watched.
 
     Returns:
         The chain as it was last placed.
@@ -88,11 +90,11 @@ def _regions(
     layout, index, mark = finished.layout, finished.index, chain.manifest.fingerprint
     if found := regions.load(layout, index, mark, ids):
         return found
-    planner = Planner(chain.config, chain.client, suits)
-    return regions.write(layout, index, mark, _large(finished), planner, check)
+    with contextlib.closing(Planner(chain.config, chain.client, suits)) as planner:
+        return regions.write(layout, index, mark, _large(finished), planner, check)
 
 
-def _large(finished: Finished) -> Iterator[regions.Row]:
+def _large(finished: Finished) -> Iterator[Row]:
     """Id, URI and bytes of each large image."""
     names = ["image_id", "image_uri", "image_bytes"]
     for name in finished.large_files():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import itertools
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,10 @@ import tifffile
 
 from pipeline.cluster.ledger import GIVEN_UP
 from pipeline.config import Config
-from pipeline.driver import large, regions
+from pipeline.driver import large, planner, regions
 from pipeline.driver.attempt import Attempt
+from pipeline.driver.planner import Planner
 from pipeline.driver.record import Record
-from pipeline.driver.regions import Planner
 from pipeline.errors import RunError
 from pipeline.images import tiling
 from pipeline.images.tiff_regions import Region
@@ -53,6 +55,9 @@ class Held:
     """A lease that nobody takes, or the watch over a run that goes on."""
 
     def check(self) -> None: ...
+
+    def kept(self, written: int) -> str:
+        return f"{written} are written"
 
 
 class Quiet(Silent):
@@ -255,10 +260,10 @@ def test_a_run_that_began_without_overviews(tmp_path: Path) -> None:
     finished = Finished.of(layout, chain.manifest, 0)
     finished.load()
     with pytest.MonkeyPatch.context() as patch:
-        row = regions._row
-        patch.setattr(regions, "_row", lambda *parts: row(*parts) | {REGION: [*parts[2][:4]]})
-        planner = Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
-        regions.write(layout, 0, MARK, large._large(finished), planner, Held().check)
+        row = planner._row
+        patch.setattr(planner, "_row", lambda *parts: row(*parts) | {REGION: [*parts[2][:4]]})
+        reader = Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
+        regions.write(layout, 0, MARK, large._large(finished), reader, Held().check)
     attempt(chain)
     check(chain.config.output, overviews=False)
 
@@ -266,17 +271,17 @@ def test_a_run_that_began_without_overviews(tmp_path: Path) -> None:
 def test_regions_of_other_images_are_not_taken(tmp_path: Path) -> None:
     """Nor those of a manifest that is not whole, or of another run."""
     chain = begun(tmp_path)
-    layout, planner = Layout.of(chain.config.output), Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
+    layout, reader = Layout.of(chain.config.output), Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
     finished = Finished.of(layout, chain.manifest, 0)
     finished.load()
     some = list(large._large(finished))
-    made = regions.write(layout, 0, MARK, iter(some[:2]), planner, Held().check)
+    made = regions.write(layout, 0, MARK, iter(some[:2]), reader, Held().check)
     assert regions.load(layout, 0, MARK, np.array([0, 1])) is not None
     assert regions.load(layout, 0, "other", np.array([0])) is None
     assert not objects.names(layout.fs, layout.windows)
-    made = regions.write(layout, 0, MARK, iter(some[:2]), planner, Held().check)
+    made = regions.write(layout, 0, MARK, iter(some[:2]), reader, Held().check)
     assert regions.load(layout, 0, MARK, np.array([1, 2])) is None
-    made = regions.write(layout, 0, MARK, iter(some), planner, Held().check)
+    made = regions.write(layout, 0, MARK, iter(some), reader, Held().check)
     objects.delete(made.layout.fs, made.layout.manifest)
     assert regions.load(layout, 0, MARK, np.array([0])) is None
 
@@ -300,9 +305,9 @@ def test_credentials_that_expire_while_regions_are_planned(
     monkeypatch.setattr(Quiet, "fail", lambda _, reason: said.append(reason), raising=False)
     finished = Finished.of(layout, chain.manifest, 0)
     finished.load()
-    planner = Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
+    reader = Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
     with pytest.raises(RunError, match="refuses the credentials"):
-        regions.write(layout, 0, MARK, large._large(finished), planner, ended)
+        regions.write(layout, 0, MARK, large._large(finished), reader, ended)
     assert regions.load(layout, 0, MARK, np.arange(IMAGES)) is None
 
 
@@ -313,17 +318,44 @@ class Expired(Exception):
         self.response = {"Error": {"Code": "ExpiredToken"}}
 
 
+def test_a_signal_while_regions_are_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run does not wait for a store that does not answer."""
+    chain, looks, ended = begun(tmp_path), itertools.count(), threading.Event()
+    answered: list[bool] = []
+
+    async def late(*_: Any, **span: int) -> bytes:
+        answered.append(await asyncio.to_thread(ended.wait, 10))
+        return b""
+
+    def interrupted(_: Held) -> None:
+        if next(looks) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(planner, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(Downloader, "_cat", late)
+    monkeypatch.setattr(Held, "check", interrupted)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        attempt(chain)
+    assert not answered and stopped.value.__notes__ == ["0 are written"]
+    ended.set()
+
+
 def test_a_signal_while_rows_are_put_together(tmp_path: Path) -> None:
     """The run ends before the next image, and the next attempt does what is left."""
     chain, looks = begun(tmp_path), itertools.count()
 
     def interrupted(_: Held) -> None:
-        if next(looks) == IMAGES + 3:  # one look each and one more as they are planned
+        # one look each and one more as they are planned, then two images and their file's lease
+        if next(looks) == IMAGES + 4:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planner, "LOOK_SECONDS", 100)
         patch.setattr(Held, "check", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as stopped:
             attempt(chain, overviews=True)
+    assert stopped.value.__notes__ == ["2 are written"]
     assert not attempt(chain, overviews=True).unfinished
     check(chain.config.output)
