@@ -12,6 +12,10 @@ from pipeline.errors import Code, Failure
 DEATHS = 3
 # files whose images were condemned one after the other in one actor, until the actor is in doubt
 CONDEMNED_IN_A_ROW = 20
+# images likewise, of however few files: one container may be all of the input
+IMAGES_IN_A_ROW = 5 * CONDEMNED_IN_A_ROW
+# begins what is said of a region whose image another region has condemned
+GIVEN_UP = "given up with another region of its image: "
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Ledger:
         self.reasons: dict[int, str] = {}
         self.condemned: dict[int, Failure] = {}
         self.wholes: dict[str, Failure] = {}
-        self.in_a_row: defaultdict[str, set[str]] = defaultdict(set)
+        self.in_a_row: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def begin(self, ids: Sequence[int], wholes: Sequence[str] = ()) -> Begun:
         """Note a batch; `wholes`, where it is of regions, are the images that they are of."""
@@ -53,7 +57,8 @@ class Ledger:
         condemned = {i: self.condemned[i] for i in batch & self.condemned.keys()}
         if wholes:
             of_wholes = zip(ids, wholes, strict=True)
-            condemned |= {i: self.wholes[whole] for i, whole in of_wholes if whole in self.wholes}
+            given_up = {i: self.wholes[whole] for i, whole in of_wholes if whole in self.wholes}
+            condemned = given_up | condemned
         return Begun(again, condemned)
 
     def end(self, ids: Iterable[int]) -> None:
@@ -81,18 +86,18 @@ class Ledger:
             file: what it is read from, maybe with others.
             whole: of a region, the image that it is of.
         """
-        if whole in self.wholes:
-            return self.wholes[whole]
+        if failure := self.condemned.get(image_id) or self.wholes.get(whole or ""):
+            return failure
         if self.deaths[image_id] >= DEATHS:
             reason = self.reasons.get(image_id)
             message = f"the process died {DEATHS} times with this image alone in its hands"
             message += f"; the last words: {reason}" if reason else ""
             self.condemn(image_id, Failure("replica", Code.KILLED_WORKER, message), whole)
-            self.in_a_row[actor].add(file)
-        else:
-            # taken back by `end_alone`, unless the process dies before
-            self.deaths[image_id] += 1
-        return self.condemned.get(image_id)
+            self.in_a_row[actor][file] += 1
+            return self.condemned[image_id]
+        # taken back by `end_alone`, unless the process dies before
+        self.deaths[image_id] += 1
+        return None
 
     def end_alone(self, image_id: int, actor: str) -> None:
         """Note that an image of a suspicious batch did not kill its process."""
@@ -107,8 +112,9 @@ class Ledger:
         """Have an image never touched again."""
         self.condemned[image_id] = failure
         if whole is not None:
-            self.wholes[whole] = failure
+            self.wholes[whole] = failure._replace(message=GIVEN_UP + failure.message)
 
     def in_doubt(self, actor: str) -> bool:
         """Whether an actor, not its images, may be the cause of its deaths."""
-        return len(self.in_a_row[actor]) >= CONDEMNED_IN_A_ROW
+        in_a_row = self.in_a_row[actor]
+        return len(in_a_row) >= CONDEMNED_IN_A_ROW or in_a_row.total() >= IMAGES_IN_A_ROW

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.driver.regions import ERROR, Regions, Row
+from pipeline.cluster.ledger import GIVEN_UP
+from pipeline.driver.planner import ERROR, Row
+from pipeline.driver.regions import Regions
 from pipeline.errors import Failure
 from pipeline.images import tiling
 from pipeline.images.tiff_regions import Region
@@ -83,8 +85,10 @@ class Assembly:
                 if place + 1 < before.num_rows and sum(r.nbytes for r in rows) < FILE_BYTES:
                     continue
                 lease.check()
-                for status, table in _by_status(pa.concat_tables(rows)):
+                made = pa.concat_tables(rows)
+                for status, table in _by_status(made):
                     write(layout, destination, finished.index, status, table)
+                finished.large[made["image_id"].to_numpy() - finished.first_id] = False
                 rows = []
             # now, when all that is in it stands elsewhere
             objects.delete(layout.fs, f"{layout.detections}/{name}")
@@ -139,7 +143,7 @@ class Assembly:
         attempts = pc.max(rows["attempts"]).as_py()
         failed = rows.filter(pc.is_valid(rows["error_code"]))
         if failed.num_rows:
-            return _failure(failed.slice(0, 1).to_pylist()[0]), attempts
+            return _failure(failed), attempts
         return self._merged(rows, image), attempts
 
     def _merged(self, rows: pa.Table, image: Row) -> Boxes:
@@ -183,7 +187,11 @@ def _scaled(found: Boxes, overview: Region, size: tuple[int, int]) -> Boxes:
     return Boxes((found.xyxy * factor).astype(np.float32), found.labels, found.scores)
 
 
-def _failure(row: Row) -> Failure:
+def _failure(failed: pa.Table) -> Failure:
+    """Of an image, given the rows of its regions that failed."""
+    given_up = pc.starts_with(failed["error_message"], GIVEN_UP)
+    # the culprit, if it is among them
+    row = failed.take(pc.sort_indices(given_up)[:1]).to_pylist()[0]
     x, y, width, height, overview = Region(*row[REGION])
     where = f"in the region of {width}x{height} pixels from ({x}, {y}) on"
     if overview:

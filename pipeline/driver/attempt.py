@@ -153,19 +153,22 @@ class Attempt:
     ) -> tuple[Chain, Finished]:
         """The slice with a row of each image, and the chain as it was last placed."""
 
+        def check() -> None:
+            try:
+                watch.check()
+            except BaseException as error:
+                error.add_note(watch.kept(sealed + finished.rows - finished.unfinished))
+                raise
+
         def process(chain: Chain, part: Finished) -> Chain:
-            return self._process(
-                chain, part, watch, lambda: sealed + finished.rows - finished.unfinished
-            )
+            return self._process(chain, part, watch, check)
 
         chain = process(chain, finished)
         if self.config.tile is None:
             return chain, finished
-        is_enlarged = partial(build.is_enlarged, self.weights) if self.record.overviews else None
+        suits = partial(build.suits, self.weights) if self.record.overviews else None
         categories = self.weights.categories
-        chain = large.detect(
-            chain, categories, finished, self.lease, process, is_enlarged, watch.check
-        )
+        chain = large.detect(chain, categories, finished, self.lease, process, suits, check)
         fresh = self._finished(finished.index)
         if fresh.unfinished:
             raise RunError(
@@ -174,7 +177,7 @@ class Attempt:
         return chain, fresh
 
     def _process(
-        self, chain: Chain, finished: Finished, watch: Watch, written: Callable[[], int]
+        self, chain: Chain, finished: Finished, watch: Watch, check: Callable[[], None]
     ) -> Chain:
         """Execute the chain for what is missing, again if Ray lost a part of it.
 
@@ -182,7 +185,7 @@ class Attempt:
             chain: as it is placed.
             finished: of the slice, or of one of the regions of its large images.
             watch: over the run.
-            written: number of images with a row that stays.
+            check: that of the watch, which notes what is kept.
 
         Returns:
             The chain as it was last, placed on the cluster as it is now.
@@ -201,11 +204,7 @@ class Attempt:
                 raise
             except ray.exceptions.RayError as error:
                 broken = error
-            try:
-                watch.check()
-            except BaseException as error:
-                error.add_note(watch.kept(written()))
-                raise
+            check()
             if watch.lost or watch.grown or (broken and finished.missing < before):
                 chain = self._placed_anew(chain, watch)
             elif broken:

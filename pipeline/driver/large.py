@@ -8,6 +8,7 @@ still to be done.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator
@@ -18,7 +19,9 @@ import pyarrow as pa
 from pipeline import words
 from pipeline.driver import regions
 from pipeline.driver.assembly import Assembly, read
-from pipeline.driver.regions import IsEnlarged, Planner, Regions
+from pipeline.driver.planner import Planner, Row
+from pipeline.driver.regions import Regions
+from pipeline.images.tiff_overviews import Suits
 from pipeline.outputs import schema
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.lease import Lease
@@ -37,7 +40,7 @@ def detect(
     finished: Finished,
     lease: Lease,
     process: Process,
-    is_enlarged: IsEnlarged | None,
+    suits: Suits | None,
     check: Callable[[], None],
 ) -> Chain:
     """Give each large image of a slice its row.
@@ -48,8 +51,8 @@ def detect(
         finished: of the slice, in which nothing is missing; it is to be loaded anew afterwards.
         lease: on the output.
         process: of the attempt.
-        is_enlarged: see `Planner`.
-        check: of the watch over the run; called for each image, while no execution is watched.
+        suits: see `Planner`.
+        check: of the watch over the run; called again and again while no execution is watched.
 
     Returns:
         The chain as it was last placed.
@@ -57,7 +60,7 @@ def detect(
     if finished.large.any():
         finished.load()  # also without repeats, of which each would be detected by itself
         ids = np.flatnonzero(finished.large) + finished.first_id
-        found = _regions(chain, finished, ids, is_enlarged, check)
+        found = _regions(chain, finished, ids, suits, check)
         number = words.count(found.manifest.rows, "region")
         log.info("%s in %s", words.count(len(ids), "large image"), number)
         inner = _chain_of(chain, found)
@@ -81,17 +84,17 @@ def _regions(
     chain: Chain,
     finished: Finished,
     ids: np.ndarray,
-    is_enlarged: IsEnlarged | None,
+    suits: Suits | None,
     check: Callable[[], None],
 ) -> Regions:
     layout, index, mark = finished.layout, finished.index, chain.manifest.fingerprint
     if found := regions.load(layout, index, mark, ids):
         return found
-    planner = Planner(chain.config, chain.client, is_enlarged)
-    return regions.write(layout, index, mark, _large(finished), planner, check)
+    with contextlib.closing(Planner(chain.config, chain.client, suits)) as planner:
+        return regions.write(layout, index, mark, _large(finished), planner, check)
 
 
-def _large(finished: Finished) -> Iterator[regions.Row]:
+def _large(finished: Finished) -> Iterator[Row]:
     """Id, URI and bytes of each large image."""
     names = ["image_id", "image_uri", "image_bytes"]
     for name in finished.large_files():

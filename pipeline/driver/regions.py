@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
 
-import fsspec.asyn
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.cluster.client import Client
-from pipeline.config import Config
-from pipeline.errors import Code, Failure
-from pipeline.images.depth import Samples
-from pipeline.images.errors import DecodeError
-from pipeline.images.tiff_overviews import chosen
-from pipeline.images.tiff_plan import plan
-from pipeline.images.tiff_regions import Region, StoredImage
+from pipeline.driver.planner import ERROR, Planner, Row
 from pipeline.inputs import enumeration
 from pipeline.outputs import manifest
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import LISTED, Manifest
-from pipeline.stages.download import Downloader
-from pipeline.stages.regions import FIELDS, REGION, WHOLE_BYTES, WHOLE_SIZE, WHOLE_URI
-from pipeline.stages.stored import StoredImages, Unread
+from pipeline.stages.regions import FIELDS
 from pipeline.store import objects
-from pipeline.words import explain
 
-# headers of images read at once, and images whose regions are in memory
-PLANNERS, PLANNED = 8, 16
+# images whose regions are in memory
+PLANNED = 16
 SCHEMA = pa.schema([*LISTED, *FIELDS])
-ERROR = ("error_stage", "error_code", "error_message")
 # Of each image: its regions are numbers `first` to `first + regions - 1`, its overview the first of
 # them. One that cannot be read in windows has none, and the error of its row.
 IMAGES = pa.schema(
@@ -50,9 +35,6 @@ IMAGES = pa.schema(
         *((name, pa.string()) for name in ERROR),
     ]
 )
-Row = dict[str, Any]
-IsEnlarged = Callable[[int, int], bool]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -146,10 +128,7 @@ def write(
     def tables() -> Iterator[pa.Table]:
         nonlocal first
         while some := list(islice(images, PLANNED)):
-            rows = []
-            for planned in planner.rows(some, first):
-                check()
-                rows.append(planned)
+            rows = list(planner.rows(some, first, check))
             found.append(pa.Table.from_pylist([image for image, _ in rows], schema=IMAGES))
             regions = [region for _, regions in rows for region in regions]
             first += len(regions)
@@ -164,80 +143,3 @@ def write(
     listed = Manifest(written.rows, 0, FIELDS.names, mark, written.known_bytes)
     manifest.save(listed, inner)
     return Regions(inner, listed, images_table)
-
-
-class Planner:
-    """Reads headers of large images, for their regions."""
-
-    def __init__(self, config: Config, client: Client, is_enlarged: IsEnlarged | None) -> None:
-        """
-        Args:
-            config: the run's; its `tile` is not None.
-            client: of the run's coordinator.
-            is_enlarged: see `tiff_overviews.chosen`; None where overviews are not used.
-        """
-        self.config = config
-        self.is_enlarged = is_enlarged
-        self.stored = StoredImages(config, Downloader(config, client))
-        self.threads = ThreadPoolExecutor(PLANNERS)
-
-    def rows(self, images: list[Row], first: int) -> Iterator[tuple[Row, list[Row]]]:
-        """The row of `IMAGES` of each, and the rows of its regions.
-
-        Args:
-            images: `image_id`, `image_uri` and `image_bytes` of each.
-            first: id of the first one's first region.
-        """
-        for image, planned in zip(images, self.threads.map(self._planned, images), strict=True):
-            row = {"image_id": image["image_id"], "first": first, "regions": 0}
-            regions: list[Row] = []
-            if isinstance(planned, Failure):
-                row |= dict(zip(ERROR, planned, strict=True))
-            else:
-                width, height, regions = planned
-                row |= {"width": width, "height": height, "regions": len(regions)}
-            first += len(regions)
-            yield row, regions
-
-    def _planned(self, image: Row) -> tuple[int, int, list[Row]] | Failure:
-        """Width, height and the rows of the regions, without the header, which may be large."""
-        config = self.config
-        assert config.tile
-        samples = Samples(config.depth_range, config.bands)
-        file = image["image_uri"], image["image_bytes"]
-        try:
-            stored = _waited(self.stored.header(*file))
-            if not stored:
-                raise DecodeError(Code.NOT_AN_IMAGE, "it is no TIFF any more")
-            limits = (config.tile, config.tile_overlap, config.max_pixels)
-            regions = plan(stored, *limits, samples)
-            rows = [_row(image, stored, region) for region in regions]
-            if self.is_enlarged:
-                overviews = _waited(self.stored.overviews(*file, stored))
-                if found := chosen(overviews, config.max_pixels, samples, self.is_enlarged):
-                    region, overview = found
-                    rows.insert(0, _row(image, overview, region))
-            return stored.width, stored.height, rows
-        except Unread as error:
-            return Failure("fetch", str(error.outcome.code), str(error))
-        except DecodeError as error:
-            return Failure("decode", error.code, str(error))
-        except Exception as error:  # of damaged tags; the outcome of its image
-            return Failure("decode", Code.CORRUPT, explain(error))
-
-
-def _waited(read: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run_coroutine_threadsafe(read, fsspec.asyn.get_loop()).result()
-
-
-def _row(image: Row, stored: StoredImage, region: Region) -> Row:
-    x, y, width, height, overview = region
-    where = f"overview={width}x{height}" if overview else f"xywh={x},{y},{width},{height}"
-    return {
-        "image_uri": f"{image['image_uri']}#{where}",
-        "size_bytes": sum(end - start for start, end in stored.parts(region)),
-        WHOLE_URI: image["image_uri"],
-        WHOLE_BYTES: image["image_bytes"],
-        WHOLE_SIZE: [stored.width, stored.height],
-        REGION: list(region),
-    }

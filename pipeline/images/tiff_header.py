@@ -36,6 +36,8 @@ HEADER_BYTES = 16 * 2**20
 BLOCK_BYTES = 64 * 2**10
 # of a directory; a BigTIFF can say any number
 MOST_TAGS = 4096
+# no file is as long, and file systems raise of such places in their own ways
+MOST_PLACE = 2**62
 # of a side, as rows have it; and of what is stored of a tile, as a TIFF of a region has it
 MOST_PIXELS, MOST_BYTES = 2**31, 2**32
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0")
@@ -55,7 +57,8 @@ class _Directory(ImageFileDirectory_v2):
 class HeaderFile:
     """A file of which directories are read, by blocks, of which it keeps all.
 
-    It has what `ImageFileDirectory_v2.load` needs.
+    Who reads several clears `blocks` between them, since `HEADER_BYTES` are for one. It has what
+    `ImageFileDirectory_v2.load` needs.
     """
 
     def __init__(self, read: ReadRange) -> None:
@@ -73,6 +76,8 @@ class HeaderFile:
         return self.at
 
     def read(self, size: int) -> bytes:
+        if not 0 <= self.at < MOST_PLACE:
+            return b""
         first, last = self.at // BLOCK_BYTES, -(-(self.at + size) // BLOCK_BYTES)
         missing = [number for number in range(first, last) if number not in self.blocks]
         if missing:
@@ -182,7 +187,7 @@ def _places(
     found = numbers(tags, pair[0] if pair[0] in tags else pair[1])
     if len(found) != shape[0] * shape[1] * shape[2]:
         raise _complaint(f"the places of its strips or tiles are {len(found)}, not {shape}")
-    if found and not 0 <= min(found) <= max(found) < 2**62:
+    if found and not 0 <= min(found) <= max(found) < MOST_PLACE:
         raise _complaint("a strip or tile lies outside of any file")
     return np.array(found, np.int64).reshape(shape)
 

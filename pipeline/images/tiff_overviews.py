@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -22,10 +22,12 @@ MOST_DIRECTORIES = 64
 
 # place of a directory in the file, and the image that it is of
 Overview = tuple[int, StoredImage]
+# of a height and a width in pixels, whether the network takes an image of them unenlarged
+Suits = Callable[[int, int], bool]
 
 
-def read_overviews(read: ReadRange, image: StoredImage) -> list[Overview]:
-    """The overviews of the first image of a TIFF, the smallest first.
+def read_overviews(read: ReadRange, image: StoredImage) -> Iterator[Overview]:
+    """The overviews of the first image of a TIFF, one at a time, since a directory may be large.
 
     These are the reduced images of Cloud-optimised GeoTIFF, of pyramids and of OME-TIFF, and the
     levels of SVS, which are tiled other than its label and macro picture. Only what has the shape
@@ -34,39 +36,42 @@ def read_overviews(read: ReadRange, image: StoredImage) -> list[Overview]:
     Raises:
         Exception: whatever `read` raises.
     """
-    found = []
     for directory, tags in _directories(HeaderFile(read)):
         with contextlib.suppress(DecodeError):  # it is no image that could be read
             stored = stored_image(tags)
             if _is_overview(stored, image):
-                found.append((directory, stored))
-    return sorted(found, key=lambda overview: overview[1].width)
+                yield directory, stored
 
 
 def chosen(
-    overviews: list[Overview],
+    overviews: Iterable[Overview],
     max_pixels: int,
+    max_bytes: int,
     samples: Samples,
-    is_enlarged: Callable[[int, int], bool],
+    suits: Suits,
 ) -> tuple[Region, StoredImage] | None:
-    """The smallest overview that can be read and that the network does not enlarge, and all of it
-    as a region.
+    """The smallest overview that can be read and that suits the network, and all of it as a region.
 
     Args:
-        overviews: the smallest first.
-        max_pixels: that one may have.
+        overviews: in any order.
+        max_pixels, max_bytes: that one may have; bytes as they are stored.
         samples: what they shall become.
-        is_enlarged: of a height and a width in pixels, whether the network would enlarge them.
+        suits: see `Suits`.
     """
+    found: tuple[Region, StoredImage] | None = None
     for directory, stored in overviews:
         width, height = stored.width, stored.height
-        if width * height > max_pixels or is_enlarged(height, width):
+        if found and width >= found[1].width:
+            continue
+        if width * height > max_pixels or stored.sizes.sum() > max_bytes:
+            continue
+        if not suits(height, width):
             continue
         region = Region(0, 0, width, height, directory)
         with contextlib.suppress(DecodeError):
             check(stored, region, max_pixels, samples)
-            return region, stored
-    return None
+            found = region, stored
+    return found
 
 
 def _directories(file: HeaderFile) -> Iterator[tuple[int, ImageFileDirectory_v2]]:
@@ -75,10 +80,12 @@ def _directories(file: HeaderFile) -> Iterator[tuple[int, ImageFileDirectory_v2]
         first = read_tags(file)
         below = numbers(first, SUB_DIRECTORIES)[:MOST_DIRECTORIES]
         for place in below:
+            file.blocks.clear()
             yield place, read_tags(file, place)
         place, seen = first.next, set(below)
         while place and place not in seen and len(seen) < MOST_DIRECTORIES:
             seen.add(place)
+            file.blocks.clear()
             tags = read_tags(file, place)
             yield place, tags
             place = tags.next

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,15 +43,16 @@ def _copied(array: np.ndarray) -> torch.Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def is_enlarged(weights: Weights, height: int, width: int) -> bool:
-    """Whether an image of this size is larger in the network; `_resize_image_and_masks` of
-    torchvision.
+def suits(weights: Weights, height: int, width: int) -> bool:
+    """Whether an image of this size, in pixels, becomes no larger in the network, and not so small
+    that nothing is left of it; `_resize_image_and_masks` of torchvision.
     """
     if fixed := weights.options.get("fixed_size"):
-        return bool(width < fixed[0] or height < fixed[1])
+        return bool(width >= fixed[0] and height >= fixed[1])
     sides = option(weights, "min_size")
     short = sides if isinstance(sides, int) else sides[-1]
-    return bool(min(height, width) < short and max(height, width) < option(weights, "max_size"))
+    scale = min(short / min(height, width), option(weights, "max_size") / max(height, width))
+    return bool(scale <= 1 and math.floor(min(height, width) * scale) >= 1)
 
 
 def option(weights: Weights, name: str) -> Any:

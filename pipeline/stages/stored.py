@@ -66,20 +66,28 @@ class StoredImages:
         """
         return await self._of_ranges(uri, size, lambda read: read_stored(read, directory))
 
-    async def overviews(self, uri: str, size: int | None, stored: StoredImage) -> list[Overview]:
-        """See `read_overviews`.
+    async def of_overviews(
+        self,
+        uri: str,
+        size: int | None,
+        stored: StoredImage,
+        use: Callable[[Iterable[Overview]], T],
+    ) -> T:
+        """What is made of the overviews of an image, see `read_overviews`, on a thread.
 
         Raises:
             Unread: it could not be read.
         """
-        return await self._of_ranges(uri, size, lambda read: read_overviews(read, stored))
+        return await self._of_ranges(uri, size, lambda read: use(read_overviews(read, stored)))
 
     async def _of_ranges(self, uri: str, size: int | None, use: Callable[[ReadRange], T]) -> T:
         """What is made of ranges of a file, on a thread."""
         loop = asyncio.get_running_loop()
 
         def read(start: int, end: int) -> bytes:
-            expected = None if size is None else max(0, min(end, size) - start)
+            if size is not None and start >= size:
+                return b""
+            expected = None if size is None else min(end, size) - start
             reading = self.downloader.read(uri, expected, (start, end))
             got = asyncio.run_coroutine_threadsafe(reading, loop).result()
             if got.data is None:

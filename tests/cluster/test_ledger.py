@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.cluster.ledger import CONDEMNED_IN_A_ROW, DEATHS, Ledger
+from pipeline.cluster.ledger import (
+    CONDEMNED_IN_A_ROW,
+    DEATHS,
+    GIVEN_UP,
+    IMAGES_IN_A_ROW,
+    Ledger,
+)
 
 
 def replica(ledger: Ledger, ids: list[int], poison: set[int]) -> tuple[list[int], list[int]]:
@@ -97,9 +103,18 @@ def test_an_actor_that_dies_with_many_files_in_a_row_is_in_doubt() -> None:
 
 def test_one_file_raises_no_doubt_and_its_healthy_images_are_done() -> None:
     ledger = Ledger()
-    for image_id in range(2 * CONDEMNED_IN_A_ROW):
+    for image_id in range(IMAGES_IN_A_ROW - 1):
         condemn(ledger, image_id, "rows.parquet")
     assert not ledger.in_doubt("a") and not ledger.begin([999]).condemned
+
+
+def test_no_actor_dies_for_ever_with_the_images_of_one_file() -> None:
+    ledger = Ledger()
+    for image_id in range(IMAGES_IN_A_ROW):
+        assert not ledger.in_doubt("a")
+        condemn(ledger, image_id, "rows.parquet")
+        ledger.begin_alone(image_id, "a", "rows.parquet")  # again: its task is repeated
+    assert ledger.in_doubt("a") and not ledger.in_doubt("b")
 
 
 def test_with_a_region_all_of_its_image_is_condemned() -> None:
@@ -107,8 +122,12 @@ def test_with_a_region_all_of_its_image_is_condemned() -> None:
     for _ in range(DEATHS):
         assert ledger.begin_alone(0, "a", "one.tif", "one.tif") is None
     verdict = ledger.begin_alone(0, "a", "one.tif", "one.tif")
-    assert verdict and ledger.begin_alone(1, "a", "one.tif", "one.tif") == verdict
-    assert ledger.begin([2, 3], ["one.tif", "other.tif"]).condemned == {2: verdict}
+    assert verdict and not verdict.message.startswith(GIVEN_UP)
+    other = verdict._replace(message=GIVEN_UP + verdict.message)
+    assert ledger.begin_alone(0, "a", "one.tif", "one.tif") == verdict
+    assert ledger.begin_alone(1, "a", "one.tif", "one.tif") == other
+    wholes = ["one.tif", "one.tif", "other.tif"]
+    assert ledger.begin([0, 2, 3], wholes).condemned == {0: verdict, 2: other}
     assert ledger.begin_alone(3, "a", "other.tif", "other.tif") is None
     ledger.condemn(4, verdict, "slow.tif")
-    assert ledger.begin([5], ["slow.tif"]).condemned == {5: verdict}
+    assert ledger.begin([4, 5], ["slow.tif"] * 2).condemned == {4: verdict, 5: other}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import itertools
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,12 @@ import pyarrow as pa
 import pytest
 import tifffile
 
+from pipeline.cluster.ledger import GIVEN_UP
 from pipeline.config import Config
-from pipeline.driver import large, regions
+from pipeline.driver import large, planner, regions
 from pipeline.driver.attempt import Attempt
+from pipeline.driver.planner import Planner
 from pipeline.driver.record import Record
-from pipeline.driver.regions import Planner
 from pipeline.errors import RunError
 from pipeline.images import tiling
 from pipeline.images.tiff_regions import Region
@@ -44,12 +47,17 @@ TILE, IMAGES, MARK = 64, 4, "mark"
 # the image whose second region fails, the one that cannot be read in windows, and the one that has
 # an overview, of each so-manieth row and column
 FAILED, SIGNED, PYRAMID, STEP = 1, 2, 3, 4
+# of the regions of the one that fails, by their places
+SAID = {0: f"{GIVEN_UP}it ends", 1: "it ends"}
 
 
 class Held:
     """A lease that nobody takes, or the watch over a run that goes on."""
 
     def check(self) -> None: ...
+
+    def kept(self, written: int) -> str:
+        return f"{written} are written"
 
 
 class Quiet(Silent):
@@ -118,15 +126,14 @@ def process(chain: Chain, part: Finished) -> Chain:
         if not part.done[row["image_id"]]:
             number = int(row["whole_uri"].rsplit("/")[-1].removesuffix(".tif"))
             first = min(r["image_id"] for r in table if r["whole_uri"] == row["whole_uri"])
-            fails = number == FAILED and row["image_id"] == first + 1
-            status = "error" if fails else "ok"
-            rows = region_row(row, picture(number), fails)
-            write(part.layout, chain.destination, 0, status, rows)
+            said = SAID.get(row["image_id"] - first) if number == FAILED else None
+            rows = region_row(row, picture(number), said)
+            write(part.layout, chain.destination, 0, "error" if said else "ok", rows)
     part.load()
     return chain
 
 
-def region_row(row: dict[str, Any], pixels: np.ndarray, fails: bool) -> pa.Table:
+def region_row(row: dict[str, Any], pixels: np.ndarray, said: str | None) -> pa.Table:
     x, y, width, height, overview = Region(*row[REGION])
     inside = pixels[y : y + height, x : x + width]
     places = tiling.tiles(height, width, TILE, 0.2)
@@ -138,18 +145,18 @@ def region_row(row: dict[str, Any], pixels: np.ndarray, fails: bool) -> pa.Table
     values = {
         "image_id": [row["image_id"]],
         "image_uri": [row["image_uri"]],
-        "detections": detections_column([None if fails else boxes], {1: "x"}),
-        "num_detections": [None if fails else len(boxes.labels)],
+        "detections": detections_column([None if said else boxes], {1: "x"}),
+        "num_detections": [None if said else len(boxes.labels)],
         "model_id": ["m"],
         "run_id": ["r"],
-        "error_stage": ["decode" if fails else None],
-        "error_code": ["truncated" if fails else None],
-        "error_message": ["it ends" if fails else None],
+        "error_stage": ["decode" if said else None],
+        "error_code": ["truncated" if said else None],
+        "error_message": [said],
         "attempts": [2],
     }
     table = pa.table([values.get(name, pa.nulls(1)) for name in ROW.names], schema=ROW)
     table = table.append_column(REGION, pa.array([row[REGION]], pa.list_(pa.int64())))
-    counts = None if fails else [len(part.labels) for part in found]
+    counts = None if said else [len(part.labels) for part in found]
     return table.append_column(WINDOW_BOXES, pa.array([counts], WINDOW_BOXES.type))
 
 
@@ -203,9 +210,9 @@ def check(output: str, overviews: bool = True) -> None:
     assert [row["image_id"] for row in found] == list(range(IMAGES))
     for number, row in enumerate(found):
         if number == FAILED:
-            said = "in the region of "
+            said = "in the region of 124x168 pixels from (156, 0) on: it ends"
             assert (row["status"], row["error_code"]) == ("error", "truncated")
-            assert row["error_message"].startswith(said) and row["detections"] is None
+            assert (row["error_message"], row["detections"]) == (said, None)
         elif number == SIGNED:
             assert (row["status"], row["error_code"]) == ("error", "unsupported_mode")
         else:
@@ -253,10 +260,10 @@ def test_a_run_that_began_without_overviews(tmp_path: Path) -> None:
     finished = Finished.of(layout, chain.manifest, 0)
     finished.load()
     with pytest.MonkeyPatch.context() as patch:
-        row = regions._row
-        patch.setattr(regions, "_row", lambda *parts: row(*parts) | {REGION: [*parts[2][:4]]})
-        planner = Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
-        regions.write(layout, 0, MARK, large._large(finished), planner, Held().check)
+        row = planner._row
+        patch.setattr(planner, "_row", lambda *parts: row(*parts) | {REGION: [*parts[2][:4]]})
+        reader = Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
+        regions.write(layout, 0, MARK, large._large(finished), reader, Held().check)
     attempt(chain)
     check(chain.config.output, overviews=False)
 
@@ -264,17 +271,17 @@ def test_a_run_that_began_without_overviews(tmp_path: Path) -> None:
 def test_regions_of_other_images_are_not_taken(tmp_path: Path) -> None:
     """Nor those of a manifest that is not whole, or of another run."""
     chain = begun(tmp_path)
-    layout, planner = Layout.of(chain.config.output), Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
+    layout, reader = Layout.of(chain.config.output), Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
     finished = Finished.of(layout, chain.manifest, 0)
     finished.load()
     some = list(large._large(finished))
-    made = regions.write(layout, 0, MARK, iter(some[:2]), planner, Held().check)
+    made = regions.write(layout, 0, MARK, iter(some[:2]), reader, Held().check)
     assert regions.load(layout, 0, MARK, np.array([0, 1])) is not None
     assert regions.load(layout, 0, "other", np.array([0])) is None
     assert not objects.names(layout.fs, layout.windows)
-    made = regions.write(layout, 0, MARK, iter(some[:2]), planner, Held().check)
+    made = regions.write(layout, 0, MARK, iter(some[:2]), reader, Held().check)
     assert regions.load(layout, 0, MARK, np.array([1, 2])) is None
-    made = regions.write(layout, 0, MARK, iter(some), planner, Held().check)
+    made = regions.write(layout, 0, MARK, iter(some), reader, Held().check)
     objects.delete(made.layout.fs, made.layout.manifest)
     assert regions.load(layout, 0, MARK, np.array([0])) is None
 
@@ -298,9 +305,9 @@ def test_credentials_that_expire_while_regions_are_planned(
     monkeypatch.setattr(Quiet, "fail", lambda _, reason: said.append(reason), raising=False)
     finished = Finished.of(layout, chain.manifest, 0)
     finished.load()
-    planner = Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
+    reader = Planner(chain.config, Quiet(), None)  # type: ignore[arg-type]
     with pytest.raises(RunError, match="refuses the credentials"):
-        regions.write(layout, 0, MARK, large._large(finished), planner, ended)
+        regions.write(layout, 0, MARK, large._large(finished), reader, ended)
     assert regions.load(layout, 0, MARK, np.arange(IMAGES)) is None
 
 
@@ -311,17 +318,44 @@ class Expired(Exception):
         self.response = {"Error": {"Code": "ExpiredToken"}}
 
 
+def test_a_signal_while_regions_are_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run does not wait for a store that does not answer."""
+    chain, looks, ended = begun(tmp_path), itertools.count(), threading.Event()
+    answered: list[bool] = []
+
+    async def late(*_: Any, **span: int) -> bytes:
+        answered.append(await asyncio.to_thread(ended.wait, 10))
+        return b""
+
+    def interrupted(_: Held) -> None:
+        if next(looks) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(planner, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(Downloader, "_cat", late)
+    monkeypatch.setattr(Held, "check", interrupted)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        attempt(chain)
+    assert not answered and stopped.value.__notes__ == ["0 are written"]
+    ended.set()
+
+
 def test_a_signal_while_rows_are_put_together(tmp_path: Path) -> None:
     """The run ends before the next image, and the next attempt does what is left."""
     chain, looks = begun(tmp_path), itertools.count()
 
     def interrupted(_: Held) -> None:
-        if next(looks) == IMAGES + 3:  # one look each and one more as they are planned
+        # one look each and one more as they are planned, then two images and their file's lease
+        if next(looks) == IMAGES + 4:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planner, "LOOK_SECONDS", 100)
         patch.setattr(Held, "check", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as stopped:
             attempt(chain, overviews=True)
+    assert stopped.value.__notes__ == ["2 are written"]
     assert not attempt(chain, overviews=True).unfinished
     check(chain.config.output)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from pipeline.images import tiff_header
 from pipeline.images.decode import Samples, decode, read_header
 from pipeline.images.tiff_header import read_stored
 from pipeline.images.tiff_overviews import Overview, chosen, read_overviews
@@ -21,20 +22,23 @@ TILED: dict[str, Any] = {"tile": (32, 32), "compression": "zlib"}
 
 
 def overviews(data: bytes) -> list[Overview]:
+    """The smallest first."""
+
     def read(start: int, end: int) -> bytes:
+        assert start < 2**62, "file systems raise"
         return data[start:end]
 
     image = read_stored(read)
     assert image
-    return read_overviews(read, image)
+    return sorted(read_overviews(read, image), key=lambda overview: overview[1].width)
 
 
 def sizes(data: bytes) -> list[tuple[int, int]]:
     return [(stored.width, stored.height) for _, stored in overviews(data)]
 
 
-def is_below(least: int, height: int, width: int) -> bool:
-    return min(height, width) < least
+def is_large(least: int, height: int, width: int) -> bool:
+    return min(height, width) >= least
 
 
 @pytest.mark.parametrize("big", [False, True])
@@ -46,7 +50,7 @@ def test_the_smallest_that_is_not_enlarged(below: bool, big: bool) -> None:
     found = overviews(data)
     assert [stored.width for _, stored in found] == [38, 76, 151, 301]
     for least, most, place in ((0, 10**6, 3), (100, 10**6, 1), (102, 10**6, 0), (0, 999, None)):
-        one = chosen(found, most, Samples(), partial(is_below, least))
+        one = chosen(found, most, 10**9, Samples(), partial(is_large, least))
         if place is None:
             assert one is None
             continue
@@ -56,6 +60,24 @@ def test_the_smallest_that_is_not_enlarged(below: bool, big: bool) -> None:
         pixels = decode(read_header(stored.file(region, parts), most))
         np.testing.assert_array_equal(pixels, written[place])
         assert region[:4] == (0, 0, *written[place].shape[1::-1]) and region.overview > 0
+
+
+def test_one_of_too_many_bytes_is_passed_over() -> None:
+    """The next larger one may be compressed; a smaller one would be enlarged."""
+    half, quarter = PIXELS[::2, ::2], PIXELS[::4, ::4]
+    found = overviews(
+        pages(
+            (PIXELS, TILED),
+            (np.zeros_like(half), {**TILED, "subfiletype": 1}),
+            (quarter, {"tile": (32, 32), "subfiletype": 1}),
+        )
+    )
+    (_, small), (_, large) = found
+    most = int(small.sizes.sum())
+    assert most > int(large.sizes.sum())
+    for max_bytes, one in ((most, small), (most - 1, large), (1, None)):
+        region = chosen(found[::-1], 10**6, max_bytes, Samples(), lambda *size: True)
+        assert (region and region[1]) is one
 
 
 def pages(*written: tuple[np.ndarray, dict[str, Any]]) -> bytes:
@@ -111,8 +133,31 @@ def test_one_that_cannot_be_read_is_left_out() -> None:
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         value = file.pages[2].aspage().tags[259].valueoffset
     data[value : value + 2] = b"\x01\x7f"  # a compression that nobody knows
-    one = chosen(overviews(bytes(data)), 10**6, Samples(), lambda *size: False)
+    one = chosen(overviews(bytes(data)), 10**6, 10**9, Samples(), lambda *size: True)
     assert one and one[1].width == 301
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_the_budget_of_a_directory_is_its_own(below: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest images need nearly all of it, and their overviews some again."""
+    monkeypatch.setattr(tiff_header, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(tiff_header, "HEADER_BYTES", 1900)
+    buffer = io.BytesIO()
+    pyramid(buffer, PIXELS, (2, 4, 8), below, **TILED)
+    assert len(sizes(buffer.getvalue())) == 3
+
+
+def test_a_chain_that_leads_out_of_any_file() -> None:
+    """To where file systems raise of the number itself."""
+    buffer = io.BytesIO()
+    pyramid(buffer, PIXELS, (2,), below=False, bigtiff=True, **TILED)
+    data = buffer.getvalue()
+    ((second, _),) = overviews(data)
+    end = second + 8 + 20 * int.from_bytes(data[second : second + 8], "little")
+    assert data[end : end + 8] == bytes(8)
+    for following in (2**62, 2**63 - 1, 2**64 - 1):
+        damaged = data[:end] + following.to_bytes(8, "little") + data[end + 8 :]
+        assert sizes(damaged) == [(301, 202)]
 
 
 def test_a_chain_that_is_damaged() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +16,7 @@ from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn_v2
 from torchvision.ops import poolers
 
 from pipeline.bench.matching import match
-from pipeline.network.build import build
+from pipeline.network.build import build, suits
 from pipeline.network.contract import DeviceLost, ShortOfMemory, Weights
 from pipeline.network.engine import Engine, packed
 from pipeline.network.precision import DTYPES, MIN_SIZE, chosen
@@ -288,6 +289,19 @@ def test_padded_shape_is_torchvisions(engine: Engine, options: dict[str, Any]) -
         batch, _ = transform([torch.zeros(3, height, width)])
         assert ours == tuple(batch.tensors.shape[-2:]), (height, width)
         assert engine.resized_shape(height, width) == batch.image_sizes[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"max_size": 200}, {"fixed_size": [60, 130]}])
+def test_what_suits_the_network(weights: Weights, options: dict[str, Any]) -> None:
+    """What it does not enlarge, and leaves something of."""
+    weights, found = with_options(weights, **options), set()
+    engine = Engine(weights, "meta", 1, "fp32")
+    for height, width in itertools.product((1, 60, 129, 999), (1, 128, 133, 30_000)):
+        after = engine.resized_shape(height, width)
+        suited = min(after) >= 1 and after[0] <= height and after[1] <= width
+        assert suits(weights, height, width) == suited, (height, width)
+        found.add(suited)
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize("options", [{}, {"size_divisible": 2, "min_size": 101}])

@@ -111,6 +111,16 @@ def test_a_damaged_header_is_the_outcome_of_its_image(
     assert found and found.code == "corrupt" and "nobody thought of" in str(found.message)
 
 
+def test_what_lies_behind_the_end_is_not_asked_for(tmp_path: Path) -> None:
+    """File systems answer that in their own ways; ext4's is an error beyond 16 TiB."""
+    path = tmp_path / "led_out.tif"
+    path.write_bytes(b"II+\0" + (8).to_bytes(4, "little") + (2**61).to_bytes(8, "little"))
+    stored = reader(tmp_path, max_object_bytes=9)
+    found = looked_at(stored, path, 16)
+    assert found and (found.stage, found.code) == ("decode", "corrupt")
+    assert spans(stored) == [(0, 2**16)]
+
+
 def test_a_region_and_no_more(image: Path, picture: np.ndarray) -> None:
     stored = reader(image.parent)
     found = waited(stored.region(str(image), image.stat().st_size, (SIDE, SIDE), REGION))
