@@ -180,7 +180,7 @@ def stage(name: str, limit: float = 60) -> Stage:
 BROKEN = {
     "raises": "stage: ValueError: no such thing",
     "fails": "step 0: IndexError: list index out of range (and 2 more)",
-    "hangs": "killed after its limit of 2 s",
+    "hangs": "killed after its limit of 4 s",
     "is_killed": "its process was ended by SIGSEGV",
     "leaves": "exit code 7; see log.txt",
 }

@@ -17,7 +17,7 @@ from jobs import bench
     [
         ("--qiuck", "unknown argument '--qiuck' (did you mean '--quick'?)"),
         ("--min-size 8", "--min-size must be at least 32, not 8"),
-        ("--max-size many", "invalid int value: 'many'"),
+        ("--max-size many", "--max-size must be a whole number, not 'many'"),
         ("--json /nowhere/x.json", "cannot write --json /nowhere/x.json"),
         ("--json {here}", "cannot write --json {here}"),
         ("--weights {here}/none.pth", "none.pth: it does not exist"),

@@ -42,11 +42,14 @@ def _bucket(output: str) -> tuple[Any, str]:
 
 
 def tables(output: str) -> dict[str, pa.Table]:
-    """Path below the output -> table, of every detections file."""
+    """Path below the output -> table, of every detections file.
+
+    Names that begin with a dot are of writes that a kill broke off; no reader takes them.
+    """
     return {
         path: pq.ParquetFile(io.BytesIO(data)).read()
         for path, data in files(output).items()
-        if path.startswith("detections/")
+        if path.startswith("detections/") and not os.path.basename(path).startswith(".")
     }
 
 
