@@ -22,12 +22,13 @@ from pipeline.labels import boxes, classes, originals
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.calibration import Calibration, load
 from pipeline.labels.export import located
+from pipeline.labels.export.folder import Sender
 from pipeline.labels.export.formats import cvat_video, yolo
 from pipeline.labels.export.formats.folders import Folders
 from pipeline.labels.export.naming import FRAME, Names, frame_name, input_folder, relative_name
 from pipeline.labels.export.parts import FORMATS, Parts
 from pipeline.labels.export.projection import Projection
-from pipeline.labels.export.target import Item, Job, Options, Sender
+from pipeline.labels.export.target import Item, Job, Options
 from pipeline.labels.match import places
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.truth import load_truth

@@ -6,6 +6,7 @@ import csv
 import posixpath
 from collections import Counter, OrderedDict
 
+from pipeline.labels.export.folder import Folder, Sender
 from pipeline.labels.export.formats.coco import Coco
 from pipeline.labels.export.formats.cvat import Cvat
 from pipeline.labels.export.formats.cvat_video import CvatVideo
@@ -19,7 +20,7 @@ from pipeline.labels.export.formats.pixels import Blurred, Crops, Pictures
 from pipeline.labels.export.formats.voc import Voc
 from pipeline.labels.export.formats.yolo import Yolo
 from pipeline.labels.export.naming import Names
-from pipeline.labels.export.target import Folder, Item, Job, Sender, Shard
+from pipeline.labels.export.target import Item, Job, Shard
 
 FORMATS: dict[str, type[Shard]] = {
     "coco": Coco,

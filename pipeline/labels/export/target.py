@@ -1,30 +1,24 @@
-"""What an export is made of: what was asked for, an image's place in it, a folder on any store."""
+"""What an export is made of: what was asked for, an image's place in it, what writes a format."""
 
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 from abc import ABC, abstractmethod
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
-from typing import IO, Any, ClassVar
-
-from fsspec import AbstractFileSystem
+from typing import Any, ClassVar
 
 from pipeline.errors import UsageError
 from pipeline.labels.boxes import Image
 from pipeline.labels.calibration import Calibration
 from pipeline.labels.classes import Classes
+from pipeline.labels.export.folder import Folder
 from pipeline.labels.export.projection import Polygons
 from pipeline.labels.truth import Truth
-from pipeline.store import objects, urls
+from pipeline.store import urls
 
 log = logging.getLogger(__name__)
-IN_FLIGHT = 64
 NAMED = 20
 
 
@@ -147,119 +141,6 @@ class Item:
     name: str
     data: bytes | None
     polygons: list[Polygons] = field(default_factory=list)
-
-
-class Sender:
-    """Writes small files to any store, many at a time."""
-
-    def __init__(self, fs: AbstractFileSystem, threads: ThreadPoolExecutor) -> None:
-        self.fs = fs
-        self.threads = threads
-        self.sent: deque[Future[None]] = deque()
-
-    def send(self, path: str, data: bytes) -> None:
-        """Write a file before `wait` is through."""
-        if len(self.sent) >= IN_FLIGHT:
-            self.sent.popleft().result()
-        # `objects.put` waits for the disk, which matters only for what says that all is written
-        put = _put_local if urls.is_local(self.fs) else partial(objects.put, self.fs)
-        self.sent.append(self.threads.submit(put, path, data))
-
-    def wait(self) -> None:
-        """
-        Raises:
-            OSError: a file could not be written; `send` may raise it too.
-        """
-        while self.sent:
-            self.sent.popleft().result()
-
-
-def _put_local(path: str, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-
-
-class Folder:
-    """A folder on any store. Nothing in it is finished before `close`.
-
-    On a store that is not local, files that grow wait on the local disk (in `TMPDIR`), so that an
-    upload that breaks off can be tried again.
-    """
-
-    def __init__(self, sender: Sender, root: str) -> None:
-        self.sender = sender
-        self.root = root
-        self.local = urls.is_local(sender.fs)
-        self.made: set[str] = set()
-        self.growing: dict[str, IO[Any]] = {}
-        self.spools: list[IO[str]] = []
-
-    def open(self, name: str, mode: str = "w") -> IO[Any]:
-        """A file to be written bit by bit; `close` closes it."""
-        encoding = None if "b" in mode else "utf-8"
-        newline = None if "b" in mode else ""
-        if self.local:
-            file = open(self._path(name), mode, encoding=encoding, newline=newline)  # noqa: SIM115
-        else:
-            file = tempfile.NamedTemporaryFile(mode, encoding=encoding, newline=newline)  # noqa: SIM115
-        self.growing[name] = file
-        return file
-
-    def spool(self) -> IO[str]:
-        """A temporary file for a section that is known before its place in the file has come."""
-        file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="")  # noqa: SIM115
-        self.spools.append(file)
-        return file
-
-    def put(self, name: str, data: bytes) -> None:
-        """Write a whole file."""
-        self.sender.send(self._path(name), data)
-
-    def url(self, name: str) -> str:
-        """Of a file in it; of a local one, its path."""
-        return urls.url_of(self.sender.fs, f"{self.root}/{name}")
-
-    def link(self, name: str, path: str) -> None:
-        """Lead to a file of this machine, as this folder is.
-
-        Raises:
-            UsageError: this folder is not.
-        """
-        if not self.local:
-            raise UsageError("--link needs a --to on this machine")
-        os.symlink(path, self._path(name))
-
-    def close(self) -> None:
-        """Wait until all files are where they belong.
-
-        Raises:
-            OSError: one could not be written.
-        """
-        for name in list(self.growing):
-            self.finish(name)
-        self.abandon()
-        self.sender.wait()
-
-    def abandon(self) -> None:
-        """Close what is open on this machine, and write nothing more."""
-        for file in (*self.growing.values(), *self.spools):
-            file.close()
-
-    def finish(self, name: str) -> None:
-        """Close an open file before the others."""
-        with self.growing.pop(name) as file:
-            if not self.local:
-                file.flush()
-                path = self._path(name)
-                objects.retrying(lambda: self.sender.fs.put_file(file.name, path))
-
-    def _path(self, name: str) -> str:
-        path = f"{self.root}/{name}"
-        folder = os.path.dirname(path)
-        if self.local and folder not in self.made:
-            os.makedirs(folder, exist_ok=True)
-            self.made.add(folder)
-        return path
 
 
 class Shard(ABC):

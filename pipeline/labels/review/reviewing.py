@@ -18,7 +18,7 @@ from pipeline.labels import boxes
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
 from pipeline.labels.export.exporter import open_target
-from pipeline.labels.export.target import Folder, Sender
+from pipeline.labels.export.folder import Folder, Sender
 from pipeline.labels.match import places
 from pipeline.labels.output import Output
 from pipeline.labels.review.batch import SCHEMA, Batch, Names

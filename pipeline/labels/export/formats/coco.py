@@ -6,7 +6,8 @@ import json
 import shutil
 from typing import Any
 
-from pipeline.labels.export.target import Folder, Item, Job, Shard
+from pipeline.labels.export.folder import Folder
+from pipeline.labels.export.target import Item, Job, Shard
 
 ANNOTATION = (
     '{"id":%d,"image_id":%d,"category_id":%d,"bbox":[%.2f,%.2f,%.2f,%.2f],"area":%.2f,'

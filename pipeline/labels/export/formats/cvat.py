@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, datetime
 
-from pipeline.labels.export.target import Folder, Item, Job, Shard
+from pipeline.labels.export.folder import Folder
+from pipeline.labels.export.target import Item, Job, Shard
 from pipeline.labels.markup import escape, quote
 
 BOX = (

@@ -7,9 +7,10 @@ import shutil
 import pyarrow.compute as pc
 
 from pipeline.errors import UsageError
+from pipeline.labels.export.folder import Folder
 from pipeline.labels.export.formats.cvat import SCORE, head
 from pipeline.labels.export.naming import FRAME
-from pipeline.labels.export.target import Folder, Item, Job, Shard
+from pipeline.labels.export.target import Item, Job, Shard
 from pipeline.labels.markup import quote
 from pipeline.labels.output import Output
 

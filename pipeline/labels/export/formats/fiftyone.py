@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import posixpath
 
+from pipeline.labels.export.folder import Folder
 from pipeline.labels.export.naming import Names
-from pipeline.labels.export.target import Folder, Item, Job, Shard
+from pipeline.labels.export.target import Item, Job, Shard
 
 DETECTION = '{"label":%s,"bounding_box":[%.7f,%.7f,%.7f,%.7f],"confidence":%.6f}'
 

@@ -6,8 +6,9 @@ import os
 from typing import ClassVar
 
 from pipeline.errors import UsageError
+from pipeline.labels.export.folder import Folder
 from pipeline.labels.export.naming import safe_part
-from pipeline.labels.export.target import Folder, Item, Job, Shard
+from pipeline.labels.export.target import Item, Job, Shard
 from pipeline.store import urls
 
 NOTHING = "_nothing"

@@ -6,7 +6,8 @@ import json
 
 import numpy as np
 
-from pipeline.labels.export.target import Folder, Item, Job, Shard
+from pipeline.labels.export.folder import Folder
+from pipeline.labels.export.target import Item, Job, Shard
 
 FEATURE = (
     '{"type":"Feature","geometry":{"type":"%s","coordinates":%s},"properties":{"label":%s,'

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.labels.export.folder import Folder
 from pipeline.labels.export.projection import Polygons
-from pipeline.labels.export.target import Folder, Item, Job, Shard
+from pipeline.labels.export.target import Item, Job, Shard
 
 GROUP_ROWS = 8192
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.labels.export.target import Folder, Item, Job, Shard
+from pipeline.labels.export.folder import Folder
+from pipeline.labels.export.target import Item, Job, Shard
 
 GROUP_ROWS = 1000
 GROUP_BYTES = 64 * 2**20

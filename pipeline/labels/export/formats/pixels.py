@@ -16,8 +16,9 @@ from PIL import ImageDraw, ImageFont
 
 from pipeline.images.errors import DecodeError
 from pipeline.labels import originals
+from pipeline.labels.export.folder import Folder
 from pipeline.labels.export.naming import safe_part
-from pipeline.labels.export.target import Folder, Item, Job, Shard
+from pipeline.labels.export.target import Item, Job, Shard
 from pipeline.words import printable
 
 QUALITY = 92

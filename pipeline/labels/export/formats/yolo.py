@@ -7,7 +7,8 @@ import posixpath
 import numpy as np
 import yaml
 
-from pipeline.labels.export.target import Folder, Item, Job, Shard
+from pipeline.labels.export.folder import Folder
+from pipeline.labels.export.target import Item, Job, Shard
 
 LINE = "%d %.6f %.6f %.6f %.6f"
 
