@@ -61,6 +61,8 @@ def add_flags(parser: cli.Parser, output: bool = True) -> None:
         parser: receives them.
         output: whether `--output` is one of them.
     """
+    # all of them would hide the two that matter
+    parser.usage = f"%(prog)s --input URL {'--output URL ' if output else ''}[FLAG ...]"
     fields = "YAML with any field of pipeline.Config; flags win"
     parser.add_argument("--config", metavar="FILE", help=fields)
     group: argparse._ActionsContainer = parser

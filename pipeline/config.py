@@ -93,9 +93,10 @@ class Config:
     input: Annotated[
         str,
         Option(
-            "folder, prefix, glob, image, archive (tar, gzipped tar, zip), S3 Inventory, table of "
-            "URIs (Parquet, Arrow, CSV, TSV, JSON, JSONL, text), table of image bytes (Parquet, "
-            "Arrow) or dataset of Hugging Face; path, s3://, hf:// or any fsspec URL",
+            "folder, prefix, glob, image, archive (tar, gzipped tar, zip), video, S3 Inventory, "
+            "table of URIs (Parquet, Arrow, Lance, CSV, TSV, JSON, JSONL, text), table of image "
+            "bytes (Parquet, Arrow, Lance) or dataset of Hugging Face; path, s3://, hf:// or any "
+            "fsspec URL",
             "URL",
         ),
     ]
