@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 from fsspec import AbstractFileSystem
@@ -48,8 +49,8 @@ def open_lance(config: Config, fs: AbstractFileSystem, path: str, embedded: bool
     schema = pa.schema([*LISTED, *([] if found else MEMBER), *carried])
 
     def read() -> Iterator[pa.Table]:
-        first = 0
         wanted = [*([found] if found else []), *config.carry]
+        first = 0
         try:
             # of the version that was opened, in the order of its rows
             scanned = table.to_batches(
@@ -57,19 +58,34 @@ def open_lance(config: Config, fs: AbstractFileSystem, path: str, embedded: bool
             )
             for rows in scanned:
                 last = first + rows.num_rows
-                unknown = [pa.nulls(rows.num_rows, pa.int64())] * 2
                 if found:
-                    folder = posixpath.dirname(url)
-                    named = [absolute(uri, folder) for uri in rows[found].to_pylist()]
-                    columns = [named, *unknown]
+                    columns = _named(rows[found], url)
                 else:
-                    numbers = range(first, last)
-                    columns = [[f"{url}#{row}" for row in numbers], *unknown]
-                    columns += [[url] * len(numbers), [lance_rows.KIND] * len(numbers)]
-                    columns += [[[version, row] for row in numbers]]
+                    columns = _members(range(first, last), url, version)
                 yield pa.table([*columns, *map(rows.column, config.carry)], schema=schema)
                 first = last
         except (ValueError, OSError) as error:
             raise failures.unusable("read", url, error) from error
 
     return Source(schema, read, may_repeat=bool(found))
+
+
+def _named(uris: pa.Array, url: str) -> list[Any]:
+    """The columns of `LISTED` for images that a table names."""
+    folder = posixpath.dirname(url)
+    return [[absolute(uri, folder) for uri in uris.to_pylist()], *_unknown(len(uris))]
+
+
+def _members(numbers: range, url: str, version: int) -> list[Any]:
+    """Those of `LISTED` and `MEMBER` for images in rows of a table."""
+    return [
+        [f"{url}#{row}" for row in numbers],
+        *_unknown(len(numbers)),
+        [url] * len(numbers),
+        [lance_rows.KIND] * len(numbers),
+        [[version, row] for row in numbers],
+    ]
+
+
+def _unknown(rows: int) -> list[pa.Array]:
+    return [pa.nulls(rows, pa.int64())] * 2

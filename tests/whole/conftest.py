@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.chaos import Nodes
 from tests.support.faulty import Proxy
 
 
@@ -26,3 +27,12 @@ def engine_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("ENGINE_LOG", str(folder))
     return folder
+
+
+@pytest.fixture
+def nodes(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+    """Two, on which `MiddleEngine` is the network of commands."""
+    monkeypatch.setenv("ENGINE_MIDDLE", "1")
+    nodes = Nodes(2)
+    yield nodes
+    nodes.shutdown()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,14 +131,6 @@ def check_on_the_map(output: str, row: dict[str, Any], folder: Path) -> None:
         expected = corners(str(folder / "images/tiled.tif"), xyxy)
         (ring,) = feature["geometry"]["coordinates"]
         np.testing.assert_allclose(ring[:-1], expected, rtol=0, atol=1e-8)
-
-
-@pytest.fixture
-def nodes(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
-    monkeypatch.setenv("ENGINE_MIDDLE", "1")
-    nodes = Nodes(2)
-    yield nodes
-    nodes.shutdown()
 
 
 @pytest.mark.soak

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +54,6 @@ def check(output: str) -> list[Any]:
         np.testing.assert_array_equal(boxes.scores, wanted.scores)
     assert not verify(output).breaches
     return [row["detections"] for row in found]
-
-
-@pytest.fixture
-def nodes(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
-    monkeypatch.setenv("ENGINE_MIDDLE", "1")
-    nodes = Nodes(2)
-    yield nodes
-    nodes.shutdown()
 
 
 @pytest.mark.soak

@@ -6,7 +6,6 @@ Format and `take`: https://lance.org/format/table/, https://lance.org/guide/read
 from __future__ import annotations
 
 import os
-import posixpath
 import warnings
 from collections.abc import Mapping
 from functools import lru_cache
@@ -17,7 +16,6 @@ import pyarrow as pa
 from pipeline.errors import Code, UsageError
 from pipeline.inputs.containers import parquet
 from pipeline.inputs.containers.members import MemberError
-from pipeline.inputs.references import absolute
 from pipeline.reading import Reading
 from pipeline.store import urls
 
@@ -110,10 +108,7 @@ def image(
     except FileNotFoundError as error:
         what = f"version {version} of the table is gone, or a file of it: {error}"
         raise MemberError(Code.CONTAINER_CHANGED, what) from error
-    found: bytes | None = values[row % ROWS].as_py()
-    if found is None and paths is not None and (path := paths[row % ROWS].as_py()):
-        return absolute(path, posixpath.dirname(url))
-    return found
+    return parquet.image_or_path(values, paths, row % ROWS, url)
 
 
 @lru_cache(maxsize=2)

@@ -164,9 +164,22 @@ def image(
         UsageError: the file has no such column any more.
     """
     values, paths = _row_group(*urls.filesystem(source_uri, reading=reading), row_group, column)
+    return image_or_path(values, paths, row, source_uri)
+
+
+def image_or_path(
+    values: pa.ChunkedArray, paths: pa.ChunkedArray | None, row: int, url: str
+) -> bytes | str | None:
+    """The bytes of a row of `images_and_paths`, or the URI that stands in their place.
+
+    Args:
+        values, paths: of the table at `url`.
+        row: number within them.
+        url: what relative paths start at.
+    """
     found: bytes | None = values[row].as_py()
     if found is None and paths is not None and (path := paths[row].as_py()):
-        return absolute(path, posixpath.dirname(source_uri))
+        return absolute(path, posixpath.dirname(url))
     return found
 
 

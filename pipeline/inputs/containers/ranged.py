@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
-
 from fsspec import AbstractFileSystem
 
+from pipeline.inputs.containers.seekable import Seekable
 from pipeline.store import failures, objects, urls, web
 
 # Bytes of one request: the least where each read lies far behind the last one, the most where one
@@ -14,7 +13,7 @@ LEAST, MOST = 4096, 2**20
 GAP = 2**16
 
 
-class Ranged(io.RawIOBase):
+class Ranged(Seekable):
     """Reads ranges of an object; the next one is larger where reads lie close together.
 
     A read gives all the bytes asked for, but at the object's end. A server that answers with the
@@ -30,28 +29,15 @@ class Ranged(io.RawIOBase):
             max_whole: an object of up to so many bytes is read as a whole where its server gives
                 no ranges; others only if they are small.
         """
-        self.fs, self.path, self.size, self.max_whole = fs, path, size, max_whole
-        self.position = self.first = 0
+        super().__init__(size)
+        self.fs, self.path, self.max_whole = fs, path, max_whole
+        self.first = 0
         self.block = b""
         self.window = LEAST
 
     def again(self) -> Ranged:
         """The same object, at its start: what is read of it leaves this one's place."""
         return Ranged(self.fs, self.path, self.size, self.max_whole)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
-        self.position = max(base + offset, 0)
-        return self.position
 
     def read(self, size: int | None = -1) -> bytes:
         """

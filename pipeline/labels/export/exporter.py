@@ -31,7 +31,7 @@ from pipeline.labels.export.projection import Projection
 from pipeline.labels.export.target import Item, Job, Options
 from pipeline.labels.match import places
 from pipeline.labels.output import Output, open_output
-from pipeline.labels.truth import load_truth
+from pipeline.labels.truth import Truth, load_truth
 from pipeline.locations import checked_url
 from pipeline.store import failures, objects, urls
 
@@ -71,9 +71,7 @@ def export(output: str, options: Options) -> dict[str, Any]:
         agnostic_nms=options.agnostic_nms,
     )
     calibration = load(options.accept, run) if options.accept else None
-    truth = load_truth(options.annotations) if options.annotations else None
-    if truth and max(truth.ids_of(kept.names), default=-1) < 0:
-        raise UsageError(f"{options.annotations} has none of the classes; rename by --classes")
+    truth = _truth(options.annotations, kept) if options.annotations else None
     wanted = _listed(options.images) if options.images else None
     last_frames = cvat_video.last_frames(run) if options.format == "cvat-video" else {}
     fs, root = open_target(options.to)
@@ -88,6 +86,13 @@ def export(output: str, options: Options) -> dict[str, Any]:
         record["crs"] = projection.record()
     objects.put(fs, f"{root}/export.json", json.dumps(record, indent=2).encode())
     return record
+
+
+def _truth(annotations: str, kept: classes.Classes) -> Truth:
+    truth = load_truth(annotations)
+    if max(truth.ids_of(kept.names), default=-1) < 0:
+        raise UsageError(f"{annotations} has none of the classes; rename by --classes")
+    return truth
 
 
 def _write(items: Iterator[Item], job: Job, fs: AbstractFileSystem, root: str) -> None:

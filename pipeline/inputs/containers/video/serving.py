@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipeline.errors import Code
 from pipeline.inputs.containers.members import MemberError
+from pipeline.inputs.containers.seekable import Seekable
 from pipeline.inputs.containers.video.flaws import Flaw, Flawed
 from pipeline.inputs.containers.video.frames import Frames, Place
 from pipeline.inputs.containers.video.timeline import Timeline, read_timeline
@@ -26,29 +27,15 @@ class Wanted(NamedTuple):
     size: int
 
 
-class _Video(io.RawIOBase):
+class _Video(Seekable):
     """A video of which the other side has the bytes.
 
     Between two reads a decoder may take `seconds`; the alarm ends it even where it holds Python up.
     """
 
     def __init__(self, connection: Connection[Any, Any], size: int, seconds: float) -> None:
-        self.connection, self.size, self.seconds = connection, size, seconds
-        self.position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
-        self.position = max(base + offset, 0)
-        return self.position
+        super().__init__(size)
+        self.connection, self.seconds = connection, seconds
 
     def read(self, size: int | None = -1) -> bytes:
         rest = max(self.size - self.position, 0)
