@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yarl
-
 from pipeline.errors import UsageError, nearest
 
 # headers that any server may be sent and anyone may see; what is not here may be a secret
@@ -74,6 +72,8 @@ def _header(name: str, value: Any) -> tuple[str, str]:
 
 
 def _origin(url: str) -> str:
+    import yarl  # late: the network is used where nothing is installed that reads from the web
+
     try:
         server = yarl.URL(url)
         if server.scheme in ("http", "https") and server == server.origin():

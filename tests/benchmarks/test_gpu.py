@@ -25,7 +25,7 @@ MISSING = """
 import sys
 
 class Missing:
-    names = {"ray", "tenacity", "s3fs", "fsspec", "aiohttp", "pyarrow", "pycocotools"}
+    names = {"ray", "tenacity", "s3fs", "fsspec", "aiohttp", "yarl", "pyarrow", "pycocotools"}
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in self.names:

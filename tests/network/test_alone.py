@@ -12,7 +12,7 @@ PROGRAM = """
 import importlib, pkgutil, sys
 
 class Missing:
-    names = {"ray", "tenacity", "s3fs", "fsspec", "aiohttp"}
+    names = {"ray", "tenacity", "s3fs", "fsspec", "aiohttp", "yarl"}
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in self.names:
