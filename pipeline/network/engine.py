@@ -50,7 +50,7 @@ class Engine:
         ways: of the steps for which there are several; by default those that suit the device.
 
     Raises:
-        RuntimeError: there is no GPU.
+        RuntimeError: there is no GPU, or none that kernels can be compiled for.
     """
 
     def __init__(
@@ -68,6 +68,8 @@ class Engine:
             )
         self.device = torch.device(device)
         self.ways = ways or (KERNELS if device == "cuda" and kernels.available() else PLAIN)
+        if ways is None and self.ways is KERNELS:
+            kernels.check()
         # a GPU gets the whole forward before it has begun, and the next one while it computes; a
         # CPU has nothing to wait for
         self.at_once = device == "cuda"
@@ -105,6 +107,12 @@ class Engine:
                 traceback.clear_frames(error.__traceback__)  # which hold what was computed so far
                 if not self._without_graphs():
                     raise ShortOfMemory(str(error)) from None
+            except RuntimeError:
+                # that the GPU has failed, cuDNN, cuBLAS and Triton say in words of their own
+                if self.device.type == "cuda":
+                    with self.launching:
+                        torch.cuda.synchronize()
+                raise
             return self(images)
         except torch.AcceleratorError as error:
             raise DeviceLost(str(error)) from error

@@ -18,6 +18,7 @@ from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
 from pipeline.network import nms
+from pipeline.words import explain
 
 try:
     import triton
@@ -40,6 +41,23 @@ VALUES = 2048
 def available() -> bool:
     """Whether Triton can be imported; the functions below need it, and tensors on a GPU."""
     return triton is not None
+
+
+def check() -> None:
+    """Compile a kernel and run it.
+
+    Raises:
+        RuntimeError: neither goes here; a C compiler is what lacks most often.
+    """
+    x = torch.zeros(1, 1, 1, 1, device="cuda")
+    try:
+        max_pool(x)
+    except Exception as error:  # of Triton, of its compiler, of the system
+        raise RuntimeError(
+            f"Triton, which came with torch, runs no kernel on this node ({explain(error)}): it "
+            "needs a C compiler, the headers of Python and a folder to write to (apt install gcc "
+            "python3-dev; TRITON_CACHE_DIR)"
+        ) from error
 
 
 def _jit(function: Callable[..., Any]) -> Any:
@@ -292,7 +310,7 @@ def _roi_align(
         for j in range(RATIO):
             x = _sample(left, right, width, column, COLUMNS, j, RATIO)
             for corner in tl.static_range(4):
-                place = (y[corner // 2] * width + x[corner % 2]) * c
+                place = (y[corner // 2] * width + x[corner % 2]).to(tl.int64) * c
                 value = tl.load(pixels + place, mask=there, other=0.0).to(tl.float32)
                 weight = y[2 + corner // 2] * x[2 + corner % 2] / (RATIO * RATIO)
                 total = tl.fma(value, weight, total)
@@ -340,7 +358,7 @@ def _max_pool(
         at_y, at_x = top + place // 3, left + place % 3
         inside = (at_y >= 0) & (at_y < height) & (at_x >= 0) & (at_x < width)
         value = tl.load(
-            x + (at_y * width + at_x)[:, None] * C,
+            x + (at_y * width + at_x).to(tl.int64)[:, None] * C,
             mask=there & inside[:, None],
             other=float("-inf"),
         )

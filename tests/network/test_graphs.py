@@ -301,6 +301,24 @@ def test_a_device_that_is_lost(
         engine([picture(96, 128)] * images)
 
 
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_device_of_which_others_say_that_it_is_lost(
+    engine: Engine, whole: Whole, monkeypatch: pytest.MonkeyPatch, is_lost: bool
+) -> None:
+    """Triton's and cuDNN's errors are of no type of their own; an image may be the cause, too."""
+
+    def synchronize() -> None:
+        if is_lost:
+            raise torch.AcceleratorError("CUDA says so")
+
+    whole.fails = [RuntimeError("Triton Error [CUDA]: unspecified launch failure")]
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    with pytest.raises(
+        DeviceLost if is_lost else RuntimeError, match="says so" if is_lost else "Triton"
+    ):
+        engine([picture(96, 128)])
+
+
 def test_a_device_that_is_lost_in_a_recording(
     engine: Engine, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:

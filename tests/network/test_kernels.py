@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from pipeline.network import kernels
+from pipeline.network.contract import Weights
+from pipeline.network.engine import Engine
 from tests.support.kernels_interpreted import COMPARISONS
+from tests.support.recorded_cuda import RecordedCuda
 
 needs_triton = pytest.mark.skipif(
     not kernels.available(), reason="Triton is not installed, as with torch's builds for CPUs"
@@ -129,6 +132,19 @@ def test_a_compiled_kernel_fits_into_registers(
         # What does not fit goes to the stack. Eight words of it Triton 3.6 takes by itself in the
         # maximum pooling of compute capability 8.0, where it keeps to 64 registers.
         assert int(used["STACK"]) <= 32 and used["LOCAL"] == "0", report
+
+
+@needs_triton
+def test_a_node_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each of its images would end as an error of its own."""
+
+    def missing(*given: Any) -> None:
+        raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr(kernels, "max_pool", missing)
+    told = r"\(RuntimeError: Failed to find C compiler\).*gcc"
+    with RecordedCuda()(), pytest.raises(RuntimeError, match=told):
+        Engine(Weights("", "", True, {}, {}, {}), "cuda", 1, "auto")
 
 
 def test_it_can_be_imported_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import MultiScaleRoIAlign
 
 from pipeline.bench import device, standin
 from pipeline.bench.matching import match
@@ -68,6 +69,39 @@ def test_a_fused_convolution_is_its_reference(
             del junk
             ours = kernels.convolution(x, weight, bias, other, relu, *shape)
             torch.testing.assert_close(ours, expected, atol=allowed, rtol=allowed)
+
+
+@pytest.mark.parametrize("side,stride", [(7, 2), (1, 1), (3, 1), (3, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_fused_convolution_hides_no_overflow(
+    side: int, stride: int, dtype: torch.dtype, on_the_gpu: None
+) -> None:
+    """max(0, .) of what is no number is none, or a micro-batch would not be known to be wrong."""
+    x = torch.randn(1, 64, 50, 68).to(dtype).contiguous(memory_format=torch.channels_last)
+    x[:, ::2, 20:30, 20:30] = torch.inf  # times weights of either sign
+    weight = torch.randn(64, 64, side, side).to(dtype).contiguous(memory_format=torch.channels_last)
+    bias, shape = torch.randn(64).to(dtype), ((stride, stride), (side // 2, side // 2))
+    # not by an algorithm that mixes neighbours
+    wrong = torch.nn.functional.conv2d(x.double(), weight.double(), None, *shape).isnan()
+    assert wrong.any()
+    for residual in (None, torch.zeros_like(wrong, dtype=dtype)):
+        assert kernels.convolution(x, weight, bias, residual, True, *shape).isnan()[wrong].all()
+
+
+def test_maps_of_more_values_than_32_bits_count(on_the_gpu: None) -> None:
+    side, channels = 5800, 64
+    x = torch.zeros(1, side, side, channels, dtype=torch.float16).permute(0, 3, 1, 2)
+    x[..., -40:, -40:] = torch.randn(1, channels, 40, 40)
+    expected = steps.max_pool(x[..., -40:, -40:])[..., 1:, 1:]
+    torch.testing.assert_close(kernels.max_pool(x)[..., -19:, -19:], expected, atol=0, rtol=0)
+    boxes = torch.tensor([[side - 30.0, side - 30.0, side - 4.0, side - 4.0]])
+    pooler, level = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2), torch.tensor([0])
+    maps = [x, *[x[..., :1, :1]] * 3]
+    near = [x[..., -40:, -40:], *maps[1:]]
+    found = kernels.roi_align(maps, boxes, level, level, pooler)
+    moved = kernels.roi_align(near, boxes - (side - 40), level, level, pooler)
+    torch.testing.assert_close(found, moved, atol=0.01, rtol=0)
+    assert moved.any()
 
 
 def test_boxes_are_torchvisions(weights: Weights) -> None:
