@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from collections.abc import Iterator
 from itertools import product
 
@@ -172,13 +174,27 @@ def check_layout(image: TiffImageFile, max_pixels: int) -> None:
     if tiled and isinstance(width, int) and width * length > max_pixels:
         message = f"a tile of {width}x{length} is over max_pixels, which is {max_pixels}"
         raise DecodeError(Code.TOO_MANY_PIXELS, message)
-    if by_libtiff:  # it looks for itself
+    if by_libtiff:  # it looks for itself, also behind a damaged tag, which Pillow reads up to
+        if (_stored(image) & {TILE_WIDTH, TILE_LENGTH}) - set(tags):
+            raise DecodeError(Code.CORRUPT, "its directory is damaged before the size of its tiles")
         return
     places = [tile.extents or (0, 0, 0, 0) for tile in image.tile]
     covered = sum((right - left) * (bottom - top) for left, top, right, bottom in places)
     planes = len(image.getbands()) if tags.get(PLANAR, 1) == 2 else 1
     if covered < image.width * image.height * planes:
         raise DecodeError(Code.CORRUPT, "the strips or tiles do not cover the image")
+
+
+def _stored(image: TiffImageFile) -> set[int]:
+    """The tags of the directory, whatever their values."""
+    assert isinstance(image.fp, io.BytesIO)
+    file, order = image.fp.getvalue(), "<" if image.tag_v2.prefix == b"II" else ">"
+    place, number, entry = ("Q", "Q", 20) if file[2:3] == b"+" else ("I", "H", 12)
+    (at,) = struct.unpack_from(order + place, file, struct.calcsize(place))
+    (count,) = struct.unpack_from(order + number, file, at)
+    at += struct.calcsize(number)
+    places = range(at, min(at + count * entry, len(file) - 1), entry)
+    return {struct.unpack_from(order + "H", file, tag)[0] for tag in places}
 
 
 def _description(tags: ImageFileDirectory_v2) -> str:

@@ -196,6 +196,17 @@ def bombs() -> Iterator[Case]:
         del tiled[COMPRESSION]
         data = tiff(tiled, [RAMP.tobytes()], tiled=True)
         yield Case(f"tile-of-{side}.tif", data, "too_many_pixels")
+    for big in (False, True):
+        # Pillow goes no further than to a value that the file's end cuts off, libtiff does
+        text = {283: (ASCII, b"x" * 99), TILE_WIDTH: (LONG, [32]), TILE_LENGTH: (LONG, [2**23])}
+        data = tiff(tags() | deflate | text, [bomb], tiled=True, big=big)
+        at = data.index(struct.pack("<HHQ" if big else "<HHI", 283, ASCII, 99)) + (12 if big else 8)
+        data = (
+            data[:at]
+            + struct.pack("<Q" if big else "<I", len(data) - 9)
+            + data[at + (8 if big else 4) :]
+        )
+        yield Case(f"tile-bomb-behind-a-cut-{big}.tif", data, "corrupt")
     for height, width in ((2**31, 2**31), (2**32 - 1, 1), (20_000, 20_000)):
         data = tiff(tags(height, width), [RAMP.tobytes()])
         yield Case(f"{height}x{width}.tif", data, "too_many_pixels")
