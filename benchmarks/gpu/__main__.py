@@ -38,7 +38,7 @@ def arguments(words: Sequence[str] | None, stages: Sequence[Stage]) -> argparse.
     add("--out", type=Path, help="folder of results.jsonl, log.txt, profile.txt and table.txt")
     add("--bring", type=Path, help="folder made by --pack")
     add("--only", type=only, default=stages, metavar="STAGE[,STAGE]", help="no others")
-    add("--seconds", type=float, default=600.0, help="for all stages together; default 600")
+    add("--seconds", type=float, default=480.0, help="for all stages together; default 480")
     add("--device", choices=("cuda", "cpu"), default="cuda")
     add("--tiny", action="store_true", help="as little as possible, to see that it runs")
     add("--pack", type=Path, metavar="FOLDER", help="make the folder to bring, and nothing else")

@@ -25,14 +25,15 @@ class Stage:
 
 STAGES = (
     Stage("card", "benchmarks.gpu.card:run", 45),
-    Stage("same", "benchmarks.gpu.same:run", 120),
-    Stage("moves", "benchmarks.gpu.moves:run", 90, trained=True),
+    Stage("same", "benchmarks.gpu.same:run", 150),
     Stage("rates", "benchmarks.gpu.rates:run", 150),
     Stage("stress", "benchmarks.gpu.stress:run", 75),
+    Stage("tests", "benchmarks.gpu.asserted:run", 90),
+    Stage("moves", "benchmarks.gpu.moves:run", 90, trained=True),
+    Stage("feed", "benchmarks.gpu.feed:run", 75),
+    Stage("sweep", "benchmarks.gpu.sweep:run", 75),
     Stage("profile", "benchmarks.gpu.profile:run", 60),
     Stage("parts", "benchmarks.gpu.parts:run", 60),
-    Stage("sweep", "benchmarks.gpu.sweep:run", 75),
-    Stage("feed", "benchmarks.gpu.feed:run", 75),
 )
 
 

@@ -15,11 +15,13 @@ from pipeline.bench.rows import Eager, Reference
 from pipeline.network.contract import Boxes
 from pipeline.network.engine import Engine
 
-# (height, width): usual ones, their neighbours, large ones, and strips
+# (height, width): usual ones, their neighbours, odd, large and tiny ones, and strips
 SHAPES = [
     *[(480, 640), (427, 640), (640, 480), (640, 427), (375, 500), (360, 640), (612, 612)],
     *[(512, 640), (320, 640), (240, 320), (1080, 1920), (2000, 3000), (64, 64), (200, 900)],
-    *[(900, 200), (40, 800), (800, 33), (20, 3000)],
+    *[(900, 200), (40, 800), (800, 33), (20, 3000), (333, 501), (501, 333), (799, 1333)],
+    *[(801, 1335), (1333, 801), (123, 457), (768, 1024), (3000, 4000), (4000, 3000), (4000, 4000)],
+    *[(4000, 250), (250, 4000), (33, 65), (7, 5), (1, 1), (1, 40)],
 ]
 TINY_SHAPES = [(480, 640), (40, 200)]
 PICTURES = 4

@@ -83,6 +83,8 @@ def rotate(
     for _ in range(turns):
         for row in alive:
             record.attempt(row.name, _turn, scene, row, seconds)
+            # whatever becomes of the turns to come
+            record.say(f"{row.name}: turns", rates=row.rates, shown=False)
         alive = [row for row in alive if row.rates]
     return alive
 

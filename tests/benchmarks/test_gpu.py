@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.gpu import __main__ as command
-from benchmarks.gpu import folder, table, visit
+from benchmarks.gpu import asserted, folder, table, visit
 from benchmarks.gpu.plan import STAGES, Stage
 from benchmarks.gpu.record import Record
 
@@ -116,6 +116,7 @@ def test_all_stages_run_where_little_is_installed(brought: Path, tmp_path: Path)
     notes = {row["what"]: row["note"] for row in rows if "note" in row}
     assert notes["AP"] == "pycocotools is not installed here"
     assert notes["memory"] == "needs a GPU"
+    assert " passed, " in notes["tests"] and not notes["tests"].endswith(", 0 skipped")
     assert notes["overflow: fp16 plain"].startswith("refused: ")
     figures = {(row["stage"], row["what"]): row for row in rows}
     assert figures["same", "fp32 plain"]["tight"] == 1
@@ -168,6 +169,13 @@ def is_killed(record: Record) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+def asserts(record: Record) -> None:
+    record.say("figure", value=7.0)
+    file = Path(record.asked.out, "test_two.py")
+    file.write_text("def test_a() -> None: ...\ndef test_b() -> None: assert 1 == 2, 'two'\n")
+    asserted.asserted(record, file, [])
+
+
 def leaves(record: Record) -> None:
     record.say("figure", value=7.0)
     os._exit(7)
@@ -183,6 +191,7 @@ BROKEN = {
     "hangs": "killed after its limit of 4 s",
     "is_killed": "its process was ended by SIGSEGV",
     "leaves": "exit code 7; see log.txt",
+    "asserts": "test_b: AssertionError: two assert 1 == 2",
 }
 
 
