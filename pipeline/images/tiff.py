@@ -16,7 +16,7 @@ from pipeline.images import jpeg2000
 from pipeline.images.errors import DecodeError
 from pipeline.images.libtiff import can_decode
 
-WIDTH, LENGTH = 256, 257
+SUBFILE, SUB_DIRECTORIES, WIDTH, LENGTH = 254, 330, 256, 257
 BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR = 258, 259, 262, 277, 284
 ORIENTATION, ROWS_PER_STRIP, COLOR_MAP, TILE_WIDTH, TILE_LENGTH = 274, 278, 320, 322, 323
 INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, SUBSAMPLING = 332, 338, 339, 530
@@ -33,6 +33,8 @@ NAMES = {
     YCBCR: "YCbCr",
     LAB: "CIELab",
 }
+# kinds of subfiles: a reduced image, also one of several pages; not the mask of one
+REDUCED = (1, 3)
 PREMULTIPLIED = 1
 MOST_SAMPLES = 6  # of a pixel, in Pillow
 ADVICE = (
@@ -80,6 +82,9 @@ class TiffFile(TiffImageFile):
 
 def refuse(tags: ImageFileDirectory_v2) -> None:
     """Raise for what Pillow would read, but not as it is meant, or complain of as damage."""
+    if number(tags, SUBFILE, 0) in REDUCED and SUB_DIRECTORIES in tags:
+        reason = "it is but the preview of what stands below it, as in a camera's raw file"
+        raise unsupported(tags, reason)
     compression = number(tags, COMPRESSION, NONE)
     if compression in jpeg2000.KINDS:
         _check_jpeg2000(tags)

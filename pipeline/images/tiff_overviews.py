@@ -9,14 +9,20 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from pipeline.images.depth import Samples
 from pipeline.images.errors import DecodeError
-from pipeline.images.tiff import BITS_PER_SAMPLE, SAMPLES, number, numbers
+from pipeline.images.tiff import (
+    BITS_PER_SAMPLE,
+    REDUCED,
+    SAMPLES,
+    SUB_DIRECTORIES,
+    SUBFILE,
+    number,
+    numbers,
+)
 from pipeline.images.tiff_header import HeaderFile, ReadRange, read_tags, stored_image
 from pipeline.images.tiff_plan import check
 from pipeline.images.tiff_regions import Region, StoredImage
 
-SUBFILE, DESCRIPTION, SUB_DIRECTORIES = 254, 270, 330
-# kinds of subfiles: a reduced image, also one of several pages; not the mask of one
-REDUCED = (1, 3)
+DESCRIPTION = 270
 # levels of a pyramid, labels and thumbnails; of a file of many pages no more are looked at
 MOST_DIRECTORIES = 64
 

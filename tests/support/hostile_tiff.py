@@ -161,6 +161,10 @@ def organisation() -> Iterator[Case]:
         yield Case(f"strips-{name}.tif", tiff(gone), "truncated")
         gone |= {COMPRESSION: (SHORT, [8])}
         yield Case(f"strips-{name}-deflate.tif", tiff(gone), "truncated")
+    reduced, below = {254: (LONG, [1])}, {330: (LONG, [8])}
+    yield Case("reduced.tif", tiff(kind | reduced, rows), image)
+    yield Case("full-before-reduced.tif", tiff(kind | below, rows), image)
+    yield Case("preview-of-raw.tif", tiff(kind | reduced | below, rows), "unsupported_mode")
     many = tags(1000, 1000) | {ROWS: (LONG, [1])}
     data = tiff(many | {OFFSETS: (LONG, [8] * 1000), COUNTS: (LONG, [1000] * 1000)})
     row = np.frombuffer(data, np.uint8)[8:1008]
