@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.gpu.predicted import predicted
 from benchmarks.gpu.visit import OK, Outcome
 
 WIDTH, NAME, COLUMN = 118, 24, 9
@@ -58,8 +57,6 @@ COLUMNS: dict[str, Columns] = {
     ),
     "stress": (*MOVES[:6], ("bits", "bits", "s"), *MEMORY),
 }
-# what `predicted` has
-PREDICTED = "expected"
 LAST = "rates"
 
 
@@ -70,13 +67,12 @@ def table(rows: Sequence[dict[str, Any]], outcomes: Sequence[Outcome]) -> str:
         rows: of the visit.
         outcomes: of its stages.
     """
-    names = " ".join(str(row.get("note")) for row in rows if row["what"] == "device")
     lines = []
     for outcome in sorted(outcomes, key=lambda outcome: outcome.stage == LAST):
         own = [row for row in rows if row["stage"] == outcome.stage and row["what"] != "outcome"]
         shown = [row for row in own if row.get("shown", True)]
         if shown:
-            lines += [*_block(outcome.stage, shown, names), ""]
+            lines += [*_block(outcome.stage, shown), ""]
     lines.append(f"{'stage':{NAME}}{'seconds':>{COLUMN}}  what became of it")
     for outcome in outcomes:
         what = outcome.status if outcome.status == OK else f"{outcome.status}: {outcome.why}"
@@ -84,15 +80,13 @@ def table(rows: Sequence[dict[str, Any]], outcomes: Sequence[Outcome]) -> str:
     return "\n".join(line[:WIDTH].rstrip() for line in lines)
 
 
-def _block(stage: str, rows: Sequence[dict[str, Any]], device: str) -> list[str]:
+def _block(stage: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     columns = [
         column
         for column in COLUMNS.get(stage, ())
         if any(row.get(column[0]) is not None for row in rows)
     ]
-    expected = {row["what"]: predicted(stage, row["what"], device) for row in rows}
     titles = [title for _, title, _ in columns]
-    titles += [PREDICTED] if any(expected.values()) else []
     longest = max(len(row["what"]) for row in rows) + 1
     width = max(NAME, min(longest, WIDTH - COLUMN * len(titles)))
     lines = [f"{stage:{width}}" + "".join(f"{title:>{COLUMN}}" for title in titles)]
@@ -103,7 +97,6 @@ def _block(stage: str, rows: Sequence[dict[str, Any]], device: str) -> list[str]
             lines.append(f"{name:{width - 1}} {'failed: ' if 'failed' in row else ''}{said}")
             continue
         cells = [_cell(row.get(key), form) for key, _, form in columns]
-        cells += [f"{expected[name] or '':>{COLUMN}}"]
         lines.append(f"{name[: width - 1]:{width}}" + "".join(cells))
     return lines
 
