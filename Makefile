@@ -13,7 +13,7 @@ QUICK := not soak and not ray
 # Threads of torch that wait for each other take the CPU away from those they wait for, where more
 # of them are than CPUs.
 THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
-# a file at once on each CPU; whole runs and their faults come one after the other
+# a file at once on each CPU; what is killed at a certain time comes one after the other
 SPREAD := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: help demo test test-quick test-lowest lint format bench bench-pipeline soak audit clean
@@ -26,8 +26,8 @@ demo: .venv/installed ## detects objects in the photographs of scikit-image, and
 	$(BIN)/python -m jobs.demo
 
 test: .venv/installed ## all tests but the long ones
-	$(THREADS) $(BIN)/python -m pytest --ignore tests/whole $(SPREAD)
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest tests/whole
+	$(THREADS) $(BIN)/python -m pytest -m "not soak and not alone" $(SPREAD)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "alone and not soak" tests/whole
 
 test-quick: .venv/installed ## the tests that need no Ray cluster
 	$(THREADS) $(BIN)/python -m pytest -m "$(QUICK)" $(SPREAD)

@@ -16,6 +16,8 @@ from tests.support import outputs, tiles
 from tests.support.chaos import Driver, Nodes, Siege, seen
 from tests.support.faulty import Proxy
 
+pytestmark = pytest.mark.alone
+
 IMAGES = 480
 KILLS = 20
 

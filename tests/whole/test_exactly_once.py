@@ -25,6 +25,8 @@ from tests.support.kill_target import SETTINGS
 from tests.support.outputs import committed, files, rows, tables
 from tests.support.runs import told
 
+pytestmark = pytest.mark.alone
+
 IMAGES = 1200
 # of a kill, for the one replica: two ranges of 64 micro-batches, here of one image each, and the
 # images that wait for their file, which holds whole ranges

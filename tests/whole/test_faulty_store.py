@@ -19,6 +19,8 @@ from tests.support import faulty, outputs, tiles
 from tests.support.engines import PixelEngine, SlowEngine
 from tests.support.faulty import Fault, Proxy
 
+pytestmark = pytest.mark.alone
+
 IMAGES = 240
 # what costs no image, to an object that is read: together a tenth of the requests
 PASSING = (

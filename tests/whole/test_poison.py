@@ -24,6 +24,8 @@ from tests.support.engines import (
     Unbuildable,
 )
 
+pytestmark = pytest.mark.alone
+
 IMAGES = 240
 # with the batch that it came in, and then three times alone
 DEATHS = 4

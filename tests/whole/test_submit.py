@@ -22,6 +22,8 @@ from jobs import verify
 from tests.support import heads, outputs, tiles
 from tests.support.seaweed import free_port
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 IMAGES = 80
