@@ -18,6 +18,8 @@ from pipeline.store import objects
 
 # images to try, where the user does not say
 IMAGES = {"cuda": 400, "cpu": 40}
+# of which, with tiles, only one in so many: each image may be hundreds of forwards
+TILED = 10
 
 
 def plan(config: Config, prices: Prices, images: int | None = None, shared: bool = False) -> str:
@@ -26,7 +28,7 @@ def plan(config: Config, prices: Prices, images: int | None = None, shared: bool
     Args:
         config: of the run; its output is where the trial writes.
         prices: of machines and requests.
-        images: to try, of `IMAGES` by default.
+        images: to try, by default those of `IMAGES`, and with tiles one in `TILED`.
         shared: whether all nodes of the cluster can reach that output.
 
     Raises:
@@ -39,7 +41,8 @@ def plan(config: Config, prices: Prices, images: int | None = None, shared: bool
     nodes = connection.alive()
     if len(nodes) > 1 and not shared:
         raise UsageError("give --scratch, a prefix that all nodes of the cluster can reach")
-    sample = draw(config, images or IMAGES[placement.device])
+    size = images or IMAGES[placement.device] // (TILED if config.tile else 1)
+    sample = draw(config, size)
     # the errors of a few images end no trial
     tried = dataclasses.replace(config, limit=None, max_error_rate=1.0)
     trial = try_out(tried, weights, placement, sample)
