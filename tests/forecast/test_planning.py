@@ -154,7 +154,7 @@ def test_why_nothing_was_measured() -> None:
 
 
 def test_the_command(cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With tiles, of which an image of twice their side has four."""
+    """With tiles, of which an image of twice their side has four; and again over what it left."""
     images = Path(tiles.write(tmp_path / "images", range(200)))
     for number in range(0, 200, 4):
         (images / tiles.name(number)).write_bytes(b"<html>")
@@ -174,6 +174,10 @@ def test_the_command(cluster: None, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "images      200, " in said and "tried       16 images on 1 replica" in said
     assert "not_an_image" in said and "the bottleneck" in said
     assert job.main(["--config", str(config), "--sample", "0"]) == 2
+    manifest = (tmp_path / "trial/_run/manifest.json").read_bytes()
+    assert job.main(["--config", str(config), "--sample", "9", *flags]) == 2
+    assert "trial holds a run: give a new folder or prefix" in capsys.readouterr().err
+    assert (tmp_path / "trial/_run/manifest.json").read_bytes() == manifest
 
 
 MODEL = "{min_size: 64, max_size: 64, rpn_post_nms_top_n_test: 20}"
