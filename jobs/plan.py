@@ -21,7 +21,12 @@ def parser() -> cli.Parser:
     )
     detect.add_flags(parser, output=False)
     add = parser.add_argument
-    add("--sample", type=int, metavar="N", help="images to try (default 400 on GPUs, 40 on CPUs)")
+    add(
+        "--sample",
+        type=int,
+        metavar="N",
+        help="images to try (default 400 on GPUs, 40 on CPUs; with --tile a tenth of that)",
+    )
     add(
         "--prices",
         metavar="FILE",

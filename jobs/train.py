@@ -25,6 +25,8 @@ log = logging.getLogger("jobs.train")
 KEPT = "the same command goes on after the last whole epoch"
 # of `Config`, by their flags there; `--config` may hold the others
 SHARED = ("weights", "categories", "min_size", "device", "trust_uris")
+# likewise of it, but a training that did not heed them would not be what was asked for
+WITHOUT = ("tile", "limit")
 
 
 def parser() -> cli.Parser:
@@ -69,6 +71,11 @@ def described(given: dict[str, Any]) -> tuple[str, Config, Recipe, bool]:
     images = given.pop("images", values.get("input"))
     try:
         config = Config(**values | {"input": images or _home(truth), "output": to})
+        if other := next((name for name in WITHOUT if getattr(config, name) is not None), None):
+            raise UsageError(
+                f"{other} has no use in a training, which takes all images, each as a whole: leave "
+                "it out of --config"
+            )
         return truth, config, Recipe(**given), images is not None
     except UsageError as error:
         raise cli.as_typed(error, typed) from error

@@ -14,10 +14,13 @@ from pipeline.forecast.prices import Machine, Prices
 from pipeline.forecast.sample import draw
 from pipeline.forecast.trial import try_out
 from pipeline.network.weights import resolve
-from pipeline.store import objects
+from pipeline.outputs.layout import Layout
+from pipeline.store import failures, objects
 
 # images to try, where the user does not say
 IMAGES = {"cuda": 400, "cpu": 40}
+# of which, with tiles, only one in so many: each image may be hundreds of forwards
+TILED = 10
 
 
 def plan(config: Config, prices: Prices, images: int | None = None, shared: bool = False) -> str:
@@ -26,25 +29,37 @@ def plan(config: Config, prices: Prices, images: int | None = None, shared: bool
     Args:
         config: of the run; its output is where the trial writes.
         prices: of machines and requests.
-        images: to try, of `IMAGES` by default.
+        images: to try, by default those of `IMAGES`, and with tiles one in `TILED`.
         shared: whether all nodes of the cluster can reach that output.
 
     Raises:
         UsageError: the run could not be as it is asked for.
         RunError: the trial broke off, or tried too few images.
     """
+    _check_new(Layout.of(config.output))
     weights = resolve(config, partial(objects.read, reading=config.reading))
     connection.connect()
     config, placement = _placed(config)
     nodes = connection.alive()
     if len(nodes) > 1 and not shared:
         raise UsageError("give --scratch, a prefix that all nodes of the cluster can reach")
-    sample = draw(config, images or IMAGES[placement.device])
+    size = images or IMAGES[placement.device] // (TILED if config.tile else 1)
+    sample = draw(config, size)
     # the errors of a few images end no trial
     tried = dataclasses.replace(config, limit=None, max_error_rate=1.0)
     trial = try_out(tried, weights, placement, sample)
     machine = _machine(prices, nodes) if placement.gpus else None
     return text.text(config, weights, sample.counted, trial, prices, machine)
+
+
+def _check_new(layout: Layout) -> None:
+    """The trial makes a manifest, which must not take the place of that of a run."""
+    try:
+        found = objects.names(layout.fs, layout.run)
+    except OSError as error:
+        raise failures.unusable("read", layout.url, error) from error
+    if found:
+        raise UsageError(f"--scratch {layout.url} holds a run: give a new folder or prefix")
 
 
 def _placed(config: Config) -> tuple[Config, Placement]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from pipeline.cluster.placement import RESERVED_CPUS
 from pipeline.errors import UsageError
 
 PRICES = Path(__file__).with_name("prices.yaml")
@@ -63,6 +64,8 @@ def read_prices(path: str | Path = PRICES) -> Prices:
         numbers = [(m.gpus, m.cpus, m.tflops, m.dollars_per_hour) for m in machines]
         if not machines or any(not value > 0 for line in numbers for value in line):
             raise ValueError("it must name a machine, and its numbers must be above 0")
+        if few := next((m for m in machines if m.cpus <= m.gpus * RESERVED_CPUS), None):
+            raise ValueError(f"{few.name} must have more than {RESERVED_CPUS:g} CPUs a GPU")
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UsageError(

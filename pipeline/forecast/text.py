@@ -54,7 +54,7 @@ def _sizes(trial: Trial) -> Counter[tuple[int, int]]:
 
 
 def _gflop(config: Config, weights: Weights, trial: Trial) -> float:
-    """Of a mean image in the network, with its tiles."""
+    """Of a mean image in the network, with its tiles; of those that fail nothing."""
     cost, sizes = Cost(weights.options), _sizes(trial)
     total = 0.0
     for (width, height), images in sizes.items():
@@ -63,7 +63,7 @@ def _gflop(config: Config, weights: Weights, trial: Trial) -> float:
             for x0, y0, x1, y1 in views[:1]:
                 shape = cost.padded_shape(int(y1 - y0), int(x1 - x0))
                 total += images * len(views) * cost.gflop(shape)
-    return total / sizes.total()
+    return total / trial.images
 
 
 def _input(config: Config, counted: Counted, trial: Trial) -> list[str]:

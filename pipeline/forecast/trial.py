@@ -36,10 +36,11 @@ class Trial:
         images: number of images tried.
         rows: `COLUMNS` of them.
         errors: number of the failed ones by error code.
-        views: of a mean image, that the network is given: one, or the whole and its tiles.
+        views: of a mean image that could be decoded: one, or the whole and its tiles.
         start_up: seconds of the call in which no image was in work.
-        fetch_seconds, decode_seconds, forward_seconds, write_seconds: of an image, in one read,
-            in one thread, in one replica, in one task; the first forward of a replica not counted.
+        fetch_seconds, decode_seconds, forward_seconds, write_seconds: of a mean image, failed ones
+            among them, in one read, in one thread, in one replica, in one task; the first forward
+            of a replica not counted.
     """
 
     placement: Placement
@@ -79,13 +80,11 @@ def try_out(
     seconds: dict[str, float] = did["seconds"]
     errors = Counter(summary.errors)
     if not did["forwarded"]:
-        raise RunError(
-            f"of {summary.images:,} images too few got as far as the network (errors: "
-            f"{dict(errors)}); give a larger --sample"
-        )
+        raise RunError(_too_few(summary.images, sample.counted.rows, errors))
     rows = pa.concat_tables(output.tables(COLUMNS))
     views = _views(config, rows)
-    forward = seconds["forward"] / did["forwarded"] * views
+    decoded = (rows.num_rows - rows["width"].null_count) / rows.num_rows
+    forward = seconds["forward"] / did["forwarded"] * views * decoded
     work = forward * summary.images / placement.replicas
     return Trial(
         placement=placement,
@@ -98,6 +97,17 @@ def try_out(
         decode_seconds=seconds.get("decode", 0.0) / summary.images,
         forward_seconds=forward,
         write_seconds=seconds.get("write", 0.0) / summary.images,
+    )
+
+
+def _too_few(tried: int, there: int, errors: Counter[str]) -> str:
+    """Why nothing was measured, and what to do."""
+    found = f": {', '.join(f'{code} {n:,}' for code, n in errors.most_common())}" if errors else ""
+    advice = "give a larger --sample" if tried < there else "the input has no others to try"
+    failed = f"{errors.total():,} of {count(tried, 'image')} failed{found}"
+    return (
+        f"no forward was measured, for {failed}, and the first that a replica is given does "
+        f"not count; {advice}"
     )
 
 

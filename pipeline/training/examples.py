@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline import words
-from pipeline.config import Config
+from pipeline.config import VIDEO_EXTENSIONS, Config
 from pipeline.errors import UsageError
 from pipeline.labels.progress import progress
 from pipeline.labels.truth import Truth, told
@@ -25,8 +25,11 @@ from pipeline.training.pixels import Image
 
 log = logging.getLogger(__name__)
 NAMED = 3
-# behind the name of a video, in that of a frame
-FRAME = re.compile(r"#t=[\d.]+$")
+# behind the name of a video, in that of a frame: its time, or a file in a folder that is called as
+# the video, which is how exports and CVAT have frames
+FRAME = re.compile(
+    rf"#t=[\d.]+$|(\.(?:{'|'.join(VIDEO_EXTENSIONS)}))/[^/]+$", re.IGNORECASE | re.ASCII
+)
 LEAST_SIDE = 1.0  # pixels; of less, nothing is left once the network has resized the image
 OUTSIDE, SMALL, CROWD = "outside of their image", "smaller than a pixel", "of crowds"
 
@@ -78,11 +81,15 @@ def split(truth: Truth, share: float) -> tuple[Truth, Truth]:
 
 def has_frames(truth: Truth) -> bool:
     """Whether some of the images are frames of videos, by their names."""
-    return any(map(FRAME.search, truth.names))
+    return any(FRAME.search(_path(name)) for name in truth.names)
+
+
+def _path(name: str) -> str:
+    return urls.public(name).replace("\\", "/")
 
 
 def _fraction(name: str) -> float:
-    base = FRAME.sub("", urls.public(name)).replace("\\", "/").rpartition("/")[2]
+    base = FRAME.sub(r"\1", _path(name)).rpartition("/")[2]
     digest = hashlib.sha256(base.encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:7]) / 2**56
 

@@ -219,6 +219,8 @@ class _Stream:
 def _measure(task: Task, world: World, network: nn.Module) -> Evaluation | None:
     if not task.held_images:
         return None
+    if world.size > 1:
+        measure.share_buffers(network, world.gather)
     mine = dict(list(enumerate(task.held_images))[world.rank :: world.size])
     found = measure.detections(network, mine, task.category_ids, task.config, world.device)
     return measure.measured(task.held_out, found, world.gather)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torchvision.models.detection import FasterRCNN
 
 from pipeline import words
@@ -18,6 +20,21 @@ from pipeline.training import pixels
 from pipeline.training.pixels import Image
 
 log = logging.getLogger(__name__)
+
+
+def share_buffers(model: nn.Module, gather: Callable[[np.ndarray], list[np.ndarray]]) -> None:
+    """Give a process the buffers of rank 0, which the checkpoint has.
+
+    Without that, the statistics of each process are of its own last batch.
+
+    Args:
+        model: of this process.
+        gather: what each process gives, in the order of their ranks.
+    """
+    buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    mine = parameters_to_vector(buffers)
+    first = torch.tensor(gather(mine.cpu().numpy())[0])
+    vector_to_parameters(first.to(mine.device), buffers)
 
 
 def detections(

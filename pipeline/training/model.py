@@ -89,7 +89,7 @@ def step(
     if not torch.nn.utils.clip_grad_norm_(parameters, CLIP).isfinite():
         raise RunError(
             f"the loss ({loss.item():g}) or its gradient is no finite number: the training "
-            "diverges. Give a lower --lr"
+            "diverges. Give a lower --lr, and another folder as --to"
         )
     chosen.step()
     return {name: value.item() for name, value in losses.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +24,6 @@ from pipeline.training.recipe import Recipe
 from pipeline.training.start import Start
 from pipeline.words import versions
 
-log = logging.getLogger(__name__)
-
 
 def prepared(
     truth: Truth,
@@ -42,13 +39,17 @@ def prepared(
     mine, held = (truth, val) if val else examples.split(truth, recipe.holdout)
     if not mine.ids:
         raise UsageError(f"--holdout {recipe.holdout:g} leaves no image to train on; lower it")
+    # before images are read, which may take long
+    labels = {category: label for label, category in _ids(mine, begun).items()}
+    held_ids = _ids(held, begun)
     least = min(model.SCALES) if "scale" in recipe.augment else 1.0
     shrinks_to = examples.shrinking(begun.options, least)
     given = examples.find(mine, config, listed, shrinks_to)
     measured = _held_out(held, given, config, recipe, listed, shrinks_to)
-    labels = {category: label for label, category in _ids(given.truth, begun).items()}
-    held_ids = _ids(measured.truth, begun)
-    classes = begun.options["num_classes"]
+    if not any(len(x.categories) for x in given.examples):
+        raise UsageError(
+            f"no box of {truth.url} can be used: {told(given.left_out) or 'all are held out'}"
+        )
     task = Task(
         config=config,
         recipe=recipe,
@@ -56,29 +57,15 @@ def prepared(
         examples=[replace(x, categories=_labelled(x.categories, labels)) for x in given.examples],
         held_out=measured.truth,
         held_images=measured.images,
-        category_ids=np.array([held_ids.get(label, -1) for label in range(classes)]),
+        category_ids=np.array([held_ids.get(k, -1) for k in range(begun.options["num_classes"])]),
         folder=folder,
         identity=identity,
         attempt=uuid.uuid4().hex,
     )
-    notes = _notes(given, measured, begun)
-    for line in notes:
-        log.info("%s", line)
-    boxes = int(sum(len(x.categories) for x in task.examples))
-    if not boxes:
-        raise UsageError(
-            f"no box of {truth.url} can be used: {told(given.left_out) or 'all are held out'}"
-        )
-    log.info(
-        "%s with %s to train on, %s held out",
-        words.count(len(task.examples), "image"),
-        words.count(boxes, "box"),
-        words.count(len(measured.images), "image"),
-    )
-    return task, _record(task, boxes, notes)
+    return task, _record(task, _notes(given, measured, begun))
 
 
-def _record(task: Task, boxes: int, notes: list[str]) -> dict[str, Any]:
+def _record(task: Task, notes: list[str]) -> dict[str, Any]:
     """What `train.json` says of a training that has no epoch yet."""
     return {
         "finished": None,
@@ -90,7 +77,7 @@ def _record(task: Task, boxes: int, notes: list[str]) -> dict[str, Any]:
         "workers": task.recipe.workers,
         "categories": {str(label): name for label, name in task.start.categories.items()},
         "images": len(task.examples),
-        "boxes": boxes,
+        "boxes": sum(len(example.categories) for example in task.examples),
         "held_out": len(task.held_images),
         "batch_norm": "frozen" if model.freezes_statistics(task.start, task.recipe) else "updated",
         "notes": notes,

@@ -23,9 +23,11 @@ def ended(history: list[dict[str, Any]], recipe: Recipe) -> bool:
 
 
 def best(history: list[dict[str, Any]]) -> int:
-    """The epoch of the highest AP, the first of them; the last one where nothing is held out."""
+    """The epoch of the highest AP, the first of them; the last one where nothing is held out, or
+    where no epoch has found anything yet, as at the start from random weights.
+    """
     values = [figures["metrics"]["AP"] for figures in history if figures["metrics"]]
-    return int(np.argmax(values)) + 1 if values else len(history)
+    return int(np.argmax(values)) + 1 if any(values) else len(history)
 
 
 def told(history: list[dict[str, Any]], epochs: int) -> str:

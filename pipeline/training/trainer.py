@@ -84,9 +84,19 @@ def train(truth: Truth, val: Truth | None, config: Config, recipe: Recipe, liste
     if known := _known(folder, wanted):  # again, for that took long
         log.info("goes on after epoch %d", len(known["epochs"]))
         record |= {name: known[name] for name in ("began", "epochs")}
+    _say(record)
     folder.write_record(record)
     _run(task, device, record)
     return Outcome(record, folder)
+
+
+def _say(record: Mapping[str, Any]) -> None:
+    """What is trained on, and what is not as one would expect."""
+    for line in record["notes"]:
+        log.info("%s", line)
+    nouns = {"images": "image", "boxes": "box", "held_out": "image"}
+    counts = [words.count(record[name], noun) for name, noun in nouns.items()]
+    log.info("%s with %s to train on, %s held out", *counts)
 
 
 def _known(folder: Folder, wanted: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -20,13 +20,14 @@ from pipeline.forecast import estimates, text
 from pipeline.forecast.estimates import Rates
 from pipeline.forecast.prices import Machine, read_prices
 from pipeline.forecast.sample import draw
-from pipeline.forecast.trial import Trial, _views, try_out
+from pipeline.forecast.trial import Trial, _too_few, _views, try_out
 from pipeline.inputs.enumeration import Counted
 from pipeline.network.cost import Cost
 from pipeline.network.weights import resolve
 from pipeline.stages.micro_batches import Outcome
 from pipeline.stages.views import cut
 from pipeline.store import objects
+from pipeline.words import rate
 from tests.support import tiles
 from tests.support.outputs import rows
 
@@ -136,15 +137,24 @@ def test_tiles_are_computed_with(tmp_path: Path) -> None:
     views = cut(Outcome(0, "u"), np.empty((480, 640, 3), np.uint8), config)
     cost = Cost(weights.options)
     shapes = [cost.padded_shape(*view.pixels.shape[:2]) for view in views]
-    gflop = sum(cost.gflop(shape) for shape in shapes)
+    gflop = 0.9 * sum(cost.gflop(shape) for shape in shapes)  # one in ten fails
     trial = dataclasses.replace(TRIAL, views=len(views))
     said = text.text(config, weights, Counted(rows=10), trial, read_prices(), None)
     assert f"at {gflop:,.0f} GFLOP an image" in said
     assert "\nviews       16.0 an image: all of it, and its tiles\n" in said
 
 
+def test_why_nothing_was_measured() -> None:
+    said = _too_few(40, 99, Counter(empty=30, too_thin=10))
+    assert "40 of 40 images failed: empty 30, too_thin 10, and" in said
+    assert said.endswith("; give a larger --sample")
+    said = _too_few(1, 1, Counter())
+    assert "0 of 1 image failed, and the first that a replica is given does not count" in said
+    assert said.endswith("the input has no others to try")
+
+
 def test_the_command(cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With tiles, of which an image of twice their side has four."""
+    """With tiles, of which an image of twice their side has four; and again over what it left."""
     images = Path(tiles.write(tmp_path / "images", range(200)))
     for number in range(0, 200, 4):
         (images / tiles.name(number)).write_bytes(b"<html>")
@@ -159,9 +169,15 @@ def test_the_command(cluster: None, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert f"views       {views / len(sides):.1f} an image" in said and 64 in sides
     (attempt,) = json.loads((tmp_path / "trial/_run/run.json").read_bytes())["attempts"]
     assert attempt["forwarded"] == views - 1  # but for the first one, which is slow
+    seconds = attempt["seconds"]["forward"] / attempt["forwarded"] * views / 16
+    assert f"  network   {rate(1 / seconds):>10}" in said and len(sides) < 16
     assert "images      200, " in said and "tried       16 images on 1 replica" in said
     assert "not_an_image" in said and "the bottleneck" in said
     assert job.main(["--config", str(config), "--sample", "0"]) == 2
+    manifest = (tmp_path / "trial/_run/manifest.json").read_bytes()
+    assert job.main(["--config", str(config), "--sample", "9", *flags]) == 2
+    assert "trial holds a run: give a new folder or prefix" in capsys.readouterr().err
+    assert (tmp_path / "trial/_run/manifest.json").read_bytes() == manifest
 
 
 MODEL = "{min_size: 64, max_size: 64, rpn_post_nms_top_n_test: 20}"

@@ -10,7 +10,16 @@ from jobs import plan as job
 
 
 @pytest.mark.parametrize(
-    "content", ["", "machines: []", "machines: [{name: x}]", "{", "requests_per_million: {get: 1}"]
+    "content",
+    [
+        "",
+        "machines: []",
+        "machines: [{name: x}]",
+        "{",
+        "requests_per_million: {get: 1}",
+        "machines: [{name: x, gpu: L4, gpus: 8, cpus: 4, tflops: 60, dollars_per_hour: 1}]\n"
+        "requests_per_million: {get: 1, put: 1, list: 1}",
+    ],
 )
 def test_a_table_of_prices_that_is_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str

@@ -30,7 +30,8 @@ def test_the_sample_of_a_plan() -> None:
     """Its default stands where importing it would bring torch, so the help has it in words."""
     gpus, cpus = planning.IMAGES["cuda"], planning.IMAGES["cpu"]
     said = " ".join(plan.parser().format_help().split())
-    assert f"images to try (default {gpus} on GPUs, {cpus} on CPUs)" in said
+    assert planning.TILED == 10
+    assert f"(default {gpus} on GPUs, {cpus} on CPUs; with --tile a tenth of that)" in said
 
 
 def test_the_defaults_of_the_network() -> None:

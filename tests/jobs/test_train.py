@@ -181,6 +181,7 @@ def test_another_training_takes_over(
         ({"images": "/nowhere"}, "/nowhere"),
         ({"val": ""}, "val must be a path or URL"),
         ({"batch": "0"}, "batch must be a whole number above 0"),
+        ({"config": "TILED"}, "tile has no use in a training"),
         ({"val": "TRUTH"}, "2 images of --val would be trained on, too, such as "),
     ],
 )
@@ -191,7 +192,10 @@ def test_what_cannot_be_is_one_line(
     words: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    more = {k: v.replace("TRUTH", f"{data}/truth.json") for k, v in more.items()}
+    tiled = tmp_path / "tiled.yaml"
+    tiled.write_text("tile: 64\n")
+    paths = {"TRUTH": f"{data}/truth.json", "TILED": str(tiled)}
+    more = {name: paths.get(value, value) for name, value in more.items()}
     assert train.main(arguments(data, tmp_path / "to", **more)) == 2
     err = capsys.readouterr().err
     assert words in err and err.count("\n") == 1 and not (tmp_path / "to").exists()

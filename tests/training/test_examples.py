@@ -155,7 +155,11 @@ def test_the_split_stays_when_images_come_and_go() -> None:
 
 
 def test_a_video_is_on_one_side() -> None:
-    names = [f"s3://b/{video}.mp4#t={time / 8:.3f}" for video in range(20) for time in range(30)]
+    """Whether its frames are named by their times, or are files as exports and CVAT write them."""
+    ends = [e for t in range(9) for e in (f"#t={t / 8:.3f}", f"/{t:06}.125.png", f"\\frame_{t:06}")]
+    names = [f"s3://b/{video}.MP4{end}" for video in range(20) for end in ends]
     truth = Truth("t", ids=[*range(len(names))], names=names)
-    sides = [{name.partition("#")[0] for name in x.names} for x in examples.split(truth, 0.3)]
+    sides = [{name.partition(".")[0] for name in x.names} for x in examples.split(truth, 0.3)]
     assert all(sides) and not sides[0] & sides[1]
+    found = [examples.has_frames(Truth("t", names=[name])) for name in (*names[:3], "mp4/1.png")]
+    assert found == [True, True, True, False]

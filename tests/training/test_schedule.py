@@ -31,5 +31,8 @@ def test_it_ends_when_ap_has_not_risen() -> None:
     assert not schedule.ended(history(0.1, 0.3, 0.2), recipe)
     assert schedule.ended(history(0.1, 0.3, 0.2, 0.3), recipe)
     assert schedule.best(history(0.1, 0.3, 0.2, 0.3)) == 2
+    assert schedule.best(history(0.0, 0.0, 0.0)) == 3  # it may just have begun to learn
+    assert not schedule.ended(history(0.0, 0.0, 0.0), recipe)
+    assert schedule.ended(history(0.0, 0.1, 0.0, 0.0), recipe)
     assert not schedule.ended(history(*[None] * 8), recipe)
     assert schedule.ended(history(*[None] * 9), recipe) and schedule.best(history(None, None)) == 2
