@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import uuid
 from collections.abc import Iterator
 
 from jobs import cli, detect
@@ -36,8 +37,8 @@ def parser() -> cli.Parser:
     add(
         "--scratch",
         metavar="URL",
-        help="new folder or prefix for the trial's rows, which stay "
-        "there, and which all nodes can reach (on one machine: a temporary folder)",
+        help="folder or prefix that all nodes can reach; the trial's rows "
+        "stay there, in a folder of their own (on one machine: a temporary folder)",
     )
     return parser
 
@@ -46,7 +47,8 @@ def parser() -> cli.Parser:
 def scratch(url: str | None) -> Iterator[str]:
     """Where the trial writes."""
     if url is not None:
-        yield checked_url("--scratch", url)
+        # of its own, so that no run is there, nor an earlier trial
+        yield f"{checked_url('--scratch', url).rstrip('/')}/plan-{uuid.uuid4().hex[:8]}"
     else:
         with tempfile.TemporaryDirectory() as folder:
             yield f"{folder}/trial"

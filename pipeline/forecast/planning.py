@@ -14,8 +14,7 @@ from pipeline.forecast.prices import Machine, Prices
 from pipeline.forecast.sample import draw
 from pipeline.forecast.trial import try_out
 from pipeline.network.weights import resolve
-from pipeline.outputs.layout import Layout
-from pipeline.store import failures, objects
+from pipeline.store import objects
 
 # images to try, where the user does not say
 IMAGES = {"cuda": 400, "cpu": 40}
@@ -36,7 +35,6 @@ def plan(config: Config, prices: Prices, images: int | None = None, shared: bool
         UsageError: the run could not be as it is asked for.
         RunError: the trial broke off, or tried too few images.
     """
-    _check_new(Layout.of(config.output))
     weights = resolve(config, partial(objects.read, reading=config.reading))
     connection.connect()
     config, placement = _placed(config)
@@ -50,16 +48,6 @@ def plan(config: Config, prices: Prices, images: int | None = None, shared: bool
     trial = try_out(tried, weights, placement, sample)
     machine = _machine(prices, nodes) if placement.gpus else None
     return text.text(config, weights, sample.counted, trial, prices, machine)
-
-
-def _check_new(layout: Layout) -> None:
-    """The trial makes a manifest, which must not take the place of that of a run."""
-    try:
-        found = objects.names(layout.fs, layout.run)
-    except OSError as error:
-        raise failures.unusable("read", layout.url, error) from error
-    if found:
-        raise UsageError(f"--scratch {layout.url} holds a run: give a new folder or prefix")
 
 
 def _placed(config: Config) -> tuple[Config, Placement]:
