@@ -191,6 +191,9 @@ def test_classes_are_matched_by_name(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"{cars:,} detections of 'car', no category" in capsys.readouterr().out
     (tmp_path / "classes.yaml").write_text("person:\nbicycle:\ncar: vehicle\ndog:\ncup:\n")
     mapped = evaluated(tmp_path, "--classes", str(tmp_path / "classes.yaml"))
+    # the export takes the run's names, where the annotations write one otherwise
+    how = f"--to export --classes {tmp_path}/classes.yaml --category person="
+    assert how in capsys.readouterr().out
     assert mapped["left_out"] == {}
     assert list(mapped["metrics"].values()) == pytest.approx(
         reference(truth, results(renamed, ids)), abs=1e-12
