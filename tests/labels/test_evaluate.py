@@ -71,6 +71,7 @@ def test_the_same_numbers_as_pycocotools(
     if backend == "pycocotools":
         monkeypatch.setitem(sys.modules, "hotcoco", None)
     monkeypatch.setattr("pipeline.labels.evaluate.GROUP_BOXES", group)
+    monkeypatch.setattr("pipeline.labels.evaluate.BATCH_IMAGES", 37)
     output = synthetic.write(tmp_path / "out", 200, rows_per_file=64)
     found = rows(str(output))
     truth = instances(tmp_path / "gt.json", found, CONTIGUOUS)
