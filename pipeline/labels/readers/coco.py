@@ -65,6 +65,8 @@ def _names(url: str, categories: list[dict[str, Any]]) -> dict[int, str]:
             category = int(category)
         except (TypeError, ValueError):
             raise UsageError(f"{url} has a category whose id is {category!r}, no number") from None
+        if not 0 <= category < 2**31:  # below 0 is none, and boxes in memory have 32 bits for it
+            raise UsageError(f"{url} has a category whose id is {category}: number them from 0 on")
         if category in found:
             raise _twice(url, name, category)
         found[category] = name
