@@ -132,10 +132,7 @@ def notes(output: Output, matched: Matched, foreign: Counter[str], present_only:
     if matched.failed:
         lines.append(f"{len(matched.failed):,} of them failed in the run: nothing found there")
     if matched.absent:
-        names = ", ".join(
-            words.printable(truth.names[p] or truth.ids[p], 100)
-            for p in matched.absent[:NAMED_IMAGES]
-        )
+        names = ", ".join(_absent(matched))
         then = "left out" if present_only else "nothing found there"
         lines.append(
             f"{len(matched.absent):,} annotated images have no row in the run, {then}: {names}"
@@ -164,6 +161,12 @@ def notes(output: Output, matched: Matched, foreign: Counter[str], present_only:
     return lines
 
 
+def _absent(matched: Matched) -> list[str]:
+    """Names of some images of the truth that the run lacks, without what is secret in them."""
+    names, ids = matched.truth.names, matched.truth.ids
+    return [words.printable(names[p] or ids[p], 200) for p in matched.absent[:NAMED_IMAGES]]
+
+
 def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
@@ -182,7 +185,7 @@ def record(output: Output, matched: Matched, found: Evaluation) -> dict[str, obj
         "failed": len(matched.failed),
         "absent": {
             "count": len(matched.absent),
-            "examples": [truth.names[place] for place in matched.absent[:NAMED_IMAGES]],
+            "examples": _absent(matched),
         },
         "without_truth": {
             "count": matched.without_truth,
