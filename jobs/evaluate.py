@@ -183,10 +183,7 @@ def record(output: Output, matched: Matched, found: Evaluation) -> dict[str, obj
         **dataclasses.asdict(found),
         "whole_names": matched.whole_names,
         "failed": len(matched.failed),
-        "absent": {
-            "count": len(matched.absent),
-            "examples": _absent(matched),
-        },
+        "absent": {"count": len(matched.absent), "examples": _absent(matched)},
         "without_truth": {
             "count": matched.without_truth,
             "examples": matched.without_truth_examples,
