@@ -66,6 +66,8 @@ def job(arguments: list[str]) -> int:
         targets["list"].write(encode(found.tally.table()))
         if found.tally.changed:
             cut = f"--score-threshold {options.get('score_threshold', THRESHOLD):g}"
+            if "agnostic_nms" in options:
+                cut += f" --agnostic-nms {options['agnostic_nms']:g}"
             look = f"{shlex.quote(a)} --images {shlex.quote(given['list'])} {cut}"
             how = f"{look} --format pictures --to changed"
             print(f"\nlook at them  {words.command('export')} {how}")

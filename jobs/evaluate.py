@@ -8,6 +8,8 @@ import json
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +22,7 @@ from pipeline.labels.evaluate import METRICS, Evaluation, evaluate
 from pipeline.labels.match import NAMED_IMAGES, Matched, match
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.thresholds import IOU, Best, best_thresholds
-from pipeline.labels.truth import load_truth, told
+from pipeline.labels.truth import Truth, load_truth, told
 from pipeline.locations import checked_url
 from pipeline.store import failures, objects, urls
 
@@ -65,14 +67,14 @@ def parser() -> cli.Parser:
     return parser
 
 
-def text(found: Evaluation, best: dict[str, Best], remarks: list[str], output: str) -> str:
+def text(found: Evaluation, best: dict[str, Best], remarks: list[str], export: list[str]) -> str:
     """The result for a person.
 
     Args:
         found: the metrics.
         best: where to cut each category.
         remarks: lines for the end.
-        output: the run's, as the user named it.
+        export: flags of the export that cuts there.
     """
     lines = [f"{name:10} {number(value)}" for name, value in found.metrics.items()]
     width = max([min(len(entry["name"]), WIDEST) for entry in found.categories] + [8])
@@ -85,7 +87,7 @@ def text(found: Evaluation, best: dict[str, Best], remarks: list[str], output: s
             f"{words.printable(entry['name'], WIDEST):{width}} "
             + " ".join(f"{cell:>9}" for cell in cells)
         )
-    lines += thresholds(best, width, output)
+    lines += thresholds(best, width, export)
     lines += ["", f"{words.count(found.images, 'annotated image')} evaluated with {found.backend}"]
     if found.beyond_limit:
         lines.append(
@@ -95,7 +97,7 @@ def text(found: Evaluation, best: dict[str, Best], remarks: list[str], output: s
     return "\n".join([*lines, *remarks])
 
 
-def thresholds(best: dict[str, Best], width: int, output: str) -> list[str]:
+def thresholds(best: dict[str, Best], width: int, export: list[str]) -> list[str]:
     """Where to cut each category, and the export that does it."""
     if not best:
         return []
@@ -106,9 +108,18 @@ def thresholds(best: dict[str, Best], width: int, output: str) -> list[str]:
         cells = [f"{at.threshold:.2f}", number(at.precision), number(at.recall), number(at.f1)]
         shown = words.printable(name, WIDEST)
         lines.append(f"{shown:{width}} " + " ".join(f"{cell:>9}" for cell in cells))
-    flag = " ".join(shlex.quote(f"{name}={at.threshold:.2f}") for name, at in best.items())
-    how = f"{shlex.quote(output)} --format coco --to export --category {flag}"
-    return [*lines, "", f"export so    {words.command('export')} {how}"]
+    return [*lines, "", f"export so    {words.command('export')} {shlex.join(export)}"]
+
+
+def _export(
+    given: Mapping[str, Any], truth: Truth, names: Sequence[str], best: dict[str, Best]
+) -> list[str]:
+    """The flags of the export with these thresholds, by the run's own names of classes."""
+    by_id = {truth.category_ids[name]: at for name, at in best.items()}
+    pairs = zip(names, map(by_id.get, truth.ids_of(names)), strict=True)
+    cuts = [f"{name}={at.threshold:.2f}" for name, at in pairs if at]
+    mapping = ["--classes", given["classes"]] if "classes" in given else []
+    return [given["output"], "--format", "coco", "--to", "export", *mapping, "--category", *cuts]
 
 
 def notes(output: Output, matched: Matched, foreign: Counter[str], present_only: bool) -> list[str]:
@@ -121,10 +132,7 @@ def notes(output: Output, matched: Matched, foreign: Counter[str], present_only:
     if matched.failed:
         lines.append(f"{len(matched.failed):,} of them failed in the run: nothing found there")
     if matched.absent:
-        names = ", ".join(
-            words.printable(truth.names[p] or truth.ids[p], 100)
-            for p in matched.absent[:NAMED_IMAGES]
-        )
+        names = ", ".join(_absent(matched))
         then = "left out" if present_only else "nothing found there"
         lines.append(
             f"{len(matched.absent):,} annotated images have no row in the run, {then}: {names}"
@@ -153,6 +161,12 @@ def notes(output: Output, matched: Matched, foreign: Counter[str], present_only:
     return lines
 
 
+def _absent(matched: Matched) -> list[str]:
+    """Names of some images of the truth that the run lacks, without what is secret in them."""
+    names, ids = matched.truth.names, matched.truth.ids
+    return [words.printable(names[p] or ids[p], 200) for p in matched.absent[:NAMED_IMAGES]]
+
+
 def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
@@ -169,10 +183,7 @@ def record(output: Output, matched: Matched, found: Evaluation) -> dict[str, obj
         **dataclasses.asdict(found),
         "whole_names": matched.whole_names,
         "failed": len(matched.failed),
-        "absent": {
-            "count": len(matched.absent),
-            "examples": [truth.names[place] for place in matched.absent[:NAMED_IMAGES]],
-        },
+        "absent": {"count": len(matched.absent), "examples": _absent(matched)},
         "without_truth": {
             "count": matched.without_truth,
             "examples": matched.without_truth_examples,
@@ -200,7 +211,8 @@ def job(arguments: list[str]) -> int:
     for entry in found.categories:
         at = best.get(entry["name"])
         entry |= dataclasses.asdict(at) if at else dict.fromkeys(AT_BEST)
-    shown = text(found, best, notes(output, matched, foreign, present_only), given["output"])
+    remarks = notes(output, matched, foreign, present_only)
+    shown = text(found, best, remarks, _export(given, truth, chosen.names, best))
     print(shown)
     if "to" in given:
         write(given["to"], shown, record(output, matched, found), found)

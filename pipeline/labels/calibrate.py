@@ -113,11 +113,11 @@ def calibrate(output: Output, classes: Classes, matched: Matched, claim: Claim) 
     for table in output.tables(boxes.COLUMNS, ("ok",), task="counting"):
         run.add(boxes.from_table(table))
     run.check(output, corrections)
-    found = matched.found[np.argsort(-matched.found["score"], kind="stable")]
-    right, ignored = judge(truth, found)
+    right, ignored = judge(truth, matched.found)
     kept = ~ignored
-    right, category_of = right[kept], found["category"][kept]
-    every = Reviewed(found["score"][kept], right, found["place"][kept].astype(np.int64))
+    found, right = matched.found[kept], right[kept]
+    category_of = found["category"].copy()
+    every = Reviewed(found["score"].copy(), right, found["place"].astype(np.int64))
     del found  # the corners of maybe millions of boxes
     _check_claim(claim, len(right), run.reviewed)
     groups = _groups(output, classes, matched, category_of)

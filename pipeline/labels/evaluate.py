@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +33,10 @@ IOUS = np.linspace(0.5, 0.95, 10)
 SIZES = ("all", "small", "medium", "large")
 MAX_DETECTIONS = (1, 10, 100)
 GROUP_BOXES = 2_000_000
+BATCH_IMAGES = 1000
 
 Metrics = dict[str, float | None]
+Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,25 +79,15 @@ def evaluate(truth: Truth, matched: Matched, present_only: bool = False) -> Eval
     ids = np.zeros(len(truth.ids), np.int64)
     ids[order] = np.arange(1, len(order) + 1)
     precision, recall, backend = _accumulate(truth, matched.found, ids)
-    categories = []
+    categories, beyond = [], 0
     for k, (name, category) in enumerate(truth.category_ids.items()):
         mine = (truth.box_categories == category) & ~truth.crowds & (ids[truth.image_places] > 0)
-        counts = {
-            "ground_truth": int(np.count_nonzero(mine)),
-            "detections": int(np.count_nonzero(matched.found["category"] == category)),
-        }
+        places = matched.found["place"][matched.found["category"] == category]
+        counts = {"ground_truth": int(np.count_nonzero(mine)), "detections": len(places)}
         rates = _metrics(precision[:, :, k : k + 1], recall[:, k : k + 1])
         categories.append({"name": name, "id": category, **counts, **rates})
-    beyond = _beyond_limit(matched.found)
+        beyond += int(np.maximum(np.bincount(places) - MAX_DETECTIONS[-1], 0).sum())
     return Evaluation(_metrics(precision, recall), categories, len(order), beyond, backend)
-
-
-def _beyond_limit(found: np.ndarray) -> int:
-    pairs = np.stack((found["place"], found["category"]))
-    pairs = pairs[:, np.lexsort(pairs)]
-    starts = np.flatnonzero(np.diff(pairs, prepend=-1).any(axis=0))
-    counts = np.diff(starts, append=pairs.shape[1])
-    return int(np.maximum(counts - MAX_DETECTIONS[-1], 0).sum())
 
 
 def _sortable(image_id: Any) -> tuple[bool, Any]:
@@ -108,34 +99,18 @@ def _accumulate(
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """precision [10 IoUs, 101, categories, 4 sizes, 3 limits], recall likewise without the 101.
 
-    A few categories at a time, through a file: all boxes at once, or as Python objects, would not
-    fit in memory where there are millions.
+    A few categories at a time: what is kept of all boxes would not fit in memory where there are
+    millions.
     """
     precisions, recalls, backend = [], [], ""
-    with tempfile.TemporaryDirectory() as folder:
-        for group in _groups(truth, found):
-            path = f"{folder}/truth.json"
-            _write(truth, ids, group, path)
-            mine = np.isin(found["category"], group)
-            with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
-                # not kept in a name: the package has its own copy, and there may be gigabytes
-                done, backend = _coco_eval(path, _results(found[mine], ids))
-                done.evaluate()
-                done.accumulate()
-            precisions.append(done.eval["precision"])
-            recalls.append(done.eval["recall"])
-            del done  # before the next group's boxes are read
+    for group in _groups(truth, found):
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
+            done, backend = _evaluated(truth, found, ids, group)
+            done.accumulate()
+        precisions.append(done.eval["precision"])
+        recalls.append(done.eval["recall"])
+        del done  # before the next group's boxes are read
     return np.concatenate(precisions, axis=2), np.concatenate(recalls, axis=1), backend
-
-
-def _results(found: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """[n, 7] float64: image id, x, y, width, height, score, category id."""
-    results = np.empty((len(found), 7))
-    results[:, 0] = ids[found["place"]]
-    results[:, 1:5] = found["xyxy"]
-    results[:, 3:5] -= results[:, 1:3]
-    results[:, 5], results[:, 6] = found["score"], found["category"]
-    return results
 
 
 def _groups(truth: Truth, found: np.ndarray) -> list[list[int]]:
@@ -153,42 +128,24 @@ def _groups(truth: Truth, found: np.ndarray) -> list[list[int]]:
     return groups
 
 
-def _write(truth: Truth, ids: np.ndarray, group: list[int], path: str) -> None:
-    """The truth of some categories as instances JSON; images whose new id is 0 left out."""
-    images = ", ".join(f'{{"id": {i}}}' for i in range(1, int(ids.max(initial=0)) + 1))
+def _evaluated(
+    truth: Truth, found: np.ndarray, ids: np.ndarray, group: list[int]
+) -> tuple[Any, str]:
+    """A COCOeval of some categories, matched, by one of the packages that have it, and its name."""
     categories = [{"id": k, "name": str(k)} for k in group]
-    image_ids = ids[truth.image_places]
-    wanted = np.flatnonzero(np.isin(truth.box_categories, group) & (image_ids > 0))
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(f'{{"images": [{images}], "categories": {json.dumps(categories)}, ')
-        file.write('"annotations": [')
-        separator = ""
-        for number in wanted.tolist():
-            box = {
-                "id": number + 1,
-                "image_id": int(image_ids[number]),
-                "category_id": int(truth.box_categories[number]),
-                "bbox": truth.xywh[number].tolist(),
-                "area": float(truth.areas[number]),
-                "iscrowd": int(truth.crowds[number]),
-            }
-            file.write(separator + json.dumps(box))
-            separator = ",\n"
-        file.write("]}")
-
-
-def _coco_eval(path: str, results: np.ndarray) -> tuple[Any, str]:
-    """A COCOeval of one of the packages that have it, and the package's name."""
     try:
         import hotcoco
     except ImportError:
-        return _pycocotools(path, results), "pycocotools"
-    truth = hotcoco.COCO(path)
-    evaluation = hotcoco.COCOeval(truth, truth.load_res(results), "bbox")
-    return evaluation, f"hotcoco {hotcoco.__version__}"
+        return _pycocotools(categories, *next(_batches(truth, found, ids, group, len(ids))))
+    streaming = hotcoco.StreamingEval(categories, "bbox")
+    for batch in _batches(truth, found, ids, group, BATCH_IMAGES):
+        streaming.update(*batch)
+    return streaming.finalize(), f"hotcoco {hotcoco.__version__}"
 
 
-def _pycocotools(path: str, results: np.ndarray) -> Any:
+def _pycocotools(
+    categories: list[Entry], images: list[Entry], annotations: list[Entry], results: np.ndarray
+) -> tuple[Any, str]:
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -196,14 +153,67 @@ def _pycocotools(path: str, results: np.ndarray) -> Any:
         raise UsageError(
             "evaluation needs the package hotcoco or pycocotools: pip install hotcoco"
         ) from error
-    truth = COCO(path)
-    found = COCO()
+    truth, found = COCO(), COCO()
+    truth.dataset = {"images": images, "categories": categories, "annotations": annotations}
+    truth.createIndex()
     if len(results):
         found = truth.loadRes(results)
     else:  # loadRes fails on an empty list
         found.dataset = {**truth.dataset, "annotations": []}
         found.createIndex()
-    return COCOeval(truth, found, "bbox")
+    done = COCOeval(truth, found, "bbox")
+    done.evaluate()
+    return done, "pycocotools"
+
+
+def _batches(
+    truth: Truth, found: np.ndarray, ids: np.ndarray, group: list[int], size: int
+) -> Iterator[tuple[list[Entry], list[Entry], np.ndarray]]:
+    """Images, annotations and results of some categories, `size` images at a time; those whose new
+    id is 0 left out.
+    """
+    true_boxes, true_ids = _by_image(ids[truth.image_places], truth.box_categories, group)
+    boxes, box_ids = _by_image(ids[found["place"]], found["category"], group)
+    last = int(ids.max(initial=0))
+    for first in range(1, last + 1, size):
+        span = (first, first + size)
+        images = [{"id": image_id} for image_id in range(first, min(first + size, last + 1))]
+        annotations = [
+            _annotation(truth, ids, number)
+            for number in true_boxes[slice(*np.searchsorted(true_ids, span))].tolist()
+        ]
+        results = _results(found[boxes[slice(*np.searchsorted(box_ids, span))]], ids)
+        yield images, annotations, results
+
+
+def _by_image(
+    image_ids: np.ndarray, categories: np.ndarray, group: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the boxes of some categories in order of their images, and the images' ids."""
+    places = np.flatnonzero(np.isin(categories, group) & (image_ids > 0))
+    places = places[np.argsort(image_ids[places], kind="stable")]
+    return places, image_ids[places]
+
+
+def _annotation(truth: Truth, ids: np.ndarray, number: int) -> Entry:
+    return {
+        "id": number + 1,
+        "image_id": int(ids[truth.image_places[number]]),
+        "category_id": int(truth.box_categories[number]),
+        "bbox": truth.xywh[number].tolist(),
+        "area": float(truth.areas[number]),
+        "iscrowd": int(truth.crowds[number]),
+    }
+
+
+def _results(found: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """[n, 7] float64: image id, x, y, width, height, score, category id."""
+    results = np.empty((len(found), 7))
+    results[:, 0] = ids[found["place"]]
+    results[:, 1:5] = found["xyxy"]
+    results[:, 3:5] -= results[:, 1:3]
+    results[:, 5], results[:, 6] = found["score"], found["category"]
+    return results
 
 
 def _metrics(precision: np.ndarray, recall: np.ndarray) -> Metrics:

@@ -22,6 +22,8 @@ GRID = 4
 # of the random projection; inner products of unit vectors keep within about 0.1
 DIMENSIONS = 128
 CANDIDATES = 20
+# images described before they are projected: 17 numbers a class each
+AT_ONCE = 256
 
 REASONS = {
     "uncertainty": "about {:.1f} corrections to be expected",
@@ -133,8 +135,8 @@ def _features(
     features = np.empty((len(ids), DIMENSIONS), np.float32)
     for table in output.tables(boxes.COLUMNS, ("ok",), task="comparing"):
         table = table.filter(pa.array(np.isin(table["image_id"].to_numpy(), ids)))
-        if table.num_rows:
-            chosen = classes.choose(boxes.from_table(table))
+        for start in range(0, table.num_rows, AT_ONCE):
+            chosen = classes.choose(boxes.from_table(table.slice(start, AT_ONCE)))
             described = describe(chosen, weights, threshold) @ projection
             described /= np.maximum(np.linalg.norm(described, axis=1, keepdims=True), 1e-9)
             features[len(uris) : len(uris) + len(described)] = described

@@ -13,8 +13,8 @@ from pipeline.labels.truth import Truth
 
 IOU = 0.5
 STEPS = np.arange(101) / 100
-# pairs of boxes that are compared at once
-PAIRS = 500_000
+# detections, and pairs of boxes, that are compared at once
+AT_ONCE = 500_000
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def best_thresholds(truth: Truth, matched: Matched, present_only: bool) -> dict[
         matched: detections, as from `match`.
         present_only: leave out the truth's images of which the run has no row.
     """
-    found = matched.found[np.argsort(-matched.found["score"], kind="stable")]
+    found = matched.found
     right, ignored = judge(truth, found)
     counted = ~truth.crowds
     if present_only:
@@ -55,7 +55,9 @@ def best_thresholds(truth: Truth, matched: Matched, present_only: bool) -> dict[
     for name, category in truth.category_ids.items():
         mine = (found["category"] == category) & ~ignored
         number = int(np.count_nonzero(counted & (truth.box_categories == category)))
-        if chosen := _best(found["score"][mine], right[mine], number):
+        scores = found["score"][mine]
+        order = np.argsort(-scores)
+        if chosen := _best(scores[order], right[mine][order], number):
             best[name] = chosen
     return best
 
@@ -74,7 +76,7 @@ def _best(scores: np.ndarray, right: np.ndarray, true_boxes: int) -> Best | None
 
 
 def judge(truth: Truth, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[n] bool each, of detections with the highest score first: right, and on a crowd alone.
+    """[n] bool each, of detections: right, and on a crowd alone.
 
     Args:
         truth: the annotations.
@@ -106,15 +108,17 @@ def _overlaps(
     categories = max(1, *truth.category_ids.values(), 0) + 1
     true_groups = truth.image_places * categories + truth.box_categories
     order = np.argsort(true_groups, kind="stable")
-    sorted_groups = true_groups[order]
-    groups = found["place"].astype(np.int64) * categories + found["category"]
-    first = np.searchsorted(sorted_groups, groups)
-    many = np.searchsorted(sorted_groups, groups, side="right") - first
-    for boxes, places in pairs.enumerated(first, many, PAIRS):
-        truths = order[places]
-        ious = _ious(found["xyxy"][boxes], truth.xywh[truths], truth.crowds[truths])
-        enough = ious >= IOU
-        yield boxes[enough], truths[enough], ious[enough]
+    true_groups = true_groups[order]
+    for start in range(0, len(found), AT_ONCE):
+        some = found[start : start + AT_ONCE]
+        groups = some["place"].astype(np.int64) * categories + some["category"]
+        first = np.searchsorted(true_groups, groups)
+        many = np.searchsorted(true_groups, groups, side="right") - first
+        for boxes, places in pairs.enumerated(first, many, AT_ONCE):
+            truths = order[places]
+            ious = _ious(some["xyxy"][boxes], truth.xywh[truths], truth.crowds[truths])
+            enough = ious >= IOU
+            yield start + boxes[enough], truths[enough], ious[enough]
 
 
 def _ious(xyxy: np.ndarray, xywh: np.ndarray, crowd: np.ndarray) -> np.ndarray:

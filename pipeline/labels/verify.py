@@ -175,7 +175,7 @@ class Verification:
             self.checks["schema"].breach(f"{name}: {difference}")
         try:
             table = table.select(ROW.names).cast(ROW)
-        except (KeyError, pa.ArrowException):
+        except (KeyError, ValueError, pa.ArrowException):  # ValueError for nulls that may not be
             return 0  # said by the check of schemas
         self.images += len(table)
         self._note(table, file.status)

@@ -104,9 +104,13 @@ def test_classes_align_the_names_of_both(both: tuple[Path, Path], tmp_path: Path
     assert found["boxes"]["a"] == len(kept)
 
 
-def test_one_box_an_object(both: tuple[Path, Path], tmp_path: Path) -> None:
+def test_one_box_an_object(
+    both: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     every = told(*both, tmp_path)
-    single = told(*both, tmp_path, "--agnostic-nms", "0.05")
+    flags = ["--agnostic-nms", "0.05", "--list", str(tmp_path / "changed.csv")]
+    single = told(*both, tmp_path, *flags)
+    assert "--score-threshold 0.5 --agnostic-nms 0.05 --format" in capsys.readouterr().out
     assert 0 < single["boxes"]["a"] < every["boxes"]["a"]
     assert single["agnostic_nms"] == 0.05 and every["agnostic_nms"] is None
 

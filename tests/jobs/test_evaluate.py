@@ -25,6 +25,7 @@ def test_signatures_and_escape_codes_stay_inside(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     signed = "https://host/\x1b[2J\n.jpg?X-Amz-Signature=secret"
+    absent = "https://host/gone\x1b\ud800.jpg?X-Amz-Signature=secret"
     output = synthetic.write(tmp_path / "out", 3, names=["a.jpg", "b.jpg", "c.jpg"])
 
     def renamed(table: pa.Table) -> pa.Table:
@@ -33,7 +34,7 @@ def test_signatures_and_escape_codes_stay_inside(
 
     synthetic.rewrite(next((output / "detections/status=ok").iterdir()), renamed)
     truth = {
-        "images": [{"id": 1, "file_name": "b.jpg"}],
+        "images": [{"id": 1, "file_name": "b.jpg"}, {"id": 2, "file_name": absent}],
         "annotations": [],
         "categories": [{"id": 1, "name": "cup"}],
     }

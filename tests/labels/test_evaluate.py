@@ -71,6 +71,7 @@ def test_the_same_numbers_as_pycocotools(
     if backend == "pycocotools":
         monkeypatch.setitem(sys.modules, "hotcoco", None)
     monkeypatch.setattr("pipeline.labels.evaluate.GROUP_BOXES", group)
+    monkeypatch.setattr("pipeline.labels.evaluate.BATCH_IMAGES", 37)
     output = synthetic.write(tmp_path / "out", 200, rows_per_file=64)
     found = rows(str(output))
     truth = instances(tmp_path / "gt.json", found, CONTIGUOUS)
@@ -191,6 +192,9 @@ def test_classes_are_matched_by_name(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"{cars:,} detections of 'car', no category" in capsys.readouterr().out
     (tmp_path / "classes.yaml").write_text("person:\nbicycle:\ncar: vehicle\ndog:\ncup:\n")
     mapped = evaluated(tmp_path, "--classes", str(tmp_path / "classes.yaml"))
+    # the export takes the run's names, where the annotations write one otherwise
+    how = f"--to export --classes {tmp_path}/classes.yaml --category person="
+    assert how in capsys.readouterr().out
     assert mapped["left_out"] == {}
     assert list(mapped["metrics"].values()) == pytest.approx(
         reference(truth, results(renamed, ids)), abs=1e-12

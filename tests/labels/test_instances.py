@@ -147,6 +147,7 @@ def test_odd_annotations_are_counted_and_left_out(tmp_path: Path, odd: Any, reas
         ('{"images": [[]]}', r"has an image without an id: \[\]"),
         ('{"images": [{"id": 1}], "categories": [[]]}', "has a category without an id or a name"),
         ('{"images": [{"id": 1}], "categories": [{"id": "x", "name": "a"}]}', "'x', no number"),
+        ('{"images": [{"id": 1}], "categories": [{"id": -1, "name": "a"}]}', "is -1: number them"),
     ],
 )
 def test_what_is_no_file_of_annotations(tmp_path: Path, text: str, complaint: str) -> None:

@@ -144,7 +144,9 @@ def frames(tmp_path: Path) -> str:
     return str(output)
 
 
-def test_frames_of_one_scene_are_not_all_chosen(tmp_path: Path) -> None:
+def test_frames_of_one_scene_are_not_all_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = open_output(frames(tmp_path))
     chosen = classes.choose(output.categories)
 
@@ -155,6 +157,9 @@ def test_frames_of_one_scene_are_not_all_chosen(tmp_path: Path) -> None:
 
     assert frames_among(0.0) > 15
     assert frames_among(1.0) == 1
+    whole = select(output, chosen, 20).rows
+    monkeypatch.setattr("pipeline.labels.select.AT_ONCE", 7)
+    assert select(output, chosen, 20).rows.equals(whole)
 
 
 def test_a_rare_class_is_found_and_named(tmp_path: Path) -> None:

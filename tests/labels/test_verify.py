@@ -114,6 +114,11 @@ def add_a_column(output: Path) -> None:
     rewrite(part(output), lambda t: t.append_column("extra", pa.nulls(len(t), pa.string())))
 
 
+def null_where_none_may_be(output: Path) -> None:
+    nulls = pa.nulls(64 - 1, pa.string())
+    rewrite(part(output), lambda t: t.drop("run_id").append_column("run_id", nulls[: len(t)]))
+
+
 def other_detector(output: Path) -> None:
     path = part(output)
     table = pq.ParquetFile(path).read()
@@ -163,6 +168,7 @@ BREACHES: list[tuple[str, Callable[[Path], object], set[str]]] = [
     ("misnamed", name_a_larger_id, {"files"}),
     ("unknown id", first_value("image_id", 10**12), {"once", "uris"}),
     ("column added", add_a_column, {"schema"}),
+    ("null", null_where_none_may_be, {"schema", "once", "counts"}),
     ("other detector", other_detector, {"schema"}),
     ("URIs swapped", swap_two_uris, {"uris"}),
     ("other run", first_value("run_id", "0"), {"run"}),

@@ -65,6 +65,8 @@ def _names(url: str, categories: list[dict[str, Any]]) -> dict[int, str]:
             category = int(category)
         except (TypeError, ValueError):
             raise UsageError(f"{url} has a category whose id is {category!r}, no number") from None
+        if not 0 <= category < 2**31:  # below 0 is none, and boxes in memory have 32 bits for it
+            raise UsageError(f"{url} has a category whose id is {category}: number them from 0 on")
         if category in found:
             raise _twice(url, name, category)
         found[category] = name
@@ -99,22 +101,29 @@ def _twice(url: str, name: str, category: int) -> UsageError:
 
 def _read_boxes(url: str, truth: Truth, categories: set[int]) -> None:
     known = {str(category): category for category in categories}
-    values = array("d")  # eight numbers a box, for there may be millions
+    # used as they are, without a copy, for there may be millions
+    places, labels, crowds = array("q"), array("q"), array("b")
+    areas, xywh = array("d"), array("d")
     for entry in instances.items(url, "annotations"):
         try:
-            values.extend(_box(truth, known, entry))
+            place, category, box = _box(truth, known, entry)
         except instances.OddError as error:
             truth.left_out[str(error)] += 1
-    table = np.frombuffer(values).reshape(-1, 8)
-    truth.image_places = table[:, 0].astype(np.int64)
-    truth.box_categories = table[:, 1].astype(np.int64)
-    truth.crowds = table[:, 2].astype(bool)
-    truth.areas = table[:, 3].copy()
-    truth.xywh = table[:, 4:].copy()
+            continue
+        places.append(place)
+        labels.append(category)
+        crowds.append(box.crowd)
+        areas.append(box.area)
+        xywh.extend(box.xywh)
+    truth.image_places = np.frombuffer(places, np.int64)
+    truth.box_categories = np.frombuffer(labels, np.int64)
+    truth.crowds = np.frombuffer(crowds, bool)
+    truth.areas = np.frombuffer(areas)
+    truth.xywh = np.frombuffer(xywh).reshape(-1, 4)
 
 
-def _box(truth: Truth, categories: dict[str, int], entry: Any) -> tuple[float, ...]:
-    """Place, category, whether a crowd, area, and the box."""
+def _box(truth: Truth, categories: dict[str, int], entry: Any) -> tuple[int, int, instances.Box]:
+    """Place and category."""
     if not isinstance(entry, dict):
         raise instances.OddError("that are no objects of JSON")
     image_id, category_id = entry.get("image_id"), entry.get("category_id")
@@ -128,8 +137,7 @@ def _box(truth: Truth, categories: dict[str, int], entry: Any) -> tuple[float, .
         raise instances.OddError(STRAY_CATEGORY)
     if _rotation(entry) % 360:
         raise rotated(truth.names[place])
-    xywh, area, crowd = instances.box(entry)
-    return place, category, crowd, area, *xywh
+    return place, category, instances.box(entry)
 
 
 def _rotation(entry: dict[str, Any]) -> float:

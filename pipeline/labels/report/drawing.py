@@ -96,7 +96,7 @@ def card(picture: Picture, style: Style) -> str:
     found = count(int(np.sum(bins >= style.threshold)), "box")
     remarks = []
     if len(bins) > MOST_BOXES:
-        remarks.append(f"<span>best {MOST_BOXES} of {len(bins):,} drawn</span>")
+        remarks.append(f"<span data-best>best {MOST_BOXES} of {len(bins):,} drawn</span>")
     return framed(picture, found, _marks(picture, style, bins[:MOST_BOXES].tolist()), remarks)
 
 

@@ -80,8 +80,10 @@
         part.classList.toggle("off", !on);
         shown += on && part.matches(".box");
       }
-      const found = card.querySelector("[data-found]");
-      if (found && card.querySelector(".box")) found.textContent = boxes(shown);
+      const found = card.querySelector("[data-found]"), lowest = card.querySelector(".box");
+      // where the lowest box that is drawn is in view, some of those that are not may be too
+      const more = lowest && +lowest.dataset.b >= at && card.querySelector("[data-best]");
+      if (found && lowest) found.textContent = boxes(shown) + (more ? " or more" : "");
       card.classList.toggle("away", chosen !== "-1" && !shown);
       card.querySelectorAll(".picture").forEach(fit);
     }

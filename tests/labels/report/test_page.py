@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from jobs import report
+from pipeline.labels.report import drawing
 from tests.support import outputs, pages, photographed
 from tests.support.photographed import CATEGORIES, NAMES
 
@@ -95,6 +96,20 @@ def test_cards_say_why_there_is_no_picture(opened: Page) -> None:
     assert opened.locator("#failed .card", has_text="thin.jpg").locator("image").count() == 1
     assert opened.locator("#random .card", has_text="changed.jpg").locator(".box").count() == 0
     assert "0 boxes" in card("empty", "break")
+
+
+def test_more_boxes_than_are_drawn(
+    browser: Browser, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "MOST_BOXES", 5)
+    flags = ["--to", str(tmp_path / "report.html"), "--score-threshold", "0"]
+    assert report.main([str(output), *flags]) == 0
+    with pages.opened(browser, tmp_path / "report.html") as tab:
+        card = tab.locator("#random .card", has_text="plain.jpg")
+        assert "5 boxes or more" in card.inner_text()
+        assert "best 5 of 9 drawn" in card.inner_text()
+        slide(tab, 100)
+        assert "0 boxes" in card.inner_text() and "or more" not in card.inner_text()
 
 
 def test_boxes_stand_where_they_were_found(opened: Page, output: Path) -> None:
