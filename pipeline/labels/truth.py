@@ -19,6 +19,7 @@ from pipeline.labels.readers import coco, kinds
 from pipeline.labels.readers.kinds import Source
 from pipeline.labels.readers.origins import plain
 from pipeline.labels.readers.read import READERS, origins_of, read
+from pipeline.labels.readers.zips import unpacked
 from pipeline.locations import checked_url
 from pipeline.store import failures
 
@@ -37,6 +38,8 @@ class Truth:
         xywh: [m, 4] float64, pixels.
         areas: [m] float64, of the object (its mask where there is one), which decides its size.
         crowds: [m] bool.
+        sizes: [n, 2] int32, width and height of each image of which `xywh` are pixels, as the
+            annotations say; 0 where they do not.
         left_out: number of annotations that cannot be used, by reason.
         unreviewed: number of images that no person has reviewed, by reason; they are not in `ids`.
         shown: `export.json` of the export that the annotations came from; None if it is not there.
@@ -51,9 +54,14 @@ class Truth:
     xywh: np.ndarray = field(default_factory=lambda: np.empty((0, 4)))
     areas: np.ndarray = field(default_factory=lambda: np.empty(0))
     crowds: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
+    sizes: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int32))
     left_out: Counter[str] = field(default_factory=Counter)
     unreviewed: Counter[str] = field(default_factory=Counter)
     shown: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.sizes):
+            self.sizes = np.zeros((len(self.ids), 2), np.int32)
 
     @property
     def strays(self) -> int:
@@ -94,6 +102,7 @@ class Truth:
             self,
             ids=[self.ids[place] for place in places],
             names=[self.names[place] for place in places],
+            sizes=self.sizes[places],
             image_places=new[self.image_places[mine]],
             box_categories=self.box_categories[mine],
             xywh=self.xywh[mine],
@@ -148,9 +157,9 @@ def load_truth(url: str) -> Truth:
     url = checked_url("annotations", url)
     called = "instances JSON"
     try:
-        with kinds.unpacked(url) as place:
+        with unpacked(url) as place:
             sources = kinds.find(place)
-            beside = sources[0].folder if place == url else url.rpartition("/")[0] or "."
+            beside = sources[0].top if place == url else url.rpartition("/")[0] or "."
             if sources[0].kind == "coco" and len(sources) == 1:
                 truth = _instances(url, sources[0], beside)
             else:
@@ -189,6 +198,7 @@ def _collected(url: str, sources: Sequence[Source], beside: str) -> Truth:
         url,
         ids=found.names,
         names=found.names,
+        sizes=np.frombuffer(found.sizes, np.int32).reshape(-1, 2),
         category_ids=dict(sorted(found.category_ids.items(), key=lambda pair: pair[1])),
         image_places=np.frombuffer(found.image_places, np.int64),
         box_categories=np.frombuffer(found.box_categories, np.int64),
@@ -205,7 +215,7 @@ def _instances(url: str, source: Source, beside: str) -> Truth:
     """COCO's instances JSON: every image that is listed was reviewed."""
     truth = Truth(url)
     coco.read(source.url, truth)
-    known = origins_of(source, beside)
+    known = origins_of(source, beside, {})
     truth.shown = known.record
     truth.names = [plain(name) for name in truth.names]
     if known.names:

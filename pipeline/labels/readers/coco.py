@@ -10,7 +10,7 @@ import numpy as np
 from pipeline import words
 from pipeline.errors import UsageError
 from pipeline.labels import instances
-from pipeline.labels.readers.collected import rotated
+from pipeline.labels.readers.collected import rotated, size_of
 
 if TYPE_CHECKING:
     from pipeline.labels.truth import Truth
@@ -36,6 +36,7 @@ def read(url: str, truth: Truth) -> None:
 
 
 def _read_images(url: str, truth: Truth) -> None:
+    sizes = array("i")
     for entry in instances.items(url, "images"):
         if not isinstance(entry, dict) or "id" not in entry:
             raise UsageError(
@@ -46,8 +47,10 @@ def _read_images(url: str, truth: Truth) -> None:
             raise UsageError(f"{truth.url} has an image whose id is {entry['id']!r}, no number")
         truth.ids.append(image_id)
         truth.names.append(str(entry.get("file_name") or entry.get("coco_url") or ""))
+        sizes.extend(size_of(entry.get("width"), entry.get("height")))
     if len(truth.by_id) < len(truth.ids):
         raise UsageError(f"{truth.url} has two images of one id")
+    truth.sizes = np.frombuffer(sizes, np.int32).reshape(-1, 2)
 
 
 # ------------------------------------------------------------------------------- categories

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from pipeline.errors import UsageError
-from pipeline.labels.readers.collected import Collected, LabelledBox, rotated
+from pipeline.labels.readers.collected import Collected, LabelledBox, corners_of, rotated
 from pipeline.store import urls
 
 ELSEWHERE = "in frames that the run has not"
@@ -101,5 +101,6 @@ def _box(box: ElementTree.Element) -> _Box:
     frame = int(box.attrib["frame"])
     if float(box.get("rotation", 0)) % 360:
         raise rotated(f"frame_{frame:06d}")
-    corners = np.array([float(box.attrib[key]) for key in ("xtl", "ytl", "xbr", "ybr")])
+    texts = map(box.get, ("xtl", "ytl", "xbr", "ybr"))
+    corners = np.array(corners_of(f"frame_{frame:06d}", texts))
     return _Box(frame, box.get("outside") == "1", box.get("keyframe") != "0", corners)

@@ -38,6 +38,7 @@ VOC = """<annotation><folder/><filename>x/1.jpg</filename><size><width>200</widt
 <attribute><name>rotation</name><value>%s</value></attribute></attributes></object></annotation>
 """
 BOX = [20, 20, 100, 40]
+HEAD = "name,image_id,image_uri,width,height\n"
 LINE = "0 0.35 0.4 0.5 0.4\n"
 
 
@@ -50,8 +51,8 @@ def write(root: Path, files: dict[str, str]) -> str:
 
 
 def check(truth: Truth, *names: str) -> None:
-    """One box, on the first of these images."""
-    assert truth.names == list(names)
+    """One box, on the first of these images, of 200x100 pixels."""
+    assert truth.names == list(names) and truth.sizes[0].tolist() == [200, 100]
     assert truth.xywh.tolist() == [pytest.approx(BOX)]
     assert [*truth.category_ids] == ["cup"] and truth.image_places.tolist() == [0]
 
@@ -87,6 +88,11 @@ def test_a_zip_leads_back_by_what_lies_beside_it(tmp_path: Path) -> None:
         ({"a.json": '{"version": "5", "shapes": []}', "b.json": "{}"}, "a.json is LabelMe's JSON"),
         ({"Annotations/1.xml": VOC % "12.5"}, "image x/1.jpg has a rotated box"),
         ({"Annotations/1.xml": "<annotation>"}, "1.xml is no XML"),
+        ({"Annotations/1.xml": (VOC % "0").replace("20.0", "20,0")}, "corners are .'20,0', '20,0'"),
+        ({"Annotations/1.xml": (VOC % "0").replace("bndbox", "robndbox")}, "has a rotated box"),
+        ({"a.xml": CVAT.replace("xtl", "x") % ""}, r"x/1.jpg has a box whose corners are \[None, "),
+        ({"instances.json": "", "back.json": ""}, "instances.json, back.json: name the one"),
+        ({"export.json": "", "annotations.xml": "", "a.zip": ""}, "holds an export, a.zip: name"),
         ({"data.yaml": "nc: 1", "labels/1.txt": LINE}, "data.yaml of .* has no `names`"),
         ({"classes.txt": "cup", "labels/1.txt": LINE}, "the size of image 1.txt is not known"),
         ({"classes.txt": "cup", "1.txt": LINE}, "the size of image 1.txt is not known"),
@@ -130,6 +136,20 @@ def test_voc(tmp_path: Path, folder: str) -> None:
     check(load_truth(write(tmp_path, files)), "x/1.jpg", "2.jpg")
 
 
+def test_parts_of_one_export(tmp_path: Path) -> None:
+    """Whose images.csv lies above them, or beside the zip of them."""
+    rows = "x/1.jpg,0,s3://b/x/1.jpg,200,100\n2.jpg,1,s3://b/2.jpg,9,9\n3.jpg,2,s3://b/3.jpg,9,9\n"
+    second = "<annotation><filename>2.jpg</filename><object><name/><bndbox/></object></annotation>"
+    second = second.replace("<bndbox/>", "<polygon><x1>1</x1></polygon>")
+    given = write(tmp_path / "a", {"train/1.xml": VOC % "0.0", "valid/2.XML": second})
+    packed = shutil.make_archive(given, "zip", given)
+    write(tmp_path, {"images.csv": f"\ufeff{HEAD}{rows}", "a/images.csv": HEAD + rows})
+    for truth in (load_truth(given), load_truth(packed)):
+        check(truth, "s3://b/x/1.jpg", "s3://b/2.jpg")
+        assert truth.unreviewed == {"not among what came back": 1}
+        assert truth.left_out == {"that are no rectangles": 1}
+
+
 def test_voc_of_one_image(tmp_path: Path) -> None:
     write(tmp_path, {"1.xml": VOC % "0.0"})
     with pytest.raises(UsageError, match="Pascal VOC's of one image: give the folder of all"):
@@ -163,10 +183,9 @@ def test_yolo_beside_its_images(tmp_path: Path, files: dict[str, str]) -> None:
 def test_yolo_in_folders(tmp_path: Path, listed: bool, packed: bool) -> None:
     """Where names repeat; where images.csv has the sizes, without the images."""
     files = {"classes.txt": "cup\n", "a/1.txt": LINE, "b/1.txt": "", "README.txt": "1 cup"}
-    head = "name,image_id,image_uri,width,height\n"
     if listed:
         files["images.csv"] = (
-            head + "a/1.png,0,s3://b/a/1.png,200,100\nb/1.png,1,s3://b/b/1.png,9,9\n"
+            HEAD + "a/1.png,0,s3://b/a/1.png,200,100\nb/1.png,1,s3://b/b/1.png,9,9\n"
         )
     given = write(tmp_path / "y", files)
     for folder in "" if listed else "ab":
@@ -176,14 +195,49 @@ def test_yolo_in_folders(tmp_path: Path, listed: bool, packed: bool) -> None:
     check(load_truth(given), f"{start}a/1.png", f"{start}b/1.png")
 
 
+@pytest.mark.parametrize(
+    "names,first,second",
+    [
+        ("data.yaml", "train/{}/1", "valid/{}/2"),  # Roboflow
+        ("data.yaml", "{}/train/1", "{}/val/2"),  # Ultralytics
+        ("obj.names", "obj_train_data/1", "obj_valid_data/2"),  # CVAT's YOLO 1.1
+    ],
+)
+def test_yolo_in_subsets(tmp_path: Path, names: str, first: str, second: str) -> None:
+    text = "names: [cup]" if names == "data.yaml" else "cup"
+    labels = {f"{first}.txt".format("labels"): LINE, f"{second}.txt".format("labels"): ""}
+    given = write(tmp_path, {names: text, "train.txt": "1.png", **labels})
+    for image in (first, second):
+        path = tmp_path / f"{image}.png".format("images")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (200, 100)).save(path)
+    known = load_truth(given).names
+    assert [name.rpartition("/")[2] for name in known] == ["1.png", "2.png"]
+    write(tmp_path, {"images.csv": f"{HEAD}1.png,0,s3://b/1.png,200,100\n2.png,1,s3://b/2.png,9,9"})
+    check(load_truth(given), "s3://b/1.png", "s3://b/2.png")
+
+
+@pytest.mark.parametrize("size,expected", [((100, 50), BOX), ((100, 100), [10, 20, 50, 40])])
+def test_yolo_of_copies(tmp_path: Path, size: tuple[int, int], expected: list[int]) -> None:
+    """Roboflow renames images; of another shape, no fraction says where it is in the run's."""
+    stem = "a_jpg.rf.0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+    files = {"data.yaml": "names: [cup]", f"train/labels/{stem}.txt": LINE}
+    files["images.csv"] = f"{HEAD}x/a.jpg,0,s3://b/x/a.jpg,200,100\n"
+    given = write(tmp_path, files)
+    (tmp_path / "train/images").mkdir()
+    Image.new("L", size).save(tmp_path / f"train/images/{stem}.jpg")
+    truth = load_truth(given)
+    assert truth.names == ["s3://b/x/a.jpg"] and truth.xywh.tolist() == [pytest.approx(expected)]
+    assert truth.sizes.tolist() == [[200, 100] if expected == BOX else [*size]]
+
+
 def test_yolo_of_an_export(tmp_path: Path) -> None:
     """Names by their stems, with the start of an upload; what has no file was not reviewed."""
     uris = [f"s3://b/{name}" for name in ("a/1.jpg", "b/1.jpg", "2.jpg", "3.jpg")]
     rows = [f"{uri[7:]},{k},{uri},200,100" for k, uri in enumerate(uris)]
-    head = "name,image_id,image_uri,width,height\n"
     files = {
         "data.yaml": "names: [cup]",
-        "images.csv": head + "\n".join(rows),
+        "images.csv": HEAD + "\n".join(rows),
         "labels/train/b/1.txt": LINE,
         "labels/train/1a2b3c4d-2.txt": "",
         "labels/train/unknown.txt": "",
@@ -207,20 +261,30 @@ def test_fiftyone(tmp_path: Path) -> None:
     assert truth.unreviewed.total() == truth.left_out.total() == 1
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_huggingface(tmp_path: Path, named: bool) -> None:
-    objects = {"bbox": [BOX], "category": [0 if named else "cup"]}
+@pytest.mark.parametrize("named,listed", [(True, False), (False, False), (False, True)])
+def test_huggingface(tmp_path: Path, named: bool, listed: bool) -> None:
+    objects: Any = {"bbox": [BOX], "category": [0 if named else "cup"]}
+    objects = [{"bbox": BOX, "category": "cup"}] if listed else objects
     row = {"image": {"bytes": None, "path": "x/1.jpg"}, "objects": objects}
+    row |= {"width": 200, "height": 100}
+    empty = row | {"image": {"bytes": None, "path": "2.jpg"}, "objects": None}
     label = {"feature": {"names": ["cup"], "_type": "ClassLabel"}, "_type": "Sequence"}
     features = {"objects": {"category": label}}
-    table = pa.Table.from_pylist([row])
+    table = pa.Table.from_pylist([row, empty])
     table = table.replace_schema_metadata(
         {"huggingface": json.dumps({"info": {"features": features}})}
     )
     (tmp_path / "data").mkdir()
     pq.write_table(table, tmp_path / "data/train-00000-of-00001.parquet")
-    check(load_truth(str(tmp_path)), "x/1.jpg")
-    check(load_truth(str(tmp_path / "data/train-00000-of-00001.parquet")), "x/1.jpg")
+    for given in (tmp_path, tmp_path / "data/train-00000-of-00001.parquet"):
+        check(load_truth(str(given)), "x/1.jpg", "2.jpg")
+
+
+def test_huggingface_without_categories(tmp_path: Path) -> None:
+    row = {"image": {"path": "1.jpg"}, "objects": {"bbox": [BOX], "label": ["cup"]}}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match="`objects` without `bbox` and `category`; it has "):
+        load_truth(f"{tmp_path}/a.parquet")
 
 
 @pytest.mark.parametrize("rotation,refused", [(None, False), (0.0, False), (12.5, True)])
@@ -228,7 +292,7 @@ def test_coco_of_cvat(tmp_path: Path, rotation: float | None, refused: bool) -> 
     box: dict[str, Any] = {"id": 1, "image_id": 1, "category_id": 1, "bbox": BOX}
     box |= {"attributes": {"occluded": False, "rotation": rotation}}
     content = {
-        "images": [{"id": 1, "file_name": "x/1.jpg"}],
+        "images": [{"id": 1, "file_name": "x/1.jpg", "width": "200", "height": 100.0}],
         "categories": [{"id": 1, "name": "cup"}],
         "annotations": [box],
     }
@@ -243,7 +307,7 @@ def test_coco_of_cvat(tmp_path: Path, rotation: float | None, refused: bool) -> 
 @pytest.mark.parametrize("beside", ["aoi.geojson", "map/aoi.geojson", "1.tif.aux.xml"])
 def test_coco_beside_what_a_map_needs(tmp_path: Path, beside: str) -> None:
     content = {
-        "images": [{"id": 1, "file_name": "x/1.jpg"}],
+        "images": [{"id": 1, "file_name": "x/1.jpg", "width": 200, "height": 100}],
         "categories": [{"id": 1, "name": "cup"}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": BOX}],
     }

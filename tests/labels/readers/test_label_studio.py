@@ -97,6 +97,7 @@ def test_json_min(tmp_path: Path) -> None:
     "change,reason",
     [
         ({"type": "polygonlabels"}, "that are no rectangles"),
+        ({"type": "labels", "value": {"points": [], "labels": ["cup"]}}, "that are no rectangles"),
         ({"value": VALUE | {"rectanglelabels": []}}, "without a label, or with several"),
         ({"value": LABELLED | {"rectanglelabels": ["a", "b"]}}, "without a label, or with several"),
         ({"value": LABELLED | {"width": -1}}, "whose box has a negative width or height"),
@@ -123,6 +124,23 @@ def test_sizes_that_the_region_lacks(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the size of image s3://b/1.jpg is not known"):
         load(tmp_path, task({"result": [region]}))
     assert load(tmp_path, task({"result": [region]}, width=200, height=100)).xywh.tolist() == [BOX]
+
+
+@pytest.mark.parametrize(
+    "drawn_on,box",
+    [((100, 50), BOX), ((400, 201), BOX), ((100, 200), [10, 40, 50, 80]), ((None, None), BOX)],
+)
+def test_a_picture_of_another_size(tmp_path: Path, drawn_on: Any, box: list[int]) -> None:
+    """Of the same shape it is the image made smaller or larger; else the boxes are in its pixels,
+    and its size says so.
+    """
+    (tmp_path / "images.csv").write_text(
+        "name,image_id,image_uri,width,height\na.jpg,0,s3://b/1.jpg,200,100\n"
+    )
+    region = REGION | dict(zip(SIZE, drawn_on, strict=True))
+    found = load(tmp_path, task({"result": [region]}))
+    assert found.xywh.tolist() == [pytest.approx(box)]
+    assert found.sizes.tolist() == [[200, 100] if box == BOX else list(drawn_on)]
 
 
 def test_an_image_twice(tmp_path: Path) -> None:
