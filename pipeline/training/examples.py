@@ -16,6 +16,7 @@ from pipeline import words
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.labels.progress import progress
+from pipeline.labels.sizes import Sizes
 from pipeline.labels.truth import Truth, told
 from pipeline.store import urls
 from pipeline.training import pixels
@@ -109,6 +110,7 @@ def find(
         if isinstance(why, str)
     }
     sizes: dict[int, tuple[int, int]] = {}
+    others = Sizes(truth)
     with progress("reading", len(there)) as bar:
         read = pixels.read_many(config, there.values())
         for (place, image), content in zip(there.items(), read, strict=True):
@@ -118,7 +120,9 @@ def find(
             elif shrinks_to(*content.shape[:2]) < 1:
                 unread[image.uri] = "so thin that the network would see nothing of it"
             else:
-                sizes[place] = content.shape[:2]
+                sizes[place] = height, width = content.shape[:2]
+                others.look(place, image.uri, width, height)
+    others.check()
     if not sizes:
         name, why = next(iter(unread.items()), ("", "there is none"))
         raise UsageError(
