@@ -42,6 +42,7 @@ class Truth:
             annotations say; 0 where they do not.
         left_out: number of annotations that cannot be used, by reason.
         unreviewed: number of images that no person has reviewed, by reason; they are not in `ids`.
+        versions: of the tables of Lance that images are in, by their names, where it is known.
         shown: `export.json` of the export that the annotations came from; None if it is not there.
     """
 
@@ -57,6 +58,7 @@ class Truth:
     sizes: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int32))
     left_out: Counter[str] = field(default_factory=Counter)
     unreviewed: Counter[str] = field(default_factory=Counter)
+    versions: dict[str, int] = field(default_factory=dict)
     shown: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -207,6 +209,7 @@ def _collected(url: str, sources: Sequence[Source], beside: str) -> Truth:
         crowds=np.zeros(len(xywh), bool),
         left_out=found.left_out,
         unreviewed=found.unreviewed,
+        versions=found.versions,
         shown=found.origins.record,
     )
 

@@ -30,6 +30,7 @@ class Collected:
         image_places, box_categories: of each box.
         xyxy: four numbers a box.
         left_out: boxes that cannot be used, by reason.
+        versions: of tables of Lance, by the URIs of their images.
         unreviewed: number of images that no person has reviewed, by reason.
         origins: of the part that is being read.
         led_back: number of images that the export has.
@@ -43,6 +44,7 @@ class Collected:
         self.box_categories = array("q")
         self.xyxy = array("d")
         self.left_out: Counter[str] = Counter()
+        self.versions: dict[str, int] = {}
         self.unreviewed: Counter[str] = Counter()
         self.origins = Origins()
         self.led_back = 0

@@ -35,7 +35,10 @@ def _batches(url: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 def read_corrections(url: str, found: Collected) -> None:
     """Every image that has a row was reviewed."""
-    for batch in _batches(url, ["image_uri", "width", "height", "detections"]):
+    # of an earlier version it has no `table_version`
+    versioned = "table_version" in schema_of(url).names
+    columns = [*IMAGE, "detections", *(["table_version"] if versioned else [])]
+    for batch in _batches(url, columns):
         lists = batch["detections"]
         values = lists.flatten()
         labels = values.field("label").to_pylist()
@@ -50,6 +53,10 @@ def read_corrections(url: str, found: Collected) -> None:
         for uri, width, height, length in images:
             found.add(uri, boxes[start : start + length], size=size_of(width, height))
             start += length
+        if versioned:
+            uris, versions = (batch[key].to_pylist() for key in ("image_uri", "table_version"))
+            pairs = zip(uris, versions, strict=True)
+            found.versions.update((uri, version) for uri, version in pairs if version)
 
 
 # ------------------------------------------------------------------------------- Hugging Face
