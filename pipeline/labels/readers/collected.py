@@ -61,7 +61,7 @@ class Collected:
         self,
         name: str,
         boxes: Iterable[LabelledBox],
-        origin: Origin | None = None,
+        origin: Origin | None,
         size: tuple[int, int] = (0, 0),
     ) -> None:
         """An image that was reviewed.
@@ -69,13 +69,12 @@ class Collected:
         Args:
             name: as the file has it.
             boxes: of the image.
-            origin: where the reader knows it already.
+            origin: the image of the export that it is, as from `origins`.
             size: width and height of which the boxes are pixels, where the file says so.
 
         Raises:
             UsageError: the image was there before.
         """
-        origin = origin or self.origins.find(name)
         name = origin.uri if origin else name
         self.led_back += origin is not None
         if name in self.taken:

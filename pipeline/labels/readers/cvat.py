@@ -56,7 +56,8 @@ def _read_images(url: str, file: IO[bytes], found: Collected) -> None:
         name = element.get("name", "")
         _leave_out_others(element, found)
         size = size_of(element.get("width"), element.get("height"))
-        found.add(name, [_box(name, box) for box in element.iter("box")], size=size)
+        boxes = [_box(name, box) for box in element.iter("box")]
+        found.add(name, boxes, found.origins.find(name), size)
         root.clear()  # images that are done take no memory
     if tracks.is_video and not images:
         tracks.finish()

@@ -92,7 +92,8 @@ class Tracks:
                 f"1.1"
             )
         for frame in self.reviewed:
-            self.found.add(self.names[frame], self.boxes.pop(frame, []))
+            name = self.names[frame]
+            self.found.add(name, self.boxes.pop(frame, []), self.found.origins.find(name))
         if rest := sum(map(len, self.boxes.values())):
             self.found.left_out[ELSEWHERE] += rest
 

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
-from typing import Any
 
 from fsspec import AbstractFileSystem
 
 from pipeline.config import IMAGE_EXTENSIONS, Config
 from pipeline.errors import UsageError
 from pipeline.images.decode import DecodeError, read_header
-from pipeline.store import objects
+from pipeline.store import objects, urls
 
 READERS = 16
 SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
+
+
+def below(fs: AbstractFileSystem, folder: str) -> list[str]:
+    """The paths of all files in a folder and those in it, sorted; none where it is not there."""
+    if urls.is_local(fs):  # fsspec would hold what it knows of each, half a kilobyte
+        walked = os.walk(folder, followlinks=True)
+        return sorted(f"{inner}/{name}" for inner, _, names in walked for name in names)
+    try:
+        return sorted(fs.find(folder))
+    except FileNotFoundError:
+        return []
 
 
 def contents(fs: AbstractFileSystem, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
@@ -52,13 +63,9 @@ class Pictures:
     def by_stem(self) -> dict[str, str]:
         """Name below the folder, without its ending, to path."""
         start = f"{self.folder.lstrip('/')}/"
-        try:
-            paths: list[Any] = self.fs.find(self.folder)
-        except FileNotFoundError:
-            return {}
         return {
             posixpath.splitext(path.partition(start)[2])[0]: path
-            for path in paths
+            for path in below(self.fs, self.folder)
             if path.lower().endswith(SUFFIXES)
         }
 

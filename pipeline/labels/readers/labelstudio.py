@@ -87,10 +87,15 @@ def _as_region(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add(found: Collected, data: dict[str, Any], regions: list[dict[str, Any]]) -> None:
-    name = str(data.get("image_uri") or _image_name(data))
-    origin = found.origins.find(name)
+    uri = data.get("image_uri")
+    name = str(uri or _image_name(data))
+    # in a project of several exports, other images may be called the same
+    origin = found.origins.of_uri(name) if uri else found.origins.find(name)
+    # a region may stand there once as a rectangle and once with its labels
+    marked = {r.get("id") for r in regions if r.get("type") == "labels"}
     size = _size(data, origin, regions)
-    boxes = [box for region in regions if (box := _box(found, name, size, region))]
+    drawn = (r for r in regions if r.get("type") != "rectangle" or r.get("id") not in marked)
+    boxes = [box for region in drawn if (box := _box(found, name, size, region))]
     found.add(name, boxes, origin, size)
 
 
@@ -124,8 +129,6 @@ def _box(
         found.left_out[NO_RECTANGLE] += 1
     if kind not in (*RECTANGLES, "rectangle") or not isinstance(value, dict):
         return None
-    if kind == "rectangle" and not any(key in value for key in RECTANGLES):
-        return None  # beside it stands the same region with its labels
     if not set(value) >= SIDES:
         found.left_out[NO_RECTANGLE] += 1
         return None

@@ -82,6 +82,11 @@ class Origins:
             place = self._loose(name)
         return None if place is None else self._origin(place)
 
+    def of_uri(self, uri: str) -> Origin | None:
+        """The image with this URI."""
+        place = self._by_uri.get(uri)
+        return None if place is None else self._origin(place)
+
     def find_stem(self, *stems: str) -> Origin | None:
         """Likewise by a name without its ending, or by the second of two such."""
         bases = _bases(stems[-1], "")

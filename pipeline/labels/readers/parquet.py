@@ -51,7 +51,8 @@ def read_corrections(url: str, found: Collected) -> None:
         lengths = lists.value_lengths().to_pylist()
         images = zip(*(batch[name].to_pylist() for name in IMAGE), lengths, strict=True)
         for uri, width, height, length in images:
-            found.add(uri, boxes[start : start + length], size=size_of(width, height))
+            mine, origin = boxes[start : start + length], found.origins.of_uri(uri)
+            found.add(uri, mine, origin, size_of(width, height))
             start += length
         if versioned:
             uris, versions = (batch[key].to_pylist() for key in ("image_uri", "table_version"))
@@ -78,7 +79,8 @@ def read_huggingface(url: str, found: Collected) -> None:
             if not name:
                 raise UsageError(f"{url} has a row whose image has no path: nothing tells which")
             boxes = list(_boxes(url, names, row["objects"]))
-            found.add(name, boxes, size=size_of(row.get("width"), row.get("height")))
+            size = size_of(row.get("width"), row.get("height"))
+            found.add(name, boxes, found.origins.find(name), size)
 
 
 def _boxes(url: str, names: list[str], objects: Any) -> Iterator[LabelledBox]:

@@ -14,7 +14,7 @@ from pipeline.labels.readers.collected import (
     rotated,
     size_of,
 )
-from pipeline.labels.readers.files import contents
+from pipeline.labels.readers.files import below, contents
 from pipeline.store import urls
 
 FOLDERS = ("Annotations", "labels")
@@ -28,7 +28,7 @@ def read(url: str, found: Collected) -> None:
     fs, root = urls.filesystem(url)
     root = root.rstrip("/")
     folder = next((f for name in FOLDERS if fs.isdir(f := f"{root}/{name}")), root)
-    paths = (path for path in sorted(fs.find(folder)) if path.lower().endswith(".xml"))
+    paths = (path for path in below(fs, folder) if path.lower().endswith(".xml"))
     for path, data in contents(fs, paths):
         try:
             tree = ElementTree.fromstring(data)

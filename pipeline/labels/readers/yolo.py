@@ -17,7 +17,7 @@ from pipeline.labels.readers.collected import (
     alike,
     sizeless,
 )
-from pipeline.labels.readers.files import Pictures, contents
+from pipeline.labels.readers.files import Pictures, below, contents
 from pipeline.labels.readers.origins import ROBOFLOW, Origin
 from pipeline.store import objects, urls
 
@@ -32,14 +32,12 @@ NUMBERS = re.compile(r"[\d\s.eE+-]*")
 class _Text(NamedTuple):
     """
     Attributes:
-        path: of the file.
         stem: name of its image, without ending.
         names: what the image may be called in an export, likewise.
         picture: place of the image below the root, likewise.
         sure: whether it lies where labels do.
     """
 
-    path: str
     stem: str
     names: tuple[str, ...]
     picture: str
@@ -56,10 +54,10 @@ def read(url: str, found: Collected) -> None:
     root = root.rstrip("/")
     names = _class_names(fs, root, url)
     pictures = Pictures(fs, root)
-    texts = {text.path: text for text in _texts(fs, root)}
+    paths = _texts(fs, root)
     any_labels = False
-    for path, data in contents(fs, texts):
-        place, text = texts[path], data.decode(errors="replace")
+    for path, data in contents(fs, paths):
+        place, text = _text(root, path), data.decode(errors="replace")
         origin = found.origins.find_stem(*place.names)
         picture = pictures.by_stem.get(place.picture) if not origin else None
         if not (place.sure or origin or picture or NUMBERS.fullmatch(text)):
@@ -72,32 +70,31 @@ def read(url: str, found: Collected) -> None:
             raise sizeless(name)
         where = urls.url_of(fs, path)
         boxes = (_box(found, names, size, words, where) for words in lines)
+        origin = origin or found.origins.find(name)
         found.add(name, [box for box in boxes if box], origin, size)
-    if texts and not any_labels:
+    if paths and not any_labels:
         raise UsageError(f"{urls.public(url)} has texts, but none is an image's or has boxes")
 
 
-def _texts(fs: AbstractFileSystem, root: str) -> list[_Text]:
+def _texts(fs: AbstractFileSystem, root: str) -> list[str]:
     """Those where labels lie, or else all."""
-    start = f"{root.lstrip('/')}/"
-    found = []
-    for path in sorted(fs.find(root)):
-        if path.lower().endswith(".txt") and posixpath.basename(path) not in CLASS_FILES:
-            found.append(_text(path, posixpath.splitext(path.partition(start)[2])[0]))
-    return [text for text in found if text.sure] or found
+    found = [path for path in below(fs, root) if path.lower().endswith(".txt")]
+    found = [path for path in found if posixpath.basename(path) not in CLASS_FILES]
+    return [path for path in found if _text(root, path).sure] or found
 
 
-def _text(path: str, below: str) -> _Text:
-    *folders, base = below.split("/")
+def _text(root: str, path: str) -> _Text:
+    whole = posixpath.splitext(path.partition(f"{root.lstrip('/')}/")[2])[0]
+    *folders, base = whole.split("/")
     if LABELS in folders:
         place = folders.index(LABELS)
         before, after = folders[:place], [*folders[place + 1 :], base]
         stem, picture = "/".join([*before, *after]), "/".join([*before, "images", *after])
-        return _Text(path, stem, (SPLIT.sub("", stem), stem), picture, True)
+        return _Text(stem, (SPLIT.sub("", stem), stem), picture, True)
     if folders and SUBSET.fullmatch(folders[0]):
         stem = "/".join([*folders[1:], base])
-        return _Text(path, stem, (stem,), below, True)
-    return _Text(path, below, (below,), below, False)
+        return _Text(stem, (stem,), whole, True)
+    return _Text(whole, (whole,), whole, False)
 
 
 def _size(origin: Origin | None, pictures: Pictures, text: _Text) -> tuple[int, int] | None:
@@ -110,21 +107,38 @@ def _size(origin: Origin | None, pictures: Pictures, text: _Text) -> tuple[int, 
 
 
 def _class_names(fs: AbstractFileSystem, root: str, url: str) -> dict[int, str]:
+    """
+    Raises:
+        UsageError: there are none, or different ones, as where a tool's files lie beside an
+            export's, for tools number classes anew.
+    """
+    found = {}
     for name in CLASS_FILES:
         data = objects.get(fs, f"{root}/{name}")
-        if data is None:
-            continue
-        text = data.decode("utf-8-sig")
-        if not name.endswith(".yaml"):
-            return dict(enumerate(text.splitlines()))
-        content = yaml.safe_load(text)
-        names = content.get("names") if isinstance(content, dict) else None
-        if isinstance(names, list):
-            names = dict(enumerate(names))
-        if isinstance(names, dict):
-            return {int(place): str(name) for place, name in names.items()}
-        raise UsageError(f"{name} of {url} has no `names`: a list, or a map from numbers to names")
-    raise UsageError(f"{url} names no classes; it needs one of {', '.join(CLASS_FILES)}")
+        if data is not None:
+            found[name] = _names(name, data.decode("utf-8-sig"), url)
+    if not found:
+        raise UsageError(f"{url} names no classes; it needs one of {', '.join(CLASS_FILES)}")
+    (first, names), *others = found.items()
+    for other, theirs in others:
+        if theirs != names:
+            raise UsageError(
+                f"{first} and {other} of {url} name other classes, or in another order: leave the "
+                f"one that belongs to these labels"
+            )
+    return names
+
+
+def _names(name: str, text: str, url: str) -> dict[int, str]:
+    if not name.endswith(".yaml"):
+        return dict(enumerate(text.splitlines()))
+    content = yaml.safe_load(text)
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if isinstance(names, dict):
+        return {int(place): str(name) for place, name in names.items()}
+    raise UsageError(f"{name} of {url} has no `names`: a list, or a map from numbers to names")
 
 
 def _box(

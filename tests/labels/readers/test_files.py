@@ -94,6 +94,7 @@ def test_a_zip_leads_back_by_what_lies_beside_it(tmp_path: Path) -> None:
         ({"instances.json": "", "back.json": ""}, "instances.json, back.json: name the one"),
         ({"export.json": "", "annotations.xml": "", "a.zip": ""}, "holds an export, a.zip: name"),
         ({"data.yaml": "nc: 1", "labels/1.txt": LINE}, "data.yaml of .* has no `names`"),
+        ({"data.yaml": "names: [a, cup]", "classes.txt": "cup\na"}, "data.yaml and classes.txt of"),
         ({"classes.txt": "cup", "labels/1.txt": LINE}, "the size of image 1.txt is not known"),
         ({"classes.txt": "cup", "1.txt": LINE}, "the size of image 1.txt is not known"),
         ({"classes.txt": "cup", "a.txt": "1.png"}, "has texts, but none is an image's"),

@@ -74,10 +74,11 @@ def test_names(tmp_path: Path, image: str, name: str) -> None:
         assert load(tmp_path, task({"result": []}, image=image)).names == ["s3://b/x/a.jpg"]
 
 
-def test_an_image_of_the_same_name_elsewhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize("uri", ["s3://other/a.jpg", "/other/a.jpg"])
+def test_an_image_of_the_same_name_elsewhere(tmp_path: Path, uri: str) -> None:
     (tmp_path / "images.csv").write_text("name,image_id,image_uri\nx/a.jpg,0,s3://b/x/a.jpg\n")
-    found = load(tmp_path, task({"result": []}, image_uri="s3://other/a.jpg"))
-    assert found.names == ["s3://other/a.jpg"]
+    found = load(tmp_path, task({"result": []}, image_uri=uri))
+    assert found.names == [uri]
     assert found.unreviewed == {"not among what came back": 1}
 
 
@@ -97,6 +98,7 @@ def test_json_min(tmp_path: Path) -> None:
     "change,reason",
     [
         ({"type": "polygonlabels"}, "that are no rectangles"),
+        ({"id": "b", "type": "rectangle", "value": VALUE}, "without a label, or with several"),
         ({"type": "labels", "value": {"points": [], "labels": ["cup"]}}, "that are no rectangles"),
         ({"value": VALUE | {"rectanglelabels": []}}, "without a label, or with several"),
         ({"value": LABELLED | {"rectanglelabels": ["a", "b"]}}, "without a label, or with several"),
@@ -106,8 +108,8 @@ def test_json_min(tmp_path: Path) -> None:
 def test_regions_of_no_use_are_counted(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     odd = REGION | change
     choice = {"type": "choices", "value": {"choices": ["good"]}}
-    drawn = {"type": "rectangle", "value": VALUE, **SIZE}  # stands beside its labels
-    labels = REGION | {"type": "labels", "value": VALUE | {"labels": ["cup"]}}
+    drawn = {"id": "a", "type": "rectangle", "value": VALUE, **SIZE}  # stands beside its labels
+    labels = REGION | {"id": "a", "type": "labels", "value": VALUE | {"labels": ["cup"]}}
     found = load(tmp_path, task({"result": [REGION, odd, choice, drawn, labels]}))
     assert found.left_out == {reason: 1} and found.xywh.tolist() == [BOX, BOX]
 
