@@ -21,7 +21,7 @@ from pipeline.labels.readers.origins import plain
 from pipeline.labels.readers.read import READERS, origins_of, read
 from pipeline.labels.readers.zips import unpacked
 from pipeline.locations import checked_url
-from pipeline.store import failures
+from pipeline.store import failures, urls
 
 
 @dataclass
@@ -185,7 +185,10 @@ def told_kinds(sources: Sequence[Source]) -> str:
     """
     found = list(dict.fromkeys(source.kind for source in sources))
     if "coco" in found:
-        raise UsageError(f"{len(sources)} files of COCO and others: give one at a time")
+        raise UsageError(
+            f"there are {len(sources)} files of annotations, and COCO's are read one at a time, "
+            f"unpacked: name one of them, such as {urls.public(sources[0].url)}"
+        )
     return " and ".join(READERS[kind][0] for kind in found)
 
 

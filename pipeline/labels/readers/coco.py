@@ -32,6 +32,8 @@ def read(url: str, truth: Truth) -> None:
         raise UsageError(f"{truth.url} lists no images or no categories; it is no instances JSON")
     names = _names(truth.url, categories)
     _read_boxes(url, truth, set(names))
+    if not (len(truth.xywh) or truth.left_out or "annotations" in instances.keys(url)):
+        raise UsageError(f"{truth.url} has no `annotations`, be they an empty list")
     truth.category_ids = _once_each(truth, names, categories)
 
 

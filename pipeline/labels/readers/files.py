@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -14,21 +13,23 @@ from fsspec import AbstractFileSystem
 from pipeline.config import IMAGE_EXTENSIONS, Config
 from pipeline.errors import UsageError
 from pipeline.images.decode import DecodeError, read_header
-from pipeline.store import objects, urls
+from pipeline.store import objects
 
 READERS = 16
 SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 
 
 def below(fs: AbstractFileSystem, folder: str) -> list[str]:
-    """The paths of all files in a folder and those in it, sorted; none where it is not there."""
-    if urls.is_local(fs):  # fsspec would hold what it knows of each, half a kilobyte
-        walked = os.walk(folder, followlinks=True)
-        return sorted(f"{inner}/{name}" for inner, _, names in walked for name in names)
+    """The sorted paths of all files in a folder and those in it; none where it is not there."""
     try:
-        return sorted(fs.find(folder))
+        return sorted(path for path in fs.find(folder) if not of_macos(path))
     except FileNotFoundError:
         return []
+
+
+def of_macos(path: str) -> bool:
+    """Whether it is no file of the user's, but what macOS keeps of one of that name."""
+    return posixpath.basename(path).startswith("._")
 
 
 def contents(fs: AbstractFileSystem, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:

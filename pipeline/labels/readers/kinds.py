@@ -13,7 +13,7 @@ from pipeline import words
 from pipeline.errors import UsageError
 from pipeline.labels import instances
 from pipeline.labels.readers import parquet
-from pipeline.labels.readers.files import SUFFIXES
+from pipeline.labels.readers.files import SUFFIXES, of_macos
 from pipeline.labels.readers.yolo import CLASS_FILES
 from pipeline.labels.readers.zips import LABEL_FILES, head
 from pipeline.store import objects, urls
@@ -126,8 +126,12 @@ def _content(url: str) -> str:
                 return "coco"
             if key == "labels":
                 return "fiftyone"
-            if key == "features":
+            if key == "features" and any(True for _ in instances.items(url, key)):
                 raise _on_a_map(url)
+            if key == "features":
+                raise UsageError(
+                    f"{url} is of save_to_disk() of datasets: write it by to_parquet()"
+                )
             if key == "shapes":
                 raise UsageError(f"{url} is LabelMe's JSON, which is not read: convert it to COCO")
     return "coco"
@@ -200,7 +204,7 @@ def _several(url: str, files: list[str]) -> UsageError:
 
 def _label_files(names: list[str]) -> list[str]:
     files = [name for name in names if name.lower().endswith(LABEL_FILES) and name not in OWN]
-    return [name for name in files if not name.endswith(SIDECAR)]
+    return [name for name in files if not (name.endswith(SIDECAR) or of_macos(name))]
 
 
 def _has_texts_of_images(names: list[str]) -> bool:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from pipeline.labels.readers.files import SUFFIXES
+from pipeline.errors import UsageError
+from pipeline.labels.readers.files import SUFFIXES, of_macos
 from pipeline.labels.readers.yolo import CLASS_FILES
 from pipeline.store import urls
 
@@ -33,10 +34,15 @@ def unpacked(url: str) -> Iterator[str]:
             bases = set(map(posixpath.basename, archive.namelist()))
             needs_sizes = "images.csv" not in bases and not bases.isdisjoint(CLASS_FILES)
             wanted = (*UNPACKED, *SUFFIXES) if needs_sizes else UNPACKED
-            for name in archive.namelist():
-                if name.lower().endswith(wanted):
-                    archive.extract(name, folder)
-        yield folder
+            for member in archive.infolist():
+                if member.filename.lower().endswith(wanted) and not of_macos(member.filename):
+                    # as old programs of Windows write it
+                    member.filename = member.filename.replace("\\", "/")
+                    archive.extract(member, folder)
+        try:
+            yield folder
+        except UsageError as error:  # which names what has been unpacked
+            raise UsageError(str(error).replace(folder, urls.public(url))) from error
 
 
 def head(url: str) -> bytes:

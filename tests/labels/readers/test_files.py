@@ -38,6 +38,8 @@ VOC = """<annotation><folder/><filename>x/1.jpg</filename><size><width>200</widt
 <attribute><name>rotation</name><value>%s</value></attribute></attributes></object></annotation>
 """
 BOX = [20, 20, 100, 40]
+COCO = """{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [],
+  "categories": [{"id": 1, "name": "cup"}]}"""
 HEAD = "name,image_id,image_uri,width,height\n"
 LINE = "0 0.35 0.4 0.5 0.4\n"
 
@@ -70,6 +72,27 @@ def test_cvat(tmp_path: Path, packed: bool) -> None:
     assert truth.left_out == {"that are no rectangles": 1}
 
 
+@pytest.mark.parametrize("kind", ["annotations.xml", "Annotations", "labels"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_macos_leaves(tmp_path: Path, kind: str, packed: bool) -> None:
+    """Files of its own, called as those of the user, on disks of others and in zips."""
+    files = {"annotations.xml": CVAT % ""}
+    if kind == "Annotations":
+        files = {"Annotations/1.xml": VOC % "0.0"}
+    if kind == "labels":
+        files = {"data.yaml": "names: [cup]", "labels/x/1.txt": LINE, "images.csv": HEAD}
+        files["images.csv"] += "x/1.jpg,0,x/1.jpg,200,100\n"
+    folder = tmp_path / "a/back"
+    for name in files:
+        inner, _, base = name.rpartition("/")
+        for root in (folder / inner, tmp_path / "a/__MACOSX/back" / inner):
+            root.mkdir(parents=True, exist_ok=True)
+            (root / f"._{base}").write_bytes(b"\0\5\x16\7\0")
+    write(folder, files)
+    given = shutil.make_archive(str(tmp_path / "b"), "zip", tmp_path / "a") if packed else folder
+    assert load_truth(str(given)).names[0] == "x/1.jpg"
+
+
 def test_a_zip_leads_back_by_what_lies_beside_it(tmp_path: Path) -> None:
     write(tmp_path, {"images.csv": "name,image_id,image_uri\nx/1.jpg,0,s3://b/x/1.jpg\n"})
     with zipfile.ZipFile(tmp_path / "back.zip", "w") as archive:
@@ -93,6 +116,9 @@ def test_a_zip_leads_back_by_what_lies_beside_it(tmp_path: Path) -> None:
         ({"a.xml": CVAT.replace("xtl", "x") % ""}, r"x/1.jpg has a box whose corners are \[None, "),
         ({"instances.json": "", "back.json": ""}, "instances.json, back.json: name the one"),
         ({"export.json": "", "annotations.xml": "", "a.zip": ""}, "holds an export, a.zip: name"),
+        ({"a.json": '{"features": {"a": {}}}'}, "is of save_to_disk.. of datasets: write it by"),
+        ({"a.json": COCO.replace("annotations", "info")}, "has no `annotations`, be they"),
+        ({"a/a.json": COCO, "b/a.json": COCO}, "there are 2 files of annotations, and COCO's are"),
         ({"data.yaml": "nc: 1", "labels/1.txt": LINE}, "data.yaml of .* has no `names`"),
         ({"data.yaml": "names: [a, cup]", "classes.txt": "cup\na"}, "data.yaml and classes.txt of"),
         ({"classes.txt": "cup", "labels/1.txt": LINE}, "the size of image 1.txt is not known"),
