@@ -150,6 +150,8 @@ def _list(url: str) -> str:
         return "labelstudio"
     if "image_id" in entry and "bbox" in entry:
         raise UsageError(f"{url} holds detections alone; give the file that lists the images, too")
+    if not {"annotation_id", "annotator"} & set(entry):
+        raise _unknown(url)  # such as CreateML's
     return "labelstudio-min"
 
 

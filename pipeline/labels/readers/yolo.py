@@ -57,7 +57,7 @@ def read(url: str, found: Collected) -> None:
     paths = _texts(fs, root)
     any_labels = False
     for path, data in contents(fs, paths):
-        place, text = _text(root, path), data.decode(errors="replace")
+        place, text = _text(root, path), data.decode("utf-8-sig", "replace")
         origin = found.origins.find_stem(*place.names)
         picture = pictures.by_stem.get(place.picture) if not origin else None
         if not (place.sure or origin or picture or NUMBERS.fullmatch(text)):
