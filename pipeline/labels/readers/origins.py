@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from fsspec import AbstractFileSystem
 
-from pipeline.labels.image_names import SEVERAL, ImageNames
+from pipeline.labels.image_names import SEVERAL, ImageNames, composed
 from pipeline.labels.markup import valid
 from pipeline.store import objects, urls
 
@@ -92,7 +92,7 @@ class Origins:
         bases = _bases(stems[-1], "")
         for known, wanted in ((self._stems, stems), (self._base_stems, bases)):
             for stem in wanted:
-                place = known.get(stem, SEVERAL)
+                place = known.get(composed(stem), SEVERAL)
                 if place != SEVERAL:
                     return self._origin(place)
         return None
@@ -131,11 +131,12 @@ class Origins:
 
     @cached_property
     def _stems(self) -> dict[str, int]:
-        return _unique(posixpath.splitext(name)[0] for name in self.names)
+        return _unique(composed(posixpath.splitext(name)[0]) for name in self.names)
 
     @cached_property
     def _base_stems(self) -> dict[str, int]:
-        return _unique(posixpath.splitext(posixpath.basename(name))[0] for name in self.names)
+        bases = map(posixpath.basename, self.names)
+        return _unique(composed(posixpath.splitext(base)[0]) for base in bases)
 
 
 def plain(name: str) -> str:

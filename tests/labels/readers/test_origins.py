@@ -7,6 +7,13 @@ import pytest
 from pipeline.labels.readers.origins import Origins
 
 
+def test_letters_in_parts() -> None:
+    known = Origins()
+    known.add("x/\xe9.jpg", "s3://b/1", 0, 0)
+    found = known.find("x/e\u0301.jpg")
+    assert found == known.find_stem("x/e\u0301") == known.find_stem("train/e\u0301") is not None
+
+
 @pytest.mark.parametrize(
     "name",
     [
