@@ -7,7 +7,7 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,17 +111,15 @@ def find(
     }
     sizes: dict[int, tuple[int, int]] = {}
     others = Sizes(truth)
-    with progress("reading", len(there)) as bar:
-        read = pixels.read_many(config, there.values())
-        for (place, image), content in zip(there.items(), read, strict=True):
-            bar.update()
-            if isinstance(content, str):
-                unread[image.uri] = content
-            elif shrinks_to(*content.shape[:2]) < 1:
-                unread[image.uri] = "so thin that the network would see nothing of it"
-            else:
-                sizes[place] = height, width = content.shape[:2]
-                others.look(place, image.uri, width, height)
+    for place, content in _contents(config, there):
+        uri = there[place].uri
+        if isinstance(content, str):
+            unread[uri] = content
+        elif shrinks_to(*content.shape[:2]) < 1:
+            unread[uri] = "so thin that the network would see nothing of it"
+        else:
+            sizes[place] = height, width = content.shape[:2]
+            others.look(place, uri, width, height)
     others.check()
     if not sizes:
         name, why = next(iter(unread.items()), ("", "there is none"))
@@ -137,6 +135,16 @@ def find(
         found.notes.append(f"{count} cannot be read, left out: {'; '.join(shown)}")
     _fill(found, [sizes[place] for place in places])
     return found
+
+
+def _contents(
+    config: Config, images: Mapping[int, Image]
+) -> Iterator[tuple[int, np.ndarray | str]]:
+    """As of `pixels.read_many`, each with the key of its image."""
+    with progress("reading", len(images)) as bar:
+        for place, content in zip(images, pixels.read_many(config, images.values()), strict=True):
+            bar.update()
+            yield place, content
 
 
 def _fill(found: Found, sizes: Sequence[tuple[int, int]]) -> None:

@@ -115,6 +115,7 @@ def _listed(truth: Truth, config: Config) -> list[Image | str]:
                     f"{truth.url}; give the folder of one of them as --images"
                 )
             known[place[0]] = _image(uri, row)
+            _check_version(truth, place[0], uri, row)
     found = next((x for x in (whole, by_end) if any(isinstance(i, Image) for i in x)), None)
     if not found:
         there = words.printable(truth.names[0], 200)
@@ -124,3 +125,12 @@ def _listed(truth: Truth, config: Config) -> list[Image | str]:
             f"{there!r}, {here}; are these the annotations of these images?"
         )
     return found
+
+
+def _check_version(truth: Truth, place: int, uri: str, row: dict[str, Any] | None) -> None:
+    version = truth.versions.get(truth.names[place])
+    if version and row and row["source_place"][0] != version:
+        raise UsageError(
+            f"{words.printable(uri, 200)} is of version {row['source_place'][0]} of its table, and "
+            f"{truth.url} of version {version}: leave --images out, and that one is read"
+        )

@@ -86,6 +86,10 @@ def test_rows_of_the_version_that_the_run_read(folder: Path) -> None:
         truth = Truth("t", ids=[0], names=[name], versions=versions)
         (found,) = images.locate(truth, Config(input=f"{folder}/", output="to"), False)
         assert np.array_equal(content(folder, found), expected) is same
+    truth = Truth("t", ids=[0], names=[f"{folder}/{name}"], versions={f"{folder}/{name}": 1})
+    config = Config(input=f"{folder}/a.lance", output="to", bytes_column="image")
+    with pytest.raises(UsageError, match=r"a.lance#1 is of version 2 .* of version 1: leave --im"):
+        images.locate(truth, config, True)
 
 
 def test_a_frame_of_a_video(folder: Path) -> None:
