@@ -17,7 +17,6 @@ from pipeline.errors import UsageError
 from pipeline.labels.image_names import ImageNames
 from pipeline.labels.readers import coco, kinds
 from pipeline.labels.readers.kinds import Source
-from pipeline.labels.readers.origins import plain
 from pipeline.labels.readers.read import READERS, origins_of, read
 from pipeline.labels.readers.zips import unpacked
 from pipeline.locations import checked_url
@@ -219,15 +218,9 @@ def _collected(url: str, sources: Sequence[Source], beside: str) -> Truth:
 
 def _instances(url: str, source: Source, beside: str) -> Truth:
     """COCO's instances JSON: every image that is listed was reviewed."""
-    truth = Truth(url)
-    coco.read(source.url, truth)
     known = origins_of(source, beside, {})
-    truth.shown = known.record
-    truth.names = [plain(name) for name in truth.names]
-    if known.names:
-        found = map(known.find, truth.names)
-        pairs = zip(truth.names, found, strict=True)
-        truth.names = [origin.uri if origin else name for name, origin in pairs]
+    truth = Truth(url, shown=known.record)
+    coco.read(source.url, truth, known)
     return truth
 
 

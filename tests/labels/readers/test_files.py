@@ -222,6 +222,16 @@ def test_coco_of_cvat(tmp_path: Path, rotation: float | None, refused: bool) -> 
         check(load_truth(given), "x/1.jpg")
 
 
+@pytest.mark.parametrize("name", ["1_jpg.rf.0f1e.jpg", "b-_jpg.rf.0f1e.jpg", "images\\1.jpg"])
+def test_coco_of_an_export(tmp_path: Path, name: str) -> None:
+    """Roboflow leaves out letters of names, but says what the image was called."""
+    image = {"id": 1, "file_name": name, "extra": {"name": "b (1).jpg"}}
+    content = json.loads(COCO) | {"images": [image]}
+    csv = f"{HEAD}x/1.jpg,0,s3://b/x/1.jpg,9,9\nx/b (1).jpg,1,s3://b/x/b (1).jpg,9,9\n"
+    truth = load_truth(write(tmp_path, {"a.json": json.dumps(content), "images.csv": csv}))
+    assert truth.names == [f"s3://b/x/{'b (1)' if name[0] == 'b' else '1'}.jpg"]
+
+
 @pytest.mark.parametrize("beside", ["aoi.geojson", "map/aoi.geojson", "1.tif.aux.xml"])
 def test_coco_beside_what_a_map_needs(tmp_path: Path, beside: str) -> None:
     content = {
