@@ -127,6 +127,13 @@ def test_what_was_detected_is_no_truth(tmp_path: Path, below: str) -> None:
         load_truth(f"{output}/{below}")
 
 
+def test_what_a_zip_holds_is_named_by_the_zip(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("x/a.json", '{"shapes": []}')
+    with pytest.raises(UsageError, match=f"^{tmp_path}/b.zip/x/a.json is LabelMe's"):
+        load_truth(f"{tmp_path}/b.zip")
+
+
 def test_an_image_is_no_annotations(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "a.jpg")
     with pytest.raises(UsageError, match="a.jpg holds no annotations that are known: COCO, Label"):
@@ -148,14 +155,15 @@ def test_voc(tmp_path: Path, folder: str) -> None:
 
 
 def test_parts_of_one_export(tmp_path: Path) -> None:
-    """Whose images.csv lies above them, or beside the zip of them."""
+    """Whose images.csv lies above them, or beside the zip of them, or in it."""
     rows = "x/1.jpg,0,s3://b/x/1.jpg,200,100\n2.jpg,1,s3://b/2.jpg,9,9\n3.jpg,2,s3://b/3.jpg,9,9\n"
     second = "<annotation><filename>2.jpg</filename><object><name/><bndbox/></object></annotation>"
     second = second.replace("<bndbox/>", "<polygon><x1>1</x1></polygon>")
     given = write(tmp_path / "a", {"train/1.xml": VOC % "0.0", "valid/2.XML": second})
     packed = shutil.make_archive(given, "zip", given)
     write(tmp_path, {"images.csv": f"\ufeff{HEAD}{rows}", "a/images.csv": HEAD + rows})
-    for truth in (load_truth(given), load_truth(packed)):
+    whole = shutil.make_archive(f"{tmp_path}/b/whole", "zip", given)
+    for truth in map(load_truth, (given, packed, whole)):
         check(truth, "s3://b/x/1.jpg", "s3://b/2.jpg")
         assert truth.unreviewed == {"not among what came back": 1}
         assert truth.left_out == {"that are no rectangles": 1}
