@@ -20,7 +20,13 @@ from pipeline.outputs.manifest import LISTED, MEMBER
 from pipeline.store import failures, urls
 
 
-def open_lance(config: Config, fs: AbstractFileSystem, path: str, embedded: bool = False) -> Source:
+def open_lance(
+    config: Config,
+    fs: AbstractFileSystem,
+    path: str,
+    embedded: bool = False,
+    version: int | None = None,
+) -> Source:
     """The images in a table's latest version, or those that it names.
 
     Args:
@@ -28,13 +34,14 @@ def open_lance(config: Config, fs: AbstractFileSystem, path: str, embedded: bool
         fs: of the table.
         path: likewise.
         embedded: whether it is images, also where a column has URIs.
+        version: another one than the latest.
 
     Raises:
         UsageError: there is no table, or it lacks a column.
     """
     url = urls.url_of(fs, path.rstrip("/"))
     try:
-        table = lance_rows.opened(url, config.reading)
+        table = lance_rows.opened(url, config.reading, version)
         version = int(table.version)
     except (OSError, UsageError) as error:
         raise failures.unusable("read", url, error) from error

@@ -25,6 +25,11 @@ def fold(name: str) -> str:
         name = name.replace("\\", "/")
     while name.startswith("./"):
         name = name[2:]
+    return composed(name)
+
+
+def composed(name: str) -> str:
+    """A name in composed letters, for macOS may write them in parts."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 

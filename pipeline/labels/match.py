@@ -17,12 +17,14 @@ from pipeline.labels import boxes
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
 from pipeline.labels.output import Output
+from pipeline.labels.sizes import Sizes
 from pipeline.labels.truth import Truth
 from pipeline.outputs.schema import ROW
 from pipeline.store import urls
 
 log = logging.getLogger(__name__)
 NAMED_IMAGES = 5
+IMAGE = ("image_uri", "width", "height")
 # 28 bytes, for there may be many millions
 FOUND = np.dtype([("place", "i4"), ("xyxy", "f4", 4), ("score", "f4"), ("category", "i4")])
 
@@ -57,16 +59,18 @@ class Matched:
     def __post_init__(self) -> None:
         self.uris = [None] * len(self.truth.ids)
         self.parts: list[np.ndarray] = []
+        self.sizes = Sizes(self.truth)
 
     @property
     def absent(self) -> list[int]:
         """Places of the truth's images of which the run has no row."""
         return [place for place, uri in enumerate(self.uris) if uri is None]
 
-    def places(self, uris: Sequence[str], candidates: Sequence[tuple[int, bool] | None]) -> Any:
+    def places(self, table: pa.Table, candidates: Sequence[tuple[int, bool] | None]) -> Any:
         """[rows] int64: the place of each row's image in the truth, -1 where it is not there."""
-        places = np.full(len(uris), -1)
-        for row, (uri, candidate) in enumerate(zip(uris, candidates, strict=True)):
+        places = np.full(len(table), -1)
+        rows = zip(candidates, *(table[key].to_pylist() for key in IMAGE), strict=True)
+        for row, (candidate, uri, *size) in enumerate(rows):
             if candidate is None or candidate[1] != self.whole_names:
                 self.without_truth += 1
                 if len(self.without_truth_examples) < NAMED_IMAGES:
@@ -79,6 +83,7 @@ class Matched:
                     f"{self.truth.ids[place]} ({_shown(self.truth.names[place])}) of "
                     f"{self.truth.url}"
                 )
+            self.sizes.look(place, uri, *size)
             self.uris[place] = uri
             places[row] = place
         return places
@@ -135,14 +140,14 @@ def match(
     keys: list[str | None] = []
     columns = list(dict.fromkeys([*boxes.COLUMNS, "status", key]))
     for table in output.tables(columns, task="matching"):
-        values, uris = _keys(table[key], output), table["image_uri"].to_pylist()
+        values = _keys(table[key], output)
         keys = keys or values[:1]
         find: Callable[[str], Any] = truth.place_of_key if image_key else truth.place
         candidates = [None if value is None else find(value) for value in values]
         ok = np.array(table["status"].to_pylist()) == "ok"
         chosen = classes.choose(boxes.from_table(table.filter(pa.array(ok))))
         for matched in (by_name, by_base):
-            places = matched.places(uris, candidates)
+            places = matched.places(table, candidates)
             matched.failed.update(places[~ok & (places >= 0)].tolist())
             categories = category_ids[chosen.labels]
             matched.add(places[ok][chosen.owners], chosen, categories, classes.names)
@@ -166,14 +171,14 @@ def places(output: Output, truth: Truth, wanted: Collection[str] | None = None) 
     by_name, by_base = Matched(truth, True), Matched(truth, False)
     found: dict[bool, dict[int, int]] = {True: {}, False: {}}
     keys: list[str | None] = []
-    for table in output.tables(("image_id", "image_uri"), ("ok",), "matching"):
+    for table in output.tables(("image_id", *IMAGE), ("ok",), "matching"):
         if wanted is not None:
             table = table.filter([uri in wanted for uri in table["image_uri"].to_pylist()])
         uris, ids = table["image_uri"].to_pylist(), table["image_id"].to_pylist()
         keys = keys or uris[:1]
         candidates = [truth.place(uri) for uri in uris]
         for matched in (by_name, by_base):
-            rows = matched.places(uris, candidates).tolist()
+            rows = matched.places(table, candidates).tolist()
             pairs = zip(ids, rows, strict=True)
             found[matched.whole_names].update((k, place) for k, place in pairs if place >= 0)
     matched = by_name if found[True] else by_base
@@ -218,6 +223,7 @@ def _check(matched: Matched, output: Output, keys: list[str | None], by_key: boo
             f"no image of {output.url} is in {truth.url}: there, images are called "
             f"{_shown(truth.names[0])!r} (id {truth.ids[0]}), here {_shown(str(keys[0]))!r}; {way}"
         )
+    matched.sizes.check()
 
 
 def _shown(uri: str) -> str:

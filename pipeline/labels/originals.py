@@ -85,7 +85,7 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
         trusted, how = bool(config.get("trust_uris")), recorded(config)
         names = reading.Limits._fields
         limits = reading.Limits(*(config.get(n, getattr(Config, n)) for n in names))
-        if (row := _member(output, image_id, uri)) is not None:
+        if (row := member(output, image_id, uri)) is not None:
             column = output.record["identity"].get("bytes_column")
             found = reading.read(row, output.input, column, limits, trusted, how)
             if not isinstance(found, str):
@@ -104,8 +104,8 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
 def _tags(output: Output, image_id: int, uri: str) -> ImageFileDirectory_v2 | str | None:
     """The tags of one image, None if it is no TIFF, or the reason why they cannot be read."""
     try:
-        if (member := _member(output, image_id, uri)) is not None:
-            if member["source_kind"] == FRAME:
+        if (row := member(output, image_id, uri)) is not None:
+            if row["source_kind"] == FRAME:
                 return None
             data = read(output, image_id, uri)
             return data if isinstance(data, str) else read_directory(lambda a, b: data[a:b])
@@ -145,7 +145,7 @@ def as_png(frame: bytes) -> bytes:
     return file.getvalue()
 
 
-def _member(output: Output, image_id: int, uri: str) -> dict[str, Any] | None:
+def member(output: Output, image_id: int, uri: str) -> dict[str, Any] | None:
     """The image's row of the manifest, if it is no file of its own."""
     if "#" not in uri:
         return None

@@ -17,10 +17,10 @@ from pipeline.errors import UsageError
 from pipeline.labels.image_names import ImageNames
 from pipeline.labels.readers import coco, kinds
 from pipeline.labels.readers.kinds import Source
-from pipeline.labels.readers.origins import plain
 from pipeline.labels.readers.read import READERS, origins_of, read
+from pipeline.labels.readers.zips import unpacked
 from pipeline.locations import checked_url
-from pipeline.store import failures
+from pipeline.store import failures, urls
 
 
 @dataclass
@@ -37,8 +37,11 @@ class Truth:
         xywh: [m, 4] float64, pixels.
         areas: [m] float64, of the object (its mask where there is one), which decides its size.
         crowds: [m] bool.
+        sizes: [n, 2] int32, width and height of each image of which `xywh` are pixels, as the
+            annotations say; 0 where they do not.
         left_out: number of annotations that cannot be used, by reason.
         unreviewed: number of images that no person has reviewed, by reason; they are not in `ids`.
+        versions: of the tables of Lance that images are in, by their names, where it is known.
         shown: `export.json` of the export that the annotations came from; None if it is not there.
     """
 
@@ -51,9 +54,15 @@ class Truth:
     xywh: np.ndarray = field(default_factory=lambda: np.empty((0, 4)))
     areas: np.ndarray = field(default_factory=lambda: np.empty(0))
     crowds: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
+    sizes: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int32))
     left_out: Counter[str] = field(default_factory=Counter)
     unreviewed: Counter[str] = field(default_factory=Counter)
+    versions: dict[str, int] = field(default_factory=dict)
     shown: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.sizes):
+            self.sizes = np.zeros((len(self.ids), 2), np.int32)
 
     @property
     def strays(self) -> int:
@@ -94,6 +103,7 @@ class Truth:
             self,
             ids=[self.ids[place] for place in places],
             names=[self.names[place] for place in places],
+            sizes=self.sizes[places],
             image_places=new[self.image_places[mine]],
             box_categories=self.box_categories[mine],
             xywh=self.xywh[mine],
@@ -148,9 +158,9 @@ def load_truth(url: str) -> Truth:
     url = checked_url("annotations", url)
     called = "instances JSON"
     try:
-        with kinds.unpacked(url) as place:
+        with unpacked(url) as place:
             sources = kinds.find(place)
-            beside = sources[0].folder if place == url else url.rpartition("/")[0] or "."
+            beside = sources[0].top if place == url else url.rpartition("/")[0] or "."
             if sources[0].kind == "coco" and len(sources) == 1:
                 truth = _instances(url, sources[0], beside)
             else:
@@ -174,7 +184,10 @@ def told_kinds(sources: Sequence[Source]) -> str:
     """
     found = list(dict.fromkeys(source.kind for source in sources))
     if "coco" in found:
-        raise UsageError(f"{len(sources)} files of COCO and others: give one at a time")
+        raise UsageError(
+            f"there are {len(sources)} files of annotations, and COCO's are read one at a time, "
+            f"unpacked: name one of them, such as {urls.public(sources[0].url)}"
+        )
     return " and ".join(READERS[kind][0] for kind in found)
 
 
@@ -189,6 +202,7 @@ def _collected(url: str, sources: Sequence[Source], beside: str) -> Truth:
         url,
         ids=found.names,
         names=found.names,
+        sizes=np.frombuffer(found.sizes, np.int32).reshape(-1, 2),
         category_ids=dict(sorted(found.category_ids.items(), key=lambda pair: pair[1])),
         image_places=np.frombuffer(found.image_places, np.int64),
         box_categories=np.frombuffer(found.box_categories, np.int64),
@@ -197,21 +211,16 @@ def _collected(url: str, sources: Sequence[Source], beside: str) -> Truth:
         crowds=np.zeros(len(xywh), bool),
         left_out=found.left_out,
         unreviewed=found.unreviewed,
+        versions=found.versions,
         shown=found.origins.record,
     )
 
 
 def _instances(url: str, source: Source, beside: str) -> Truth:
     """COCO's instances JSON: every image that is listed was reviewed."""
-    truth = Truth(url)
-    coco.read(source.url, truth)
-    known = origins_of(source, beside)
-    truth.shown = known.record
-    truth.names = [plain(name) for name in truth.names]
-    if known.names:
-        found = map(known.find, truth.names)
-        pairs = zip(truth.names, found, strict=True)
-        truth.names = [origin.uri if origin else name for name, origin in pairs]
+    known = origins_of(source, beside, {})
+    truth = Truth(url, shown=known.record)
+    coco.read(source.url, truth, known)
     return truth
 
 

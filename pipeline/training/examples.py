@@ -7,7 +7,7 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +16,7 @@ from pipeline import words
 from pipeline.config import VIDEO_EXTENSIONS, Config
 from pipeline.errors import UsageError
 from pipeline.labels.progress import progress
+from pipeline.labels.sizes import Sizes
 from pipeline.labels.truth import Truth, told
 from pipeline.store import urls
 from pipeline.training import pixels
@@ -116,16 +117,17 @@ def find(
         if isinstance(why, str)
     }
     sizes: dict[int, tuple[int, int]] = {}
-    with progress("reading", len(there)) as bar:
-        read = pixels.read_many(config, there.values())
-        for (place, image), content in zip(there.items(), read, strict=True):
-            bar.update()
-            if isinstance(content, str):
-                unread[image.uri] = content
-            elif shrinks_to(*content.shape[:2]) < 1:
-                unread[image.uri] = "so thin that the network would see nothing of it"
-            else:
-                sizes[place] = content.shape[:2]
+    others = Sizes(truth)
+    for place, content in _contents(config, there):
+        uri = there[place].uri
+        if isinstance(content, str):
+            unread[uri] = content
+        elif shrinks_to(*content.shape[:2]) < 1:
+            unread[uri] = "so thin that the network would see nothing of it"
+        else:
+            sizes[place] = height, width = content.shape[:2]
+            others.look(place, uri, width, height)
+    others.check()
     if not sizes:
         name, why = next(iter(unread.items()), ("", "there is none"))
         raise UsageError(
@@ -140,6 +142,16 @@ def find(
         found.notes.append(f"{count} cannot be read, left out: {'; '.join(shown)}")
     _fill(found, [sizes[place] for place in places])
     return found
+
+
+def _contents(
+    config: Config, images: Mapping[int, Image]
+) -> Iterator[tuple[int, np.ndarray | str]]:
+    """As of `pixels.read_many`, each with the key of its image."""
+    with progress("reading", len(images)) as bar:
+        for place, content in zip(images, pixels.read_many(config, images.values()), strict=True):
+            bar.update()
+            yield place, content
 
 
 def _fill(found: Found, sizes: Sequence[tuple[int, int]]) -> None:

@@ -48,22 +48,24 @@ def locate(truth: Truth, config: Config, listed: bool) -> list[Image | str]:
 def _named(truth: Truth, config: Config) -> list[Image | str]:
     uris = [absolute(name, config.input) if name else "" for name in truth.names]
     found: dict[str, Image | str] = {uri: Image(uri) for uri in uris if uri}
-    inside: dict[str, list[str]] = {}
-    for uri in found:
+    inside: dict[tuple[str, int | None], list[str]] = {}
+    for name, uri in zip(truth.names, uris, strict=True):
         container, mark, _ = uri.rpartition("#")
         if mark and extension_of(container) in CONTAINERS:
-            inside.setdefault(container, []).append(uri)
-    for container, members in inside.items():
-        found |= _members(container, config, members)
+            inside.setdefault((container, truth.versions.get(name)), []).append(uri)
+    for (container, version), members in inside.items():
+        found |= _members(container, version, config, members)
     return [found.get(uri, NOT_FOUND) for uri in uris]
 
 
-def _members(container: str, config: Config, uris: list[str]) -> dict[str, Image | str]:
+def _members(
+    container: str, version: int | None, config: Config, uris: list[str]
+) -> dict[str, Image | str]:
     """Members of one container, or the reason why there is none, by their URIs."""
     found: dict[str, Image | str] = dict.fromkeys(uris, NOT_FOUND)
     wanted = pa.array(uris, pa.string())
     try:
-        for table in _opened(container, config).read():
+        for table in _opened(container, version, config).read():
             mine = table.filter(pc.is_in(table["image_uri"], value_set=wanted))
             for row in mine.select(["image_uri", *MEMBER.names]).to_pylist():
                 uri = row.pop("image_uri")
@@ -75,14 +77,14 @@ def _members(container: str, config: Config, uris: list[str]) -> dict[str, Image
     return found
 
 
-def _opened(container: str, config: Config) -> Source:
+def _opened(container: str, version: int | None, config: Config) -> Source:
     fs, path = access.locate(container, config.input, config.trust_uris, reading=config.reading)
     ending = extension_of(container)
     inside = replace(config, input=container, carry=(), fps=None, every_nth=None, keyframes=False)
     if ending in GROUPED:
         return open_embedded(inside, fs, path, [path])
     if ending == lance_rows.KIND:
-        return open_lance(inside, fs, path, embedded=True)
+        return open_lance(inside, fs, path, embedded=True, version=version)
     if ending in VIDEO_EXTENSIONS:  # the annotations say which frames
         inside = replace(inside, every_nth=1)
     return archives.open_archives(inside, fs, path)
@@ -113,6 +115,7 @@ def _listed(truth: Truth, config: Config) -> list[Image | str]:
                     f"{truth.url}; give the folder of one of them as --images"
                 )
             known[place[0]] = _image(uri, row)
+            _check_version(truth, place[0], uri, row)
     found = next((x for x in (whole, by_end) if any(isinstance(i, Image) for i in x)), None)
     if not found:
         there = words.printable(truth.names[0], 200)
@@ -122,3 +125,12 @@ def _listed(truth: Truth, config: Config) -> list[Image | str]:
             f"{there!r}, {here}; are these the annotations of these images?"
         )
     return found
+
+
+def _check_version(truth: Truth, place: int, uri: str, row: dict[str, Any] | None) -> None:
+    version = truth.versions.get(truth.names[place])
+    if version and row and row["source_place"][0] != version:
+        raise UsageError(
+            f"{words.printable(uri, 200)} is of version {row['source_place'][0]} of its table, and "
+            f"{truth.url} of version {version}: leave --images out, and that one is read"
+        )

@@ -11,10 +11,12 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
+from jobs import export, review
 from pipeline import Config, run
 from pipeline.inputs.containers import lance_rows
 from pipeline.labels.originals import read, read_many
 from pipeline.labels.output import open_output
+from pipeline.labels.truth import load_truth
 from tests.support import synthetic
 from tests.support.engines import PixelEngine
 from tests.support.outputs import rows
@@ -66,6 +68,12 @@ def test_neighbours_in_lance_are_taken_once(
         enumerate(photographs.values())
     )
     assert lance_rows._images.cache_info().misses == -(-len(photographs) // lance_rows.ROWS)
+    # corrections name the version that the run has read
+    lance.dataset(config.input).delete("true")
+    to = [f"{tmp_path}/{name}" for name in ("coco", "corrections")]
+    assert export.main([config.output, "--format", "coco", "--to", to[0]]) == 0
+    assert review.main([config.output, "--corrections", to[0], "--to", to[1]]) == 0
+    assert load_truth(to[1]).versions == {uri: 1 for _, uri, _ in wanted}
 
 
 def test_files_and_what_is_gone(tmp_path: Path, folder: Path) -> None:

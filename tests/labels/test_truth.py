@@ -50,6 +50,7 @@ def test_by_url_where_there_is_no_file_name(tmp_path: Path) -> None:
     content = {
         "images": [{"id": 7, "coco_url": url}, {"id": 8, "coco_url": url, "file_name": "8.jpg"}],
         "categories": [{"id": 3, "name": "cup"}],
+        "annotations": [],
     }
     (tmp_path / "gt.json").write_text(json.dumps(content))
     known = load_truth(str(tmp_path / "gt.json"))

@@ -109,6 +109,12 @@ def test_boxes_of_other_images(folder: Path, content: dict[str, Any]) -> None:
         found(folder, content)
 
 
+def test_images_of_another_size(folder: Path, content: dict[str, Any]) -> None:
+    content["images"][1] |= {"width": 2 * SIDE, "height": SIDE}
+    with pytest.raises(UsageError, match=f"1.png: {2 * SIDE}x{SIDE} there, {SIDE}x{SIDE} here; "):
+        found(folder, content)
+
+
 def test_images_of_other_names(folder: Path, content: dict[str, Any]) -> None:
     for image in content["images"]:
         image["file_name"] = f"other{image['id']}.png"

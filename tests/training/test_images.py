@@ -77,6 +77,21 @@ def test_members_of_containers(folder: Path, kind: str, is_copied: bool) -> None
     assert isinstance(content(folder, after[1]), str) and not (folder / "to/_copies").exists()
 
 
+def test_rows_of_the_version_that_the_run_read(folder: Path) -> None:
+    """A change of a table of Lance may give the numbers of its rows to other images."""
+    name = "a.lance#1"
+    expected = content(folder, Image(f"{folder}/images/2.png"))
+    lance.dataset(f"{folder}/a.lance").delete("image.path = '1.png'")
+    for versions, same in (({name: 1}, True), ({}, False)):
+        truth = Truth("t", ids=[0], names=[name], versions=versions)
+        (found,) = images.locate(truth, Config(input=f"{folder}/", output="to"), False)
+        assert np.array_equal(content(folder, found), expected) is same
+    truth = Truth("t", ids=[0], names=[f"{folder}/{name}"], versions={f"{folder}/{name}": 1})
+    config = Config(input=f"{folder}/a.lance", output="to", bytes_column="image")
+    with pytest.raises(UsageError, match=r"a.lance#1 is of version 2 .* of version 1: leave --im"):
+        images.locate(truth, config, True)
+
+
 def test_a_frame_of_a_video(folder: Path) -> None:
     """Found by its time, whichever frames the run took."""
     videos.write(folder / "a.mp4", range(100, 140))

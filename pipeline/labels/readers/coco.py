@@ -10,7 +10,8 @@ import numpy as np
 from pipeline import words
 from pipeline.errors import UsageError
 from pipeline.labels import instances
-from pipeline.labels.readers.collected import rotated
+from pipeline.labels.readers.collected import rotated, size_of
+from pipeline.labels.readers.origins import Origins, plain
 
 if TYPE_CHECKING:
     from pipeline.labels.truth import Truth
@@ -19,23 +20,31 @@ STRAY_IMAGE = "of an image that the file does not list"
 STRAY_CATEGORY = "of a category that the file does not list"
 
 
-def read(url: str, truth: Truth) -> None:
+def read(url: str, truth: Truth, known: Origins) -> None:
     """Fill the truth, whose own URL is that for people.
+
+    Args:
+        url: of the file.
+        truth: to be filled.
+        known: the images of the export that the file came from.
 
     Raises:
         UsageError: it is no instances JSON, or has a rotated box.
         KeyError, TypeError, ValueError, ijson.JSONError: likewise.
     """
-    _read_images(url, truth)
+    _read_images(url, truth, known)
     categories = list(instances.items(url, "categories"))
     if not truth.ids or not categories:
         raise UsageError(f"{truth.url} lists no images or no categories; it is no instances JSON")
     names = _names(truth.url, categories)
     _read_boxes(url, truth, set(names))
+    if not (len(truth.xywh) or truth.left_out or "annotations" in instances.keys(url)):
+        raise UsageError(f"{truth.url} has no `annotations`, be they an empty list")
     truth.category_ids = _once_each(truth, names, categories)
 
 
-def _read_images(url: str, truth: Truth) -> None:
+def _read_images(url: str, truth: Truth, known: Origins) -> None:
+    sizes = array("i")
     for entry in instances.items(url, "images"):
         if not isinstance(entry, dict) or "id" not in entry:
             raise UsageError(
@@ -45,9 +54,20 @@ def _read_images(url: str, truth: Truth) -> None:
         if image_id is None:
             raise UsageError(f"{truth.url} has an image whose id is {entry['id']!r}, no number")
         truth.ids.append(image_id)
-        truth.names.append(str(entry.get("file_name") or entry.get("coco_url") or ""))
+        truth.names.append(_name(entry, known))
+        sizes.extend(size_of(entry.get("width"), entry.get("height")))
     if len(truth.by_id) < len(truth.ids):
         raise UsageError(f"{truth.url} has two images of one id")
+    truth.sizes = np.frombuffer(sizes, np.int32).reshape(-1, 2)
+
+
+def _name(entry: dict[str, Any], known: Origins) -> str:
+    """The image's URI, where the export leads back to it, or its name."""
+    name = plain(str(entry.get("file_name") or entry.get("coco_url") or ""))
+    extra = entry.get("extra")
+    before = str(extra.get("name")) if isinstance(extra, dict) else name  # Roboflow renames images
+    origin = known.find(name) or known.find(before)
+    return origin.uri if origin else name
 
 
 # ------------------------------------------------------------------------------- categories

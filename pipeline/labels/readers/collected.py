@@ -6,6 +6,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from pipeline import words
 from pipeline.errors import UsageError
@@ -24,10 +25,12 @@ class Collected:
 
     Attributes:
         names: URI of each image, where the export leads back to it, or its name.
+        sizes: two numbers an image, its width and height; 0 where they are not known.
         category_ids: name to id; those of the export, others behind them.
         image_places, box_categories: of each box.
         xyxy: four numbers a box.
         left_out: boxes that cannot be used, by reason.
+        versions: of tables of Lance, by the URIs of their images.
         unreviewed: number of images that no person has reviewed, by reason.
         origins: of the part that is being read.
         led_back: number of images that the export has.
@@ -35,11 +38,13 @@ class Collected:
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.sizes = array("i")
         self.category_ids: dict[str, int] = {}
         self.image_places = array("q")
         self.box_categories = array("q")
         self.xyxy = array("d")
         self.left_out: Counter[str] = Counter()
+        self.versions: dict[str, int] = {}
         self.unreviewed: Counter[str] = Counter()
         self.origins = Origins()
         self.led_back = 0
@@ -52,18 +57,24 @@ class Collected:
         for entry in (origins.record or {}).get("classes", ()):
             self.declare(str(entry["name"]), int(entry["id"]))
 
-    def add(self, name: str, boxes: Iterable[LabelledBox], origin: Origin | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        boxes: Iterable[LabelledBox],
+        origin: Origin | None,
+        size: tuple[int, int] = (0, 0),
+    ) -> None:
         """An image that was reviewed.
 
         Args:
             name: as the file has it.
             boxes: of the image.
-            origin: where the reader knows it already.
+            origin: the image of the export that it is, as from `origins`.
+            size: width and height of which the boxes are pixels, where the file says so.
 
         Raises:
             UsageError: the image was there before.
         """
-        origin = origin or self.origins.find(name)
         name = origin.uri if origin else name
         self.led_back += origin is not None
         if name in self.taken:
@@ -71,7 +82,9 @@ class Collected:
             raise UsageError(f"the annotations list the image {shown} twice: leave one out")
         self.taken.add(name)
         for label, *corners in boxes:
-            if not all(map(math.isfinite, corners)):
+            if not label:
+                self.left_out[WITHOUT_LABEL] += 1
+            elif not all(map(math.isfinite, corners)):
                 self.left_out["whose corners are no numbers"] += 1
             elif corners[2] < corners[0] or corners[3] < corners[1]:
                 self.left_out["whose box has a negative width or height"] += 1
@@ -80,6 +93,7 @@ class Collected:
                 self.box_categories.append(self._category(label))
                 self.xyxy.extend(corners)
         self.names.append(name)
+        self.sizes.extend(size)
 
     def _category(self, label: str) -> int:
         known = self.category_ids.get(label)
@@ -94,6 +108,42 @@ class Collected:
         """A category that has this id, unless it is known already."""
         self.category_ids.setdefault(name, category)
         self.next_id = max(self.next_id, category + 1)
+
+
+def size_of(width: Any, height: Any) -> tuple[int, int]:
+    """Width and height out of numbers or texts; 0 where they are none.
+
+    >>> size_of("640", 480.0), size_of(None, 480)
+    ((640, 480), (0, 0))
+    """
+    try:
+        found = int(float(width)), int(float(height))
+    except (TypeError, ValueError, OverflowError):
+        return 0, 0
+    return found if all(0 < side < 2**31 for side in found) else (0, 0)
+
+
+def alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one picture is the other, made smaller or larger to whole pixels."""
+    (small, short), (large, long) = sorted((one, other))
+    return abs(long * small / large - short) < 1
+
+
+def corners_of(name: str, texts: Iterable[str | None]) -> list[float]:
+    """The four corners of a box, out of texts.
+
+    Raises:
+        UsageError: one is none, or no number.
+    """
+    texts = list(texts)
+    try:
+        return [float(text or "") for text in texts]
+    except ValueError:
+        shown = words.printable(urls.public(name), 200)
+        raise UsageError(
+            f"image {shown} has a box whose corners are {texts}: each must be a number, with a "
+            f"point before its decimals"
+        ) from None
 
 
 def rotated(name: str) -> UsageError:

@@ -6,7 +6,14 @@ from typing import IO
 from xml.etree import ElementTree
 
 from pipeline.errors import UsageError
-from pipeline.labels.readers.collected import NO_RECTANGLE, Collected, LabelledBox, rotated
+from pipeline.labels.readers.collected import (
+    NO_RECTANGLE,
+    Collected,
+    LabelledBox,
+    corners_of,
+    rotated,
+    size_of,
+)
 from pipeline.labels.readers.cvat_video import Tracks
 from pipeline.store import urls
 
@@ -48,7 +55,9 @@ def _read_images(url: str, file: IO[bytes], found: Collected) -> None:
         images += 1
         name = element.get("name", "")
         _leave_out_others(element, found)
-        found.add(name, [_box(name, box) for box in element.iter("box")])
+        size = size_of(element.get("width"), element.get("height"))
+        boxes = [_box(name, box) for box in element.iter("box")]
+        found.add(name, boxes, found.origins.find(name), size)
         root.clear()  # images that are done take no memory
     if tracks.is_video and not images:
         tracks.finish()
@@ -62,5 +71,5 @@ def _leave_out_others(element: ElementTree.Element, found: Collected) -> None:
 def _box(name: str, box: ElementTree.Element) -> LabelledBox:
     if float(box.get("rotation", 0)) % 360:
         raise rotated(name)
-    left, top, right, bottom = (float(box.attrib[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
+    left, top, right, bottom = corners_of(name, map(box.get, ("xtl", "ytl", "xbr", "ybr")))
     return box.get("label", ""), left, top, right, bottom

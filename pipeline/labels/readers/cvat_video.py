@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from pipeline.errors import UsageError
-from pipeline.labels.readers.collected import Collected, LabelledBox, rotated
+from pipeline.labels.readers.collected import Collected, LabelledBox, corners_of, rotated
 from pipeline.store import urls
 
 ELSEWHERE = "in frames that the run has not"
@@ -92,7 +92,8 @@ class Tracks:
                 f"1.1"
             )
         for frame in self.reviewed:
-            self.found.add(self.names[frame], self.boxes.pop(frame, []))
+            name = self.names[frame]
+            self.found.add(name, self.boxes.pop(frame, []), self.found.origins.find(name))
         if rest := sum(map(len, self.boxes.values())):
             self.found.left_out[ELSEWHERE] += rest
 
@@ -101,5 +102,6 @@ def _box(box: ElementTree.Element) -> _Box:
     frame = int(box.attrib["frame"])
     if float(box.get("rotation", 0)) % 360:
         raise rotated(f"frame_{frame:06d}")
-    corners = np.array([float(box.attrib[key]) for key in ("xtl", "ytl", "xbr", "ybr")])
+    texts = map(box.get, ("xtl", "ytl", "xbr", "ybr"))
+    corners = np.array(corners_of(f"frame_{frame:06d}", texts))
     return _Box(frame, box.get("outside") == "1", box.get("keyframe") != "0", corners)

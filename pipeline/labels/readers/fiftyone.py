@@ -27,15 +27,15 @@ def read(url: str, found: Collected) -> None:
         if detections is None:
             found.unreviewed["without detections in FiftyOne (null)"] += 1
             continue
-        picture = posixpath.basename(pictures.by_stem.get(stem, stem)) if not by_stem else stem
-        name = by_stem.get(stem, picture)
+        ending = posixpath.splitext(pictures.by_stem.get(stem, ""))[1] if not by_stem else ""
+        name = by_stem.get(stem, stem + ending)
         origin = found.origins.find(name) or found.origins.find_stem(stem)
         known = (origin.width, origin.height) if origin and origin.width else None
-        size = known or (pictures.size(stem) if detections else (1, 1))
+        size = known or (pictures.size(stem) if detections else (0, 0))
         if size is None:
             raise sizeless(name)
         boxes = (_box(found, size, entry) for entry in detections)
-        found.add(name, [box for box in boxes if box], origin)
+        found.add(name, [box for box in boxes if box], origin, size)
 
 
 def _box(found: Collected, size: tuple[int, int], entry: dict[str, Any]) -> LabelledBox | None:

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
-from typing import Any
 
 from fsspec import AbstractFileSystem
 
@@ -18,6 +17,19 @@ from pipeline.store import objects
 
 READERS = 16
 SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
+
+
+def below(fs: AbstractFileSystem, folder: str) -> list[str]:
+    """The sorted paths of all files in a folder and those in it; none where it is not there."""
+    try:
+        return sorted(path for path in fs.find(folder) if not of_macos(path))
+    except FileNotFoundError:
+        return []
+
+
+def of_macos(path: str) -> bool:
+    """Whether it is no file of the user's, but what macOS keeps of one of that name."""
+    return posixpath.basename(path).startswith("._")
 
 
 def contents(fs: AbstractFileSystem, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
@@ -52,13 +64,9 @@ class Pictures:
     def by_stem(self) -> dict[str, str]:
         """Name below the folder, without its ending, to path."""
         start = f"{self.folder.lstrip('/')}/"
-        try:
-            paths: list[Any] = self.fs.find(self.folder)
-        except FileNotFoundError:
-            return {}
         return {
             posixpath.splitext(path.partition(start)[2])[0]: path
-            for path in paths
+            for path in below(self.fs, self.folder)
             if path.lower().endswith(SUFFIXES)
         }
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-import tempfile
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import ijson
 
@@ -17,11 +13,12 @@ from pipeline import words
 from pipeline.errors import UsageError
 from pipeline.labels import instances
 from pipeline.labels.readers import parquet
-from pipeline.labels.readers.files import SUFFIXES
+from pipeline.labels.readers.files import SUFFIXES, of_macos
 from pipeline.labels.readers.yolo import CLASS_FILES
+from pipeline.labels.readers.zips import LABEL_FILES, head
 from pipeline.store import objects, urls
 
-ZIP, PARQUET = b"PK\x03\x04", b"PAR1"
+PARQUET = b"PAR1"
 # what a folder holds -> what that is, where its content need not tell
 FOLDER_MARKS = {"Annotations": "voc", **dict.fromkeys(CLASS_FILES, "yolo")}
 FILES = ("corrections.parquet", "instances.json", "result.json", "annotations.xml", "labels.json")
@@ -34,11 +31,7 @@ OWN = {
     "results.json",
     "label_config.xml",
 }
-LABEL_FILES = (".json", ".json.gz", ".xml", ".parquet")
 SIDECAR = ".aux.xml"  # of GDAL and QGIS, beside an image
-UNPACKED = (*LABEL_FILES, ".geojson", ".txt", ".yaml", ".names", ".csv")
-
-
 KNOWN = "COCO, Label Studio, CVAT for images, YOLO, Pascal VOC, FiftyOne, Hugging Face"
 
 
@@ -48,47 +41,13 @@ class Source(NamedTuple):
         kind: of the annotations.
         url: of the file, or of the folder that only as a whole is something.
         folder: URL of the folder that would hold an export's `images.csv`.
+        top: URL of the one that may, where that does not: what was given, if it is a folder.
     """
 
     kind: str
     url: str
     folder: str
-
-
-@contextmanager
-def unpacked(url: str) -> Iterator[str]:
-    """The URL itself, or of a zip the folder of what it holds, images for YOLO's sizes alone."""
-    fs, path = urls.filesystem(url)
-    with contextlib.ExitStack() as stack:
-        if _head(url) != ZIP:
-            yield url
-            return
-        file: IO[bytes] = stack.enter_context(fs.open(path, "rb"))
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        with zipfile.ZipFile(file) as archive:
-            bases = set(map(posixpath.basename, archive.namelist()))
-            needs_sizes = "images.csv" not in bases and not bases.isdisjoint(CLASS_FILES)
-            wanted = (*UNPACKED, *SUFFIXES) if needs_sizes else UNPACKED
-            for name in archive.namelist():
-                if name.lower().endswith(wanted):
-                    archive.extract(name, folder)
-        yield folder
-
-
-def _head(url: str) -> bytes:
-    """The first bytes of a file; none of a folder.
-
-    Raises:
-        OSError: there is neither, or it cannot be read.
-    """
-    fs, path = urls.filesystem(url)
-    try:
-        with fs.open(path, "rb") as file:
-            return bytes(file.read(4))
-    except (FileNotFoundError, IsADirectoryError):
-        if not fs.isdir(path):
-            raise
-        return b""
+    top: str
 
 
 def find(url: str) -> list[Source]:
@@ -103,7 +62,7 @@ def find(url: str) -> list[Source]:
     if not (url.startswith(("http://", "https://")) or fs.isfile(path)) and fs.isdir(path):
         folder = urls.url_of(fs, path).rstrip("/") if local else url.rstrip("/")
         if found := _in_folder(folder) or _in_folders(folder):
-            return found
+            return [source._replace(top=folder) for source in found]
         # refused for what it is, but where it stands alone
         for name in objects.names(fs, path):
             if name.endswith(".geojson"):
@@ -128,15 +87,15 @@ def _detected(url: str) -> UsageError:
 def _file(url: str) -> Source:
     folder = url.rpartition("/")[0] or "."
     if url.endswith((".yaml", ".yml")):
-        return Source("yolo", folder, folder)
+        return Source("yolo", folder, folder, folder)
     kind = _content(url)
     if kind == "voc":
         raise UsageError(f"{url} is Pascal VOC's of one image: give the folder of all of them")
-    return Source(kind, url, folder)
+    return Source(kind, url, folder, folder)
 
 
 def _content(url: str) -> str:
-    if _head(url) == PARQUET:
+    if head(url) == PARQUET:
         schema = parquet.schema_of(url)
         names = schema.names
         if b"detector" in (schema.metadata or {}):
@@ -167,8 +126,12 @@ def _content(url: str) -> str:
                 return "coco"
             if key == "labels":
                 return "fiftyone"
-            if key == "features":
+            if key == "features" and any(True for _ in instances.items(url, key)):
                 raise _on_a_map(url)
+            if key == "features":
+                raise UsageError(
+                    f"{url} is of save_to_disk() of datasets: write it by to_parquet()"
+                )
             if key == "shapes":
                 raise UsageError(f"{url} is LabelMe's JSON, which is not read: convert it to COCO")
     return "coco"
@@ -187,6 +150,8 @@ def _list(url: str) -> str:
         return "labelstudio"
     if "image_id" in entry and "bbox" in entry:
         raise UsageError(f"{url} holds detections alone; give the file that lists the images, too")
+    if not {"annotation_id", "annotator"} & set(entry):
+        raise _unknown(url)  # such as CreateML's
     return "labelstudio-min"
 
 
@@ -195,32 +160,53 @@ def _in_folder(url: str) -> list[Source]:
     names = objects.names(fs, path)
     if {"_run", "detections"} <= set(names):
         raise _detected(url)
+    zips = [name for name in names if name.endswith(".zip")]
+    if zips and "export.json" in names:
+        raise _several(url, ["an export", *zips])
     for name in FILES:
         if name in names:
+            _check_alone(url, name, names)
             return [_file(f"{url}/{name}")]
     for mark, kind in FOLDER_MARKS.items():
         if mark in names:
-            return [Source(kind, url, url)]
+            return [Source(kind, url, url, url)]
     # as FiftyOne writes Pascal VOC
     if "labels" in names and any(n.endswith(".xml") for n in objects.names(fs, f"{path}/labels")):
-        return [Source("voc", url, url)]
+        return [Source("voc", url, url, url)]
     for inner in ("data", "annotations"):
         found = objects.names(fs, f"{path}/{inner}") if inner in names else []
         files = [name for name in found if name.endswith((".parquet", ".json"))]
         if files:
             sources = [_file(f"{url}/{inner}/{name}") for name in files]
             return [source._replace(folder=url) for source in sources]
-    files = [n for n in names if n.endswith(LABEL_FILES) and n not in OWN]
-    files = [n for n in files if not n.endswith(SIDECAR)]
+    files = _label_files(names)
     if len(files) > 1 and "tasks.json" in files:
         files.remove("tasks.json")  # what the export wrote, beside what came back
     if files and _content(f"{url}/{files[0]}") == "voc":  # a file beside each image
-        return [Source("voc", url, url)]
+        return [Source("voc", url, url, url)]
     if len(files) > 1:
-        raise UsageError(f"{url} holds {', '.join(files[:5])}: name the one that came back")
+        raise _several(url, files)
     if not files and _has_texts_of_images(names):
-        return [Source("yolo", url, url)]
+        return [Source("yolo", url, url, url)]
     return [_file(f"{url}/{name}") for name in files]
+
+
+def _check_alone(url: str, known: str, names: list[str]) -> None:
+    """
+    Raises:
+        UsageError: another file may be what came back, and this one what was exported.
+    """
+    if others := [name for name in _label_files(names) if name != known]:
+        raise _several(url, [known, *others])
+
+
+def _several(url: str, files: list[str]) -> UsageError:
+    return UsageError(f"{url} holds {', '.join(files[:5])}: name the one that came back")
+
+
+def _label_files(names: list[str]) -> list[str]:
+    files = [name for name in names if name.lower().endswith(LABEL_FILES) and name not in OWN]
+    return [name for name in files if not (name.endswith(SIDECAR) or of_macos(name))]
 
 
 def _has_texts_of_images(names: list[str]) -> bool:

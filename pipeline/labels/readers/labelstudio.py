@@ -13,14 +13,24 @@ from pipeline.labels.readers.collected import (
     WITHOUT_LABEL,
     Collected,
     LabelledBox,
+    alike,
     rotated,
+    size_of,
     sizeless,
 )
 from pipeline.labels.readers.origins import Origin, plain
 
 log = logging.getLogger(__name__)
 RECTANGLES = ("rectanglelabels", "labels")
-SHAPES = {"polygonlabels", "brushlabels", "ellipselabels", "keypointlabels", "vectorlabels"}
+SIDES = {"x", "y", "width", "height"}
+SHAPES = {
+    "polygonlabels",
+    "brushlabels",
+    "bitmasklabels",
+    "ellipselabels",
+    "keypointlabels",
+    "vectorlabels",
+}
 
 
 def read(url: str, found: Collected) -> None:
@@ -77,10 +87,16 @@ def _as_region(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add(found: Collected, data: dict[str, Any], regions: list[dict[str, Any]]) -> None:
-    name = str(data.get("image_uri") or _image_name(data))
-    origin = found.origins.find(name)
-    boxes = [box for region in regions if (box := _box(found, name, _size(data, origin), region))]
-    found.add(name, boxes, origin)
+    uri = data.get("image_uri")
+    name = str(uri or _image_name(data))
+    # in a project of several exports, other images may be called the same
+    origin = found.origins.of_uri(name) if uri else found.origins.find(name)
+    # a region may stand there once as a rectangle and once with its labels
+    marked = {r.get("id") for r in regions if r.get("type") == "labels"}
+    size = _size(data, origin, regions)
+    drawn = (r for r in regions if r.get("type") != "rectangle" or r.get("id") not in marked)
+    boxes = [box for region in drawn if (box := _box(found, name, size, region))]
+    found.add(name, boxes, origin, size)
 
 
 def _image_name(data: dict[str, Any]) -> str:
@@ -92,14 +108,20 @@ def _image_name(data: dict[str, Any]) -> str:
     return plain(value)
 
 
-def _size(data: dict[str, Any], origin: Origin | None) -> tuple[Any, Any]:
+def _size(
+    data: dict[str, Any], origin: Origin | None, regions: list[dict[str, Any]]
+) -> tuple[int, int]:
+    """That of the run, unless regions were drawn on a picture of another shape; 0 if unknown."""
+    drawn_on = (size_of(r.get("original_width"), r.get("original_height")) for r in regions)
+    drawn = next((size for size in drawn_on if size[0]), (0, 0))
+    known = size_of(data.get("width"), data.get("height"))
     if origin and origin.width:
-        return origin.width, origin.height
-    return data.get("width"), data.get("height")
+        known = origin.width, origin.height
+    return known if known[0] and (not drawn[0] or alike(known, drawn)) else drawn
 
 
 def _box(
-    found: Collected, name: str, size: tuple[Any, Any], region: dict[str, Any]
+    found: Collected, name: str, size: tuple[int, int], region: dict[str, Any]
 ) -> LabelledBox | None:
     """The box of a region; None if it is another mark, such as a choice, or of no use."""
     kind, value = region.get("type"), region.get("value")
@@ -107,18 +129,18 @@ def _box(
         found.left_out[NO_RECTANGLE] += 1
     if kind not in (*RECTANGLES, "rectangle") or not isinstance(value, dict):
         return None
-    if kind == "rectangle" and not any(key in value for key in RECTANGLES):
-        return None  # beside it stands the same region with its labels
+    if not set(value) >= SIDES:
+        found.left_out[NO_RECTANGLE] += 1
+        return None
     if float(value.get("rotation") or 0) % 360 or float(region.get("image_rotation") or 0) % 360:
         raise rotated(name)
     labels: list[Any] = next((value[key] for key in RECTANGLES if value.get(key)), [])
     if len(labels) != 1:
         found.left_out[WITHOUT_LABEL] += 1
         return None
-    width, height = region.get("original_width"), region.get("original_height")
-    width, height = (width, height) if width and height else size
-    if not width or not height:
+    if not size[0]:
         raise sizeless(name)
+    width, height = size
     x, y = float(value["x"]) * width / 100, float(value["y"]) * height / 100
     right = x + float(value["width"]) * width / 100
     return str(labels[0]), x, y, right, y + float(value["height"]) * height / 100

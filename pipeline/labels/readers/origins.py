@@ -15,16 +15,19 @@ from urllib.parse import unquote
 
 from fsspec import AbstractFileSystem
 
-from pipeline.labels.image_names import SEVERAL, ImageNames
+from pipeline.labels.image_names import SEVERAL, ImageNames, composed
 from pipeline.labels.markup import valid
 from pipeline.store import objects, urls
 
 # a set of --accept, a directory, so many images
 PARTS_DEEP = 3
 COLUMNS = ["name", "image_id", "image_uri"]
-# what Label Studio puts before the name of an uploaded file, and what it makes of a path
-UPLOAD = re.compile(r"^[0-9a-f]{8}-")
+# what Label Studio puts before the name of a file that was uploaded, or that it has fetched, and
+# what it makes of a path
+UPLOAD = re.compile(r"^[0-9a-f]{8}(?:-|__)")
 UPLOADED = re.compile(r"/data/upload/(?:.*/)?([^/]+)$", re.DOTALL)
+# what Roboflow makes of a name such as `a.png`: `a_png.rf.HASH`, and then the ending of its copy
+ROBOFLOW = re.compile(r"_([A-Za-z]{3,5})\.rf\.[0-9A-Za-z]+(?:\.[A-Za-z]{3,5})?$")
 LOCAL_FILE = re.compile(r"/data/local-files/\?d=(.*)$", re.DOTALL)
 
 
@@ -79,11 +82,17 @@ class Origins:
             place = self._loose(name)
         return None if place is None else self._origin(place)
 
+    def of_uri(self, uri: str) -> Origin | None:
+        """The image with this URI."""
+        place = self._by_uri.get(uri)
+        return None if place is None else self._origin(place)
+
     def find_stem(self, *stems: str) -> Origin | None:
         """Likewise by a name without its ending, or by the second of two such."""
-        for known, wanted in ((self._stems, stems), (self._base_stems, _bases(stems[-1]))):
+        bases = _bases(stems[-1], "")
+        for known, wanted in ((self._stems, stems), (self._base_stems, bases)):
             for stem in wanted:
-                place = known.get(stem, SEVERAL)
+                place = known.get(composed(stem), SEVERAL)
                 if place != SEVERAL:
                     return self._origin(place)
         return None
@@ -122,11 +131,12 @@ class Origins:
 
     @cached_property
     def _stems(self) -> dict[str, int]:
-        return _unique(posixpath.splitext(name)[0] for name in self.names)
+        return _unique(composed(posixpath.splitext(name)[0]) for name in self.names)
 
     @cached_property
     def _base_stems(self) -> dict[str, int]:
-        return _unique(posixpath.splitext(posixpath.basename(name))[0] for name in self.names)
+        bases = map(posixpath.basename, self.names)
+        return _unique(composed(posixpath.splitext(base)[0]) for base in bases)
 
 
 def plain(name: str) -> str:
@@ -142,10 +152,14 @@ def plain(name: str) -> str:
     return name
 
 
-def _bases(name: str) -> Iterable[str]:
-    """The last part of a name, as it stands, without escapes, without the start of an upload."""
-    base = name.rpartition("/")[2]
-    return dict.fromkeys((base, unquote(base), UPLOAD.sub("", base), UPLOAD.sub("", unquote(base))))
+def _bases(name: str, ending: str = r".\1") -> Iterable[str]:
+    """The last part of a name, as it stands, without escapes, without the start of an upload, and
+    as it was before Roboflow had it, then with this ending.
+    """
+    bases = [name.rpartition("/")[2], re.split(r"[/\\]", name)[-1]]  # of Windows
+    bases += map(unquote, tuple(bases))
+    bases += [UPLOAD.sub("", base) for base in bases]
+    return dict.fromkeys([*bases, *(ROBOFLOW.sub(ending, base) for base in bases)])
 
 
 def _unique(keys: Iterable[str]) -> dict[str, int]:
@@ -177,7 +191,7 @@ def load(folder: str) -> Origins:
     if data is None:
         return origins
     # names may hold NUL, which Python's reader takes since 3.11
-    rows = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""))
+    rows = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""))
     head = next(rows, [])
     if head[:3] != COLUMNS:
         return origins

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import UsageError
-from pipeline.labels.readers.collected import Collected
+from pipeline.labels.readers.collected import Collected, LabelledBox, size_of
 from pipeline.store import urls
 
 BATCH_ROWS = 2048
+IMAGE = ("image_uri", "width", "height")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -34,7 +35,10 @@ def _batches(url: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 def read_corrections(url: str, found: Collected) -> None:
     """Every image that has a row was reviewed."""
-    for batch in _batches(url, ["image_uri", "detections"]):
+    # of an earlier version it has no `table_version`
+    versioned = "table_version" in schema_of(url).names
+    columns = [*IMAGE, "detections", *(["table_version"] if versioned else [])]
+    for batch in _batches(url, columns):
         lists = batch["detections"]
         values = lists.flatten()
         labels = values.field("label").to_pylist()
@@ -45,30 +49,50 @@ def read_corrections(url: str, found: Collected) -> None:
         boxes = [(label, *xyxy) for label, xyxy in zip(labels, corners, strict=True)]
         start = 0
         lengths = lists.value_lengths().to_pylist()
-        for uri, length in zip(batch["image_uri"].to_pylist(), lengths, strict=True):
-            found.add(uri, boxes[start : start + length])
+        images = zip(*(batch[name].to_pylist() for name in IMAGE), lengths, strict=True)
+        for uri, width, height, length in images:
+            mine, origin = boxes[start : start + length], found.origins.of_uri(uri)
+            found.add(uri, mine, origin, size_of(width, height))
             start += length
+        if versioned:
+            uris, versions = (batch[key].to_pylist() for key in ("image_uri", "table_version"))
+            pairs = zip(uris, versions, strict=True)
+            found.versions.update((uri, version) for uri, version in pairs if version)
 
 
 # ------------------------------------------------------------------------------- Hugging Face
 
 
 def read_huggingface(url: str, found: Collected) -> None:
-    """Every row was reviewed: the form has no mark for it."""
-    names = _class_names(schema_of(url))
-    for batch in _batches(url, ["image.path", "objects.bbox", "objects.category"]):
+    """Every row was reviewed: the form has no mark for it. `objects` are lists, or a list of
+    objects; null, there are none.
+
+    Raises:
+        UsageError: a row's image has no path, or objects have no box or no category.
+    """
+    schema = schema_of(url)
+    names = _class_names(schema)
+    sizes = [name for name in ("width", "height") if name in schema.names]
+    for batch in _batches(url, ["image.path", "objects", *sizes]):
         for row in batch.to_pylist():
             name = (row.get("image") or {}).get("path")
             if not name:
                 raise UsageError(f"{url} has a row whose image has no path: nothing tells which")
-            objects = row["objects"]
-            boxes = [
-                (_label(url, names, category), x, y, x + width, y + height)
-                for (x, y, width, height), category in zip(
-                    objects["bbox"], objects["category"], strict=True
-                )
-            ]
-            found.add(name, boxes)
+            boxes = list(_boxes(url, names, row["objects"]))
+            size = size_of(row.get("width"), row.get("height"))
+            found.add(name, boxes, found.origins.find(name), size)
+
+
+def _boxes(url: str, names: list[str], objects: Any) -> Iterator[LabelledBox]:
+    if isinstance(objects, list):
+        keys = ("bbox", "category")
+        objects = {key: [entry.get(key) for entry in objects] for key in keys}
+    objects = objects or {"bbox": None, "category": None}
+    if not {"bbox", "category"} <= set(objects):
+        raise UsageError(f"{url} has `objects` without `bbox` and `category`; it has {[*objects]}")
+    pairs = zip(objects["bbox"] or (), objects["category"] or (), strict=True)
+    for (x, y, width, height), category in pairs:
+        yield _label(url, names, category), x, y, x + width, y + height
 
 
 def _class_names(schema: pa.Schema) -> list[str]:

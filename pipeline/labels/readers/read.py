@@ -27,24 +27,36 @@ def read(sources: Sequence[Source], beside: str) -> Collected:
     """
     Args:
         sources: as from `kinds.find`, none of them COCO's.
-        beside: URL of the folder in which the export's `images.csv` may stand if it is not in the
-            source's own: that of a zip.
+        beside: URL of the folder in which the export's `images.csv` may stand if it is in none of
+            the source's: that of a zip.
 
     Raises:
         UsageError: they cannot be used.
     """
     found = Collected()
-    exports = {source.folder: origins_of(source, beside) for source in sources}
+    loaded: dict[str, Origins] = {}
     for source in sources:
-        found.begin(exports[source.folder])
+        found.begin(origins_of(source, beside, loaded))
         READERS[source.kind][1](source.url, found)
-    exported = sum(len(known.names) for known in exports.values())
+    exported = sum(len(known.names) for known in loaded.values())
     if (missing := exported - found.led_back - found.unreviewed.total()) > 0:
         found.unreviewed[NOT_BACK] += missing
     return found
 
 
-def origins_of(source: Source, beside: str) -> Origins:
-    """The export that the source came from, as far as its files are still there."""
-    known = origins.load(source.folder)
-    return known if known.names or known.record else origins.load(beside)
+def origins_of(source: Source, beside: str, loaded: dict[str, Origins]) -> Origins:
+    """The export that the source came from, as far as its files are still there.
+
+    Args:
+        source: where annotations are.
+        beside: see `read`.
+        loaded: what was found in folders so far, for several sources may be of one export.
+    """
+    found = []
+    for folder in (source.folder, source.top, beside):
+        if folder not in loaded:
+            loaded[folder] = origins.load(folder)
+        found.append(loaded[folder])
+        if found[-1].names:
+            return found[-1]
+    return next((known for known in found if known.record), found[0])

@@ -6,11 +6,19 @@ import posixpath
 from xml.etree import ElementTree
 
 from pipeline.errors import UsageError
-from pipeline.labels.readers.collected import Collected, LabelledBox, rotated
-from pipeline.labels.readers.files import contents
+from pipeline.labels.readers.collected import (
+    NO_RECTANGLE,
+    Collected,
+    LabelledBox,
+    corners_of,
+    rotated,
+    size_of,
+)
+from pipeline.labels.readers.files import below, contents
 from pipeline.store import urls
 
 FOLDERS = ("Annotations", "labels")
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read(url: str, found: Collected) -> None:
@@ -20,25 +28,31 @@ def read(url: str, found: Collected) -> None:
     fs, root = urls.filesystem(url)
     root = root.rstrip("/")
     folder = next((f for name in FOLDERS if fs.isdir(f := f"{root}/{name}")), root)
-    paths = (path for path in sorted(fs.find(folder)) if path.endswith(".xml"))
+    paths = (path for path in below(fs, folder) if path.lower().endswith(".xml"))
     for path, data in contents(fs, paths):
         try:
             tree = ElementTree.fromstring(data)
-        except ElementTree.ParseError as error:
+        except (ElementTree.ParseError, ValueError) as error:  # or of an unknown encoding
             raise UsageError(f"{urls.url_of(fs, path)} is no XML: {error}") from error
         if tree.tag != "annotation":
             continue
         stem = posixpath.splitext(path.partition(f"{folder.lstrip('/')}/")[2])[0]
         name = tree.findtext("filename") or stem
         origin = found.origins.find_stem(stem) or found.origins.find(name)
-        found.add(name, [_box(name, entry) for entry in tree.iter("object")], origin)
+        size = size_of(*(tree.findtext(f"size/{side}") for side in ("width", "height")))
+        boxes = (_box(found, name, entry) for entry in tree.iter("object"))
+        found.add(name, [box for box in boxes if box], origin, size)
 
 
-def _box(name: str, entry: ElementTree.Element) -> LabelledBox:
+def _box(found: Collected, name: str, entry: ElementTree.Element) -> LabelledBox | None:
     for attribute in entry.iterfind("attributes/attribute"):
         if attribute.findtext("name") == "rotation" and float(attribute.findtext("value") or 0):
             raise rotated(name)
-    left, top, right, bottom = (
-        float(entry.findtext(f"bndbox/{key}", "")) for key in ("xmin", "ymin", "xmax", "ymax")
-    )
+    if entry.find("robndbox") is not None:  # of roLabelImg
+        raise rotated(name)
+    if entry.find("bndbox") is None:
+        found.left_out[NO_RECTANGLE] += 1
+        return None
+    texts = (entry.findtext(f"bndbox/{key}") for key in CORNERS)
+    left, top, right, bottom = corners_of(name, texts)
     return entry.findtext("name", ""), left, top, right, bottom

@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         pa.field("detections", pa.list_(CORRECTED), nullable=False),
         pa.field("deleted", pa.list_(DETECTION), nullable=False),
         pa.field("edits", pa.int32(), nullable=False),
+        pa.field("table_version", pa.int64()),
     ]
 )
 
@@ -83,8 +84,13 @@ class Batch:
         """[n] class of the shown box that each left one was, -1 for an added one."""
         return np.where(self.partners >= 0, np.append(self.shown.labels, -1)[self.partners], -1)
 
-    def table(self, names: Names) -> pa.Table:
-        """A row an image, of the schema `SCHEMA`."""
+    def table(self, names: Names, versions: Sequence[int | None]) -> pa.Table:
+        """A row an image, of the schema `SCHEMA`.
+
+        Args:
+            names: all classes.
+            versions: of the table of Lance that each image is in.
+        """
         shown, images = self.shown, len(self.shown.ids)
         known = self.partners >= 0
         scores = np.where(known, np.append(shown.scores, np.nan)[self.partners], np.nan)
@@ -105,6 +111,7 @@ class Batch:
             _lists(self.owners, images, corrected, SCHEMA.field("detections").type),
             _lists(shown.owners[gone], images, removed, SCHEMA.field("deleted").type),
             pa.array(self.edits.astype(np.int32)),
+            pa.array(versions, pa.int64()),
         ]
         return pa.table(columns, schema=SCHEMA)
 

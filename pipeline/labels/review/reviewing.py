@@ -14,12 +14,14 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
 from pipeline.errors import UsageError
+from pipeline.inputs.containers import lance_rows
 from pipeline.labels import boxes
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
 from pipeline.labels.export.exporter import open_target
 from pipeline.labels.export.folder import Folder, Sender
 from pipeline.labels.match import places
+from pipeline.labels.originals import member
 from pipeline.labels.output import Output
 from pipeline.labels.review.batch import SCHEMA, Batch, Names
 from pipeline.labels.review.pairs import SAME, UNMOVED
@@ -63,7 +65,7 @@ def review(
     with _writer(fs, root) as writer:
         for batch in _batches(output, truth, classes.choose, found, truth_classes):
             tally.add(batch)
-            writer.write_table(batch.table(names))
+            writer.write_table(batch.table(names, _versions(output, batch.shown)))
     absent = len(truth.ids) - len(found)
     record = _record(output, truth, tally, names, seconds or Effort()) | {
         "images": tally.images() | {"not_reviewed": truth.unreviewed, "not_in_the_run": absent}
@@ -161,6 +163,16 @@ def _batches(
         xyxy = truth.xywh[chosen].copy()
         xyxy[:, 2:] += xyxy[:, :2]
         yield Batch(shown, owners, truth_classes[chosen], xyxy)
+
+
+def _versions(output: Output, images: BoxBatch) -> list[int | None]:
+    """Of a table of Lance, whose rows a change may number anew, that which the run has read."""
+    found: list[int | None] = []
+    for image_id, uri in zip(images.ids.tolist(), images.uris, strict=True):
+        row = member(output, image_id, uri) if lance_rows.is_place(uri) else None
+        is_row = row is not None and row["source_kind"] == lance_rows.KIND
+        found.append(row["source_place"][0] if row and is_row else None)
+    return found
 
 
 def _record(

@@ -1,4 +1,4 @@
-"""CVAT, Pascal VOC, YOLO, FiftyOne, Hugging Face and COCO as their tools write them."""
+"""CVAT, Pascal VOC, FiftyOne, Hugging Face and COCO as their tools write them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import UsageError
-from pipeline.labels.truth import Truth, load_truth
+from pipeline.labels.truth import load_truth
 from tests.support import synthetic
+from tests.support.annotated import BOX, HEAD, LINE, check, write
 
 # what CVAT 2 writes for a task, shortened
 CVAT = """<?xml version="1.0" encoding="utf-8"?>
@@ -37,23 +38,8 @@ VOC = """<annotation><folder/><filename>x/1.jpg</filename><size><width>200</widt
 <xmin>20.0</xmin><ymin>20.0</ymin><xmax>120.0</xmax><ymax>60.0</ymax></bndbox><attributes>
 <attribute><name>rotation</name><value>%s</value></attribute></attributes></object></annotation>
 """
-BOX = [20, 20, 100, 40]
-LINE = "0 0.35 0.4 0.5 0.4\n"
-
-
-def write(root: Path, files: dict[str, str]) -> str:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return str(root)
-
-
-def check(truth: Truth, *names: str) -> None:
-    """One box, on the first of these images."""
-    assert truth.names == list(names)
-    assert truth.xywh.tolist() == [pytest.approx(BOX)]
-    assert [*truth.category_ids] == ["cup"] and truth.image_places.tolist() == [0]
+COCO = """{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [],
+  "categories": [{"id": 1, "name": "cup"}]}"""
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -67,6 +53,27 @@ def test_cvat(tmp_path: Path, packed: bool) -> None:
     truth = load_truth(given)
     check(truth, "x/1.jpg", "x/2.jpg")
     assert truth.left_out == {"that are no rectangles": 1}
+
+
+@pytest.mark.parametrize("kind", ["annotations.xml", "Annotations", "labels"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_macos_leaves(tmp_path: Path, kind: str, packed: bool) -> None:
+    """Files of its own, called as those of the user, on disks of others and in zips."""
+    files = {"annotations.xml": CVAT % ""}
+    if kind == "Annotations":
+        files = {"Annotations/1.xml": VOC % "0.0"}
+    if kind == "labels":
+        files = {"data.yaml": "names: [cup]", "labels/x/1.txt": LINE, "images.csv": HEAD}
+        files["images.csv"] += "x/1.jpg,0,x/1.jpg,200,100\n"
+    folder = tmp_path / "a/back"
+    for name in files:
+        inner, _, base = name.rpartition("/")
+        for root in (folder / inner, tmp_path / "a/__MACOSX/back" / inner):
+            root.mkdir(parents=True, exist_ok=True)
+            (root / f"._{base}").write_bytes(b"\0\5\x16\7\0")
+    write(folder, files)
+    given = shutil.make_archive(str(tmp_path / "b"), "zip", tmp_path / "a") if packed else folder
+    assert load_truth(str(given)).names[0] == "x/1.jpg"
 
 
 def test_a_zip_leads_back_by_what_lies_beside_it(tmp_path: Path) -> None:
@@ -87,13 +94,23 @@ def test_a_zip_leads_back_by_what_lies_beside_it(tmp_path: Path) -> None:
         ({"a.json": '{"version": "5", "shapes": []}', "b.json": "{}"}, "a.json is LabelMe's JSON"),
         ({"Annotations/1.xml": VOC % "12.5"}, "image x/1.jpg has a rotated box"),
         ({"Annotations/1.xml": "<annotation>"}, "1.xml is no XML"),
+        ({"Annotations/1.xml": (VOC % "0").replace("20.0", "20,0")}, "corners are .'20,0', '20,0'"),
+        ({"Annotations/1.xml": (VOC % "0").replace("bndbox", "robndbox")}, "has a rotated box"),
+        ({"a.xml": CVAT.replace("xtl", "x") % ""}, r"x/1.jpg has a box whose corners are \[None, "),
+        ({"instances.json": "", "back.json": ""}, "instances.json, back.json: name the one"),
+        ({"export.json": "", "annotations.xml": "", "a.zip": ""}, "holds an export, a.zip: name"),
+        ({"a.json": '{"features": {"a": {}}}'}, "is of save_to_disk.. of datasets: write it by"),
+        ({"a.json": COCO.replace("annotations", "info")}, "has no `annotations`, be they"),
+        ({"a/a.json": COCO, "b/a.json": COCO}, "there are 2 files of annotations, and COCO's are"),
         ({"data.yaml": "nc: 1", "labels/1.txt": LINE}, "data.yaml of .* has no `names`"),
+        ({"data.yaml": "names: [a, cup]", "classes.txt": "cup\na"}, "data.yaml and classes.txt of"),
         ({"classes.txt": "cup", "labels/1.txt": LINE}, "the size of image 1.txt is not known"),
         ({"classes.txt": "cup", "1.txt": LINE}, "the size of image 1.txt is not known"),
         ({"classes.txt": "cup", "a.txt": "1.png"}, "has texts, but none is an image's"),
         ({"a.txt": "x"}, "holds no annotations that are known: COCO, Label Studio"),
-        ({"a.json": "[{}]", "b.json": "[]"}, "holds a.json, b.json: name the one that came back"),
+        ({"a.json": "[]", "b.json": "[]"}, "holds a.json, b.json: name the one that came back"),
         ({"_run/run.json": "{}", "detections/a": ""}, "is an output of prelabel detect, not"),
+        ({"a.json": '[{"image": "1.jpg", "annotations": []}]'}, "a.json holds no annotations that"),
         ({"a.json": '[{"image_id": 1, "bbox": []}]'}, "holds detections alone"),
         ({"labels.json": '{"labels": {"1": []'}, "is no FiftyOne"),
     ],
@@ -108,6 +125,13 @@ def test_what_was_detected_is_no_truth(tmp_path: Path, below: str) -> None:
     output = synthetic.write(tmp_path / "out", 3)
     with pytest.raises(UsageError, match="is an output of prelabel detect, not annotations"):
         load_truth(f"{output}/{below}")
+
+
+def test_what_a_zip_holds_is_named_by_the_zip(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("x/a.json", '{"shapes": []}')
+    with pytest.raises(UsageError, match=f"^{tmp_path}/b.zip/x/a.json is LabelMe's"):
+        load_truth(f"{tmp_path}/b.zip")
 
 
 def test_an_image_is_no_annotations(tmp_path: Path) -> None:
@@ -130,69 +154,25 @@ def test_voc(tmp_path: Path, folder: str) -> None:
     check(load_truth(write(tmp_path, files)), "x/1.jpg", "2.jpg")
 
 
+def test_parts_of_one_export(tmp_path: Path) -> None:
+    """Whose images.csv lies above them, or beside the zip of them, or in it."""
+    rows = "x/1.jpg,0,s3://b/x/1.jpg,200,100\n2.jpg,1,s3://b/2.jpg,9,9\n3.jpg,2,s3://b/3.jpg,9,9\n"
+    second = "<annotation><filename>2.jpg</filename><object><name/><bndbox/></object></annotation>"
+    second = second.replace("<bndbox/>", "<polygon><x1>1</x1></polygon>")
+    given = write(tmp_path / "a", {"train/1.xml": VOC % "0.0", "valid/2.XML": second})
+    packed = shutil.make_archive(given, "zip", given)
+    write(tmp_path, {"images.csv": f"\ufeff{HEAD}{rows}", "a/images.csv": HEAD + rows})
+    whole = shutil.make_archive(f"{tmp_path}/b/whole", "zip", given)
+    for truth in map(load_truth, (given, packed, whole)):
+        check(truth, "s3://b/x/1.jpg", "s3://b/2.jpg")
+        assert truth.unreviewed == {"not among what came back": 1}
+        assert truth.left_out == {"that are no rectangles": 1}
+
+
 def test_voc_of_one_image(tmp_path: Path) -> None:
     write(tmp_path, {"1.xml": VOC % "0.0"})
     with pytest.raises(UsageError, match="Pascal VOC's of one image: give the folder of all"):
         load_truth(f"{tmp_path}/1.xml")
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        {"classes.txt": "cup\n", "notes.json": "{}", "labels/1.txt": LINE, "labels/2.txt": ""},
-        {"obj.names": "cup\n", "obj_train_data/1.txt": LINE, "obj_train_data/2.txt": "\n"},
-        {"data.yaml": "names: [cup]", "labels/1.txt": LINE[:-1] + " 0.9", "labels/2.txt": ""},
-        {"data.yaml": "names: {0: cup}", "labels/1.txt": LINE + LINE[:-5], "labels/2.txt": ""},
-        {"classes.txt": "cup\n", "images/1.txt": LINE, "images/2.txt": "", "train.txt": "1.png"},
-    ],
-)
-def test_yolo_beside_its_images(tmp_path: Path, files: dict[str, str]) -> None:
-    folder = write(tmp_path, files)
-    images = tmp_path / ("obj_train_data" if "obj.names" in files else "images")
-    images.mkdir(exist_ok=True)
-    for number in (1, 2):
-        Image.new("L", (200, 100)).save(images / f"{number}.png")
-    truth = load_truth(folder)
-    below = "images/" if "images/1.txt" in files else ""
-    check(truth, f"{below}1.png", f"{below}2.png")
-    assert truth.left_out.total() == (LINE + LINE[:-5] in files.values())
-
-
-@pytest.mark.parametrize("listed", [False, True])
-@pytest.mark.parametrize("packed", [False, True])
-def test_yolo_in_folders(tmp_path: Path, listed: bool, packed: bool) -> None:
-    """Where names repeat; where images.csv has the sizes, without the images."""
-    files = {"classes.txt": "cup\n", "a/1.txt": LINE, "b/1.txt": "", "README.txt": "1 cup"}
-    head = "name,image_id,image_uri,width,height\n"
-    if listed:
-        files["images.csv"] = (
-            head + "a/1.png,0,s3://b/a/1.png,200,100\nb/1.png,1,s3://b/b/1.png,9,9\n"
-        )
-    given = write(tmp_path / "y", files)
-    for folder in "" if listed else "ab":
-        Image.new("L", (200, 100)).save(f"{given}/{folder}/1.png")
-    given = shutil.make_archive(given, "zip", given) if packed else given
-    start = "s3://b/" if listed else ""
-    check(load_truth(given), f"{start}a/1.png", f"{start}b/1.png")
-
-
-def test_yolo_of_an_export(tmp_path: Path) -> None:
-    """Names by their stems, with the start of an upload; what has no file was not reviewed."""
-    uris = [f"s3://b/{name}" for name in ("a/1.jpg", "b/1.jpg", "2.jpg", "3.jpg")]
-    rows = [f"{uri[7:]},{k},{uri},200,100" for k, uri in enumerate(uris)]
-    head = "name,image_id,image_uri,width,height\n"
-    files = {
-        "data.yaml": "names: [cup]",
-        "images.csv": head + "\n".join(rows),
-        "labels/train/b/1.txt": LINE,
-        "labels/train/1a2b3c4d-2.txt": "",
-        "labels/train/unknown.txt": "",
-    }
-    truth = load_truth(write(tmp_path, files))
-    assert sorted(truth.names) == [uris[2], uris[1], "train/unknown.txt"]
-    assert truth.xywh.tolist() == [pytest.approx(BOX)]
-    assert truth.names[truth.image_places[0]] == uris[1]
-    assert truth.unreviewed == {"not among what came back": 2}
 
 
 def test_fiftyone(tmp_path: Path) -> None:
@@ -207,20 +187,30 @@ def test_fiftyone(tmp_path: Path) -> None:
     assert truth.unreviewed.total() == truth.left_out.total() == 1
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_huggingface(tmp_path: Path, named: bool) -> None:
-    objects = {"bbox": [BOX], "category": [0 if named else "cup"]}
+@pytest.mark.parametrize("named,listed", [(True, False), (False, False), (False, True)])
+def test_huggingface(tmp_path: Path, named: bool, listed: bool) -> None:
+    objects: Any = {"bbox": [BOX], "category": [0 if named else "cup"]}
+    objects = [{"bbox": BOX, "category": "cup"}] if listed else objects
     row = {"image": {"bytes": None, "path": "x/1.jpg"}, "objects": objects}
+    row |= {"width": 200, "height": 100}
+    empty = row | {"image": {"bytes": None, "path": "2.jpg"}, "objects": None}
     label = {"feature": {"names": ["cup"], "_type": "ClassLabel"}, "_type": "Sequence"}
     features = {"objects": {"category": label}}
-    table = pa.Table.from_pylist([row])
+    table = pa.Table.from_pylist([row, empty])
     table = table.replace_schema_metadata(
         {"huggingface": json.dumps({"info": {"features": features}})}
     )
     (tmp_path / "data").mkdir()
     pq.write_table(table, tmp_path / "data/train-00000-of-00001.parquet")
-    check(load_truth(str(tmp_path)), "x/1.jpg")
-    check(load_truth(str(tmp_path / "data/train-00000-of-00001.parquet")), "x/1.jpg")
+    for given in (tmp_path, tmp_path / "data/train-00000-of-00001.parquet"):
+        check(load_truth(str(given)), "x/1.jpg", "2.jpg")
+
+
+def test_huggingface_without_categories(tmp_path: Path) -> None:
+    row = {"image": {"path": "1.jpg"}, "objects": {"bbox": [BOX], "label": ["cup"]}}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match="`objects` without `bbox` and `category`; it has "):
+        load_truth(f"{tmp_path}/a.parquet")
 
 
 @pytest.mark.parametrize("rotation,refused", [(None, False), (0.0, False), (12.5, True)])
@@ -228,7 +218,7 @@ def test_coco_of_cvat(tmp_path: Path, rotation: float | None, refused: bool) -> 
     box: dict[str, Any] = {"id": 1, "image_id": 1, "category_id": 1, "bbox": BOX}
     box |= {"attributes": {"occluded": False, "rotation": rotation}}
     content = {
-        "images": [{"id": 1, "file_name": "x/1.jpg"}],
+        "images": [{"id": 1, "file_name": "x/1.jpg", "width": "200", "height": 100.0}],
         "categories": [{"id": 1, "name": "cup"}],
         "annotations": [box],
     }
@@ -240,10 +230,20 @@ def test_coco_of_cvat(tmp_path: Path, rotation: float | None, refused: bool) -> 
         check(load_truth(given), "x/1.jpg")
 
 
+@pytest.mark.parametrize("name", ["1_jpg.rf.0f1e.jpg", "b-_jpg.rf.0f1e.jpg", "images\\1.jpg"])
+def test_coco_of_an_export(tmp_path: Path, name: str) -> None:
+    """Roboflow leaves out letters of names, but says what the image was called."""
+    image = {"id": 1, "file_name": name, "extra": {"name": "b (1).jpg"}}
+    content = json.loads(COCO) | {"images": [image]}
+    csv = f"{HEAD}x/1.jpg,0,s3://b/x/1.jpg,9,9\nx/b (1).jpg,1,s3://b/x/b (1).jpg,9,9\n"
+    truth = load_truth(write(tmp_path, {"a.json": json.dumps(content), "images.csv": csv}))
+    assert truth.names == [f"s3://b/x/{'b (1)' if name[0] == 'b' else '1'}.jpg"]
+
+
 @pytest.mark.parametrize("beside", ["aoi.geojson", "map/aoi.geojson", "1.tif.aux.xml"])
 def test_coco_beside_what_a_map_needs(tmp_path: Path, beside: str) -> None:
     content = {
-        "images": [{"id": 1, "file_name": "x/1.jpg"}],
+        "images": [{"id": 1, "file_name": "x/1.jpg", "width": 200, "height": 100}],
         "categories": [{"id": 1, "name": "cup"}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": BOX}],
     }

@@ -74,10 +74,11 @@ def test_names(tmp_path: Path, image: str, name: str) -> None:
         assert load(tmp_path, task({"result": []}, image=image)).names == ["s3://b/x/a.jpg"]
 
 
-def test_an_image_of_the_same_name_elsewhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize("uri", ["s3://other/a.jpg", "/other/a.jpg"])
+def test_an_image_of_the_same_name_elsewhere(tmp_path: Path, uri: str) -> None:
     (tmp_path / "images.csv").write_text("name,image_id,image_uri\nx/a.jpg,0,s3://b/x/a.jpg\n")
-    found = load(tmp_path, task({"result": []}, image_uri="s3://other/a.jpg"))
-    assert found.names == ["s3://other/a.jpg"]
+    found = load(tmp_path, task({"result": []}, image_uri=uri))
+    assert found.names == [uri]
     assert found.unreviewed == {"not among what came back": 1}
 
 
@@ -97,6 +98,8 @@ def test_json_min(tmp_path: Path) -> None:
     "change,reason",
     [
         ({"type": "polygonlabels"}, "that are no rectangles"),
+        ({"id": "b", "type": "rectangle", "value": VALUE}, "without a label, or with several"),
+        ({"type": "labels", "value": {"points": [], "labels": ["cup"]}}, "that are no rectangles"),
         ({"value": VALUE | {"rectanglelabels": []}}, "without a label, or with several"),
         ({"value": LABELLED | {"rectanglelabels": ["a", "b"]}}, "without a label, or with several"),
         ({"value": LABELLED | {"width": -1}}, "whose box has a negative width or height"),
@@ -105,8 +108,8 @@ def test_json_min(tmp_path: Path) -> None:
 def test_regions_of_no_use_are_counted(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     odd = REGION | change
     choice = {"type": "choices", "value": {"choices": ["good"]}}
-    drawn = {"type": "rectangle", "value": VALUE, **SIZE}  # stands beside its labels
-    labels = REGION | {"type": "labels", "value": VALUE | {"labels": ["cup"]}}
+    drawn = {"id": "a", "type": "rectangle", "value": VALUE, **SIZE}  # stands beside its labels
+    labels = REGION | {"id": "a", "type": "labels", "value": VALUE | {"labels": ["cup"]}}
     found = load(tmp_path, task({"result": [REGION, odd, choice, drawn, labels]}))
     assert found.left_out == {reason: 1} and found.xywh.tolist() == [BOX, BOX]
 
@@ -123,6 +126,23 @@ def test_sizes_that_the_region_lacks(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the size of image s3://b/1.jpg is not known"):
         load(tmp_path, task({"result": [region]}))
     assert load(tmp_path, task({"result": [region]}, width=200, height=100)).xywh.tolist() == [BOX]
+
+
+@pytest.mark.parametrize(
+    "drawn_on,box",
+    [((100, 50), BOX), ((400, 201), BOX), ((100, 200), [10, 40, 50, 80]), ((None, None), BOX)],
+)
+def test_a_picture_of_another_size(tmp_path: Path, drawn_on: Any, box: list[int]) -> None:
+    """Of the same shape it is the image made smaller or larger; else the boxes are in its pixels,
+    and its size says so.
+    """
+    (tmp_path / "images.csv").write_text(
+        "name,image_id,image_uri,width,height\na.jpg,0,s3://b/1.jpg,200,100\n"
+    )
+    region = REGION | dict(zip(SIZE, drawn_on, strict=True))
+    found = load(tmp_path, task({"result": [region]}))
+    assert found.xywh.tolist() == [pytest.approx(box)]
+    assert found.sizes.tolist() == [[200, 100] if box == BOX else list(drawn_on)]
 
 
 def test_an_image_twice(tmp_path: Path) -> None:

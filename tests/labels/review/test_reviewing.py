@@ -224,6 +224,7 @@ def test_in_a_bucket(output: Path, corrected: Path, bucket: str) -> None:
         ("all", "no image of .* is in"),
         ("rotated", "image s3://bucket/images/a 1.jpg has a rotated box"),
         ("full", "is not empty"),
+        ("turned", "1 image of .* of another size than .* 500x1000 there, 1000x500 here, turned"),
         ("seconds", "--seconds-per-box must be 0 or more, not -1"),
         ("to", "--to is missing"),
         ("nothing", "it does not exist"),
@@ -243,6 +244,9 @@ def test_one_line_for_each_mistake(
             task["data"]["image_uri"] = f"s3://other/x{task['data']['image_id']}.jpg"
     if change == "rotated":
         tasks[0]["annotations"][0]["result"][0]["value"]["rotation"] = 12.5
+    if change == "turned":
+        for box in tasks[0]["annotations"][0]["result"]:
+            box |= {"original_width": 500, "original_height": 1000}
     if change == "run":
         record = json.loads((folder / "export.json").read_text())
         (folder / "export.json").write_text(json.dumps(record | {"run_id": "6" * 32}))

@@ -38,7 +38,7 @@ HEAD = """<?xml version="1.0" encoding="utf-8"?>
 
 
 class Cvat(Shard):
-    """CVAT matches images by name, or else by `id`, which counts from 0 in each file.
+    """CVAT matches images by name without its ending, or else by `id`, from 0 in each file.
 
     The task must have the labels already. Scores have no place of their own; if asked for, they
     are an attribute `score`, which CVAT takes over where the task's labels have one.

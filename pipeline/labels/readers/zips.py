@@ -1,0 +1,61 @@
+"""Zips of annotations, unpacked for as long as they are read."""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from pipeline.errors import UsageError
+from pipeline.labels.readers.files import SUFFIXES, of_macos
+from pipeline.labels.readers.yolo import CLASS_FILES
+from pipeline.store import urls
+
+ZIP = b"PK\x03\x04"
+LABEL_FILES = (".json", ".json.gz", ".xml", ".parquet")
+UNPACKED = (*LABEL_FILES, ".geojson", ".txt", ".yaml", ".names", ".csv")
+
+
+@contextmanager
+def unpacked(url: str) -> Iterator[str]:
+    """The URL itself, or of a zip the folder of what it holds, images for YOLO's sizes alone."""
+    fs, path = urls.filesystem(url)
+    with contextlib.ExitStack() as stack:
+        if head(url) != ZIP:
+            yield url
+            return
+        file: IO[bytes] = stack.enter_context(fs.open(path, "rb"))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        with zipfile.ZipFile(file) as archive:
+            bases = set(map(posixpath.basename, archive.namelist()))
+            needs_sizes = "images.csv" not in bases and not bases.isdisjoint(CLASS_FILES)
+            wanted = (*UNPACKED, *SUFFIXES) if needs_sizes else UNPACKED
+            for member in archive.infolist():
+                if member.filename.lower().endswith(wanted) and not of_macos(member.filename):
+                    # as old programs of Windows write it
+                    member.filename = member.filename.replace("\\", "/")
+                    archive.extract(member, folder)
+        try:
+            yield folder
+        except UsageError as error:  # which names what has been unpacked
+            raise UsageError(str(error).replace(folder, urls.public(url))) from error
+
+
+def head(url: str) -> bytes:
+    """The first bytes of a file; none of a folder.
+
+    Raises:
+        OSError: there is neither, or it cannot be read.
+    """
+    fs, path = urls.filesystem(url)
+    try:
+        with fs.open(path, "rb") as file:
+            return bytes(file.read(4))
+    except (FileNotFoundError, IsADirectoryError):
+        if not fs.isdir(path):
+            raise
+        return b""
