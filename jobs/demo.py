@@ -20,8 +20,16 @@ FOLDER = Path("demo")
 
 
 def copy_photographs() -> Path:
-    """The photographs among scikit-image's pictures, in a folder of their own."""
-    import skimage  # late, as torch below: help and typos need neither
+    """The photographs among scikit-image's pictures, in a folder of their own.
+
+    Raises:
+        UsageError: scikit-image is not there.
+    """
+    try:
+        import skimage  # late, as torch below: help and typos need neither
+    except ImportError as error:
+        need = "the photographs are scikit-image's: pip install '.[demo]' in the clone"
+        raise UsageError(f"{need}, or give prelabel detect a folder of yours") from error
 
     source = Path(skimage.__file__).parent / "data"
     names = (
@@ -87,9 +95,10 @@ def parser() -> cli.Parser:
 def job(arguments: list[str]) -> int:
     """Run it; returns the exit code."""
     parser().given(arguments)
+    images = copy_photographs()
     chosen = usable_weights()
     output = FOLDER / f"labels-{chosen.replace(':', '-')}"
-    flags = ["--input", str(copy_photographs()), "--output", str(output), "--weights", chosen]
+    flags = ["--input", str(images), "--output", str(output), "--weights", chosen]
     print(f"demo: {words.command('detect')} {' '.join(flags)}", file=sys.stderr)
     code = detect.main(flags)
     if code == 0:
