@@ -152,7 +152,9 @@ def test_ray_up_takes_the_cluster() -> None:
     written = content("cluster.yaml")
     config = prepare_config(written)
     validate_config(config)
-    images = {kind["node_config"].get("ImageId") for kind in written["available_node_types"].values()}
+    images = {
+        kind["node_config"].get("ImageId") for kind in written["available_node_types"].values()
+    }
     assert images == {written["metadata"]["image"]}  # else Ray takes its Ubuntu 18.04
     types = dict(config["available_node_types"])
     assert types.pop("head")["resources"] == {"CPU": 0}
