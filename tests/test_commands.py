@@ -107,3 +107,5 @@ def test_each_page_is_in_the_indexes() -> None:
     for index in ("README.md", "docs/README.md", "docs/llms.txt"):
         listed = set(re.findall(r"\((?:docs/)?(\w+\.md)\)", (ROOT / index).read_text()))
         assert pages <= listed, index
+    (jobs,) = re.findall(r"Jobs: ([^.]*)\.", (ROOT / "docs/llms.txt").read_text())
+    assert tuple(re.findall(r"\w+", jobs)) == JOBS
