@@ -59,7 +59,9 @@ def test_flags_of_samples(flags: str, fields: dict[str, Any]) -> None:
     assert detect.parse(given)[0] == Config(input="a", output="b", **fields)
 
 
-def test_failures_and_images_of_little_contrast_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_failures_and_images_of_little_contrast_are_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     counts: dict[str, Any] = {
         "images": 9,
         "detections": 2,
