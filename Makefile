@@ -1,4 +1,4 @@
-# Everything below needs Python 3.11 or newer and a package registry, nothing else.
+# Everything below needs Python 3.11 to 3.14 and a package registry, nothing else.
 ## PYTHON: the Python that .venv is made of
 PYTHON ?= python3
 ## PYTHON312: version or path of the Python of the lowest versions; uv looks for it

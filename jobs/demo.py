@@ -20,13 +20,16 @@ FOLDER = Path("demo")
 
 
 def copy_photographs() -> Path:
-    """The photographs among scikit-image's pictures, in a folder of their own."""
+    """The photographs among scikit-image's pictures, in a folder of their own.
+
+    Raises:
+        UsageError: scikit-image is not there.
+    """
     try:
         import skimage  # late, as torch below: help and typos need neither
     except ImportError as error:
-        raise UsageError(
-            "the photographs come with scikit-image: pip install 'prelabel[demo]'"
-        ) from error
+        need = "the photographs are scikit-image's: pip install '.[demo]' in the clone"
+        raise UsageError(f"{need}, or give prelabel detect a folder of yours") from error
 
     source = Path(skimage.__file__).parent / "data"
     names = (

@@ -184,7 +184,8 @@ def show(summary: Summary) -> None:
     print(f"output      {summary.output}  (Parquet files in detections/)")
     print(f"look at it  {words.command('report')} {shlex.quote(summary.output)} --to report.html")
     if failed:
-        print(f"retry them  the same command with --input {summary.output}/detections/status=error")
+        table = shlex.quote(f"{summary.output}/detections/status=error")
+        print(f"retry them  the same command with --input {table}")
     if summary.exit_code == 3:
         print(
             f"prelabel detect: {failed:,} of {summary.images:,} images failed, more than "

@@ -97,12 +97,21 @@ def job(arguments: list[str]) -> int:
     target.write(encode(found.rows))
     short = "" if len(found.rows) == given["budget"] else " (there are no more)"
     print(f"{len(found.rows):,} of {found.images:,} images{short}, best first: {given['to']}")
-    chosen_from, listed = shlex.quote(given["output"]), shlex.quote(given["to"])
-    flags = (("--agnostic-nms", "agnostic_nms"), ("--classes", "classes"))
-    same = "".join(f" {flag} {shlex.quote(str(given[k]))}" for flag, k in flags if k in given)
-    how = f"{chosen_from} --images {listed}{same} --format labelstudio --to tasks"
-    print(f"correct them  {words.command('export')} {how}")
+    print(f"correct them  {_next(given)}")
     return 0
+
+
+def _next(given: dict[str, Any]) -> str:
+    """The command that shows people the boxes that the list goes by."""
+    told = {"score_threshold": THRESHOLD} | given
+    names = ["agnostic_nms", "classes"]
+    if "calibration" not in given:  # its probabilities are no scores, by which an export goes
+        names.append("score_threshold")
+    flags = [(name.replace("_", "-"), told[name]) for name in names if name in told]
+    same = "".join(f" --{flag} {shlex.quote(str(value))}" for flag, value in flags)
+    chosen_from, listed = shlex.quote(given["output"]), shlex.quote(given["to"])
+    how = f"{chosen_from} --images {listed}{same} --format labelstudio --to tasks"
+    return f"{words.command('export')} {how}"
 
 
 def main(arguments: list[str] | None = None) -> int:

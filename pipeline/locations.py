@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from pipeline.errors import UsageError
 
@@ -47,9 +47,7 @@ def checked_url(name: str, value: Any) -> str:
         if parts.password or (parts.username and parts.scheme in ("s3", "s3a", "http", "https")):
             raise UsageError(f"{name} holds credentials; give them by the environment instead")
         scheme, _, rest = value.partition("://")
-        return (
-            os.path.abspath(parts.path) if parts.scheme == "file" else f"{scheme.lower()}://{rest}"
-        )
+        return _path(name, value, rest) if parts.scheme == "file" else f"{scheme.lower()}://{rest}"
     if name == "weights" and (value in WEIGHTS or value.startswith("random:")):
         return "COCO_V1" if value == "DEFAULT" else value
     if name == "weights" and re.fullmatch("[A-Z][A-Z0-9_]+", value) and not os.path.exists(value):
@@ -58,3 +56,15 @@ def checked_url(name: str, value: Any) -> str:
             "random:SEED"
         )
     return os.path.abspath(os.path.expanduser(value))
+
+
+def _path(name: str, url: str, rest: str) -> str:
+    """The path that a `file://` URL means; the URL itself where no text has that path's bytes."""
+    path = os.fsdecode(unquote_to_bytes(rest.removeprefix("localhost")))
+    if not path.startswith("/"):
+        raise UsageError(f"{name} names a host behind file://; write a path, or file:///PATH")
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return url
+    return os.path.abspath(path)

@@ -95,7 +95,11 @@ def test_extras_are_there() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = [code for page in USER_PAGES for code in inline(page) if "'.[" in code]
     extras = {name for code in named for name in re.findall(r"\.\[(.*?)\]", code)[0].split(",")}
-    assert extras and extras <= project["optional-dependencies"].keys()
+    there = project["optional-dependencies"].keys()
+    assert extras and extras <= there
+    # an extra that cannot be installed is seen where the tests' own packages are
+    (tested,) = re.findall(r"prelabel\[(.*?)\]", " ".join(project["optional-dependencies"]["test"]))
+    assert {*tested.split(","), "test"} == there
 
 
 def test_each_page_is_in_the_indexes() -> None:
@@ -103,3 +107,5 @@ def test_each_page_is_in_the_indexes() -> None:
     for index in ("README.md", "docs/README.md", "docs/llms.txt"):
         listed = set(re.findall(r"\((?:docs/)?(\w+\.md)\)", (ROOT / index).read_text()))
         assert pages <= listed, index
+    (jobs,) = re.findall(r"Jobs: ([^.]*)\.", (ROOT / "docs/llms.txt").read_text())
+    assert tuple(re.findall(r"\w+", jobs)) == JOBS

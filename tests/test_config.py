@@ -47,6 +47,7 @@ from pipeline.errors import UsageError
         ({"accept_truncated": True}, "accept_truncated must be above 0 and at most 1, not True"),
         ({"sniff": 1}, "sniff must be true or false, not 1"),
         ({"input": "s3:/b/in"}, "input has one slash behind its scheme: s3:// and not s3:/$"),
+        ({"input": "file://data/in"}, "input names a host behind file://"),
         ({"weights": "COCO_V2"}, "weights has no 'COCO_V2': they are COCO_V1, the path or URL"),
         ({"score_threshold": 30}, "model.box_score_thresh .--score-threshold. must be"),
     ],
@@ -124,6 +125,9 @@ def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert Config(input="s3://b/x/", output="s3://b/y/").input == "s3://b/x/"
     assert Config(input="s3://b/zip::x/", output="o").input == "s3://b/zip::x/"
     assert Config(input="/a::b/", output="o").input == "/a::b"
+    for url in ("file:///a%20b/c#1?", "FILE://localhost/a%20b/c#1?"):  # as in a table
+        assert Config(input=url, output="o").input == "/a b/c#1?"
+    assert Config(input="file:///%FF", output="o").input == "file:///%FF"
 
 
 def test_yaml(tmp_path: Path) -> None:

@@ -149,8 +149,13 @@ def dependencies() -> set[str]:
 
 
 def test_ray_up_takes_the_cluster() -> None:
-    config = prepare_config(content("cluster.yaml"))
+    written = content("cluster.yaml")
+    config = prepare_config(written)
     validate_config(config)
+    images = {
+        kind["node_config"].get("ImageId") for kind in written["available_node_types"].values()
+    }
+    assert images == {written["metadata"]["image"]}  # else Ray takes its Ubuntu 18.04
     types = dict(config["available_node_types"])
     assert types.pop("head")["resources"] == {"CPU": 0}
     by_priority = sorted(types.values(), key=lambda kind: -kind["priority"])

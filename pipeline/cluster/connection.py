@@ -30,6 +30,7 @@ LOOK_SECONDS = 1.0
 # how often Ray is started on a machine where it takes too long, and what it says then
 STARTS = 2
 TOO_SLOW = "timed out during startup"
+OTHER_VERSION = "Version mismatch"
 
 
 def connect() -> None:
@@ -57,6 +58,11 @@ def _start() -> None:
         except ConnectionError as error:
             raise UsageError(f"cannot reach the Ray cluster: {explain(error)}") from error
         except Exception as error:  # Ray has no other for it
+            if OTHER_VERSION in str(error):
+                raise UsageError(
+                    f"cannot join the Ray cluster. {' '.join(str(error).split())}. Start its Ray "
+                    "from this environment, or set RAY_ADDRESS=local: Ray for this command alone"
+                ) from error
             if TOO_SLOW not in str(error):
                 raise
             ray.shutdown()

@@ -76,7 +76,8 @@ class Metrics:
             self._pass_on(self.seconds, name, state.sums[name], stage=stage)
         content = self._content(state, pace)
         for name, gauge in self.gauges.items():
-            gauge.set(content[name] or 0.0, {"run": self.run_id})
+            if content[name] is not None:  # 0 s left would say that the run is at its end
+                gauge.set(content[name], {"run": self.run_id})
         self.publish(content)
         # for programs: on a terminal a person looks at the live line
         if time.monotonic() - self.told >= LINE_SECONDS and not sys.stderr.isatty():

@@ -14,6 +14,8 @@ from pipeline.words import count, duration
 
 log = logging.getLogger(__name__)
 LINE_SECONDS = 10.0
+# a log of hours would be nothing but such lines: after so long they come more rarely
+CALM_AFTER, CALM_SECONDS = 600.0, 60.0
 # over which the rate is taken
 RATE_SECONDS = 60.0
 
@@ -68,7 +70,7 @@ class Reporter:
         # when the number of this attempt's images was seen to change, to what, and for how long
         # the networks had worked by then
         self.changes: deque[tuple[float, int, float]] = deque()
-        self.told = time.monotonic()
+        self.began = self.told = time.monotonic()
         self.live = sys.stderr.isatty()
 
     def tell(self, sums: Mapping[str, float]) -> None:
@@ -77,8 +79,10 @@ class Reporter:
             room = shutil.get_terminal_size().columns - 1
             sys.stderr.write(f"\r\033[K{self.line(sums)[:room]}")
             sys.stderr.flush()
-        elif time.monotonic() - self.told >= LINE_SECONDS:
-            self.told = time.monotonic()
+            return
+        now = time.monotonic()
+        if now - self.told >= (LINE_SECONDS if now - self.began < CALM_AFTER else CALM_SECONDS):
+            self.told = now
             log.info(self.line(sums))
 
     def clear(self) -> None:

@@ -40,7 +40,7 @@ class HeicFile(ImageFile):
         except ImportError as error:
             message = (
                 "HEIC needs pillow-heif on each machine that decodes: "
-                "pip install 'prelabel[heic]', on a cluster by its image or runtime_env"
+                "pip install '.[heic]' in the clone, on a cluster by its image or runtime_env"
             )
             raise DecodeError(Code.UNSUPPORTED_MODE, message) from error
         options = pillow_heif.options

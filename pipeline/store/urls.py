@@ -16,6 +16,7 @@ from pipeline.store import web
 
 # a server that does not say so much in this time is asked once more, or is not there
 CONNECT_SECONDS = 6.0
+AZURE = "; set AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT_NAME"
 
 
 def protocol(url: str) -> str:
@@ -66,7 +67,8 @@ def filesystem(
         fs = fsspec.filesystem(kind, **options)
         path = str(fs._strip_protocol(url))
     except (ValueError, TypeError, ImportError) as error:
-        raise UsageError(f"cannot open {public(url)}: {error}") from error
+        hint = AZURE if kind in ("az", "abfs", "abfss") and isinstance(error, ValueError) else ""
+        raise UsageError(f"cannot open {public(url)}: {error}{hint}") from error
     if kind in ("s3", "s3a"):
         fs.retries = 1
     if not path:

@@ -77,6 +77,18 @@ def test_ray_that_starts_too_slowly(late: int, monkeypatch: pytest.MonkeyPatch) 
     assert len(starts) == min(late + 1, connection.STARTS)
 
 
+def test_a_cluster_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: object) -> None:
+        other = {"ray_version": "2.9.0", "python_version": "3.11.7"}
+        ray._private.utils.check_version_info(other, "here")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(UsageError, match=r"Ray: 2\.9\.0 .* or set RAY_ADDRESS=local") as refused:
+        connection.connect()
+    assert "\n" not in str(refused.value)
+
+
 def test_what_else_ray_says_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**options: object) -> None:
         raise ValueError("something else")

@@ -64,5 +64,7 @@ def test_a_line_a_minute(
     kept.told -= metrics.LINE_SECONDS
     kept.update(state, Pace(60, 100, 2.0))
     assert "60" not in caplog.text and published[-1]["images"] == 60  # a person has the live line
+    left = Mock()
+    kept.gauges["seconds_left"] = left
     kept.update(State(), Pace(50, 100, 0.0))  # the coordinator began anew
-    assert published[-1]["seconds_left"] is None
+    assert published[-1]["seconds_left"] is None and not left.set.called

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from pipeline.driver.progress import LINE_SECONDS, Reporter
+from pipeline.driver.progress import CALM_AFTER, CALM_SECONDS, LINE_SECONDS, Reporter
 from pipeline.words import duration
 
 
@@ -38,7 +38,12 @@ def test_a_line(caplog: pytest.LogCaptureFixture) -> None:
         assert not caplog.text  # not one each second
         reporter.told -= LINE_SECONDS
         reporter.tell({"images": 200})
-    assert "1,200 of 9,000" in caplog.text
+        assert "1,200 of 9,000" in caplog.text
+        reporter.began -= CALM_AFTER
+        for since, lines in ((LINE_SECONDS, 1), (CALM_SECONDS, 2)):
+            reporter.told = time.monotonic() - since
+            reporter.tell({"images": 200})
+            assert len(caplog.messages) == lines
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,8 @@ def test_unusable_inputs(s3: Any, bucket: str, tree: Path, tmp_path: Path) -> No
     assert "does not exist" in complaint(input="s3://no-such-bucket-here/x/")
     assert f"no images under s3://{bucket}/x/" in complaint(input=f"s3://{bucket}/x/")
     assert "cannot open zz://x" in complaint(input="zz://x")
+    said = complaint(input="az://container/x")
+    assert "cannot open az://container/x: " in said and "AZURE_STORAGE_ACCOUNT_NAME" in said
     assert "is a listing" in complaint(input=str(tree), carry=["x"])
     broken = tmp_path / "t.parquet"
     broken.write_bytes(b"PAR1 no, it is not")

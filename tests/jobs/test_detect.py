@@ -59,7 +59,9 @@ def test_flags_of_samples(flags: str, fields: dict[str, Any]) -> None:
     assert detect.parse(given)[0] == Config(input="a", output="b", **fields)
 
 
-def test_images_of_little_contrast_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_failures_and_images_of_little_contrast_are_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     counts: dict[str, Any] = {
         "images": 9,
         "detections": 2,
@@ -77,7 +79,10 @@ def test_images_of_little_contrast_are_said(capsys: pytest.CaptureFixture[str]) 
     )
     detect.show(found)
     detect.show(dataclasses.replace(found, low_contrast=0))
-    lines = [line for line in capsys.readouterr().out.splitlines() if "contrast" in line]
+    detect.show(dataclasses.replace(found, low_contrast=0, errors={"empty": 1}, output="/my out"))
+    said = capsys.readouterr().out.splitlines()
+    assert "retry them  the same command with --input '/my out/detections/status=error'" in said
+    lines = [line for line in said if "contrast" in line]
     assert lines == [
         "contrast    1,234 images of more than 8 bits a sample use a 16th of the grey levels or "
         "less, such as s3://b/a.tif: see --depth-range"

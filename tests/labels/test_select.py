@@ -187,7 +187,8 @@ def test_the_list_is_an_input(
     output = synthetic.write(tmp_path / "out", 50, names=names)
     path = tmp_path / f"list.{kind}"
     assert job.main([str(output), "--budget", "7", "--to", str(path)]) == 0
-    assert "7 of 50 images" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "7 of 50 images" in said and " --score-threshold 0.5 --format labelstudio" in said
     tables = list(open_source(Config(input=str(path), output="x")).read())
     uris = [uri for table in tables for uri in table["image_uri"].to_pylist()]
     assert len(set(uris)) == 7

@@ -19,7 +19,8 @@ HEAD = """\
 
 Written by `python -m tests.support.flags` from what `--help` says. The fields of `pipeline.Config`,
 which YAML files may hold, are described in [pipeline/config.py](../pipeline/config.py).
-`prelabel plan` has those of `prelabel detect`, too, but for `--output` and `--dry-run`.
+`prelabel plan` has those of `prelabel detect`, too, but for `--output`, `--refresh` and
+`--dry-run`.
 """
 
 

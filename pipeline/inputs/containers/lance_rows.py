@@ -20,7 +20,7 @@ from pipeline.reading import Reading
 from pipeline.store import urls
 
 KIND = "lance"
-MISSING = "tables of Lance need pylance: pip install 'prelabel[lance]'"
+MISSING = "tables of Lance need pylance: pip install '.[lance]' in the clone"
 # neighbours that are taken at once, and kept: a request for each alone would take many times longer
 ROWS = 16
 

@@ -12,7 +12,7 @@ from pipeline.images.georeference import Georeference, GeoreferenceError
 if TYPE_CHECKING:
     from pyproj import CRS, Transformer
 
-MISSING = "boxes in map coordinates need pyproj: pip install 'prelabel[geo]'"
+MISSING = "boxes in map coordinates need pyproj: pip install '.[geo]' in the clone"
 # Points of an edge of a box, its first corner among them. From one to the next a longitude is
 # followed by the shorter way, so that a jump of it at the antimeridian shows as none.
 EDGE = 4

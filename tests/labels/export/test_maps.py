@@ -241,7 +241,7 @@ def test_pyproj_is_missing(
     monkeypatch.setitem(sys.modules, "pyproj", None)
     assert run(output, tmp_path / "a", format="geojson") == 2
     printed = capsys.readouterr().err
-    assert printed.count("\n") == 1 and "pip install 'prelabel[geo]'" in printed
+    assert printed.count("\n") == 1 and "pip install '.[geo]' in the clone" in printed
     assert not (tmp_path / "a").exists()
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # seekable
 Readable = IO[bytes] | io.RawIOBase
-MISSING = "videos need PyAV: pip install 'prelabel[video]'"
+MISSING = "videos need PyAV: pip install '.[video]' in the clone"
 READ_BYTES = 2**18
 
 

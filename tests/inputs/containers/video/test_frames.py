@@ -183,7 +183,9 @@ def test_a_machine_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """The video was listed by one that has it."""
     data = Path(videos.write(tmp_path / "a.mp4", range(2))).read_bytes()
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MemberError, match=r"pip install 'prelabel\[video\]', on each machine"):
+    with pytest.raises(
+        MemberError, match=r"pip install '\.\[video\]' in the clone, on each machine"
+    ):
         Frames(io.BytesIO(data), MANY, 60.0)
 
 

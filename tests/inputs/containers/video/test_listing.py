@@ -111,7 +111,9 @@ def test_a_run_that_lists_by_earlier_endings(folder: Path) -> None:
 
 def test_without_pyav(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"videos need PyAV: pip install 'prelabel\[video\]'"):
+    with pytest.raises(
+        UsageError, match=r"videos need PyAV: pip install '\.\[video\]' in the clone"
+    ):
         listed(folder, fps=1)
 
 
