@@ -157,7 +157,8 @@ def _walk_any(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
 
 def _in_folder(fs: AbstractFileSystem, folder: str, root: str) -> dict[str, dict[str, Any]]:
     """What is directly in a folder, by its path; of links of the web only those below the root."""
-    found = objects.retrying(lambda: fs.ls(folder, detail=True))
+    attempts = objects.FIRST_ATTEMPTS if folder == root else objects.ATTEMPTS
+    found = objects.retrying(lambda: fs.ls(folder, detail=True), attempts)
     if "http" not in fs.protocol:
         return {info["name"]: info for info in found}
     start = folder.rstrip("/")

@@ -27,6 +27,8 @@ ATTEMPTS = 13
 FIRST_ATTEMPTS = 3
 CONTENT = (pa.ArrowException, json.JSONDecodeError)
 CONTENT_ATTEMPTS = 3
+# of an error after the last attempt, lest whoever called tries all of them again
+ENOUGH = "it was tried again, as often as it may be"
 # 1, 2, 4 ... seconds, each with up to one more
 RETRY_WAIT = tenacity.wait_exponential_jitter(initial=1, max=30, jitter=1)
 
@@ -35,7 +37,8 @@ def retrying(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
     """The action's result; what can pass is tried again after a growing, jittered pause.
 
     By default for about four minutes: a store that is away for a while ends no run. Content that
-    makes no sense is read again, too, for a body may have been cut short.
+    makes no sense is read again, too, for a body may have been cut short. Attempts do not multiply
+    where the action, too, has parts that are tried again.
 
     Raises:
         OSError: it failed for good; also for what the file systems do not raise as one.
@@ -55,13 +58,16 @@ def retrying(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
     )
     try:
         return retry(action)
-    except (OSError, *CONTENT):
+    except (OSError, *CONTENT) as error:
+        error.add_note(ENOUGH)
         raise
     except Exception as error:  # each file system has its own
         raise OSError(words.explain(error)) from error
 
 
 def _can_pass(error: BaseException) -> bool:
+    if ENOUGH in getattr(error, "__notes__", ()):
+        return False
     return isinstance(error, CONTENT) or failures.classify(error)[1]
 
 
@@ -69,6 +75,20 @@ def _say(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     if error and state.attempt_number > 1:
         log.warning("the store fails (%s); trying again", words.explain(error))
+
+
+def opened(fs: AbstractFileSystem, path: str) -> Any:
+    """An object as a file; what it reads by ranges is tried again, as by `retrying`.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    file = retrying(lambda: fs.open(path))
+    cache = getattr(file, "cache", None)
+    if cache is not None:  # files on a disk have none
+        fetch = cache.fetcher
+        cache.fetcher = lambda start, end: retrying(lambda: fetch(start, end))
+    return file
 
 
 def read(what: str, url: str, reading: Reading | None = None) -> bytes:

@@ -19,10 +19,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tenacity
 
 from pipeline.errors import UsageError
 from pipeline.inputs import readers
 from pipeline.inputs.access import URI_BYTES
+from pipeline.store import objects
+from tests.support.faulty import CUT, Fault, Proxy
 from tests.support.listings import listed, uris
 
 PACKED: dict[str, Callable[[bytes], bytes]] = {
@@ -438,3 +441,17 @@ def test_damaged_tables(tmp_path: Path) -> None:
         (tmp_path / "t.csv.gz").write_bytes(data)
         with pytest.raises(UsageError, match="cannot read .*t.csv.gz"):
             listed(tmp_path, input=str(tmp_path / "t.csv.gz"))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_store_that_fails_while_a_table_is_read(
+    kind: str, s3: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
+    names = [f"/{number}" for number in range(2_000)]
+    s3.put_object(Bucket=bucket, Key=f"t.{kind}", Body=content(kind, names))
+    with Proxy(s3.meta.endpoint_url) as proxy:
+        proxy.faults = [Fault("SlowDown", 0.5, path="/t[.]"), Fault(CUT, 0.5, path="/t[.]")]
+        options: dict[str, Any] = {"s3_options": {"endpoint_url": proxy.url}}
+        assert uris(tmp_path, input=f"s3://{bucket}/t.{kind}", **options) == names
+    assert set(proxy.injected) == {"SlowDown", CUT}
