@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from pipeline.errors import UsageError
 
@@ -47,9 +47,11 @@ def checked_url(name: str, value: Any) -> str:
         if parts.password or (parts.username and parts.scheme in ("s3", "s3a", "http", "https")):
             raise UsageError(f"{name} holds credentials; give them by the environment instead")
         scheme, _, rest = value.partition("://")
-        return (
-            os.path.abspath(parts.path) if parts.scheme == "file" else f"{scheme.lower()}://{rest}"
-        )
+        if parts.scheme != "file":
+            return f"{scheme.lower()}://{rest}"
+        if not (path := path_of(value)).startswith("/"):
+            raise UsageError(f"{name} has to begin with file:/// or be a path, not {value!r}")
+        return os.path.abspath(path)
     if name == "weights" and (value in WEIGHTS or value.startswith("random:")):
         return "COCO_V1" if value == "DEFAULT" else value
     if name == "weights" and re.fullmatch("[A-Z][A-Z0-9_]+", value) and not os.path.exists(value):
@@ -58,3 +60,13 @@ def checked_url(name: str, value: Any) -> str:
             "random:SEED"
         )
     return os.path.abspath(os.path.expanduser(value))
+
+
+def path_of(url: str) -> str:
+    """The path of a `file://` URL, whose escapes are resolved.
+
+    >>> path_of("file:///a%20b#1"), path_of("FILE://localhost/a")
+    ('/a b#1', '/a')
+    """
+    rest = url.partition("://")[2].removeprefix("localhost")
+    return os.fsdecode(unquote_to_bytes(rest))
