@@ -19,8 +19,8 @@ from pipeline.words import printable, version
 BODY_BYTES = 4096
 BODY_SECONDS = 5.0
 LINE_CHARACTERS = 200
-# A whole answer may take as long as it has to: it may be a table that is read as a stream. Who reads
-# images bounds that.
+# An answer may take as long as it comes: it may be a table that is read as a stream. Images have
+# `fetch_timeout`.
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=300)
 RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 # of a file from a server that answers with all of it in the place of a range
