@@ -1,4 +1,7 @@
-"""The files at, below or matching a path on any store, one at a time and never all in memory."""
+"""The files at, below or matching a path on any store, one at a time.
+
+In memory is a page of S3, or what other stores and disks say of one folder.
+"""
 
 from __future__ import annotations
 
