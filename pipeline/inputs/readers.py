@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import tempfile
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import IO, Any
@@ -19,6 +20,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 from fsspec.compression import compr
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.store import objects
 
@@ -30,11 +32,27 @@ csv.field_size_limit(BLOCK_BYTES)
 
 
 def opened(fs: AbstractFileSystem, file: str, compression: str | None) -> IO[bytes]:
-    """The file's content, decompressed as it is read."""
-    content = objects.opened(fs, file)
+    """The file's content, decompressed as it is read.
+
+    Of a web server that gives no ranges, all of it is copied to the disk first.
+    """
+    has_ranges = "http" not in fs.protocol or _has_ranges(fs, file)
+    content = objects.opened(fs, file) if has_ranges else _copied(fs, file)
     if compression == "zstd":  # fsspec has no codec for it of its own
         return pa.CompressedInputStream(content, compression)  # type: ignore[no-any-return]
     return compr[compression](content, mode="rb")  # type: ignore[no-any-return]
+
+
+def _has_ranges(fs: AbstractFileSystem, file: str) -> bool:
+    size = objects.retrying(lambda: fs.size(file))
+    return size is not None and objects.gives_ranges(fs, file, size)
+
+
+def _copied(fs: AbstractFileSystem, file: str) -> IO[bytes]:
+    """A copy that is gone once nobody reads it."""
+    with tempfile.NamedTemporaryFile() as copy:
+        objects.retrying(lambda: fs.get_file(file, copy.name))
+        return LocalFileSystem().open(copy.name)  # type: ignore[no-any-return]
 
 
 class Reader:

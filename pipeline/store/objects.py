@@ -18,7 +18,7 @@ from fsspec import AbstractFileSystem
 from pipeline import words
 from pipeline.errors import UsageError
 from pipeline.reading import Reading
-from pipeline.store import failures, urls
+from pipeline.store import failures, urls, web
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -89,6 +89,31 @@ def opened(fs: AbstractFileSystem, path: str) -> Any:
         fetch = cache.fetcher
         cache.fetcher = lambda start, end: retrying(lambda: fetch(start, end))
     return file
+
+
+def gives_ranges(fs: AbstractFileSystem, path: str, size: int) -> bool:
+    """Whether the store answers with ranges. A web server that does not sends all each time.
+
+    Args:
+        fs, path: of the object.
+        size: of all of it, in bytes.
+
+    Raises:
+        OSError: it gives nothing, however often it is asked.
+    """
+    if "http" not in fs.protocol:
+        return True
+
+    def answers() -> bool:
+        with fs.open(path, size=size, cache_type="none") as file:
+            file.seek(max(size - 1, 0))
+            try:
+                file.read(1)
+            except (ValueError, web.Unranged):  # by fsspec, before it has read the answer
+                return False
+        return True
+
+    return retrying(answers)
 
 
 def read(what: str, url: str, reading: Reading | None = None) -> bytes:

@@ -13,6 +13,8 @@ import os
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -455,3 +457,23 @@ def test_a_store_that_fails_while_a_table_is_read(
         options: dict[str, Any] = {"s3_options": {"endpoint_url": proxy.url}}
         assert uris(tmp_path, input=f"s3://{bucket}/t.{kind}", **options) == names
     assert set(proxy.injected) == {"SlowDown", CUT}
+
+
+class Whole(SimpleHTTPRequestHandler):
+    """Answers to every range with the whole file."""
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_web_server_without_ranges(kind: str, tmp_path: Path) -> None:
+    """Of a table of more than fsspec asks for at once, which is 5 MiB."""
+    chance = random.Random(0)
+    names = [f"/{chance.randbytes(100).hex()}" for _ in range(30_000)]
+    (tmp_path / f"t.{kind}").write_bytes(content(kind, names))
+    handler = partial(Whole, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/t.{kind}"
+        assert uris(tmp_path, input=url) == names
+        server.shutdown()
