@@ -60,7 +60,8 @@ class Pages(BaseHTTPRequestHandler):
         busy = self.path in self.busy
         if busy:
             self.busy.remove(self.path)
-        self.send_response(503 if busy else 200 if self.path in self.pages else 404)
+        is_known = f"{self.path.rstrip('/')}/" in self.pages
+        self.send_response(503 if busy else 200 if is_known else 404)
         self.send_header("Content-Type", "text/html")
         self.end_headers()
 
@@ -82,6 +83,8 @@ def test_index_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert found == [f"{url}/a.jpg", f"{url}/b.jpg"]
         found = uris(tmp_path, input=f"{url}/")
         assert found == [f"{url}/a.jpg", f"{url}/b.jpg", f"{url}/sub/c.jpg?sig=../1"]
+        with pytest.raises(UsageError, match="no images under .*; the URL of a folder .* ends in"):
+            listed(tmp_path, input=url)
     finally:
         server.shutdown()
         server.server_close()
