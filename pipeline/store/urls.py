@@ -39,8 +39,8 @@ def filesystem(
     """The file system of a URL, and the URL's path on it.
 
     S3 takes its endpoint, region and credentials from the usual AWS environment and profile.
-    Of S3 and the web, retries of the layers below are off: `objects.retrying` and those of fetch are
-    the only ones, so attempts can be counted.
+    Of S3 and the web, retries of the layers below are off: `objects.retrying` and those of fetch
+    are the only ones, so attempts can be counted.
 
     Args:
         url: a path as it stands, or a URL; of `file://` URLs the escapes are resolved.
