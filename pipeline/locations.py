@@ -47,7 +47,7 @@ def checked_url(name: str, value: Any) -> str:
         if parts.password or (parts.username and parts.scheme in ("s3", "s3a", "http", "https")):
             raise UsageError(f"{name} holds credentials; give them by the environment instead")
         scheme, _, rest = value.partition("://")
-        return _path(name, value, rest) if parts.scheme == "file" else f"{scheme.lower()}://{rest}"
+        return _path(name, value) if parts.scheme == "file" else f"{scheme.lower()}://{rest}"
     if name == "weights" and (value in WEIGHTS or value.startswith("random:")):
         return "COCO_V1" if value == "DEFAULT" else value
     if name == "weights" and re.fullmatch("[A-Z][A-Z0-9_]+", value) and not os.path.exists(value):
@@ -58,13 +58,23 @@ def checked_url(name: str, value: Any) -> str:
     return os.path.abspath(os.path.expanduser(value))
 
 
-def _path(name: str, url: str, rest: str) -> str:
+def _path(name: str, url: str) -> str:
     """The path that a `file://` URL means; the URL itself where no text has that path's bytes."""
-    path = os.fsdecode(unquote_to_bytes(rest.removeprefix("localhost")))
+    path = path_of(url)
     if not path.startswith("/"):
-        raise UsageError(f"{name} names a host behind file://; write a path, or file:///PATH")
+        raise UsageError(f"{name} has to begin with file:/// or be a path, not {url!r}")
     try:
         path.encode()
     except UnicodeEncodeError:
         return url
     return os.path.abspath(path)
+
+
+def path_of(url: str) -> str:
+    """The path of a `file://` URL, whose escapes are resolved.
+
+    >>> path_of("file:///a%20b#1"), path_of("FILE://localhost/a")
+    ('/a b#1', '/a')
+    """
+    rest = url.partition("://")[2].removeprefix("localhost")
+    return os.fsdecode(unquote_to_bytes(rest))

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pipeline import words
 from pipeline.config import VIDEO_EXTENSIONS, Config
 from pipeline.errors import UsageError
+from pipeline.inputs.access import WEB
 from pipeline.inputs.containers.archives import KINDS
 from pipeline.inputs.digests import Digested, repeats
 from pipeline.inputs.source import Source
@@ -122,12 +123,17 @@ def check_not_empty(config: Config, source: Source, counted: Counted) -> None:
         if source.is_table:
             raise UsageError(f"no images in {where}: the table has no rows")
         others = f"; passed over {passed_over(source)}" if source.passed else ""
-        others = f"(looked for {wanted}{others})"
+        others = f"(looked for {wanted}{others}){_of_web(where)}"
         if ways := _ways(config, source):
             found, flags = zip(*ways, strict=True)
             told = f"{' and '.join(found)}, no images under {where}: add {' or '.join(flags)}"
             raise UsageError(f"{told} {others}")
         raise UsageError(f"no images under {where} {others}")
+
+
+def _of_web(where: str) -> str:
+    is_file = urls.protocol(where) in WEB and not where.endswith("/")
+    return "; the URL of a folder on the web ends in /" if is_file else ""
 
 
 def say_passed(config: Config, source: Source) -> None:

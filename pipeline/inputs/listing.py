@@ -1,15 +1,20 @@
-"""The files at, below or matching a path on any store, one at a time and never all in memory."""
+"""The files at, below or matching a path on any store, one at a time.
+
+In memory is a page of S3, or what other stores and disks say of one folder.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from fsspec import AbstractFileSystem
 
 from pipeline.inputs import globs, s3_listing
 from pipeline.inputs.entries import Entry, version_of
+from pipeline.inputs.references import resolved
 from pipeline.store import objects, urls
 
 
@@ -99,19 +104,26 @@ def _walk_local(path: str) -> Iterator[Entry]:
         yield _local(path)
         return
     os.stat(path)  # os.walk passes over a folder that is not there
-    seen = set()
+    above: list[tuple[str, tuple[int, int]]] = []
     for folder, subfolders, files in os.walk(path, followlinks=True, onerror=_raise):
+        while above and not folder.startswith(f"{above[-1][0].rstrip('/')}/"):
+            above.pop()
         status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
+        mark = status.st_dev, status.st_ino
+        # A link that leads back up. What has another name besides is listed under each: a glob may
+        # mean either.
+        if any(mark == known for _, known in above):
             subfolders.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        above.append((folder, mark))
         subfolders.sort()
         for name in sorted(files):
             file = f"{folder.rstrip('/')}/{name}"
             try:
                 yield _local(file)
-            except FileNotFoundError:  # a dangling link: reading it will say so in its row
+            except OSError as error:  # of a link that leads nowhere, what reads it will say
+                if not (isinstance(error, FileNotFoundError) or os.path.islink(file)):
+                    raise
                 yield file, None, None
 
 
@@ -130,6 +142,30 @@ def _walk_any(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
         info = fs.info(path)
         yield path, info.get("size"), version_of(info)
         return
-    for _, _, files in fs.walk(path, detail=True, on_error="raise"):
-        for _, info in sorted(files.items()):
-            yield info["name"], info.get("size"), version_of(info)
+    folders, seen = [path], set()
+    while folders:
+        folder = folders.pop()
+        # a page of the web may name itself, or lead back
+        if folder.rstrip("/") in seen:
+            continue
+        seen.add(folder.rstrip("/"))
+        within = []
+        for name, info in sorted(_in_folder(fs, folder, path).items()):
+            if info["type"] == "directory":
+                within.append(name)
+            else:
+                yield name, info.get("size"), version_of(info)
+        folders += reversed(within)
+
+
+def _in_folder(fs: AbstractFileSystem, folder: str, root: str) -> dict[str, dict[str, Any]]:
+    """What is directly in a folder, by its path; of links of the web only those below the root."""
+    attempts = objects.FIRST_ATTEMPTS if folder == root else objects.ATTEMPTS
+    found = objects.retrying(lambda: fs.ls(folder, detail=True), attempts)
+    if "http" not in fs.protocol:
+        return {info["name"]: info for info in found}
+    start = folder.rstrip("/")
+    here = f"{start.partition('://')[2]}/"
+    links = ((info["name"].partition("://")[2].removeprefix(here), info) for info in found)
+    names = ((resolved(start, link), info) for link, info in links)
+    return {name: info for name, info in names if name.startswith(f"{root.rstrip('/')}/")}

@@ -9,15 +9,20 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import tempfile
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import IO, Any
 
 import ijson
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.json
+import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
+from fsspec.compression import compr
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.store import objects
 
 BATCH_ROWS = 8192
 # of a text table; no row may be longer
@@ -27,10 +32,27 @@ csv.field_size_limit(BLOCK_BYTES)
 
 
 def opened(fs: AbstractFileSystem, file: str, compression: str | None) -> IO[bytes]:
-    """The file's content, decompressed as it is read."""
+    """The file's content, decompressed as it is read.
+
+    Of a web server that gives no ranges, all of it is copied to the disk first.
+    """
+    has_ranges = "http" not in fs.protocol or _has_ranges(fs, file)
+    content = objects.opened(fs, file) if has_ranges else _copied(fs, file)
     if compression == "zstd":  # fsspec has no codec for it of its own
-        return pa.CompressedInputStream(fs.open(file), compression)  # type: ignore[no-any-return]
-    return fs.open(file, compression=compression)  # type: ignore[no-any-return]
+        return pa.CompressedInputStream(content, compression)  # type: ignore[no-any-return]
+    return compr[compression](content, mode="rb")  # type: ignore[no-any-return]
+
+
+def _has_ranges(fs: AbstractFileSystem, file: str) -> bool:
+    size = objects.retrying(lambda: fs.size(file))
+    return size is not None and objects.gives_ranges(fs, file, size)
+
+
+def _copied(fs: AbstractFileSystem, file: str) -> IO[bytes]:
+    """A copy that is gone once nobody reads it."""
+    with tempfile.NamedTemporaryFile() as copy:
+        objects.retrying(lambda: fs.get_file(file, copy.name))
+        return LocalFileSystem().open(copy.name)  # type: ignore[no-any-return]
 
 
 class Reader:
@@ -51,7 +73,9 @@ class Reader:
     def schema(self) -> pa.Schema:
         """The columns, by the first rows."""
         if self.kind == "parquet":
-            return self._parquet().schema
+            found = self._parquet().schema_arrow
+            _check_names(found.names)
+            return found
         if self.kind in ("arrow", "feather"):
             return self._arrow()[0]
         if self.kind == "json":
@@ -66,7 +90,11 @@ class Reader:
     def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """The rows in the columns of the schema, null where the file lacks one of them."""
         if self.kind == "parquet":
-            yield from self._parquet(schema).to_batches(batch_size=BATCH_ROWS)
+            file = self._parquet()
+            known = file.schema_arrow.names
+            wanted = [name for name in schema.names if name in known]
+            for batch in file.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False):
+                yield _in_columns(batch, schema)
         elif self.kind in ("arrow", "feather"):
             for batch in self._arrow()[1]:
                 yield _in_columns(batch, schema)
@@ -83,10 +111,9 @@ class Reader:
     def _open(self) -> IO[bytes]:
         return opened(self.fs, self.file, self.compression)
 
-    def _parquet(self, schema: pa.Schema | None = None) -> ds.Dataset:
-        return ds.dataset(
-            self.file, schema=schema, filesystem=self.fs, format="parquet", partitioning=None
-        )
+    def _parquet(self) -> pq.ParquetFile:
+        # with a buffer in advance all row groups would be read at once
+        return pq.ParquetFile(self._open(), pre_buffer=False)
 
     def _arrow(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """Of both forms of Arrow's IPC, with a table of contents at the end and without."""
@@ -154,9 +181,7 @@ class Reader:
         names = next(self._csv_rows(), None)
         if names is None:
             raise ValueError("it is empty")
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"it has multiple columns named {name}")
+        _check_names(names)
         return names
 
     def _csv(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -193,6 +218,12 @@ class Reader:
                 head = head.removeprefix(codecs.BOM_UTF8)
             prefix = "images.item" if head.lstrip().startswith(b"{") else "item"
             yield from map(_row, ijson.items(file, prefix, use_float=True))
+
+
+def _check_names(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"it has multiple columns named {name}")
 
 
 def _row(item: Any) -> dict[str, Any]:

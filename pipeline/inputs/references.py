@@ -41,7 +41,7 @@ def absolute(text: str | None, folder: str) -> str:
     if urls.protocol(uri) in WEB:
         uri = uri.rstrip()
     if uri and "://" not in uri and not uri.startswith("/"):
-        uri = f"{folder}/{uri}" if urls.protocol(folder) == "file" else _resolved(folder, uri)
+        uri = f"{folder}/{uri}" if urls.protocol(folder) == "file" else resolved(folder, uri)
     return shortened(uri)
 
 
@@ -55,7 +55,7 @@ def shortened(uri: str) -> str:
     return f"{start}...sha256:{hashlib.sha256(encoded).hexdigest()}"
 
 
-def _resolved(folder: str, relative: str) -> str:
+def resolved(folder: str, relative: str) -> str:
     """Without the dot segments of the relative part, as RFC 3986, section 5.2.4, has it.
 
     On a disk the system does that, which knows the links among the folders.

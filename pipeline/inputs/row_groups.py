@@ -27,7 +27,7 @@ def schema(fs: AbstractFileSystem, path: str) -> pa.Schema:
     """
     if tables.kind_of(path) != "parquet":
         return _schema_and_batches(fs, path)[0]
-    with fs.open(path) as file:
+    with objects.opened(fs, path) as file:
         return pq.ParquetFile(file).schema_arrow
 
 
@@ -43,7 +43,7 @@ def groups(fs: AbstractFileSystem, path: str, columns: list[str]) -> Iterator[pa
             batch.validate(full=True)
             yield pa.table(batch).select(columns) if columns else _nulls(batch.num_rows)
         return
-    with fs.open(path) as file:
+    with objects.opened(fs, path) as file:
         found = pq.ParquetFile(file)
         for index in range(found.num_row_groups):
             rows = found.metadata.row_group(index).num_rows
@@ -63,7 +63,7 @@ def column(fs: AbstractFileSystem, path: str, group: int, name: str) -> pa.Chunk
         # nothing else has looked at it: what reads values trusts their offsets
         batch.validate(full=True)
         return pa.table(batch)[name]
-    with fs.open(path) as file:
+    with objects.opened(fs, path) as file:
         return pq.ParquetFile(file).read_row_group(group, columns=[name])[name]
 
 
@@ -76,7 +76,7 @@ def mean_bytes(fs: AbstractFileSystem, path: str, group: int, name: str) -> floa
     if tables.kind_of(path) != "parquet":
         values = column(fs, path, group, name)
         return float(values.nbytes / len(values))
-    with fs.open(path) as file:
+    with objects.opened(fs, path) as file:
         found = pq.ParquetFile(file).metadata.row_group(group)
     columns = [found.column(index) for index in range(found.num_columns)]
     sizes = [

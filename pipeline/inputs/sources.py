@@ -1,6 +1,7 @@
 """What a run shall process: a listing, an inventory, a table or embedded bytes, as one stream.
 
-Every source yields Arrow tables of a bounded number of rows. No listing is ever wholly in memory.
+Every source yields Arrow tables of a bounded number of rows. What is in memory of a listing,
+`listing` says.
 """
 
 from __future__ import annotations

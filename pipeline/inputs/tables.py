@@ -107,4 +107,7 @@ def batches(fs: AbstractFileSystem, file: str, schema: pa.Schema) -> Iterator[pa
 
 def unreadable(url: str, error: Exception) -> UsageError:
     """The clear line for a table that cannot be read."""
+    if isinstance(error, UnicodeDecodeError):
+        where, byte = urls.public(url), error.object[error.start]
+        return UsageError(f"cannot read {where}: byte {byte:#x} is no UTF-8; save it anew as UTF-8")
     return failures.unusable("read", url, error)

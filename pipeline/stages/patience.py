@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 # a store that answers nobody is waited for so long, from its first silence on
 OUTAGE_SECONDS = 300.0
+# that are remembered: the images of a table may be on millions of web servers
+STORES = 10_000
 
 
 @dataclass
@@ -29,14 +32,16 @@ class Patience:
 
     def __init__(self, attempts: int) -> None:
         self.attempts = attempts
-        self.stores: dict[str, Store] = {}
+        self.stores: OrderedDict[str, Store] = OrderedDict()
 
     def read(self, uri: str) -> Read:
         """The attempts at reading one object, from now on."""
         scheme, _, rest = uri.partition("://")
-        store = self.stores.setdefault(
-            f"{scheme}://{rest.partition('/')[0]}" if rest else "", Store()
-        )
+        name = f"{scheme}://{rest.partition('/')[0]}" if rest else ""
+        store = self.stores.setdefault(name, Store())
+        self.stores.move_to_end(name)
+        if len(self.stores) > STORES:  # a read has its own at hand
+            self.stores.popitem(last=False)
         return Read(store, uri, self.attempts)
 
 

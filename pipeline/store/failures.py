@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -40,6 +41,8 @@ CONNECTION = {
     "RemoteProtocolError",
 }
 TIMEOUT = {"TimeoutError", "ConnectTimeoutError", "ReadTimeoutError", "TimeoutException"}
+# of a network disk that is away for a while, and of too few file handles
+PASSING = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EAGAIN, errno.EMFILE, errno.ENFILE}
 CERTIFICATE = {"SSLError", "ClientSSLError", "SSLCertVerificationError"}
 
 
@@ -98,7 +101,9 @@ def classify(error: BaseException) -> tuple[Code, bool]:
         return Code.SERVER_ERROR, True
     if status is None and names & CONNECTION and not names & CERTIFICATE:
         return Code.CONNECTION, True
-    return Code.READ_FAILED, False
+    # s3fs, too, says EIO, of answers that it does not know
+    of_store = status is not None or _response_code(error)
+    return Code.READ_FAILED, getattr(error, "errno", None) in PASSING and not of_store
 
 
 def _names(error: BaseException) -> set[str]:

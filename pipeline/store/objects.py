@@ -18,7 +18,7 @@ from fsspec import AbstractFileSystem
 from pipeline import words
 from pipeline.errors import UsageError
 from pipeline.reading import Reading
-from pipeline.store import failures, urls
+from pipeline.store import failures, urls, web
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -27,6 +27,8 @@ ATTEMPTS = 13
 FIRST_ATTEMPTS = 3
 CONTENT = (pa.ArrowException, json.JSONDecodeError)
 CONTENT_ATTEMPTS = 3
+# of an error after the last attempt, lest whoever called tries all of them again
+ENOUGH = "it was tried again, as often as it may be"
 # 1, 2, 4 ... seconds, each with up to one more
 RETRY_WAIT = tenacity.wait_exponential_jitter(initial=1, max=30, jitter=1)
 
@@ -35,7 +37,8 @@ def retrying(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
     """The action's result; what can pass is tried again after a growing, jittered pause.
 
     By default for about four minutes: a store that is away for a while ends no run. Content that
-    makes no sense is read again, too, for a body may have been cut short.
+    makes no sense is read again, too, for a body may have been cut short. Attempts do not multiply
+    where the action, too, has parts that are tried again.
 
     Raises:
         OSError: it failed for good; also for what the file systems do not raise as one.
@@ -55,13 +58,16 @@ def retrying(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
     )
     try:
         return retry(action)
-    except (OSError, *CONTENT):
+    except (OSError, *CONTENT) as error:
+        error.add_note(ENOUGH)
         raise
     except Exception as error:  # each file system has its own
         raise OSError(words.explain(error)) from error
 
 
 def _can_pass(error: BaseException) -> bool:
+    if ENOUGH in getattr(error, "__notes__", ()):
+        return False
     return isinstance(error, CONTENT) or failures.classify(error)[1]
 
 
@@ -69,6 +75,45 @@ def _say(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     if error and state.attempt_number > 1:
         log.warning("the store fails (%s); trying again", words.explain(error))
+
+
+def opened(fs: AbstractFileSystem, path: str) -> Any:
+    """An object as a file; what it reads by ranges is tried again, as by `retrying`.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    file = retrying(lambda: fs.open(path))
+    cache = getattr(file, "cache", None)
+    if cache is not None:  # files on a disk have none
+        fetch = cache.fetcher
+        cache.fetcher = lambda start, end: retrying(lambda: fetch(start, end))
+    return file
+
+
+def gives_ranges(fs: AbstractFileSystem, path: str, size: int) -> bool:
+    """Whether the store answers with ranges. A web server that does not sends all each time.
+
+    Args:
+        fs, path: of the object.
+        size: of all of it, in bytes.
+
+    Raises:
+        OSError: it gives nothing, however often it is asked.
+    """
+    if "http" not in fs.protocol:
+        return True
+
+    def answers() -> bool:
+        with fs.open(path, size=size, cache_type="none") as file:
+            file.seek(max(size - 1, 0))
+            try:
+                file.read(1)
+            except (ValueError, web.Unranged):  # by fsspec, before it has read the answer
+                return False
+        return True
+
+    return retrying(answers)
 
 
 def read(what: str, url: str, reading: Reading | None = None) -> bytes:

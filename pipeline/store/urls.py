@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import quote_from_bytes
 
 import fsspec
 from fsspec import AbstractFileSystem
 
 from pipeline.errors import UsageError
+from pipeline.locations import path_of
 from pipeline.reading import Reading
 from pipeline.store import web
 
@@ -39,8 +40,8 @@ def filesystem(
     """The file system of a URL, and the URL's path on it.
 
     S3 takes its endpoint, region and credentials from the usual AWS environment and profile.
-    Retries of the layers below are off: `objects.retrying` and those of fetch are the only ones,
-    so attempts can be counted.
+    Of S3 and the web, retries of the layers below are off: `objects.retrying` and those of fetch
+    are the only ones, so attempts can be counted.
 
     Args:
         url: a path as it stands, or a URL; of `file://` URLs the escapes are resolved.
@@ -54,7 +55,7 @@ def filesystem(
     """
     kind, url, reading = protocol(url), folded(url), reading or Reading()
     if url.startswith("file://"):
-        url = os.fsdecode(unquote_to_bytes(url.removeprefix("file://").removeprefix("localhost")))
+        url = path_of(url)
     options: dict[str, Any] = {"use_listings_cache": False} if kind != "file" else {}
     if kind in ("s3", "s3a"):
         options |= {**_of_s3(connections), **reading.s3_options}

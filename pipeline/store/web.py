@@ -19,6 +19,9 @@ from pipeline.words import printable, version
 BODY_BYTES = 4096
 BODY_SECONDS = 5.0
 LINE_CHARACTERS = 200
+# An answer may take as long as it comes: it may be a table that is read as a stream. Images have
+# `fetch_timeout`.
+TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=300)
 RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 # of a file from a server that answers with all of it in the place of a range
 WHOLE_BYTES = 16 * 2**20
@@ -64,6 +67,7 @@ async def client(headers: Mapping[str, Any], **options: Any) -> aiohttp.ClientSe
         headers={"User-Agent": "/".join(filter(None, ("prelabel", version())))} | public,
         middlewares=(add,),
         raise_for_status=partial(_raise, secrets=_values(headers)),
+        timeout=TIMEOUT,
         **options,
     )
 

@@ -227,6 +227,6 @@ def test_the_subset_that_the_card_calls_the_default(dataset: Any, tmp_path: Path
 def test_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub's own switch; the line says what to give instead."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(objects, "ATTEMPTS", 1)
+    monkeypatch.setattr(objects, "FIRST_ATTEMPTS", 1)
     with pytest.raises(UsageError, match="offline mode is enabled.*without a network give the"):
         listed(tmp_path, input="hf://datasets/me/cells")

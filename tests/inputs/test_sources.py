@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tenacity
 
 from pipeline.errors import UsageError
 from pipeline.inputs import sniffing
-from pipeline.store import urls
+from pipeline.store import objects, urls
 from tests.support.listings import listed, uris
 
 
@@ -30,10 +33,61 @@ def test_folder(tree: Path, tmp_path: Path) -> None:
     (tree / "loop").symlink_to(tree)
     (tree / "linked.jpg").symlink_to(tree / "b.jpg")
     (tree / "dangling.jpg").symlink_to(tree / "gone.jpg")
+    (tree / "itself.jpg").symlink_to("itself.jpg")
     table, _ = listed(tmp_path, input=str(tree))
     sizes = {Path(row["image_uri"]).name: row["size_bytes"] for row in table.to_pylist()}
     read = ("a.PNG", "b.jpg", "d.gif", ".hidden.webp", "c.jpeg", "linked.jpg")
-    assert sizes == dict.fromkeys(read, 5) | {"dangling.jpg": None}
+    assert sizes == dict.fromkeys(read, 5) | {"dangling.jpg": None, "itself.jpg": None}
+    (tree / "alias").symlink_to(tree / "deep")
+    (tree / "deep" / "er" / "loop").symlink_to(tree / "deep")
+    assert uris(tmp_path, input=f"{tree}/d*/**/c.jpeg") == ["in/deep/er/c.jpeg"]
+    found = uris(tmp_path, input=str(tree), extensions="jpeg")
+    assert found == ["in/alias/er/c.jpeg", "in/deep/er/c.jpeg"]
+
+
+class Pages(BaseHTTPRequestHandler):
+    """Index pages with the links that web servers write into theirs."""
+
+    pages = {
+        "/": '<a href="./up.jpg">',
+        "/in/": '<a href="../../"><a href="../"><a href="./"><a href="./sub/"><a href="/in/b.jpg">'
+        '<a href="./a.jpg"><a href="/up.jpg"><a href="?C=N">',
+        "/in/sub/": '<a href="/in/"><a href="c.jpg?sig=../1">',
+    }
+    busy = ["/in/sub/"]
+
+    def do_HEAD(self) -> None:
+        busy = self.path in self.busy
+        if busy:
+            self.busy.remove(self.path)
+        is_known = f"{self.path.rstrip('/')}/" in self.pages
+        self.send_response(503 if busy else 200 if is_known else 404)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(self.pages.get(self.path, "").encode())
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def test_index_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies below the input, under names without dots, from a server that is busy once."""
+    monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/in"
+    try:
+        found = uris(tmp_path, input=f"{url}/", exclude=["sub/**"])
+        assert found == [f"{url}/a.jpg", f"{url}/b.jpg"]
+        found = uris(tmp_path, input=f"{url}/")
+        assert found == [f"{url}/a.jpg", f"{url}/b.jpg", f"{url}/sub/c.jpg?sig=../1"]
+        with pytest.raises(UsageError, match="no images under .*; the URL of a folder .* ends in"):
+            listed(tmp_path, input=url)
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_extensions_limit_and_globs(tree: Path, tmp_path: Path) -> None:

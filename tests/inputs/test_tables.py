@@ -13,16 +13,21 @@ import os
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tenacity
 
 from pipeline.errors import UsageError
 from pipeline.inputs import readers
 from pipeline.inputs.access import URI_BYTES
+from pipeline.store import objects
+from tests.support.faulty import CUT, Fault, Proxy
 from tests.support.listings import listed, uris
 
 PACKED: dict[str, Callable[[bytes], bytes]] = {
@@ -337,7 +342,7 @@ def test_texts_of_ten_megabytes(kind: str, tmp_path: Path) -> None:
         (b"uri,b\n/a,1\n/b\n", {}, "cannot read .* Expected 2 columns, got 1"),
         (b"uri,b\n/a,1\n/b,1,2\n", {}, "cannot read .* Expected 2 columns, got 3"),
         (b"uri,b\n/caf\xe9,1\n", {}, "cannot read .* byte 0xe9"),
-        ("uri,b\n/a,1\n".encode("utf-16"), {}, "cannot read"),
+        ("uri,b\n/a,1\n".encode("utf-16"), {}, "cannot read .*; save it anew as UTF-8"),
         (b"uri,uri\n/a,/b\n", {}, "cannot read .* multiple columns named uri"),
         (b"uri,b\n/" + b"x" * 40_000_000, {}, "a row of it is longer than 16,777,216 bytes"),
     ],
@@ -438,3 +443,37 @@ def test_damaged_tables(tmp_path: Path) -> None:
         (tmp_path / "t.csv.gz").write_bytes(data)
         with pytest.raises(UsageError, match="cannot read .*t.csv.gz"):
             listed(tmp_path, input=str(tmp_path / "t.csv.gz"))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_store_that_fails_while_a_table_is_read(
+    kind: str, s3: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
+    names = [f"/{number}" for number in range(2_000)]
+    s3.put_object(Bucket=bucket, Key=f"t.{kind}", Body=content(kind, names))
+    with Proxy(s3.meta.endpoint_url) as proxy:
+        proxy.faults = [Fault("SlowDown", 0.5, path="/t[.]"), Fault(CUT, 0.5, path="/t[.]")]
+        options: dict[str, Any] = {"s3_options": {"endpoint_url": proxy.url}}
+        assert uris(tmp_path, input=f"s3://{bucket}/t.{kind}", **options) == names
+    assert set(proxy.injected) == {"SlowDown", CUT}
+
+
+class Whole(SimpleHTTPRequestHandler):
+    """Answers to every range with the whole file."""
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_web_server_without_ranges(kind: str, tmp_path: Path) -> None:
+    """Of a table of more than fsspec asks for at once, which is 5 MiB."""
+    chance = random.Random(0)
+    names = [f"/{chance.randbytes(100).hex()}" for _ in range(30_000)]
+    (tmp_path / f"t.{kind}").write_bytes(content(kind, names))
+    handler = partial(Whole, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/t.{kind}"
+        assert uris(tmp_path, input=url) == names
+        server.shutdown()

@@ -55,3 +55,12 @@ def test_a_store_that_goes_away_again_and_again_is_waited_for() -> None:
         assert not any(verdicts(two, 20)) and not any(verdicts(one, 20))
     answer(reads)
     assert one.failed() and two.failed()
+
+
+def test_only_the_latest_stores_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "STORES", 2)
+    reads = Patience(attempts=1)
+    for host in "abcb":
+        read = reads.read(f"https://{host}/1.jpg")
+        assert reads.read(f"https://{host}/2.jpg").store is read.store
+    assert list(reads.stores) == ["https://c", "https://b"]

@@ -16,6 +16,10 @@ import tenacity
 
 from pipeline.errors import UsageError
 from pipeline.inputs import enumeration
+from pipeline.inputs.containers import reading
+from pipeline.outputs import manifest
+from pipeline.outputs.layout import Layout
+from pipeline.reading import Reading
 from pipeline.store import objects, web
 from tests.support import packed
 from tests.support.faulty import CUT, Fault, Proxy
@@ -189,8 +193,21 @@ def test_a_server_that_knows_no_ranges(tmp_path: Path, name: str) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/{name}"
         rows = fetched(tmp_path / "o", url)
+        alone = reread(tmp_path / "o", url)
         server.shutdown()
-    assert contents(rows) == [data for _, data in written]
+    assert contents(rows) == alone == [data for _, data in written]
+
+
+def reread(folder: Path, source: str) -> list[bytes | str | None]:
+    """The images of a manifest, each by a read of its own, as reports and exports have them."""
+    layout = Layout.of(str(folder / "out"))
+    known = manifest.load(layout, "")
+    assert known
+    limits = reading.Limits(2**20, 2**20, 60)
+    return [
+        reading.read(row, source, None, limits, False, Reading())
+        for row in known.read_part(layout, 0).to_pylist()
+    ]
 
 
 def test_a_server_that_sends_a_large_archive_for_each_range(

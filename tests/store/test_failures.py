@@ -24,6 +24,11 @@ def test_classes_of_errors() -> None:
     assert failures.classify(slow) == ("throttled", True)
     endpoint = botocore.exceptions.EndpointConnectionError(endpoint_url="http://x")
     assert failures.classify(endpoint) == ("connection", True)
+    assert failures.classify(OSError(errno.ESTALE, "Stale file handle")) == ("read_failed", True)
+    assert failures.classify(OSError(errno.EISDIR, "Is a directory")) == ("read_failed", False)
+    unknown = OSError(errno.EIO, "a code that s3fs does not know")
+    unknown.__cause__ = botocore.exceptions.ClientError({"Error": {"Code": "New"}}, "GetObject")
+    assert failures.classify(unknown) == ("read_failed", False)
     nobody = botocore.exceptions.NoCredentialsError()
     assert failures.classify(nobody) == ("forbidden", False)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tenacity
 
 from pipeline.store import objects, urls
 
@@ -38,3 +39,17 @@ def test_a_store_lists_only_what_is_asked_for(s3: Any, bucket: str) -> None:
     assert found == ["part-00001-a", "part-00001-b"]
     assert objects.names(fs, f"{root}/detections", "part-00002-") == []
     assert objects.names(fs, f"{root}/nothing", "part-") == []
+
+
+def test_attempts_do_not_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where what is tried again has a part that is."""
+    monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
+    made = []
+
+    def fails() -> None:
+        made.append(1)
+        raise ConnectionError("away")
+
+    with pytest.raises(ConnectionError, match="away"):
+        objects.retrying(lambda: objects.retrying(fails, 3), 3)
+    assert len(made) == 3

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import aiohttp
 import pytest
 
 from pipeline.config import Config
@@ -38,6 +40,8 @@ class Server(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if path == "/slow":
+            time.sleep(0.3)
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None: ...
@@ -64,6 +68,13 @@ def test_who_we_say_we_are(server: str) -> None:
     objects.read("weights", f"{server}/w", mine)
     asked = Server.asked["127.0.0.1/w"]
     assert (asked["user-agent"], asked["referer"]) == ("mine/1", "https://here")
+
+
+def test_an_answer_may_take_long(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiohttp by itself ends each after five minutes, here after a tenth of a second."""
+    monkeypatch.setattr(aiohttp.client, "DEFAULT_TIMEOUT", aiohttp.ClientTimeout(total=0.1))
+    fs, path = urls.filesystem(f"{server}/slow", reading=Reading({"From": "a@b"}))
+    assert fs.cat_file(path) == b"content"
 
 
 def test_a_secret_goes_to_its_own_server(server: str) -> None:

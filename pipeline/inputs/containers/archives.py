@@ -35,8 +35,10 @@ MODULES = {"tar": tars, "tgz": tars, "zip": zips}
 AHEAD = 16
 MOST_BYTES = 2**48  # that a header can claim without being hostile
 SCHEMA = pa.schema([*LISTED, *MEMBER])
-# which is not read, whatever flag is given
-ARCHIVED_VIDEO = "/archived video"
+# by the ending of a member that is not read, whatever flag is given
+ARCHIVED = dict.fromkeys(VIDEO_EXTENSIONS, "/archived video") | dict.fromkeys(
+    KINDS, "/nested archive"
+)
 
 
 def opened(config: Config, fs: AbstractFileSystem, path: str) -> bool:
@@ -205,7 +207,7 @@ class _Listing:
             start = entry.start(SIGNATURE_BYTES)
             if start is None or is_image(start):
                 return False
-        passed[reason or (ARCHIVED_VIDEO if ending in VIDEO_EXTENSIONS else ending)] += 1
+        passed[reason or ARCHIVED.get(ending, ending)] += 1
         return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fsspec import AbstractFileSystem
 
 from pipeline.inputs.containers.seekable import Seekable
-from pipeline.store import failures, objects, urls, web
+from pipeline.store import failures, objects, urls
 
 # Bytes of one request: the least where each read lies far behind the last one, the most where one
 # follows the other. A gap of so many is read over, for a request costs more.
@@ -69,26 +69,6 @@ class Ranged(Seekable):
             data = bytes(objects.retrying(lambda: self.fs.cat_file(self.path)))
         is_whole = len(data) > span["end"] - span["start"]
         self.first, self.block = (0 if is_whole else self.position), data
-
-    def is_ranged(self) -> bool:
-        """Whether the store answers with ranges. A web server that does not sends all each time.
-
-        Raises:
-            OSError: it gives nothing, however often it is asked.
-        """
-        if "http" not in self.fs.protocol:
-            return True
-
-        def answers() -> bool:
-            with self.fs.open(self.path, size=self.size, cache_type="none") as file:
-                file.seek(self.size - 1)
-                try:
-                    file.read(1)
-                except (ValueError, web.Unranged):  # by fsspec, before it has read the answer
-                    return False
-            return True
-
-        return objects.retrying(answers)
 
 
 def open_ranged(

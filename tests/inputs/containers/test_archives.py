@@ -134,7 +134,7 @@ def test_what_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
             info = tarfile.TarInfo("a.jpg")
             info.type, info.linkname = kind, "/etc/passwd"
             tar.addfile(info)
-        for name in ("__MACOSX/._a.jpg", "x/a.jpg", "x/y/a.jpg", "README", "jpeg"):
+        for name in ("__MACOSX/._a.jpg", "x/a.jpg", "x/y/a.jpg", "README", "jpeg", "x.zip"):
             info = tarfile.TarInfo(name)
             data = JPEG if name == "jpeg" else b"text" * 10
             info.size = len(data)
@@ -147,8 +147,15 @@ def test_what_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
     found = uris(tmp_path, input=f"{tmp_path}/in/*.{{tar,zip}}", exclude=["x/y/**"], sniff=True)
     assert found == ["in/a.tar#x/a.jpg", "in/a.tar#jpeg", "in/b.zip#jpeg"]
     said = caplog.messages[-1]
-    assert said.startswith("passed over 8 files: ") and "3 links" in said
-    for reason in ("1 by-product", "1 excluded file", "1 special file", "2 without an ending"):
+    assert said.startswith("passed over 9 files: ") and "3 links" in said
+    assert "--extensions zip" not in said
+    for reason in (
+        "1 nested archive",
+        "1 by-product",
+        "1 excluded file",
+        "1 special file",
+        "2 without an ending",
+    ):
         assert reason in said
 
 

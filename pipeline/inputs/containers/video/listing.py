@@ -26,7 +26,7 @@ from pipeline.inputs.containers.video.process import DEATHS, Died, Process
 from pipeline.inputs.containers.video.timeline import Timeline
 from pipeline.inputs.entries import Entry
 from pipeline.outputs.manifest import FRAME, LISTED, MEMBER
-from pipeline.store import urls
+from pipeline.store import objects, urls
 
 log = logging.getLogger(__name__)
 # `source_kind` of a frame, whose `source_place` is a `frames.Place`, and of a video that cannot be
@@ -132,7 +132,7 @@ class VideoListing:
 
     def _timeline(self, path: str, size: int | None) -> Timeline:
         file = open_ranged(self.fs, path, size, self.max_whole)
-        if file.size > self.max_whole and not file.is_ranged():
+        if file.size > self.max_whole and not objects.gives_ranges(self.fs, path, file.size):
             raise Flawed(Flaw.UNRANGED)
         with self.slots:
             for _ in range(DEATHS):
