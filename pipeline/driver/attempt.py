@@ -95,7 +95,7 @@ class Attempt:
         """
         chain = self._chain(make_engine, Client(coordinator))
         known = self.manifest
-        seals = {i: seal.load(self.layout, i, self._retry_from) for i in known.slices}
+        seals = {i: seal.standing(self.layout, i, self._retry_from) for i in known.slices}
         pending = [index for index, sealed in seals.items() if not sealed]
         first = [self._finished(index) for index in pending[:1]]
         already = known.rows - sum(map(known.rows_of, pending))
@@ -168,7 +168,7 @@ class Attempt:
             return chain, finished
         suits = partial(build.suits, self.weights) if self.record.overviews else None
         categories = self.weights.categories
-        chain = large.detect(chain, categories, finished, self.lease, process, suits, check)
+        chain = large.detect(chain, categories, finished, process, suits, check)
         fresh = self._finished(finished.index)
         if fresh.unfinished:
             raise RunError(
@@ -225,17 +225,20 @@ class Attempt:
         """Make sure that the slice's files hold each id once, and note its counts."""
         finished.load()  # files of a task that Ray ran twice, or of a run that was killed
         finished.remove_superseded()
-        sealed = Seal(
-            self.record.attempt, finished.rows, finished.detections, dict(finished.errors)
-        )
+        errors, files = dict(finished.errors), len(finished.files)
+        sealed = Seal(self.record.attempt, finished.rows, finished.detections, errors, files)
         sealed.save(self.layout, finished.index)
 
     def _complete(self) -> None:
         errors: Counter[str] = Counter()
         detections = 0
         for index in self.manifest.slices:
-            sealed = seal.load(self.layout, index, self._retry_from)
-            assert sealed, index
+            sealed = seal.standing(self.layout, index, self._retry_from)
+            if not sealed:
+                raise RunError(
+                    f"files came to slice {index} of {self.layout.url} after it was sealed; run "
+                    f"the same command again, which takes out the rows that they repeat"
+                )
             errors.update(sealed.errors)
             detections += sealed.detections
         self.record.counts = {

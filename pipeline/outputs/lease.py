@@ -11,7 +11,7 @@ import time
 import uuid
 from typing import Any
 
-from pipeline.errors import UsageError
+from pipeline.errors import RunError, UsageError
 from pipeline.outputs.layout import Layout
 from pipeline.store import failures, objects
 from pipeline.words import explain
@@ -23,7 +23,7 @@ STALE_SECONDS = 30.0
 TAKEN = "another run took this output over"
 
 
-class LeaseLost(RuntimeError):
+class LeaseLost(RunError):
     """Another run took the output over; nothing more may be written."""
 
 
@@ -133,12 +133,13 @@ class Lease:
             objects.delete(self.layout.fs, self.layout.lease)
 
 
-def check(layout: Layout, token: str) -> None:
+def check(layout: Layout, token: str, attempts: int = objects.ATTEMPTS) -> None:
     """
     Raises:
         LeaseLost: the run with this token holds the output no more.
+        OSError: that cannot be read, in so many attempts.
     """
-    if holder(layout) != token:
+    if holder(layout, attempts) != token:
         raise LeaseLost(TAKEN)
 
 
@@ -162,16 +163,16 @@ def owner(layout: Layout) -> tuple[dict[str, Any] | None, bool]:
     return now, now is not None and now != first
 
 
-def holder(layout: Layout) -> str | None:
+def holder(layout: Layout, attempts: int = objects.ATTEMPTS) -> str | None:
     """The token of the run that holds an output."""
-    found = read(layout)
+    found = read(layout, attempts)
     return found.get("token") if found else None
 
 
-def read(layout: Layout) -> dict[str, Any] | None:
+def read(layout: Layout, attempts: int = objects.ATTEMPTS) -> dict[str, Any] | None:
     """The content of an output's lease; None if there is none, empty if it makes no sense."""
     try:
-        found = objects.get_json(layout.fs, layout.lease)
+        found = objects.get_json(layout.fs, layout.lease, attempts)
     except ValueError:
         return {}
     if found is None:

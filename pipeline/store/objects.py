@@ -16,7 +16,7 @@ import tenacity
 from fsspec import AbstractFileSystem
 
 from pipeline import words
-from pipeline.errors import UsageError
+from pipeline.errors import RunError, UsageError
 from pipeline.reading import Reading
 from pipeline.store import failures, urls
 
@@ -40,6 +40,7 @@ def retrying(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
     Raises:
         OSError: it failed for good; also for what the file systems do not raise as one.
         pyarrow.ArrowException, json.JSONDecodeError: the content is not what it should be.
+        RunError: as the action raises it.
     """
 
     def ends(state: tenacity.RetryCallState) -> bool:
@@ -55,7 +56,7 @@ def retrying(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
     )
     try:
         return retry(action)
-    except (OSError, *CONTENT):
+    except (OSError, RunError, *CONTENT):
         raise
     except Exception as error:  # each file system has its own
         raise OSError(words.explain(error)) from error
@@ -107,8 +108,18 @@ def get_json(fs: AbstractFileSystem, path: str, attempts: int = ATTEMPTS) -> Any
         return None
 
 
-def put(fs: AbstractFileSystem, path: str, data: bytes) -> None:
-    """Write an object so that a reader sees all of it or nothing."""
+def put(
+    fs: AbstractFileSystem, path: str, data: bytes, check: Callable[[], None] | None = None
+) -> None:
+    """Write an object so that a reader sees all of it or nothing.
+
+    Args:
+        fs: of the object.
+        path: of it there.
+        data: all of its bytes.
+        check: called right before each step that could make the object be there; what it raises,
+            if it cannot pass, keeps that from being done.
+    """
     if urls.is_local(fs):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         # beside its target, so that the rename stays on one disk; the dot hides it from readers
@@ -118,12 +129,20 @@ def put(fs: AbstractFileSystem, path: str, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            if check:  # here, for on a disk that hangs all before it can take any time
+                retrying(check)
             os.replace(temporary, path)
         finally:
             if os.path.exists(temporary):
                 os.unlink(temporary)
     else:
-        retrying(lambda: fs.pipe_file(path, data))
+
+        def write() -> None:
+            if check:
+                check()
+            fs.pipe_file(path, data)
+
+        retrying(write)
 
 
 def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
