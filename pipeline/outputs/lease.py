@@ -63,9 +63,13 @@ class Lease:
 
     def __exit__(self, *exception: object) -> None:
         self._released.set()
-        self._thread.join()
-        if holder(self.layout) == self.token:
-            objects.delete(self.layout.fs, self.layout.lease)
+        self._thread.join(RENEW_SECONDS)
+        # what the run ends of is not to wait for a store that is away, nor be lost in its error
+        try:
+            if holder(self.layout, objects.FIRST_ATTEMPTS) == self.token:
+                objects.delete(self.layout.fs, self.layout.lease)
+        except OSError as error:
+            log.warning("the lease could not be given back: %s", explain(error))
 
     def publish(self, progress: dict[str, Any]) -> None:
         """Have the next renewal say how far the run is, for whoever reads the lease."""
@@ -94,11 +98,15 @@ class Lease:
     def _renew(self) -> None:
         while not self._released.wait(RENEW_SECONDS):
             try:
-                if holder(self.layout) != self.token:
+                # the next renewal is soon: the pauses between many attempts would outlast the lease
+                if holder(self.layout, objects.FIRST_ATTEMPTS) != self.token:
                     self.lost = True
                     return
                 self._renewals += 1
-                objects.put(self.layout.fs, self.layout.lease, self._content())
+                content = self._content()
+                objects.put(
+                    self.layout.fs, self.layout.lease, content, attempts=objects.FIRST_ATTEMPTS
+                )
             except Exception as error:  # a store that fails for a while does not cost the lease
                 log.warning("the lease could not be renewed: %s", explain(error))
 

@@ -109,7 +109,11 @@ def get_json(fs: AbstractFileSystem, path: str, attempts: int = ATTEMPTS) -> Any
 
 
 def put(
-    fs: AbstractFileSystem, path: str, data: bytes, check: Callable[[], None] | None = None
+    fs: AbstractFileSystem,
+    path: str,
+    data: bytes,
+    check: Callable[[], None] | None = None,
+    attempts: int = ATTEMPTS,
 ) -> None:
     """Write an object so that a reader sees all of it or nothing.
 
@@ -119,6 +123,7 @@ def put(
         data: all of its bytes.
         check: called right before each step that could make the object be there; what it raises,
             if it cannot pass, keeps that from being done.
+        attempts: at most, where the store fails in a way that can pass.
     """
     if urls.is_local(fs):
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -142,7 +147,7 @@ def put(
                 check()
             fs.pipe_file(path, data)
 
-        retrying(write)
+        retrying(write, attempts)
 
 
 def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
