@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,11 @@ from pipeline.words import explain, printable
 
 # error codes of responses, in part
 THROTTLED = ("SlowDown", "Throttl", "TooManyRequests", "RequestLimitExceeded")
+# of a machine whose clock is far from the store's: what it signs is not granted
+SKEWED = "RequestTimeTooSkewed"
 # of credentials that no request will be granted with any more
 REJECTED = {
+    SKEWED,
     "ExpiredToken",
     "ExpiredTokenException",
     "RequestExpired",
@@ -112,7 +116,9 @@ def is_unranged(error: BaseException) -> bool:
 
 
 def rejects_credentials(error: BaseException) -> bool:
-    """Whether a store says that the credentials are wrong or have expired, whatever is asked."""
+    """Whether a store says that the credentials are wrong or have expired, whatever is asked, or
+    that the clock of the machine that signed by them is wrong.
+    """
     return _response_code(error) in REJECTED
 
 
@@ -128,6 +134,8 @@ def reason(error: BaseException) -> str:
     """What happened, in one line, and what to do where only the user can do it."""
     if _response_code(error) == ARCHIVED:
         return "archived, in a storage class such as GLACIER; restore it, then retry the failures"
+    if _response_code(error) == SKEWED:
+        return f"the clock of the machine {socket.gethostname()} is wrong, says the store; set it"
     if "NoCredentialsError" in _names(error):
         return (
             "no credentials for S3; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE "

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import botocore.exceptions
+from s3fs.errors import translate_boto_error
 
 from pipeline.store import failures
 
@@ -26,6 +29,17 @@ def test_classes_of_errors() -> None:
     assert failures.classify(endpoint) == ("connection", True)
     nobody = botocore.exceptions.NoCredentialsError()
     assert failures.classify(nobody) == ("forbidden", False)
+
+
+def test_a_wrong_clock_is_no_fault_of_the_credentials() -> None:
+    response: Any = {"Error": {"Code": "RequestTimeTooSkewed", "Message": "too large a difference"}}
+    response["ResponseMetadata"] = {"HTTPStatusCode": 403}
+    cause = botocore.exceptions.ClientError(response, "GetObject")
+    error = translate_boto_error(cause)
+    error.__cause__ = cause
+    assert failures.rejects_credentials(error)  # which ends the run, and not each image
+    told = f"cannot read s3://b/x: the clock of the machine {socket.gethostname()} is wrong, "
+    assert str(failures.unusable("read", "s3://b/x", error)).startswith(told)
 
 
 def test_of_a_local_path_the_rights_are_named(tmp_path: Path) -> None:
