@@ -8,6 +8,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import ray
@@ -86,11 +87,15 @@ def _check_token() -> None:
         )
 
 
-def await_gpu(config: Config) -> None:
+def await_gpu(config: Config, check: Callable[[], None] | None = None) -> None:
     """Have an autoscaler bring the GPUs of a run whose cluster has none, until the first is there.
 
     Does nothing unless the run wants a given number of replicas on GPUs. What is asked for is gone
     with this process, whatever ends it.
+
+    Args:
+        config: of the run.
+        check: called again and again; what it raises ends the waiting.
 
     Raises:
         RunError: none has come.
@@ -104,6 +109,8 @@ def await_gpu(config: Config) -> None:
     deadline = time.monotonic() + GPU_SECONDS
     try:
         while not gpus_of(alive()):
+            if check:
+                check()
             if time.monotonic() > deadline:
                 raise RunError(
                     f"no GPU has come to the cluster in {GPU_SECONDS / 60:.0f} minutes; `ray "

@@ -26,7 +26,7 @@ from pipeline.driver.progress import Reporter
 from pipeline.driver.record import Record
 from pipeline.driver.summary import Summary, preview, summarize
 from pipeline.driver.watch import Watch
-from pipeline.errors import RunError
+from pipeline.errors import RunError, UsageError
 from pipeline.inputs import enumeration, sizes
 from pipeline.network import build
 from pipeline.network.contract import EngineFactory, Weights
@@ -214,8 +214,11 @@ class Attempt:
         return chain
 
     def _placed_anew(self, chain: Chain, watch: Watch) -> Chain:
-        connection.await_gpu(self.config)
-        placement = connection.place(self.config)
+        connection.await_gpu(self.config, watch.check)
+        try:
+            placement = connection.place(self.config)
+        except UsageError as error:  # of the cluster as it is now; it was large enough
+            raise RunError(f"the cluster has lost nodes that the run needs: {error}") from error
         what = "grown" if watch.grown else "lost parts"
         log.info("the cluster has %s; going on with %d replicas", what, placement.replicas)
         watch.placed(placement)

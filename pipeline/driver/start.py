@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from functools import partial
 
@@ -95,6 +96,8 @@ def _execute(
 ) -> Summary:
     connection.await_gpu(config)
     placement = connection.place(config)
+    if placement.device == "cuda":  # CPUs are not to take over unnoticed, should all GPUs be lost
+        config = dataclasses.replace(config, device="cuda")
     try:
         with Lease(layout) as lease:
             begun = attempt.begin(config, weights, layout, lease, placement)

@@ -37,6 +37,9 @@ def test_no_gpu_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     taken: list[object] = []
 
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
     def group(bundles: object) -> object:
         asked.append(bundles)
         return bundles
@@ -51,6 +54,9 @@ def test_no_gpu_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RunError, match="no GPU has come to the cluster"):
         await_gpu(Config(input="i", output="o", device="cuda", replicas=3, gpus_per_replica=0.5))
     assert asked == taken == [[{"GPU": 0.5}]] * 3
+    with pytest.raises(KeyboardInterrupt):  # a signal meanwhile
+        await_gpu(Config(input="i", output="o", device="cuda", replicas=1), interrupt)
+    assert len(asked) == len(taken) == 4
 
 
 @pytest.mark.parametrize("late", [0, 1, 2])

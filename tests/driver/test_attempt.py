@@ -9,13 +9,15 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from pipeline import Config, RunError, UsageError, run
-from pipeline.driver import record
+from pipeline.cluster import connection
+from pipeline.driver import record, start
 from pipeline.driver.attempt import Attempt
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.layout import Layout
@@ -42,6 +44,24 @@ class Absent(PixelEngine):
 
     def __init__(self, *_: Any) -> None:
         raise RuntimeError("no such device here")
+
+
+def test_a_run_on_gpus_does_not_go_on_with_cpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0}]
+    nothing: Any = SimpleNamespace(check=None, grown=False)
+
+    def begin(config: Config, *_: Any) -> None:
+        del nodes[0]
+        lost = Attempt(config, *[nothing] * 8)
+        lost._placed_anew(nothing, nothing)
+
+    monkeypatch.setattr(connection, "alive", lambda: nodes)
+    monkeypatch.setattr("pipeline.driver.attempt.begin", begin)
+    config = Config(input="i", output=str(tmp_path))
+    with pytest.raises(RunError, match="the cluster has lost nodes .*: the cluster has no GPU"):
+        start._execute(config, nothing, Layout.of(config.output), PixelEngine, 0.0)
 
 
 def test_sigterm_commits_what_an_engine_has_seen(cluster: None, tmp_path: Path) -> None:
