@@ -54,7 +54,10 @@ class Lease:
             UsageError: another run holds it, or it cannot be written.
         """
         try:
-            while not objects.create(self.layout.fs, self.layout.lease, self._content()):
+            # looked for first: there are stores that know no conditions, and would replace it
+            while read(self.layout) is not None or not objects.create(
+                self.layout.fs, self.layout.lease, self._content()
+            ):
                 self._wait_for_end()
         except OSError as error:
             raise failures.unusable("write to", self.layout.url, error) from error

@@ -162,6 +162,8 @@ def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
             return True
         except FileExistsError:
             return False
+        except OSError:  # FAT, SMB and most of FUSE have no links
+            return _create_by_opening(path, data)
         finally:
             os.unlink(temporary)
     try:
@@ -171,6 +173,16 @@ def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
         if isinstance(error, FileExistsError) or failures.http_status(error) in (409, 412):
             return get(fs, path) == data  # an earlier try may have come through, unanswered
         raise
+
+
+def _create_by_opening(path: str, data: bytes) -> bool:
+    """As `create`, but that for a moment the file is there and empty."""
+    try:
+        with open(path, "xb") as file:
+            file.write(data)
+        return True
+    except FileExistsError:
+        return False
 
 
 def delete(fs: AbstractFileSystem, path: str) -> None:

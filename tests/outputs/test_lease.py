@@ -55,6 +55,23 @@ def test_held_then_released(layout: Layout) -> None:
     assert holder(layout) is None
 
 
+def test_a_store_that_creates_whatever_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some do that say they speak S3."""
+    layout = Layout.of(f"{tmp_path}/out")
+
+    def replace(*arguments: Any) -> bool:
+        objects.put(*arguments)
+        return True
+
+    monkeypatch.setattr(objects, "create", replace)
+    with Lease(layout) as held:
+        with pytest.raises(UsageError, match="wait for its end"):
+            Lease(layout).__enter__()
+        assert holder(layout) == held.token
+
+
 def test_a_lease_that_stands_still_is_taken_over(layout: Layout) -> None:
     foreign(layout)
     with Lease(layout) as held:
