@@ -78,14 +78,22 @@ class Lease:
         """Have the next renewal say how far the run is, for whoever reads the lease."""
         self._progress = progress
 
-    def check(self) -> None:
+    def check(self, attempts: int = objects.ATTEMPTS) -> None:
         """
         Raises:
             LeaseLost: another run took over.
         """
         if self.lost:
             raise LeaseLost(TAKEN)
-        check(self.layout, self.token)
+        check(self.layout, self.token, attempts)
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write an object of the output, with a look at the lease right before it could be there.
+
+        Raises:
+            LeaseLost: another run took over.
+        """
+        objects.put(self.layout.fs, path, data, lambda: self.check(objects.FIRST_ATTEMPTS))
 
     def _content(self) -> bytes:
         owner = {
