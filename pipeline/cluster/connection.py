@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ray
@@ -40,12 +40,27 @@ def connect() -> None:
         UsageError: it cannot be reached, wants another token, or does not start.
     """
     if not ray.is_initialized():
-        on_terminate = signal.getsignal(signal.SIGTERM)
-        _start()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_terminate)  # Ray puts its own in its place
+        with _own_handler():
+            _start()
     # Ray Data's own lines go to its log file; the run's progress is ours to tell
     ray_internals.silence_ray_data()
+
+
+@contextlib.contextmanager
+def _own_handler() -> Iterator[None]:
+    """Keep what the process does on SIGTERM: `ray.init` has it exit, with code 1 or 15."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:  # by these, while Ray was starting
+        signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _start() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,6 +82,27 @@ def test_ray_that_starts_too_slowly(late: int, monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(UsageError, match="did not start on this machine in time, 2 times"):
             connection.connect()
     assert len(starts) == min(late + 1, connection.STARTS)
+
+
+def test_sigterm_while_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Means what it means at any other time, though Ray has a handler of its own by then."""
+
+    def init(**options: object) -> None:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+        signal.raise_signal(signal.SIGTERM)
+
+    def terminated(*_: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    before = signal.signal(signal.SIGTERM, terminated)
+    try:
+        with pytest.raises(InterruptedError):
+            connection.connect()
+        assert signal.getsignal(signal.SIGTERM) == terminated
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_what_else_ray_says_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
