@@ -173,7 +173,8 @@ def unusable(action: str, url: str, error: BaseException) -> UsageError:
     elif isinstance(error, IsADirectoryError):
         why = "it is a folder; give the file in it"
     elif code is Code.FORBIDDEN and why == explain(error):
-        why = _forbidden(error)
+        renew = f"{why}; renew or correct the credentials"
+        why = renew if rejects_credentials(error) else _forbidden(error)
     elif code in (Code.CONNECTION, Code.TIMEOUT) and protocol(url) in ("s3", "s3a"):
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         named = f", which is {printable(endpoint, 200)}," if endpoint else ""

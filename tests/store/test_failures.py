@@ -31,15 +31,17 @@ def test_classes_of_errors() -> None:
     assert failures.classify(nobody) == ("forbidden", False)
 
 
-def test_a_wrong_clock_is_no_fault_of_the_credentials() -> None:
-    response: Any = {"Error": {"Code": "RequestTimeTooSkewed", "Message": "too large a difference"}}
-    response["ResponseMetadata"] = {"HTTPStatusCode": 403}
-    cause = botocore.exceptions.ClientError(response, "GetObject")
-    error = translate_boto_error(cause)
-    error.__cause__ = cause
-    assert failures.rejects_credentials(error)  # which ends the run, and not each image
-    told = f"cannot read s3://b/x: the clock of the machine {socket.gethostname()} is wrong, "
-    assert str(failures.unusable("read", "s3://b/x", error)).startswith(told)
+def test_what_is_said_of_requests_that_are_all_refused() -> None:
+    clock = f"the clock of the machine {socket.gethostname()} is wrong, says the store; set it"
+    expired = "PermissionError: has expired; renew or correct the credentials"
+    for code, told in (("RequestTimeTooSkewed", clock), ("ExpiredToken", expired)):
+        response: Any = {"Error": {"Code": code, "Message": "has expired"}}
+        response["ResponseMetadata"] = {"HTTPStatusCode": 403}
+        cause = botocore.exceptions.ClientError(response, "GetObject")
+        error = translate_boto_error(cause)
+        error.__cause__ = cause
+        assert failures.rejects_credentials(error)  # which ends the run, and not each image
+        assert str(failures.unusable("read", "s3://b/x", error)) == f"cannot read s3://b/x: {told}"
 
 
 def test_of_a_local_path_the_rights_are_named(tmp_path: Path) -> None:
