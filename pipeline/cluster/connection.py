@@ -8,6 +8,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ray
@@ -40,12 +41,27 @@ def connect() -> None:
         UsageError: it cannot be reached, wants another token, or does not start.
     """
     if not ray.is_initialized():
-        on_terminate = signal.getsignal(signal.SIGTERM)
-        _start()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_terminate)  # Ray puts its own in its place
+        with _own_handler():
+            _start()
     # Ray Data's own lines go to its log file; the run's progress is ours to tell
     ray_internals.silence_ray_data()
+
+
+@contextlib.contextmanager
+def _own_handler() -> Iterator[None]:
+    """Keep what the process does on SIGTERM: `ray.init` has it exit, with code 1 or 15."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:  # by these, while Ray was starting
+        signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _start() -> None:
@@ -92,11 +108,15 @@ def _check_token() -> None:
         )
 
 
-def await_gpu(config: Config) -> None:
+def await_gpu(config: Config, check: Callable[[], None] | None = None) -> None:
     """Have an autoscaler bring the GPUs of a run whose cluster has none, until the first is there.
 
     Does nothing unless the run wants a given number of replicas on GPUs. What is asked for is gone
     with this process, whatever ends it.
+
+    Args:
+        config: of the run.
+        check: called again and again; what it raises ends the waiting.
 
     Raises:
         RunError: none has come.
@@ -110,6 +130,8 @@ def await_gpu(config: Config) -> None:
     deadline = time.monotonic() + GPU_SECONDS
     try:
         while not gpus_of(alive()):
+            if check:
+                check()
             if time.monotonic() > deadline:
                 raise RunError(
                     f"no GPU has come to the cluster in {GPU_SECONDS / 60:.0f} minutes; `ray "

@@ -127,7 +127,11 @@ class Coordinator:
     def broken(self, stage: str, actor: str, why: str) -> None:
         """It is an actor, not its images, that is the cause of its deaths."""
         node = self.state.nodes.get(actor)
-        self.fail(f"a {stage} actor on node {node} dies with every image: {why}")
+        machine = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes()}.get(node)
+        self.fail(
+            f"a {stage} actor on the machine {machine} dies with every image, {why}; its log, "
+            f"among Ray's of that machine, has the reason"
+        )
 
     def condemn(
         self, stage: str, image_id: int, failure: Failure, whole: str | None = None

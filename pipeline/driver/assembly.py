@@ -19,7 +19,6 @@ from pipeline.images.tiff_regions import Region
 from pipeline.network.contract import Boxes
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.layout import Layout
-from pipeline.outputs.lease import Lease
 from pipeline.outputs.schema import FLOATS, RECOVERED_SHARE, STATUSES
 from pipeline.stages.chain import Chain
 from pipeline.stages.merging import merged
@@ -73,7 +72,7 @@ class Assembly:
     def _table(self, number: int, columns: list[str] | None = None) -> pa.Table:
         return read(self.found.layout, self.files[number], columns)
 
-    def write(self, finished: Finished, lease: Lease, check: Callable[[], None]) -> None:
+    def write(self, finished: Finished, check: Callable[[], None]) -> None:
         """Put rows that stay in the place of those of status `large`; `check` is for each image."""
         layout, destination = finished.layout, self.chain.destination
         for name in finished.large_files():
@@ -84,7 +83,6 @@ class Assembly:
                 rows.append(self._row(before.slice(place, 1)))
                 if place + 1 < before.num_rows and sum(r.nbytes for r in rows) < FILE_BYTES:
                     continue
-                lease.check()
                 made = pa.concat_tables(rows)
                 for status, table in _by_status(made):
                     write(layout, destination, finished.index, status, table)

@@ -26,7 +26,7 @@ from pipeline.driver.progress import Reporter
 from pipeline.driver.record import Record
 from pipeline.driver.summary import Summary, preview, summarize
 from pipeline.driver.watch import Watch
-from pipeline.errors import RunError
+from pipeline.errors import RunError, UsageError
 from pipeline.inputs import enumeration, sizes
 from pipeline.network import build
 from pipeline.network.contract import EngineFactory, Weights
@@ -95,7 +95,7 @@ class Attempt:
         """
         chain = self._chain(make_engine, Client(coordinator))
         known = self.manifest
-        seals = {i: seal.load(self.layout, i, self._retry_from) for i in known.slices}
+        seals = {i: seal.standing(self.layout, i, self._retry_from) for i in known.slices}
         pending = [index for index, sealed in seals.items() if not sealed]
         first = [self._finished(index) for index in pending[:1]]
         already = known.rows - sum(map(known.rows_of, pending))
@@ -168,7 +168,7 @@ class Attempt:
             return chain, finished
         suits = partial(build.suits, self.weights) if self.record.overviews else None
         categories = self.weights.categories
-        chain = large.detect(chain, categories, finished, self.lease, process, suits, check)
+        chain = large.detect(chain, categories, finished, process, suits, check)
         fresh = self._finished(finished.index)
         if fresh.unfinished:
             raise RunError(
@@ -214,8 +214,11 @@ class Attempt:
         return chain
 
     def _placed_anew(self, chain: Chain, watch: Watch) -> Chain:
-        connection.await_gpu(self.config)
-        placement = connection.place(self.config)
+        connection.await_gpu(self.config, watch.check)
+        try:
+            placement = connection.place(self.config)
+        except UsageError as error:  # of the cluster as it is now; it was large enough
+            raise RunError(f"the cluster has lost nodes that the run needs: {error}") from error
         what = "grown" if watch.grown else "lost parts"
         log.info("the cluster has %s; going on with %d replicas", what, placement.replicas)
         watch.placed(placement)
@@ -225,17 +228,20 @@ class Attempt:
         """Make sure that the slice's files hold each id once, and note its counts."""
         finished.load()  # files of a task that Ray ran twice, or of a run that was killed
         finished.remove_superseded()
-        sealed = Seal(
-            self.record.attempt, finished.rows, finished.detections, dict(finished.errors)
-        )
+        errors, files = dict(finished.errors), len(finished.files)
+        sealed = Seal(self.record.attempt, finished.rows, finished.detections, errors, files)
         sealed.save(self.layout, finished.index)
 
     def _complete(self) -> None:
         errors: Counter[str] = Counter()
         detections = 0
         for index in self.manifest.slices:
-            sealed = seal.load(self.layout, index, self._retry_from)
-            assert sealed, index
+            sealed = seal.standing(self.layout, index, self._retry_from)
+            if not sealed:
+                raise RunError(
+                    f"files came to slice {index} of {self.layout.url} after it was sealed; run "
+                    f"the same command again, which takes out the rows that they repeat"
+                )
             errors.update(sealed.errors)
             detections += sealed.detections
         self.record.counts = {

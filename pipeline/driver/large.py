@@ -24,7 +24,6 @@ from pipeline.driver.regions import Regions
 from pipeline.images.tiff_overviews import Suits
 from pipeline.outputs import schema
 from pipeline.outputs.finished import Finished
-from pipeline.outputs.lease import Lease
 from pipeline.stages.chain import Chain
 from pipeline.stages.regions import FIELDS, REGION, RegionFetch
 from pipeline.stages.rows import WINDOW_BOXES
@@ -38,7 +37,6 @@ def detect(
     chain: Chain,
     categories: dict[int, str],
     finished: Finished,
-    lease: Lease,
     process: Process,
     suits: Suits | None,
     check: Callable[[], None],
@@ -49,7 +47,6 @@ def detect(
         chain: of the run.
         categories: label id to name.
         finished: of the slice, in which nothing is missing; it is to be loaded anew afterwards.
-        lease: on the output.
         process: of the attempt.
         suits: see `Planner`.
         check: of the watch over the run; called again and again while no execution is watched.
@@ -73,7 +70,7 @@ def detect(
             part.load()  # what a slice is sealed by
             files += part.files
         chain.client.renumber()
-        Assembly(chain, categories, found, files).write(finished, lease, check)
+        Assembly(chain, categories, found, files).write(finished, check)
         chain.client.flush()
         chain = dataclasses.replace(chain, placement=inner.placement)
     regions.remove(finished.layout, finished.index)

@@ -144,7 +144,6 @@ def _apply(layout: Layout, known: Manifest, difference: Difference, lease: Lease
             Finished.of(layout, known, index).forget(changed)
     grown = _write_parts(layout, known, difference, lease)
     _write_gone(layout, known, difference.gone)
-    lease.check()
     # of a call that was interrupted once it had saved the manifest
     others = [other for other in known.refreshed if other["at"] != interrupted.get("at")]
     manifest.save(
@@ -156,6 +155,7 @@ def _apply(layout: Layout, known: Manifest, difference: Difference, lease: Lease
             refreshed=[*others, note],
         ),
         layout,
+        lease,
     )
     objects.delete(layout.fs, layout.refreshing)
 
@@ -193,8 +193,7 @@ def _write_changed(layout: Layout, known: Manifest, difference: Difference, leas
             before = known.known_part(layout, number)
             part = _updated(before, changes["image_id"] - first, fresh.take(changes["row"]))
             grown += _bytes(part) - _bytes(before)
-            lease.check()
-            manifest.write_part(layout, number, part.drop_columns("image_id"))
+            manifest.write_part(layout, number, part.drop_columns("image_id"), lease)
     return grown
 
 

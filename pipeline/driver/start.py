@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from functools import partial
 
@@ -16,7 +17,7 @@ from pipeline.errors import RunError, UsageError
 from pipeline.inputs import enumeration
 from pipeline.network.contract import EngineFactory, Weights
 from pipeline.network.weights import resolve
-from pipeline.outputs import manifest
+from pipeline.outputs import manifest, seal
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.lease import Lease, LeaseLost
 from pipeline.store import objects
@@ -64,6 +65,9 @@ def _complete(config: Config, layout: Layout, known: Record | None) -> Record | 
     """The record, if the output is as the run would leave it, which is then said."""
     if known and not known.retry_from and objects.get(layout.fs, layout.success) is not None:
         if not config.retries_failures:
+            if _has_grown(layout, known):
+                log.info("files have come to %s since it was complete; looking", config.output)
+                return None
             log.info("%s is complete already; nothing to do", config.output)
             return known
         if not (known.counts or {}).get("errors"):
@@ -72,6 +76,13 @@ def _complete(config: Config, layout: Layout, known: Record | None) -> Record | 
     elif config.retries_failures and not (known and known.retry_from):
         raise UsageError(f"{config.output} is not complete; finish that run before a retry")
     return None
+
+
+def _has_grown(layout: Layout, known: Record) -> bool:
+    """Whether a slice holds more files than it was sealed with."""
+    listed = manifest.load(layout, fingerprint(known.identity))
+    slices = listed.slices if listed else ()
+    return any(not seal.standing(layout, index, 0) for index in slices)
 
 
 def _preview(config: Config, weights: Weights, layout: Layout, known: Record | None) -> None:
@@ -85,6 +96,8 @@ def _execute(
 ) -> Summary:
     connection.await_gpu(config)
     placement = connection.place(config)
+    if placement.device == "cuda":  # CPUs are not to take over unnoticed, should all GPUs be lost
+        config = dataclasses.replace(config, device="cuda")
     try:
         with Lease(layout) as lease:
             begun = attempt.begin(config, weights, layout, lease, placement)

@@ -66,7 +66,7 @@ def write(
         part_rows=part_rows,
         slice_rows=slice_rows,
     )
-    manifest.save(listed, layout)
+    manifest.save(listed, layout, lease)
     return listed
 
 
@@ -80,9 +80,7 @@ def write_parts(
     """Write rows, without their ids, as the parts from a number on; there are no others after."""
     counted = Counted()
     for part in _parts(tables, part_rows):
-        if lease:
-            lease.check()
-        manifest.write_part(layout, number, part)
+        manifest.write_part(layout, number, part, lease)
         counted.add(part)
         number += 1
     if lease:

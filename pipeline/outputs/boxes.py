@@ -16,7 +16,7 @@ from pipeline.outputs.layout import Layout
 from pipeline.outputs.schema import DETECTION
 from pipeline.outputs.status import finished_record
 from pipeline.store import objects
-from pipeline.words import explain
+from pipeline.words import command, explain
 
 IMAGE = pa.schema(
     [
@@ -48,7 +48,7 @@ def read_boxes(
 
     Raises:
         UsageError: there is no finished run, or none of its categories has that name.
-        RunError: a file of it is damaged or gone.
+        RunError: a file of it is damaged, or they hold other images than the run has counted.
     """
     tables = stream_boxes(output, score_threshold=score_threshold, categories=categories)
     order = [("image_id", "ascending"), ("score", "descending")]
@@ -69,14 +69,15 @@ def stream_boxes(
     for name in categories or ():
         if name not in known:
             raise UsageError(f"{layout.url} has no category {nearest_class(name, known)}")
-    return _tables(layout, score_threshold, categories)
+    return _tables(layout, record["counts"]["ok"], score_threshold, categories)
 
 
 def _tables(
-    layout: Layout, score_threshold: float, categories: Collection[str] | None
+    layout: Layout, images: int, score_threshold: float, categories: Collection[str] | None
 ) -> Iterator[pa.Table]:
     names = objects.names(layout.fs, f"{layout.detections}/status=ok")
     found = [name for base in names if (name := FileName.parse(f"status=ok/{base}"))]
+    seen = 0
     for name in sorted(found, key=lambda name: name.first_id):
         path = f"{layout.detections}/{name}"
         try:
@@ -84,12 +85,18 @@ def _tables(
             rows = pq.ParquetFile(io.BytesIO(data)).read(columns=[*IMAGE.names, "detections"])
         except (OSError, pa.ArrowException) as error:
             raise RunError(f"{layout.url_of(path)} cannot be read: {explain(error)}") from error
+        seen += rows.num_rows
         boxes = _flat(rows)
         keep = pc.greater_equal(boxes["score"], pa.scalar(score_threshold, pa.float32()))
         if categories is not None:
             wanted = pa.array(sorted(categories), pa.string())
             keep = pc.and_(keep, pc.is_in(boxes["label"], wanted))
         yield boxes.filter(keep)
+    if seen != images:
+        raise RunError(
+            f"the files of {layout.url} hold {seen:,} images without errors and its run.json "
+            f"counts {images:,}; {command('verify')} {layout.url} tells what is wrong"
+        )
 
 
 def _flat(rows: pa.Table) -> pa.Table:

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from pipeline.outputs.schema import FLOATS
-from pipeline.store import urls
+from pipeline.outputs.layout import Layout
+from pipeline.outputs.schema import FLOATS, LARGE, STATUSES
+from pipeline.store import objects, urls
 
 # of a file's rows: what counting needs
 SUMMARY = ("image_id", "num_detections", "error_code")
@@ -65,6 +66,16 @@ class FileName:
             f"status={self.status}/{self.prefix(self.index)}{self.attempt:04d}-"
             f"{self.first_id:012d}-{self.random}.parquet"
         )
+
+
+def listed(layout: Layout, index: int) -> list[FileName]:
+    """All files of a slice, those of status `large` last."""
+    found = []
+    for status in (*STATUSES, LARGE):
+        folder = f"status={status}"
+        names = objects.names(layout.fs, f"{layout.detections}/{folder}", FileName.prefix(index))
+        found += [FileName.parse(f"{folder}/{name}") for name in names]
+    return [name for name in found if name]
 
 
 def encode(rows: pa.Table, schema: pa.Schema) -> bytes:

@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import RunError
-from pipeline.outputs.files import SUMMARY, FileName, encode, read_columns
+from pipeline.outputs.files import SUMMARY, FileName, encode, listed, read_columns
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import Manifest
-from pipeline.outputs.schema import LARGE, STATUSES
+from pipeline.outputs.schema import LARGE
 from pipeline.store import objects
 from pipeline.words import explain
 
@@ -77,18 +77,28 @@ class Finished:
         return self.missing + int(np.count_nonzero(self.large))
 
     def load(self) -> None:
-        """Take in every file of the slice that is not known yet."""
-        for name, table in self._unknown():
+        """Take in every file of the slice that is not known yet.
+
+        Raises:
+            RunError: one is damaged, or one that was taken in is gone.
+        """
+        names = self._listed()
+        for gone in sorted(self.files.difference(map(str, names)))[:1]:
+            raise RunError(
+                f"{self.layout.url_of(self.layout.detections)}/{gone} is gone, which this run had "
+                f"taken in; run the same command again, which redoes its images"
+            )
+        for name, table in self._unknown(names):
             self._add(name, table)
 
     def look(self) -> None:
         """Take in what the files hold at this moment, repeats and all; nothing is changed."""
-        for name, table in self._unknown():
+        for name, table in self._unknown(self._listed()):
             self._take(name, table, self._fresh(table))
 
-    def _unknown(self) -> Iterator[tuple[FileName, pa.Table]]:
-        """The files that are not known yet, by the `SUMMARY` columns of their rows."""
-        names = [n for n in self._listed() if str(n) not in self.files and not self._superseded(n)]
+    def _unknown(self, names: list[FileName]) -> Iterator[tuple[FileName, pa.Table]]:
+        """Those of the files that are not known yet, by the `SUMMARY` columns of their rows."""
+        names = [n for n in names if str(n) not in self.files and not self._superseded(n)]
         with ThreadPoolExecutor(READERS) as threads:
             yield from zip(names, threads.map(self._read, names), strict=True)
 
@@ -157,13 +167,8 @@ class Finished:
         return f"{self.layout.detections}/{name}"
 
     def _listed(self) -> list[FileName]:
-        found = []
-        # last, so that a row that stays is taken for the image's, and not the one before it
-        for status in (*STATUSES, LARGE):
-            folder, prefix = f"status={status}", FileName.prefix(self.index)
-            names = objects.names(self.layout.fs, f"{self.layout.detections}/{folder}", prefix)
-            found += [FileName.parse(f"{folder}/{name}") for name in names]
-        return [name for name in found if name]
+        # large ones last: a row that stays is taken for the image's, and not the one before it
+        return listed(self.layout, self.index)
 
     def _read(self, name: FileName) -> pa.Table:
         path = self._path(name)

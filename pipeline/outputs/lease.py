@@ -11,7 +11,7 @@ import time
 import uuid
 from typing import Any
 
-from pipeline.errors import UsageError
+from pipeline.errors import RunError, UsageError
 from pipeline.outputs.layout import Layout
 from pipeline.store import failures, objects
 from pipeline.words import explain
@@ -23,7 +23,7 @@ STALE_SECONDS = 30.0
 TAKEN = "another run took this output over"
 
 
-class LeaseLost(RuntimeError):
+class LeaseLost(RunError):
     """Another run took the output over; nothing more may be written."""
 
 
@@ -54,7 +54,10 @@ class Lease:
             UsageError: another run holds it, or it cannot be written.
         """
         try:
-            while not objects.create(self.layout.fs, self.layout.lease, self._content()):
+            # looked for first: there are stores that know no conditions, and would replace it
+            while read(self.layout) is not None or not objects.create(
+                self.layout.fs, self.layout.lease, self._content()
+            ):
                 self._wait_for_end()
         except OSError as error:
             raise failures.unusable("write to", self.layout.url, error) from error
@@ -63,22 +66,34 @@ class Lease:
 
     def __exit__(self, *exception: object) -> None:
         self._released.set()
-        self._thread.join()
-        if holder(self.layout) == self.token:
-            objects.delete(self.layout.fs, self.layout.lease)
+        self._thread.join(RENEW_SECONDS)
+        # what the run ends of is not to wait for a store that is away, nor be lost in its error
+        try:
+            if holder(self.layout, objects.FIRST_ATTEMPTS) == self.token:
+                objects.delete(self.layout.fs, self.layout.lease)
+        except OSError as error:
+            log.warning("the lease could not be given back: %s", explain(error))
 
     def publish(self, progress: dict[str, Any]) -> None:
         """Have the next renewal say how far the run is, for whoever reads the lease."""
         self._progress = progress
 
-    def check(self) -> None:
+    def check(self, attempts: int = objects.ATTEMPTS) -> None:
         """
         Raises:
             LeaseLost: another run took over.
         """
         if self.lost:
             raise LeaseLost(TAKEN)
-        check(self.layout, self.token)
+        check(self.layout, self.token, attempts)
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write an object of the output, with a look at the lease right before it could be there.
+
+        Raises:
+            LeaseLost: another run took over.
+        """
+        objects.put(self.layout.fs, path, data, lambda: self.check(objects.FIRST_ATTEMPTS))
 
     def _content(self) -> bytes:
         owner = {
@@ -94,11 +109,15 @@ class Lease:
     def _renew(self) -> None:
         while not self._released.wait(RENEW_SECONDS):
             try:
-                if holder(self.layout) != self.token:
+                # the next renewal is soon: the pauses between many attempts would outlast the lease
+                if holder(self.layout, objects.FIRST_ATTEMPTS) != self.token:
                     self.lost = True
                     return
                 self._renewals += 1
-                objects.put(self.layout.fs, self.layout.lease, self._content())
+                content = self._content()
+                objects.put(
+                    self.layout.fs, self.layout.lease, content, attempts=objects.FIRST_ATTEMPTS
+                )
             except Exception as error:  # a store that fails for a while does not cost the lease
                 log.warning("the lease could not be renewed: %s", explain(error))
 
@@ -133,12 +152,13 @@ class Lease:
             objects.delete(self.layout.fs, self.layout.lease)
 
 
-def check(layout: Layout, token: str) -> None:
+def check(layout: Layout, token: str, attempts: int = objects.ATTEMPTS) -> None:
     """
     Raises:
         LeaseLost: the run with this token holds the output no more.
+        OSError: that cannot be read, in so many attempts.
     """
-    if holder(layout) != token:
+    if holder(layout, attempts) != token:
         raise LeaseLost(TAKEN)
 
 
@@ -162,16 +182,16 @@ def owner(layout: Layout) -> tuple[dict[str, Any] | None, bool]:
     return now, now is not None and now != first
 
 
-def holder(layout: Layout) -> str | None:
+def holder(layout: Layout, attempts: int = objects.ATTEMPTS) -> str | None:
     """The token of the run that holds an output."""
-    found = read(layout)
+    found = read(layout, attempts)
     return found.get("token") if found else None
 
 
-def read(layout: Layout) -> dict[str, Any] | None:
+def read(layout: Layout, attempts: int = objects.ATTEMPTS) -> dict[str, Any] | None:
     """The content of an output's lease; None if there is none, empty if it makes no sense."""
     try:
-        found = objects.get_json(layout.fs, layout.lease)
+        found = objects.get_json(layout.fs, layout.lease, attempts)
     except ValueError:
         return {}
     if found is None:

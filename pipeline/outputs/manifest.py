@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.outputs.layout import Layout
+from pipeline.outputs.lease import Lease
 from pipeline.store import objects
 
 # of a new manifest. Also of those whose manifest.json does not say, which are of version 0.1.
@@ -144,13 +145,20 @@ def load(layout: Layout, fingerprint: str) -> Manifest | None:
     return found if found and found.fingerprint == fingerprint else None
 
 
-def save(manifest: Manifest, layout: Layout) -> None:
-    """From now on there is this manifest."""
-    objects.put(layout.fs, layout.manifest, json.dumps(asdict(manifest)).encode())
+def save(manifest: Manifest, layout: Layout, lease: Lease | None = None) -> None:
+    """From now on there is this manifest; not if the lease, where there is one, is lost."""
+    _put(layout, layout.manifest, json.dumps(asdict(manifest)).encode(), lease)
 
 
-def write_part(layout: Layout, number: int, part: pa.Table) -> None:
-    """Write rows, without their ids."""
+def write_part(layout: Layout, number: int, part: pa.Table, lease: Lease | None = None) -> None:
+    """Write rows, without their ids; not if the lease, where there is one, is lost."""
     buffer = io.BytesIO()
     pq.write_table(part, buffer, compression="zstd")
-    objects.put(layout.fs, layout.part(number), buffer.getvalue())
+    _put(layout, layout.part(number), buffer.getvalue(), lease)
+
+
+def _put(layout: Layout, path: str, data: bytes, lease: Lease | None) -> None:
+    if lease:
+        lease.put(path, data)
+    else:
+        objects.put(layout.fs, path, data)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
+from pipeline.outputs.files import listed
 from pipeline.outputs.layout import Layout
 from pipeline.store import objects
 
@@ -19,12 +20,14 @@ class Seal:
         images: in it.
         detections: in its files.
         errors: number of its failed images by error code.
+        files: number of these; None in a seal of an earlier version.
     """
 
     attempt: int
     images: int
     detections: int
     errors: dict[str, int]
+    files: int | None = None
 
     def save(self, layout: Layout, index: int) -> None:
         """From now on the slice is sealed."""
@@ -45,6 +48,17 @@ def load(layout: Layout, index: int, retry_from: int) -> Seal | None:
     seal = Seal(**content) if content else None
     holds = seal and (not seal.errors or seal.attempt >= retry_from)
     return seal if holds else None
+
+
+def standing(layout: Layout, index: int, retry_from: int) -> Seal | None:
+    """The seal of a slice as of `load`, unless files have come since it was made.
+
+    A write that no lease could end any more may have put one there, of rows that are in others.
+    """
+    sealed = load(layout, index, retry_from)
+    if sealed and sealed.files is not None and len(listed(layout, index)) > sealed.files:
+        return None
+    return sealed
 
 
 def remove(layout: Layout, index: int) -> None:

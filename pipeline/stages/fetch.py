@@ -18,6 +18,8 @@ from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import MEMBER, Manifest
 from pipeline.stages.download import Fetched
 from pipeline.stages.reads import Read, Reads
+from pipeline.store import urls
+from pipeline.words import printable
 
 # a table is handed on when it holds so many bytes, and no more than that is read ahead of it
 TABLE_BYTES = 32 * 2**20
@@ -108,7 +110,11 @@ class Fetch:
         failure = self.client.begin_alone(image_id, file, whole)
         if failure:
             if self.client.in_doubt:
-                self.client.broken(failure.message)
+                shown = printable(urls.public(file), 200)
+                self.client.broken(
+                    f"at last with one of {shown}: {failure.message}. If that file is the cause, "
+                    f"move it away, and its images become error rows"
+                )
             yield self._rows(row, [Fetched(code=failure.code, message=failure.message)])
         else:
             yield from self._fetch_rows(row)

@@ -55,7 +55,6 @@ class Writer:
         self.index = index
         self.client = client
         self.layout = Layout.of(destination.output)
-        self.leased = Layout.of(destination.leased)
         client.ready()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
@@ -71,7 +70,6 @@ class Writer:
         started = time.monotonic()
         first = [pc.min(rows["image_id"]).as_py()]
         self.client.begin(first)
-        lease.check(self.leased, self.destination.token)
         summaries = []
         for status in (*STATUSES, LARGE):
             part = rows.filter(pc.equal(rows["status"], status))
@@ -87,7 +85,7 @@ class Writer:
 def write(
     layout: Layout, destination: Destination, index: int, status: str, rows: pa.Table
 ) -> FileName:
-    """Put a file of rows of one slice and status in place.
+    """Put a file of rows of one slice and status in place, under the lease.
 
     Args:
         layout: of the destination's output.
@@ -97,13 +95,19 @@ def write(
         rows: with the columns of the destination's schema.
 
     Raises:
+        LeaseLost: another run took over.
         RunError: the store takes no file.
     """
+    leased = Layout.of(destination.leased)
+
+    def check() -> None:
+        lease.check(leased, destination.token, objects.FIRST_ATTEMPTS)
+
     first = pc.min(rows["image_id"]).as_py()
     name = FileName.new(status, index, destination.attempt, first)
     path = f"{layout.detections}/{name}"
     try:
-        objects.put(layout.fs, path, encode(rows, destination.schema))
+        objects.put(layout.fs, path, encode(rows, destination.schema), check)
     except OSError as error:
         url = layout.url_of(path)
         raise RunError(str(failures.unusable("write", url, error))) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +15,11 @@ from pipeline.words import explain, printable
 
 # error codes of responses, in part
 THROTTLED = ("SlowDown", "Throttl", "TooManyRequests", "RequestLimitExceeded")
+# of a machine whose clock is far from the store's: what it signs is not granted
+SKEWED = "RequestTimeTooSkewed"
 # of credentials that no request will be granted with any more
 REJECTED = {
+    SKEWED,
     "ExpiredToken",
     "ExpiredTokenException",
     "RequestExpired",
@@ -117,7 +121,9 @@ def is_unranged(error: BaseException) -> bool:
 
 
 def rejects_credentials(error: BaseException) -> bool:
-    """Whether a store says that the credentials are wrong or have expired, whatever is asked."""
+    """Whether a store says that the credentials are wrong or have expired, whatever is asked, or
+    that the clock of the machine that signed by them is wrong.
+    """
     return _response_code(error) in REJECTED
 
 
@@ -133,6 +139,8 @@ def reason(error: BaseException) -> str:
     """What happened, in one line, and what to do where only the user can do it."""
     if _response_code(error) == ARCHIVED:
         return "archived, in a storage class such as GLACIER; restore it, then retry the failures"
+    if _response_code(error) == SKEWED:
+        return f"the clock of the machine {socket.gethostname()} is wrong, says the store; set it"
     if "NoCredentialsError" in _names(error):
         return (
             "no credentials for S3; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE "
@@ -170,7 +178,8 @@ def unusable(action: str, url: str, error: BaseException) -> UsageError:
     elif isinstance(error, IsADirectoryError):
         why = "it is a folder; give the file in it"
     elif code is Code.FORBIDDEN and why == explain(error):
-        why = _forbidden(error)
+        renew = f"{why}; renew or correct the credentials"
+        why = renew if rejects_credentials(error) else _forbidden(error)
     elif code in (Code.CONNECTION, Code.TIMEOUT) and protocol(url) in ("s3", "s3a"):
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         named = f", which is {printable(endpoint, 200)}," if endpoint else ""

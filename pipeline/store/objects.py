@@ -16,7 +16,7 @@ import tenacity
 from fsspec import AbstractFileSystem
 
 from pipeline import words
-from pipeline.errors import UsageError
+from pipeline.errors import RunError, UsageError
 from pipeline.reading import Reading
 from pipeline.store import failures, urls, web
 
@@ -43,6 +43,7 @@ def retrying(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
     Raises:
         OSError: it failed for good; also for what the file systems do not raise as one.
         pyarrow.ArrowException, json.JSONDecodeError: the content is not what it should be.
+        RunError: as the action raises it.
     """
 
     def ends(state: tenacity.RetryCallState) -> bool:
@@ -58,7 +59,7 @@ def retrying(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
     )
     try:
         return retry(action)
-    except (OSError, *CONTENT) as error:
+    except (OSError, RunError, *CONTENT) as error:
         error.add_note(ENOUGH)
         raise
     except Exception as error:  # each file system has its own
@@ -152,8 +153,23 @@ def get_json(fs: AbstractFileSystem, path: str, attempts: int = ATTEMPTS) -> Any
         return None
 
 
-def put(fs: AbstractFileSystem, path: str, data: bytes) -> None:
-    """Write an object so that a reader sees all of it or nothing."""
+def put(
+    fs: AbstractFileSystem,
+    path: str,
+    data: bytes,
+    check: Callable[[], None] | None = None,
+    attempts: int = ATTEMPTS,
+) -> None:
+    """Write an object so that a reader sees all of it or nothing.
+
+    Args:
+        fs: of the object.
+        path: of it there.
+        data: all of its bytes.
+        check: called right before each step that could make the object be there; what it raises,
+            if it cannot pass, keeps that from being done.
+        attempts: at most, where the store fails in a way that can pass.
+    """
     if urls.is_local(fs):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         # beside its target, so that the rename stays on one disk; the dot hides it from readers
@@ -163,12 +179,20 @@ def put(fs: AbstractFileSystem, path: str, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            if check:  # here, for on a disk that hangs all before it can take any time
+                retrying(check)
             os.replace(temporary, path)
         finally:
             if os.path.exists(temporary):
                 os.unlink(temporary)
     else:
-        retrying(lambda: fs.pipe_file(path, data))
+
+        def write() -> None:
+            if check:
+                check()
+            fs.pipe_file(path, data)
+
+        retrying(write, attempts)
 
 
 def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
@@ -183,6 +207,8 @@ def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
             return True
         except FileExistsError:
             return False
+        except OSError:  # FAT, SMB and most of FUSE have no links
+            return _create_by_opening(path, data)
         finally:
             os.unlink(temporary)
     try:
@@ -192,6 +218,16 @@ def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
         if isinstance(error, FileExistsError) or failures.http_status(error) in (409, 412):
             return get(fs, path) == data  # an earlier try may have come through, unanswered
         raise
+
+
+def _create_by_opening(path: str, data: bytes) -> bool:
+    """As `create`, but that for a moment the file is there and empty."""
+    try:
+        with open(path, "xb") as file:
+            file.write(data)
+        return True
+    except FileExistsError:
+        return False
 
 
 def delete(fs: AbstractFileSystem, path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,9 @@ def test_no_gpu_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     taken: list[object] = []
 
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
     def group(bundles: object) -> object:
         asked.append(bundles)
         return bundles
@@ -51,6 +55,9 @@ def test_no_gpu_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RunError, match="no GPU has come to the cluster"):
         await_gpu(Config(input="i", output="o", device="cuda", replicas=3, gpus_per_replica=0.5))
     assert asked == taken == [[{"GPU": 0.5}]] * 3
+    with pytest.raises(KeyboardInterrupt):  # a signal meanwhile
+        await_gpu(Config(input="i", output="o", device="cuda", replicas=1), interrupt)
+    assert len(asked) == len(taken) == 4
 
 
 @pytest.mark.parametrize("late", [0, 1, 2])
@@ -87,6 +94,27 @@ def test_a_cluster_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"Ray: 2\.9\.0 .* or set RAY_ADDRESS=local") as refused:
         connection.connect()
     assert "\n" not in str(refused.value)
+
+
+def test_sigterm_while_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Means what it means at any other time, though Ray has a handler of its own by then."""
+
+    def init(**options: object) -> None:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+        signal.raise_signal(signal.SIGTERM)
+
+    def terminated(*_: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    before = signal.signal(signal.SIGTERM, terminated)
+    try:
+        with pytest.raises(InterruptedError):
+            connection.connect()
+        assert signal.getsignal(signal.SIGTERM) == terminated
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_what_else_ray_says_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

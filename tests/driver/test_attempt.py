@@ -9,13 +9,15 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from pipeline import Config, RunError, UsageError, run
-from pipeline.driver import record
+from pipeline.cluster import connection
+from pipeline.driver import record, start
 from pipeline.driver.attempt import Attempt
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.layout import Layout
@@ -42,6 +44,24 @@ class Absent(PixelEngine):
 
     def __init__(self, *_: Any) -> None:
         raise RuntimeError("no such device here")
+
+
+def test_a_run_on_gpus_does_not_go_on_with_cpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0}]
+    nothing: Any = SimpleNamespace(check=None, grown=False)
+
+    def begin(config: Config, *_: Any) -> None:
+        del nodes[0]
+        lost = Attempt(config, *[nothing] * 8)
+        lost._placed_anew(nothing, nothing)
+
+    monkeypatch.setattr(connection, "alive", lambda: nodes)
+    monkeypatch.setattr("pipeline.driver.attempt.begin", begin)
+    config = Config(input="i", output=str(tmp_path))
+    with pytest.raises(RunError, match="the cluster has lost nodes .*: the cluster has no GPU"):
+        start._execute(config, nothing, Layout.of(config.output), PixelEngine, 0.0)
 
 
 def test_sigterm_commits_what_an_engine_has_seen(cluster: None, tmp_path: Path) -> None:
@@ -199,7 +219,9 @@ def test_failures_into_another_output(cluster: None, folder: Path, tmp_path: Pat
     assert summary.images == 1 and summary.errors == {"empty": 1}
 
 
-def test_several_slices(cluster: None, folder: Path, tmp_path: Path) -> None:
+def test_several_slices(
+    cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uris = [f"{folder}/rocket.jpg?{number}" for number in range(600)]
     uris[0], uris[300], uris[599] = (
         f"{folder}/{n}" for n in ("coffee.png", "chelsea.png", "moon.png")
@@ -212,8 +234,21 @@ def test_several_slices(cluster: None, folder: Path, tmp_path: Path) -> None:
         max_error_rate=1,
     )
     listed_in_slices(config, 256)
+    failed = tmp_path / "out/detections/status=error"
+
+    def late(*arguments: Any) -> None:
+        """A file of the first slice comes when all are sealed."""
+        data = sorted(failed.iterdir())[0].read_bytes()
+        (failed / "part-00000-0001-000000000000-ffff.parquet").write_bytes(data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "end", late)
+        with pytest.raises(RunError, match="files came to slice 0 .*run the same command again"):
+            run(config, PixelEngine)
+    assert not (tmp_path / "out/_SUCCESS").exists() and len(rows(str(tmp_path / "out"))) > 600
     summary = run(config, PixelEngine)
     assert summary and summary.images == 600 and summary.errors == {"not_found": 597}
+    assert summary.processed == 0
     assert [row["image_id"] for row in rows(str(tmp_path / "out"))] == list(range(600))
     assert len(list((tmp_path / "out/_run/slices").iterdir())) == 3
 

@@ -42,6 +42,7 @@ from tests.support.engines import middle
 from tests.support.fetching import Silent
 from tests.support.outputs import files, rows
 from tests.support.tiffs import pyramid
+from tests.support.writing import leased
 
 TILE, IMAGES, MARK = 64, 4, "mark"
 # the image whose second region fails, the one that cannot be read in windows, and the one that has
@@ -80,7 +81,8 @@ def picture(number: int) -> np.ndarray:
 def begun(folder: Path) -> Chain:
     """A run whose large images have no more than their rows of status `large`."""
     (folder / "images").mkdir()
-    output = str(folder / "out")
+    (folder / "out").mkdir()
+    output = leased(folder / "out")
     uris = [f"{folder}/images/{number}.tif" for number in range(IMAGES)]
     for number, uri in enumerate(uris):
         if number == PYRAMID:
@@ -347,8 +349,8 @@ def test_a_signal_while_rows_are_put_together(tmp_path: Path) -> None:
     chain, looks = begun(tmp_path), itertools.count()
 
     def interrupted(_: Held) -> None:
-        # one look each and one more as they are planned, then two images and their file's lease
-        if next(looks) == IMAGES + 4:
+        # one look each and one more as they are planned, then two images
+        if next(looks) == IMAGES + 3:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:

@@ -148,6 +148,20 @@ def test_a_listing_that_loses_its_lease(tmp_path: Path) -> None:
     assert manifest.load(images.output, MARK) is None
 
 
+def test_a_part_that_hangs_until_another_run_lists(
+    listed: Input, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What that run has listed stays, whose rows go by it."""
+    before = Path(listed.output.part(0)).read_bytes()
+    listed.write("d", 1)
+    with Lease(listed.output) as lease:
+        theirs = Path(listed.output.lease)
+        monkeypatch.setattr(os, "fsync", lambda _: theirs.write_text('{"token": "another run"}'))
+        with pytest.raises(LeaseLost):
+            enumeration.write(listed.config, listed.output, MARK, lease=lease)
+    assert Path(listed.output.part(0)).read_bytes() == before
+
+
 def test_changed_rows_from_all_over_a_listing(tmp_path: Path) -> None:
     generator, listing = np.random.default_rng(0), tmp_path / "listed.arrow"
     schema = LISTED.append(pa.field("tag", pa.string()))

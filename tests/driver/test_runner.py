@@ -84,6 +84,13 @@ def test_a_complete_output(
     assert "complete already; nothing to do" in caplog.text
     assert again.processed == 0 and again.images == first.images == first.processed
     assert files(str(tmp_path / "out")) == before
+    late = tmp_path / "out/detections/status=ok/part-00000-0001-000000000000-ffff.parquet"
+    (some,) = (path for path in before if "status=ok" in path)
+    late.write_bytes(before[some])  # by a writer that hung until now
+    assert go(**options).processed == 0 and not late.exists()
+    after = files(str(tmp_path / "out"))
+    assert {path for path in after if "/run.json" not in path} == before.keys() - {"_run/run.json"}
+    before = after
     with pytest.raises(
         UsageError, match="belongs to another run: --limit was not given and is now 3"
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,11 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no category 'x' .there are '"):
         read_boxes(str(output), categories="x")
     (file,) = (output / "detections/status=ok").iterdir()
+    late = file.with_name("part-00000-0001-000000000000-ffff.parquet")
+    shutil.copy(file, late)
+    with pytest.raises(RunError, match="hold 6 images .* counts 3; .*verify"):
+        read_boxes(str(output))
+    late.unlink()
     file.write_bytes(b"junk")
     with pytest.raises(RunError, match="cannot be read"):
         read_boxes(str(output))

@@ -95,6 +95,16 @@ def test_superseded_errors(output: str) -> None:
     assert [row["status"] for row in rows(output)] == ["ok", "ok", "error", "ok"]
 
 
+def test_a_file_that_is_gone_is_missed(output: str) -> None:
+    write(output, [0, 1])
+    state = finished(output, 2)
+    state.load()
+    (path,) = (Path(output) / "detections/status=ok").iterdir()
+    path.unlink()
+    with pytest.raises(RunError, match=f"{path.name} is gone, .*run the same command again"):
+        state.load()
+
+
 def test_a_damaged_file_is_named(output: str) -> None:
     write(output, [0, 1])
     (path,) = (Path(output) / "detections/status=ok").iterdir()

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tenacity
 
-from pipeline.errors import UsageError
+from pipeline.errors import RunError, UsageError
 from pipeline.outputs import lease
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.lease import Lease, LeaseLost, holder
@@ -54,6 +55,23 @@ def test_held_then_released(layout: Layout) -> None:
     assert holder(layout) is None
 
 
+def test_a_store_that_creates_whatever_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some do that say they speak S3."""
+    layout = Layout.of(f"{tmp_path}/out")
+
+    def replace(*arguments: Any) -> bool:
+        objects.put(*arguments)
+        return True
+
+    monkeypatch.setattr(objects, "create", replace)
+    with Lease(layout) as held:
+        with pytest.raises(UsageError, match="wait for its end"):
+            Lease(layout).__enter__()
+        assert holder(layout) == held.token
+
+
 def test_a_lease_that_stands_still_is_taken_over(layout: Layout) -> None:
     foreign(layout)
     with Lease(layout) as held:
@@ -84,6 +102,22 @@ def test_a_store_that_fails_does_not_cost_the_lease(
         time.sleep(0.6)
         assert renewals(layout) > before
         held.check()
+
+
+def test_a_store_that_is_away_at_the_end_hides_no_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        tries.append(1)
+        raise ConnectionError("away")
+
+    layout, tries = Layout.of(f"{tmp_path}/out"), list[int]()
+    monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 100.0)
+    with pytest.raises(RunError, match="the reason"), Lease(layout):
+        monkeypatch.setattr(layout.fs, "cat_file", away)
+        raise RunError("the reason")
+    assert len(tries) == objects.FIRST_ATTEMPTS
 
 
 def test_a_lost_lease_is_noticed(layout: Layout) -> None:

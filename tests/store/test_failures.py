@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import botocore.exceptions
+from s3fs.errors import translate_boto_error
 
 from pipeline.store import failures
 
@@ -31,6 +34,19 @@ def test_classes_of_errors() -> None:
     assert failures.classify(unknown) == ("read_failed", False)
     nobody = botocore.exceptions.NoCredentialsError()
     assert failures.classify(nobody) == ("forbidden", False)
+
+
+def test_what_is_said_of_requests_that_are_all_refused() -> None:
+    clock = f"the clock of the machine {socket.gethostname()} is wrong, says the store; set it"
+    expired = "PermissionError: has expired; renew or correct the credentials"
+    for code, told in (("RequestTimeTooSkewed", clock), ("ExpiredToken", expired)):
+        response: Any = {"Error": {"Code": code, "Message": "has expired"}}
+        response["ResponseMetadata"] = {"HTTPStatusCode": 403}
+        cause = botocore.exceptions.ClientError(response, "GetObject")
+        error = translate_boto_error(cause)
+        error.__cause__ = cause
+        assert failures.rejects_credentials(error)  # which ends the run, and not each image
+        assert str(failures.unusable("read", "s3://b/x", error)) == f"cannot read s3://b/x: {told}"
 
 
 def test_of_a_local_path_the_rights_are_named(tmp_path: Path) -> None:

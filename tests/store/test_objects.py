@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,17 @@ def test_only_one_creates(root: str) -> None:
     objects.delete(fs, path)
     objects.delete(fs, path)
     assert objects.get(fs, path) is None
+
+
+def test_only_one_creates_where_there_are_no_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    test_only_one_creates(str(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_store_lists_only_what_is_asked_for(s3: Any, bucket: str) -> None:

@@ -207,5 +207,5 @@ def test_credentials_in_complaints(s3: Any, bucket: str) -> None:
     }
     command = [sys.executable, "-m", "jobs.verify", f"s3://{bucket}/out"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
-    assert done.returncode == 2 and "no permission" in done.stderr
+    assert done.returncode == 2 and "correct the credentials" in done.stderr
     assert CANARY not in done.stdout + done.stderr
