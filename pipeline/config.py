@@ -57,8 +57,8 @@ ABOVE_ZERO = (
 CHOICES = {"device": ("auto", "cuda", "cpu"), "precision": ("auto", "fp32", "fp16")}
 # fields that decide what an output row says
 IDENTITY = (
-    "input limit extensions exclude sniff fps every_nth keyframes uri_column bytes_column carry "
-    "model precision depth_range bands accept_truncated tile tile_overlap"
+    "input limit extensions include exclude sniff fps every_nth keyframes uri_column bytes_column "
+    "carry model precision depth_range bands accept_truncated tile tile_overlap"
 ).split()
 
 # likewise, in runs with tiles
@@ -139,6 +139,13 @@ class Config:
             "EXT",
         ),
     ] = IMAGE_EXTENSIONS
+    include: Annotated[
+        tuple[str, ...],
+        Option(
+            "globs of the only files to take, from the input's folder on; of archives, of members",
+            "GLOB",
+        ),
+    ] = ()
     exclude: Annotated[
         tuple[str, ...],
         Option(
@@ -285,9 +292,10 @@ class Config:
         object.__setattr__(self, "model", checked_options(model))
         object.__setattr__(self, "http_headers", checked_headers(self.http_headers))
         object.__setattr__(self, "s3_options", checked_s3(self.s3_options))
-        if isinstance(self.exclude, str):  # one glob, which may hold blanks
-            object.__setattr__(self, "exclude", (self.exclude,))
-        for name in ("extensions", "exclude", "carry"):
+        for name in ("include", "exclude"):
+            if isinstance(glob := getattr(self, name), str):  # which may hold blanks
+                object.__setattr__(self, name, (glob,))
+        for name in ("extensions", "include", "exclude", "carry"):
             object.__setattr__(self, name, _words(name, getattr(self, name)))
         endings = ",".join(self.extensions).lower().split(",")
         lowered = tuple(word.removeprefix(".") for word in endings if word)

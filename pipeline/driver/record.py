@@ -24,7 +24,7 @@ from pipeline.words import versions
 
 LAYOUT = 2
 # what older versions did where they did not say so
-BEFORE: dict[str, Any] = {"precision": "fp32", "exclude": []}
+BEFORE: dict[str, Any] = {"precision": "fp32", "include": [], "exclude": []}
 PACKAGES = ("prelabel", "torch", "torchvision", "ray", "pyarrow", "pillow", "fsspec", "s3fs")
 
 

@@ -32,18 +32,23 @@ def is_by_product(path: str) -> bool:
     return bool(BY_PRODUCTS.search(path))
 
 
-def reasons(exclude: tuple[str, ...] = (), by_products: bool = False) -> Callable[[str], str]:
+def reasons(
+    include: tuple[str, ...] = (), exclude: tuple[str, ...] = (), by_products: bool = False
+) -> Callable[[str], str]:
     """Why a file is left out, by its path relative to the input's folder; empty if it is not.
 
     Args:
-        exclude: globs of such paths.
+        include: globs of such paths, of which one must match; none, all are in.
+        exclude: globs of which none may match.
         by_products: whether by-products are taken for files like any other.
     """
-    matchers = [globs.matcher(pattern) for pattern in exclude]
+    wanted = [globs.matcher(pattern) for pattern in include]
+    unwanted = [globs.matcher(pattern) for pattern in exclude]
 
     def reason(path: str) -> str:
         if not by_products and is_by_product(path):
             return BY_PRODUCT
-        return EXCLUDED if any(matches(path) for matches in matchers) else ""
+        is_in = not wanted or any(matches(path) for matches in wanted)
+        return "" if is_in and not any(matches(path) for matches in unwanted) else EXCLUDED
 
     return reason

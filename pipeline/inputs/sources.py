@@ -47,8 +47,8 @@ def open_source(config: Config, by_products: bool = False) -> Source:
     is_table = is_lance or config.uri_column or (tables.is_table(path) and not found)
     dataset = [] if is_table or found else find_dataset(config, fs, path)
     in_rows = is_table or dataset or config.bytes_column
-    if config.exclude and in_rows:
-        raise UsageError("exclude is for a listing; the input is a table, whose rows say all")
+    if in_rows and (name := "include" if config.include else config.exclude and "exclude"):
+        raise UsageError(f"{name} is for a listing; the input is a table, whose rows say all")
     if in_rows and not config.retries_failures and config.reads_videos:
         raise UsageError("fps, every_nth and keyframes are for a listing; the input is a table")
     if is_lance:
@@ -82,7 +82,7 @@ def _listing(
     by_products: bool,
 ) -> Iterator[pa.Table]:
     passed.clear()
-    left_out = exclusions.reasons(config.exclude, by_products)
+    left_out = exclusions.reasons(config.include, config.exclude, by_products)
     extensions = (*config.extensions, "") if config.sniff else config.extensions
     if inventory:
         fs, folder = urls.filesystem(f"s3://{inventory.bucket}", reading=config.reading)

@@ -194,14 +194,16 @@ def test_a_run_begun_before_overviews_were_used(weights: Weights) -> None:
     assert not record.Record(**new).overviews
 
 
-def test_a_run_that_knew_no_exclusions_goes_on_without_one() -> None:
+@pytest.mark.parametrize("name", ["include", "exclude"])
+def test_a_run_that_knew_no_exclusions_goes_on_without_one(name: str) -> None:
     config = Config(input="/in", output="/out", weights="random:0", model=SMALL)
     weights = resolve(config, objects.read)
     known = record.new(config, weights)
-    del known.identity["exclude"]
+    del known.identity[name]
     record.check_same(known, config, weights)
-    with pytest.raises(UsageError, match="exclude was .* and is now"):
-        record.check_same(known, dataclasses.replace(config, exclude=("x/**",)), weights)
+    with pytest.raises(UsageError, match=f"{name} was .* and is now"):
+        changed: dict[str, Any] = {name: ("x/**",)}
+        record.check_same(known, dataclasses.replace(config, **changed), weights)
 
 
 @pytest.mark.parametrize("before", EXTENSIONS_BEFORE)

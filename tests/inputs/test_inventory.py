@@ -55,6 +55,8 @@ def test_odd_keys(s3: Any, bucket: str, tmp_path: Path, kind: str) -> None:
     assert table["image_uri"].to_pylist() == [f"s3://{bucket}/{key}" for key in ODD]
     whole, _ = listed(tmp_path / "listing", input=f"s3://{bucket}", **options)
     columns = ["image_uri", "size_bytes", "object_version"]
+    alone, _ = listed(tmp_path / "alone", input=url, include=["thumbs/**"])
+    assert alone["image_uri"].to_pylist() == [f"s3://{bucket}/thumbs/a.jpg"]
     by_uri = {row["image_uri"]: row for row in whole.select(columns).to_pylist()}
     assert table.select(columns).to_pylist() == [by_uri[f"s3://{bucket}/{key}"] for key in ODD]
     if kind == "CSV":

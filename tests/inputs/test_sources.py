@@ -211,6 +211,8 @@ def test_by_products_and_exclusions(
     caplog.clear()
     assert uris(tmp_path, **options) == ["in/b.jpg", "in/x/a_s.jpg", "in/x/MACOSX/a.jpg"]
     assert "2 excluded files" in caplog.messages[0] and "--extensions" not in caplog.messages[0]
+    options |= {"input": str(tree), "include": ["x/**", "*/b.jpg"]}
+    assert uris(tmp_path, **options) == ["in/x/a_s.jpg", "in/x/MACOSX/a.jpg"]
     # what is named itself is meant
     for name in ("__MACOSX", "x/._a.jpg", ".thumbnails"):
         assert len(uris(tmp_path, input=f"{tree}/{name}")) == 1
@@ -218,6 +220,8 @@ def test_by_products_and_exclusions(
     assert uris(tmp_path, input=f"{tree}/list.txt") == ["in/__MACOSX/a.jpg"]
     with pytest.raises(UsageError, match="exclude is for a listing"):
         listed(tmp_path, input=f"{tree}/list.txt", exclude=["*"])
+    with pytest.raises(UsageError, match="include is for a listing"):
+        listed(tmp_path, input=f"{tree}/list.txt", include=["*"])
     with pytest.raises(UsageError, match="no images under .*passed over 1 file: 1 by-product"):
         listed(tmp_path, input=f"{tree}/.D*")
 

@@ -91,7 +91,9 @@ class _Listing:
     ) -> None:
         self.config, self.fs, self.path, self.schema = config, fs, path, schema
         self.passed: Counter[str] = Counter()
-        self.left_out = exclusions.reasons(config.exclude)
+        self.left_out = exclusions.reasons(config.include, config.exclude)
+        # `include` says which members
+        self.left_out_archive = exclusions.reasons(exclude=config.exclude)
         self.lock = threading.Lock()
         named = _named(fs, path)
         self.archives, self.videos = _archives(config, named), videos.endings(config, named)
@@ -124,7 +126,7 @@ class _Listing:
         """Of each container, and of the files between two of them."""
         containers = self.archives | self.videos
         wanted = (*self.files, *containers)
-        listed = list_files(self.fs, self.path, wanted, self.passed, self.left_out)
+        listed = list_files(self.fs, self.path, wanted, self.passed, self._reason)
         sizes = chain([1], repeat(readers.BATCH_ROWS))
         for is_container, group in groupby(listed, lambda e: extension_of(e[0]) in containers):
             if is_container:
@@ -197,6 +199,10 @@ class _Listing:
             if path == self.path and failures.is_unranged(error):
                 raise failures.unusable("read", url, error) from error
             yield _row(url, None, version, url, UNREADABLE, members.unlisted(error, count))
+
+    def _reason(self, path: str) -> str:
+        is_archive = extension_of(path) in self.archives
+        return self.left_out_archive(path) if is_archive else self.left_out(path)
 
     def _is_left_out(self, passed: Counter[str], entry: Entry) -> bool:
         ending = extension_of(entry.name)
