@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pyarrow as pa
+
 from pipeline import words
 from pipeline.config import ROWS_PER_FILE, Config
 from pipeline.forecast import estimates
 from pipeline.forecast.prices import Machine, Prices
-from pipeline.forecast.trial import Trial, described
+from pipeline.forecast.trial import Trial, described, detected
 from pipeline.images import tiling
 from pipeline.inputs.enumeration import Counted
 from pipeline.network.contract import Weights
@@ -47,15 +49,15 @@ def text(
     return "\n\n".join("\n".join(lines) for lines in parts)
 
 
-def _sizes(trial: Trial) -> Counter[tuple[int, int]]:
-    """(width, height) of the images that could be decoded, and how many have it."""
-    columns = (trial.rows[name].to_pylist() for name in ("width", "height"))
+def _sizes(rows: pa.Table) -> Counter[tuple[int, int]]:
+    """(width, height) of the images of which it is known, and how many have it."""
+    columns = (rows[name].to_pylist() for name in ("width", "height"))
     return Counter(size for size in zip(*columns, strict=True) if size[0])
 
 
 def _gflop(config: Config, weights: Weights, trial: Trial) -> float:
     """Of a mean image in the network, with its tiles; of those that fail nothing."""
-    cost, sizes = Cost(weights.options), _sizes(trial)
+    cost, sizes = Cost(weights.options), _sizes(detected(trial.rows))
     total = 0.0
     for (width, height), images in sizes.items():
         whole, *tiles = tiling.views(height, width, config.tile, config.tile_overlap)
@@ -72,7 +74,7 @@ def _input(config: Config, counted: Counted, trial: Trial) -> list[str]:
     if not size:
         size, about = sum(read) // max(1, len(read)) * counted.rows, "about "
     pixels = ", frames of videos as their pixels" if config.reads_videos else ""
-    sizes = _sizes(trial)
+    sizes = _sizes(trial.rows)
     common = [f"{w}x{h} {n / trial.images:.0%}" for (w, h), n in sizes.most_common(SIZES)]
     if len(sizes) > SIZES:
         common.append(f"{len(sizes) - SIZES:,} others")

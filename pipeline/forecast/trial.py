@@ -36,7 +36,7 @@ class Trial:
         images: number of images tried.
         rows: `COLUMNS` of them.
         errors: number of the failed ones by error code.
-        views: of a mean image that could be decoded: one, or the whole and its tiles.
+        views: of a mean image that did not fail: one, or the whole and its tiles.
         start_up: seconds of the call in which no image was in work.
         fetch_seconds, decode_seconds, forward_seconds, write_seconds: of a mean image, failed ones
             among them, in one read, in one thread, in one replica, in one task; the first forward
@@ -79,12 +79,12 @@ def try_out(
     did: dict[str, Any] = output.record["attempts"][-1]
     seconds: dict[str, float] = did["seconds"]
     errors = Counter(summary.errors)
-    if not did["forwarded"]:
-        raise RunError(_too_few(summary.images, sample.counted.rows, errors))
     rows = pa.concat_tables(output.tables(COLUMNS))
-    views = _views(config, rows)
-    decoded = (rows.num_rows - rows["width"].null_count) / rows.num_rows
-    forward = seconds["forward"] / did["forwarded"] * views * decoded
+    good = detected(rows)
+    if not did["forwarded"] or not good.num_rows:
+        raise RunError(_too_few(summary.images, sample.counted.rows, errors))
+    views = _views(config, good)
+    forward = seconds["forward"] / did["forwarded"] * views * good.num_rows / rows.num_rows
     work = forward * summary.images / placement.replicas
     return Trial(
         placement=placement,
@@ -111,10 +111,14 @@ def _too_few(tried: int, there: int, errors: Counter[str]) -> str:
     )
 
 
+def detected(rows: pa.Table) -> pa.Table:
+    """Those of images that did not fail; others may have a size, too, by their headers."""
+    return rows.filter(pc.is_valid(rows["num_detections"]))
+
+
 def _views(config: Config, rows: pa.Table) -> float:
-    """How often the network runs for a mean image."""
-    known = rows.filter(pc.is_valid(rows["width"]))
-    sizes = zip(known["height"].to_pylist(), known["width"].to_pylist(), strict=True)
+    """How often the network runs for a mean image of these."""
+    sizes = zip(rows["height"].to_pylist(), rows["width"].to_pylist(), strict=True)
     views = [len(tiling.views(*size, config.tile, config.tile_overlap)) for size in sizes]
     return sum(views) / len(views)
 

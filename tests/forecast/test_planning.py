@@ -120,7 +120,7 @@ def test_what_is_said() -> None:
     )
     assert "--cpus-per-replica" not in said and "views" not in said
     tiled = dataclasses.replace(CONFIG, tile=1024)
-    slides = pa.table({"height": [12_000, None], "width": [12_000, None]})
+    slides = pa.table({"height": [12_000], "width": [12_000]})
     trial = dataclasses.replace(TRIAL, views=_views(tiled, slides))
     said = text.text(tiled, weights, counted, trial, read_prices(), None)
     assert "\nviews       226.0 an image: all of it, and its tiles\ndetections" in said
@@ -137,8 +137,10 @@ def test_tiles_are_computed_with(tmp_path: Path) -> None:
     views = cut(Outcome(0, "u"), np.empty((480, 640, 3), np.uint8), config)
     cost = Cost(weights.options)
     shapes = [cost.padded_shape(*view.pixels.shape[:2]) for view in views]
-    gflop = 0.9 * sum(cost.gflop(shape) for shape in shapes)  # one in ten fails
-    trial = dataclasses.replace(TRIAL, views=len(views))
+    gflop = 0.8 * sum(cost.gflop(shape) for shape in shapes)  # two in ten fail
+    rows = TRIAL.rows.to_pylist()
+    rows[8] |= {"width": 9000, "height": 2, "num_detections": None}  # too thin for the network
+    trial = dataclasses.replace(TRIAL, views=len(views), rows=pa.Table.from_pylist(rows))
     said = text.text(config, weights, Counted(rows=10), trial, read_prices(), None)
     assert f"at {gflop:,.0f} GFLOP an image" in said
     assert "\nviews       16.0 an image: all of it, and its tiles\n" in said

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from jobs import demo
 from jobs.__main__ import JOBS
 
 SCRIPT = Path(sys.executable).with_name("prelabel")
@@ -52,16 +51,6 @@ def test_a_job_is_called_as_it_was_started(job: str) -> None:
     assert code == 0 and out.startswith(f"usage: prelabel {job} ")
     code, out, err = call(job, "--inptu")
     assert (code, out) == (2, "") and err.startswith(f"prelabel {job}: unknown argument '--inptu'")
-
-
-def test_the_demo_without_its_photographs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Told before the weights are downloaded."""
-    monkeypatch.setitem(sys.modules, "skimage", None)
-    monkeypatch.setattr(demo, "usable_weights", lambda: pytest.fail("too early"))
-    assert demo.main([]) == 2
-    assert "pip install '.[demo]' in the clone" in capsys.readouterr().err
 
 
 def test_a_job_by_its_file() -> None:
