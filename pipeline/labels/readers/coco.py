@@ -65,8 +65,9 @@ def _name(entry: dict[str, Any], known: Origins) -> str:
     """The image's URI, where the export leads back to it, or its name."""
     name = plain(str(entry.get("file_name") or entry.get("coco_url") or ""))
     extra = entry.get("extra")
-    before = str(extra.get("name")) if isinstance(extra, dict) else name  # Roboflow renames images
-    origin = known.find(name) or known.find(before)
+    # Roboflow renames images, also to what another one may be called
+    before = extra.get("name") if isinstance(extra, dict) else None
+    origin = (known.find(str(before)) if before else None) or known.find(name)
     return origin.uri if origin else name
 
 

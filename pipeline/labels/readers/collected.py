@@ -124,9 +124,13 @@ def size_of(width: Any, height: Any) -> tuple[int, int]:
 
 
 def alike(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether one picture is the other, made smaller or larger to whole pixels."""
-    (small, short), (large, long) = sorted((one, other))
-    return abs(long * small / large - short) < 1
+    """Whether one picture is the other, made smaller or larger to whole pixels.
+
+    >>> alike((1007, 4000), (64, 256)), alike((200, 100), (100, 51))
+    (True, False)
+    """
+    # either side of the smaller one may be the one that was rounded
+    return abs(one[0] * other[1] - one[1] * other[0]) < max(*one, *other)
 
 
 def corners_of(name: str, texts: Iterable[str | None]) -> list[float]:

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import NamedTuple
 
 import ijson
+from fsspec import AbstractFileSystem
 
 from pipeline import words
 from pipeline.errors import UsageError
@@ -64,7 +65,7 @@ def find(url: str) -> list[Source]:
         if found := _in_folder(folder) or _in_folders(folder):
             return [source._replace(top=folder) for source in found]
         # refused for what it is, but where it stands alone
-        for name in objects.names(fs, path):
+        for name in _names(fs, path):
             if name.endswith(".geojson"):
                 return [_file(f"{folder}/{name}")]
         raise _unknown(url)
@@ -157,7 +158,7 @@ def _list(url: str) -> str:
 
 def _in_folder(url: str) -> list[Source]:
     fs, path = urls.filesystem(url)
-    names = objects.names(fs, path)
+    names = _names(fs, path)
     if {"_run", "detections"} <= set(names):
         raise _detected(url)
     zips = [name for name in names if name.endswith(".zip")]
@@ -171,17 +172,15 @@ def _in_folder(url: str) -> list[Source]:
         if mark in names:
             return [Source(kind, url, url, url)]
     # as FiftyOne writes Pascal VOC
-    if "labels" in names and any(n.endswith(".xml") for n in objects.names(fs, f"{path}/labels")):
+    if "labels" in names and any(n.endswith(".xml") for n in _names(fs, f"{path}/labels")):
         return [Source("voc", url, url, url)]
     for inner in ("data", "annotations"):
-        found = objects.names(fs, f"{path}/{inner}") if inner in names else []
+        found = _names(fs, f"{path}/{inner}") if inner in names else []
         files = [name for name in found if name.endswith((".parquet", ".json"))]
         if files:
             sources = [_file(f"{url}/{inner}/{name}") for name in files]
             return [source._replace(folder=url) for source in sources]
     files = _label_files(names)
-    if len(files) > 1 and "tasks.json" in files:
-        files.remove("tasks.json")  # what the export wrote, beside what came back
     if files and _content(f"{url}/{files[0]}") == "voc":  # a file beside each image
         return [Source("voc", url, url, url)]
     if len(files) > 1:
@@ -204,9 +203,16 @@ def _several(url: str, files: list[str]) -> UsageError:
     return UsageError(f"{url} holds {', '.join(files[:5])}: name the one that came back")
 
 
+def _names(fs: AbstractFileSystem, folder: str) -> list[str]:
+    return [name for name in objects.names(fs, folder) if not of_macos(name)]
+
+
 def _label_files(names: list[str]) -> list[str]:
     files = [name for name in names if name.lower().endswith(LABEL_FILES) and name not in OWN]
-    return [name for name in files if not (name.endswith(SIDECAR) or of_macos(name))]
+    files = [name for name in files if not name.endswith(SIDECAR)]
+    if len(files) > 1 and "tasks.json" in files:
+        files.remove("tasks.json")  # what the export wrote, beside what came back
+    return files
 
 
 def _has_texts_of_images(names: list[str]) -> bool:

@@ -92,7 +92,7 @@ class Origins:
         bases = _bases(stems[-1], "")
         for known, wanted in ((self._stems, stems), (self._base_stems, bases)):
             for stem in wanted:
-                place = known.get(composed(stem), SEVERAL)
+                place = known.get(stem, known.get(composed(stem), SEVERAL))
                 if place != SEVERAL:
                     return self._origin(place)
         return None
@@ -131,12 +131,11 @@ class Origins:
 
     @cached_property
     def _stems(self) -> dict[str, int]:
-        return _unique(composed(posixpath.splitext(name)[0]) for name in self.names)
+        return _unique(posixpath.splitext(name)[0] for name in self.names)
 
     @cached_property
     def _base_stems(self) -> dict[str, int]:
-        bases = map(posixpath.basename, self.names)
-        return _unique(composed(posixpath.splitext(base)[0]) for base in bases)
+        return _unique(posixpath.splitext(posixpath.basename(name))[0] for name in self.names)
 
 
 def plain(name: str) -> str:
@@ -163,10 +162,15 @@ def _bases(name: str, ending: str = r".\1") -> Iterable[str]:
 
 
 def _unique(keys: Iterable[str]) -> dict[str, int]:
+    """The place of each key, and of it in composed letters, unless that is another key."""
     found: dict[str, int] = {}
     for place, key in enumerate(keys):
         found[key] = SEVERAL if key in found else place
-    return found
+    like: dict[str, int] = {}
+    for key, place in found.items():
+        if (other := composed(key)) not in found:
+            like[other] = SEVERAL if other in like else place
+    return found | like
 
 
 def load(folder: str) -> Origins:

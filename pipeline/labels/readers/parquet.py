@@ -35,10 +35,7 @@ def _batches(url: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 def read_corrections(url: str, found: Collected) -> None:
     """Every image that has a row was reviewed."""
-    # of an earlier version it has no `table_version`
-    versioned = "table_version" in schema_of(url).names
-    columns = [*IMAGE, "detections", *(["table_version"] if versioned else [])]
-    for batch in _batches(url, columns):
+    for batch in _batches(url, [*IMAGE, "detections", "table_version"]):
         lists = batch["detections"]
         values = lists.flatten()
         labels = values.field("label").to_pylist()
@@ -49,15 +46,18 @@ def read_corrections(url: str, found: Collected) -> None:
         boxes = [(label, *xyxy) for label, xyxy in zip(labels, corners, strict=True)]
         start = 0
         lengths = lists.value_lengths().to_pylist()
-        images = zip(*(batch[name].to_pylist() for name in IMAGE), lengths, strict=True)
-        for uri, width, height, length in images:
+        columns = (_values(batch, name) for name in (*IMAGE, "table_version"))
+        for uri, width, height, version, length in zip(*columns, lengths, strict=True):
             mine, origin = boxes[start : start + length], found.origins.of_uri(uri)
             found.add(uri, mine, origin, size_of(width, height))
             start += length
-        if versioned:
-            uris, versions = (batch[key].to_pylist() for key in ("image_uri", "table_version"))
-            pairs = zip(uris, versions, strict=True)
-            found.versions.update((uri, version) for uri, version in pairs if version)
+            if version:
+                found.versions[uri] = version
+
+
+def _values(batch: pa.RecordBatch, name: str) -> list[Any]:
+    """Of a column, which files of an earlier version, or that people made, may not have."""
+    return batch[name].to_pylist() if name in batch.schema.names else [None] * len(batch)
 
 
 # ------------------------------------------------------------------------------- Hugging Face

@@ -32,7 +32,7 @@ def read(url: str, found: Collected) -> None:
     for path, data in contents(fs, paths):
         try:
             tree = ElementTree.fromstring(data)
-        except (ElementTree.ParseError, ValueError) as error:  # or of an unknown encoding
+        except (ElementTree.ParseError, LookupError, ValueError) as error:
             raise UsageError(f"{urls.url_of(fs, path)} is no XML: {error}") from error
         if tree.tag != "annotation":
             continue

@@ -90,7 +90,7 @@ def _text(root: str, path: str) -> _Text:
         place = folders.index(LABELS)
         before, after = folders[:place], [*folders[place + 1 :], base]
         stem, picture = "/".join([*before, *after]), "/".join([*before, "images", *after])
-        return _Text(stem, (SPLIT.sub("", stem), stem), picture, True)
+        return _Text(stem, (SPLIT.sub("", stem), stem, whole), picture, True)
     if folders and SUBSET.fullmatch(folders[0]):
         stem = "/".join([*folders[1:], base])
         return _Text(stem, (stem,), whole, True)
@@ -131,7 +131,7 @@ def _class_names(fs: AbstractFileSystem, root: str, url: str) -> dict[int, str]:
 
 def _names(name: str, text: str, url: str) -> dict[int, str]:
     if not name.endswith(".yaml"):
-        return dict(enumerate(text.splitlines()))
+        return dict(enumerate(text.rstrip("\r\n").splitlines()))
     content = yaml.safe_load(text)
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, list):

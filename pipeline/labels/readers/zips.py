@@ -31,13 +31,14 @@ def unpacked(url: str) -> Iterator[str]:
         file: IO[bytes] = stack.enter_context(fs.open(path, "rb"))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         with zipfile.ZipFile(file) as archive:
-            bases = set(map(posixpath.basename, archive.namelist()))
+            members = archive.infolist()
+            for member in members:  # as old programs of Windows write it
+                member.filename = member.filename.replace("\\", "/")
+            bases = {posixpath.basename(member.filename) for member in members}
             needs_sizes = "images.csv" not in bases and not bases.isdisjoint(CLASS_FILES)
             wanted = (*UNPACKED, *SUFFIXES) if needs_sizes else UNPACKED
-            for member in archive.infolist():
+            for member in members:
                 if member.filename.lower().endswith(wanted) and not of_macos(member.filename):
-                    # as old programs of Windows write it
-                    member.filename = member.filename.replace("\\", "/")
                     archive.extract(member, folder)
         try:
             yield folder

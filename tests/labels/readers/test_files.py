@@ -55,13 +55,15 @@ def test_cvat(tmp_path: Path, packed: bool) -> None:
     assert truth.left_out == {"that are no rectangles": 1}
 
 
-@pytest.mark.parametrize("kind", ["annotations.xml", "Annotations", "labels"])
+@pytest.mark.parametrize("kind", ["annotations.xml", "Annotations", "annotations", "labels"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_what_macos_leaves(tmp_path: Path, kind: str, packed: bool) -> None:
     """Files of its own, called as those of the user, on disks of others and in zips."""
     files = {"annotations.xml": CVAT % ""}
     if kind == "Annotations":
         files = {"Annotations/1.xml": VOC % "0.0"}
+    if kind == "annotations":
+        files = {"annotations/a.json": COCO.replace("a.jpg", "x/1.jpg")}
     if kind == "labels":
         files = {"data.yaml": "names: [cup]", "labels/x/1.txt": LINE, "images.csv": HEAD}
         files["images.csv"] += "x/1.jpg,0,x/1.jpg,200,100\n"
@@ -94,6 +96,7 @@ def test_a_zip_leads_back_by_what_lies_beside_it(tmp_path: Path) -> None:
         ({"a.json": '{"version": "5", "shapes": []}', "b.json": "{}"}, "a.json is LabelMe's JSON"),
         ({"Annotations/1.xml": VOC % "12.5"}, "image x/1.jpg has a rotated box"),
         ({"Annotations/1.xml": "<annotation>"}, "1.xml is no XML"),
+        ({"Annotations/1.xml": '<?xml version="1.0" encoding="x"?><a/>'}, "1.xml is no XML: unk"),
         ({"Annotations/1.xml": (VOC % "0").replace("20.0", "20,0")}, "corners are .'20,0', '20,0'"),
         ({"Annotations/1.xml": (VOC % "0").replace("bndbox", "robndbox")}, "has a rotated box"),
         ({"a.xml": CVAT.replace("xtl", "x") % ""}, r"x/1.jpg has a box whose corners are \[None, "),
@@ -125,6 +128,20 @@ def test_what_was_detected_is_no_truth(tmp_path: Path, below: str) -> None:
     output = synthetic.write(tmp_path / "out", 3)
     with pytest.raises(UsageError, match="is an output of prelabel detect, not annotations"):
         load_truth(f"{output}/{below}")
+
+
+def test_beside_the_tasks_that_were_exported(tmp_path: Path) -> None:
+    """Label Studio's COCO is `result.json`."""
+    files = {"export.json": "{}", "tasks.json": "[]", "label_config.xml": "<View/>"}
+    assert load_truth(write(tmp_path, files | {"result.json": COCO})).names == ["a.jpg"]
+
+
+def test_corrections_without_sizes_and_versions(tmp_path: Path) -> None:
+    box = {"label_id": 1, "label": "cup", "xmin": 20, "ymin": 20, "xmax": 120, "ymax": 60}
+    row = {"image_uri": "s3://b/1.jpg", "detections": [box]}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
+    truth = load_truth(f"{tmp_path}/a.parquet")
+    assert truth.xywh.tolist() == [BOX] and truth.sizes.tolist() == [[0, 0]]
 
 
 def test_what_a_zip_holds_is_named_by_the_zip(tmp_path: Path) -> None:
@@ -230,12 +247,13 @@ def test_coco_of_cvat(tmp_path: Path, rotation: float | None, refused: bool) -> 
         check(load_truth(given), "x/1.jpg")
 
 
-@pytest.mark.parametrize("name", ["1_jpg.rf.0f1e.jpg", "b-_jpg.rf.0f1e.jpg", "images\\1.jpg"])
+@pytest.mark.parametrize("name", ["1_jpg.rf.0f1e.jpg", "b-1-_jpg.rf.0f1e.jpg", "images\\1.jpg"])
 def test_coco_of_an_export(tmp_path: Path, name: str) -> None:
-    """Roboflow leaves out letters of names, but says what the image was called."""
-    image = {"id": 1, "file_name": name, "extra": {"name": "b (1).jpg"}}
+    """Roboflow changes letters of names, but says what the image was called."""
+    image = {"id": 1, "file_name": name} | ({"extra": {"name": "b (1).jpg"}} if "b" in name else {})
     content = json.loads(COCO) | {"images": [image]}
     csv = f"{HEAD}x/1.jpg,0,s3://b/x/1.jpg,9,9\nx/b (1).jpg,1,s3://b/x/b (1).jpg,9,9\n"
+    csv += "x/b-1-.jpg,2,s3://b/x/b-1-.jpg,9,9\n"
     truth = load_truth(write(tmp_path, {"a.json": json.dumps(content), "images.csv": csv}))
     assert truth.names == [f"s3://b/x/{'b (1)' if name[0] == 'b' else '1'}.jpg"]
 

@@ -12,6 +12,12 @@ def test_letters_in_parts() -> None:
     known.add("x/\xe9.jpg", "s3://b/1", 0, 0)
     found = known.find("x/e\u0301.jpg")
     assert found == known.find_stem("x/e\u0301") == known.find_stem("train/e\u0301") is not None
+    known = Origins()
+    for name in ("x/\xe9", "x/e\u0301", "x/o\u0301"):
+        known.add(f"{name}.jpg", name, 0, 0)
+    for name in known.uris:
+        assert (found := known.find_stem(name)) and found.uri == name
+    assert known.find_stem("x/\xf3") == known.find_stem("x/o\u0301")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,12 @@ from tests.support.annotated import BOX, HEAD, LINE, check, write
         {"data.yaml": "names: [cup]", "labels/1.txt": LINE[:-1] + " 0.9", "labels/2.txt": ""},
         {"data.yaml": "names: {0: cup}", "labels/1.txt": LINE + LINE[:-5], "labels/2.txt": ""},
         {"classes.txt": "cup\n", "images/1.txt": LINE, "images/2.txt": "", "train.txt": "1.png"},
+        {
+            "classes.txt": "cup\n\n",
+            "data.yaml": "names: [cup]",
+            "labels/1.txt": LINE,
+            "labels/2.txt": "",
+        },
     ],
 )
 def test_yolo_beside_its_images(tmp_path: Path, files: dict[str, str]) -> None:
@@ -71,6 +78,25 @@ def test_yolo_in_subsets(tmp_path: Path, names: str, first: str, second: str) ->
     assert [name.rpartition("/")[2] for name in known] == ["1.png", "2.png"]
     write(tmp_path, {"images.csv": f"{HEAD}1.png,0,s3://b/1.png,200,100\n2.png,1,s3://b/2.png,9,9"})
     check(load_truth(given), "s3://b/1.png", "s3://b/2.png")
+
+
+def test_yolo_zipped_by_old_windows(tmp_path: Path) -> None:
+    Image.new("L", (200, 100)).save(tmp_path / "1.png")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("y\\data.yaml", "names: [cup]")
+        archive.writestr("y\\labels\\1.txt", LINE)
+        archive.write(tmp_path / "1.png", "y\\images\\1.png")
+    check(load_truth(f"{tmp_path}/a.zip"), "1.png")
+
+
+def test_yolo_beside_images_in_a_folder_called_labels(tmp_path: Path) -> None:
+    files = {"classes.txt": "cup", "a/labels/1.txt": LINE, "b/labels/1.txt": ""}
+    rows = (f"{name}/labels/1.png,{n},s3://b/{name},200,100\n" for n, name in enumerate("ab"))
+    check(
+        load_truth(write(tmp_path, files | {"images.csv": HEAD + "".join(rows)})),
+        "s3://b/a",
+        "s3://b/b",
+    )
 
 
 @pytest.mark.parametrize("size,expected", [((100, 50), BOX), ((100, 100), [10, 20, 50, 40])])
