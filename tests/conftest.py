@@ -25,6 +25,8 @@ from tests.support.runs import SMALL
 # to start another for each task takes longer than most tasks here.
 os.environ |= {"RAY_num_workers_soft_limit": "8", "RAY_DATA_USAGE_DISABLED": "1"}
 
+PILLOWS_LIMIT = Image.MAX_IMAGE_PIXELS
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever takes the shared cluster, and each whole run, has the mark `ray`."""
@@ -37,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def pillows_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """A header that is read sets it for the whole process; the next test begins with Pillow's."""
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", PILLOWS_LIMIT)
 
 
 @pytest.fixture(scope="session")

@@ -76,22 +76,37 @@ def test_an_execution_yields_every_block(numbers: ray.data.Dataset) -> None:
     assert sorted(found) == list(range(0, 200, 2))
 
 
-def test_a_drained_execution_begins_nothing_more(numbers: ray.data.Dataset) -> None:
+def test_a_drained_execution_begins_nothing_more(numbers: ray.data.Dataset, tmp_path: Path) -> None:
     """And what has been done goes through the last stage."""
+    begun = tmp_path / "begun"
     source = ray.data.from_items([{"id": number} for number in range(400)], override_num_blocks=400)
-    pool = ray.data.ActorPoolStrategy(size=1)
-    slow = source.map_batches(Slow, batch_size=1, num_cpus=0.5, compute=pool)
-    execution = Execution(slow.map_batches(Slow, batch_size=400, num_cpus=0.5, compute=pool))
-    threading.Timer(3, execution.drain).start()
+    options: dict[str, Any] = {
+        "num_cpus": 0.5,
+        "compute": ray.data.ActorPoolStrategy(size=1),
+        "fn_constructor_args": [begun],
+    }
+    slow = source.map_batches(Slow, batch_size=1, **options)
+    execution = Execution(slow.map_batches(Slow, batch_size=400, **options))
+
+    def drain() -> None:
+        while not begun.exists():
+            time.sleep(0.1)
+        execution.drain()
+
+    threading.Thread(target=drain).start()
     (block,) = execution.blocks()
     execution.end()
     assert 1 <= len(ray.get(block)) < 200
 
 
 class Slow:
-    """A stage that takes its time."""
+    """A stage that takes its time, and leaves a file once it has begun."""
+
+    def __init__(self, begun: Path) -> None:
+        self.begun = begun
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        self.begun.touch()
         time.sleep(0.1)
         return batch
 
