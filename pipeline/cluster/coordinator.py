@@ -129,8 +129,8 @@ class Coordinator:
         node = self.state.nodes.get(actor)
         machine = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes()}.get(node)
         self.fail(
-            f"a {stage} actor on the machine {machine} dies with every image, {why}; its log, "
-            f"among Ray's of that machine, has the reason"
+            f"a {stage} actor on the machine {machine} dies with every image, {why}. The actor's "
+            f"log, among Ray's of that machine, has the reason"
         )
 
     def condemn(

@@ -83,7 +83,6 @@ class Attempt:
             sums, examples = self._process_pending(make_engine, coordinator)
         sums["seconds_list"] = self.listed
         record.end(self.record, sums, examples, time.monotonic() - started)
-        self.lease.check()
         self._complete()
         return summarize(self.record, self.config, int(sums["processed"]), started)
 
@@ -244,6 +243,7 @@ class Attempt:
                 )
             errors.update(sealed.errors)
             detections += sealed.detections
+        self.lease.check()  # late, for all files have just been listed
         self.record.counts = {
             "images": self.manifest.rows,
             "ok": self.manifest.rows - sum(errors.values()),

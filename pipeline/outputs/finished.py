@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -83,13 +84,19 @@ class Finished:
             RunError: one is damaged, or one that was taken in is gone.
         """
         names = self._listed()
-        for gone in sorted(self.files.difference(map(str, names)))[:1]:
-            raise RunError(
-                f"{self.layout.url_of(self.layout.detections)}/{gone} is gone, which this run had "
-                f"taken in; run the same command again, which redoes its images"
-            )
+        self._check_there(self.files.difference(map(str, names)))
         for name, table in self._unknown(names):
             self._add(name, table)
+
+    def _check_there(self, unlisted: Collection[str]) -> None:
+        # by itself, for network disks keep a listing for up to a minute
+        for name in sorted(unlisted):
+            path = f"{self.layout.detections}/{name}"
+            if not objects.retrying(partial(self.layout.fs.exists, path)):
+                raise RunError(
+                    f"{self.layout.url_of(path)} is gone, which this run had taken in; run the "
+                    f"same command again, which redoes its images"
+                )
 
     def look(self) -> None:
         """Take in what the files hold at this moment, repeats and all; nothing is changed."""

@@ -87,13 +87,13 @@ class Lease:
             raise LeaseLost(TAKEN)
         check(self.layout, self.token, attempts)
 
-    def put(self, path: str, data: bytes) -> None:
+    def put(self, path: str, data: bytes, attempts: int = objects.ATTEMPTS) -> None:
         """Write an object of the output, with a look at the lease right before it could be there.
 
         Raises:
             LeaseLost: another run took over.
         """
-        objects.put(self.layout.fs, path, data, lambda: self.check(objects.FIRST_ATTEMPTS))
+        objects.put(self.layout.fs, path, data, lambda: self.check(attempts=1), attempts)
 
     def _content(self) -> bytes:
         owner = {
@@ -108,16 +108,13 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._released.wait(RENEW_SECONDS):
+            self._renewals += 1
             try:
                 # the next renewal is soon: the pauses between many attempts would outlast the lease
-                if holder(self.layout, objects.FIRST_ATTEMPTS) != self.token:
-                    self.lost = True
-                    return
-                self._renewals += 1
-                content = self._content()
-                objects.put(
-                    self.layout.fs, self.layout.lease, content, attempts=objects.FIRST_ATTEMPTS
-                )
+                self.put(self.layout.lease, self._content(), objects.FIRST_ATTEMPTS)
+            except LeaseLost:
+                self.lost = True
+                return
             except Exception as error:  # a store that fails for a while does not cost the lease
                 log.warning("the lease could not be renewed: %s", explain(error))
 

@@ -38,7 +38,8 @@ def retrying(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
 
     By default for about four minutes: a store that is away for a while ends no run. Content that
     makes no sense is read again, too, for a body may have been cut short. Attempts do not multiply
-    where the action, too, has parts that are tried again.
+    where the action, too, has parts that are tried again: what such a part has tried more than
+    once is not tried again.
 
     Raises:
         OSError: it failed for good; also for what the file systems do not raise as one.
@@ -48,7 +49,7 @@ def retrying(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
 
     def ends(state: tenacity.RetryCallState) -> bool:
         senseless = state.outcome and isinstance(state.outcome.exception(), CONTENT)
-        return state.attempt_number >= (min(attempts, CONTENT_ATTEMPTS) if senseless else attempts)
+        return state.attempt_number >= (CONTENT_ATTEMPTS if senseless else attempts)
 
     retry = tenacity.Retrying(
         stop=ends,
@@ -60,7 +61,8 @@ def retrying(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
     try:
         return retry(action)
     except (OSError, RunError, *CONTENT) as error:
-        error.add_note(ENOUGH)
+        if attempts > 1:
+            error.add_note(ENOUGH)
         raise
     except Exception as error:  # each file system has its own
         raise OSError(words.explain(error)) from error
@@ -167,7 +169,8 @@ def put(
         path: of it there.
         data: all of its bytes.
         check: called right before each step that could make the object be there; what it raises,
-            if it cannot pass, keeps that from being done.
+            if it cannot pass, keeps that from being done. It is tried again with the step, so it
+            has but one attempt of its own.
         attempts: at most, where the store fails in a way that can pass.
     """
     if urls.is_local(fs):
@@ -180,7 +183,7 @@ def put(
                 file.flush()
                 os.fsync(file.fileno())
             if check:  # here, for on a disk that hangs all before it can take any time
-                retrying(check)
+                retrying(check, attempts)
             os.replace(temporary, path)
         finally:
             if os.path.exists(temporary):

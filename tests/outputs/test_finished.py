@@ -105,6 +105,18 @@ def test_a_file_that_is_gone_is_missed(output: str) -> None:
         state.load()
 
 
+def test_a_file_that_is_not_listed_yet_is_not_missed(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network disk, to which another machine has written it."""
+    state = finished(output, 2)
+    for name, table in by_file(write(output, [0, 1])):
+        state.add(name, table)
+    monkeypatch.setattr("pipeline.outputs.finished.listed", lambda *_: [])
+    state.load()
+    assert state.missing == 0
+
+
 def test_a_damaged_file_is_named(output: str) -> None:
     write(output, [0, 1])
     (path,) = (Path(output) / "detections/status=ok").iterdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -125,6 +126,18 @@ def test_a_lost_lease_is_noticed(layout: Layout) -> None:
         foreign(layout)
         with pytest.raises(LeaseLost):
             held.check()
+
+
+def test_a_renewal_that_hangs_does_not_take_the_lease_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout.of(f"{tmp_path}/out")
+    with Lease(layout) as held:
+        theirs = Path(layout.lease)
+        monkeypatch.setattr(os, "fsync", lambda _: theirs.write_text('{"token": "other"}'))
+        held._thread.join(5)
+        assert held.lost
+    assert holder(layout) == "other"
 
 
 def test_a_lost_lease_is_left_alone(layout: Layout) -> None:

@@ -159,6 +159,6 @@ def test_containers_that_kill_a_fetch_actor(
         assert failure == (
             "a fetch actor on the machine None dies with every image, at last with one of "
             f"{folder}/19.tar: the process died 3 times with this image alone in its hands. If "
-            "that file is the cause, move it away, and its images become error rows; its log, "
-            "among Ray's of that machine, has the reason"
+            "that file is the cause, move it away, and its images become error rows. The actor's "
+            "log, among Ray's of that machine, has the reason"
         )

@@ -64,6 +64,25 @@ def test_a_write_that_is_tried_again_when_another_run_has_taken_over(
     assert files(output).keys() == {"_run/lease.json"}
 
 
+def test_a_write_waits_for_a_store_that_is_away_when_the_lease_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, tries = leased(tmp_path), list[int]()
+    fs = Layout.of(output).fs
+    read = fs.cat_file
+
+    def away(path: str) -> Any:
+        tries.append(1)
+        if len(tries) < objects.ATTEMPTS:
+            raise ConnectionError("away")
+        return read(path)
+
+    monkeypatch.setattr(fs, "cat_file", away)
+    monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
+    write(output, [0])
+    assert len(tries) == objects.ATTEMPTS and len(rows(output)) == 1
+
+
 def test_nothing_is_written_without_the_lease(tmp_path: Path) -> None:
     output = leased(tmp_path, "another's")
     with pytest.raises(LeaseLost):
