@@ -78,14 +78,14 @@ class Lease:
         """Have the next renewal say how far the run is, for whoever reads the lease."""
         self._progress = progress
 
-    def check(self, attempts: int = objects.ATTEMPTS) -> None:
+    def check(self) -> None:
         """
         Raises:
             LeaseLost: another run took over.
         """
         if self.lost:
             raise LeaseLost(TAKEN)
-        check(self.layout, self.token, attempts)
+        check(self.layout, self.token)
 
     def put(self, path: str, data: bytes) -> None:
         """Write an object of the output, with a look at the lease right before it could be there.
@@ -93,7 +93,7 @@ class Lease:
         Raises:
             LeaseLost: another run took over.
         """
-        objects.put(self.layout.fs, path, data, lambda: self.check(objects.FIRST_ATTEMPTS))
+        objects.put(self.layout.fs, path, data, self.check)
 
     def _content(self) -> bytes:
         owner = {
@@ -152,13 +152,13 @@ class Lease:
             objects.delete(self.layout.fs, self.layout.lease)
 
 
-def check(layout: Layout, token: str, attempts: int = objects.ATTEMPTS) -> None:
+def check(layout: Layout, token: str) -> None:
     """
     Raises:
         LeaseLost: the run with this token holds the output no more.
-        OSError: that cannot be read, in so many attempts.
+        OSError: that cannot be read, however often it is tried.
     """
-    if holder(layout, attempts) != token:
+    if holder(layout) != token:
         raise LeaseLost(TAKEN)
 
 

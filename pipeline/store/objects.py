@@ -63,7 +63,9 @@ def retrying(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
         error.add_note(ENOUGH)
         raise
     except Exception as error:  # each file system has its own
-        raise OSError(words.explain(error)) from error
+        told = OSError(words.explain(error))
+        told.add_note(ENOUGH)
+        raise told from error
 
 
 def _can_pass(error: BaseException) -> bool:

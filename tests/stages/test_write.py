@@ -13,6 +13,7 @@ from pipeline.outputs.layout import Layout
 from pipeline.outputs.lease import LeaseLost
 from pipeline.stages.write import by_file
 from pipeline.store import objects
+from tests.support.away import away_for
 from tests.support.outputs import files, rows, tables
 from tests.support.writing import leased, write
 
@@ -38,6 +39,15 @@ def test_a_write_that_hangs_until_another_run_has_taken_over(
     with pytest.raises(LeaseLost):
         write(output, [0])
     assert files(output).keys() == {"_run/lease.json"}
+
+
+def test_a_store_that_is_away_for_a_while_ends_no_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = leased(tmp_path)
+    away_for(Layout.of(output).fs, objects.ATTEMPTS - 1, monkeypatch)
+    write(output, [0])
+    assert len(rows(output)) == 1
 
 
 def test_a_write_that_is_tried_again_when_another_run_has_taken_over(
