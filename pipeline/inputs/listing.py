@@ -139,7 +139,7 @@ def _raise(error: OSError) -> None:
 def _walk_any(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
     # on the web everything is a file; the slash tells an index page
     if not path.endswith("/") and fs.isfile(path):
-        info = fs.info(path)
+        info = objects.retrying(lambda: fs.info(path), objects.FIRST_ATTEMPTS)
         yield path, info.get("size"), version_of(info)
         return
     folders, seen = [path], set()

@@ -90,6 +90,8 @@ def classify(error: BaseException) -> tuple[Code, bool]:
     for cause in _causes(error):
         if isinstance(cause, UriError):
             return cause.code, False
+    if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, HttpError):
+        error = error.__cause__  # fsspec says so of any answer that is an error
     status, names = http_status(error), _names(error)
     if status == 429 or any(word in _response_code(error) for word in THROTTLED):
         return Code.THROTTLED, True

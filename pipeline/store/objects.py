@@ -60,12 +60,14 @@ def retrying(action: Callable[[], T], attempts: int = ATTEMPTS) -> T:
     )
     try:
         return retry(action)
-    except (OSError, RunError, *CONTENT) as error:
-        if attempts > 1:
-            error.add_note(ENOUGH)
-        raise
     except Exception as error:  # each file system has its own
-        raise OSError(words.explain(error)) from error
+        is_known = isinstance(error, (OSError, RunError, *CONTENT))
+        told = error if is_known else OSError(words.explain(error))
+        if attempts > 1:
+            told.add_note(ENOUGH)
+        if is_known:
+            raise
+        raise told from error
 
 
 def _can_pass(error: BaseException) -> bool:

@@ -18,6 +18,7 @@ from pipeline.outputs import lease
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.lease import Lease, LeaseLost, holder
 from pipeline.store import objects
+from tests.support.away import away_for
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -119,6 +120,15 @@ def test_a_store_that_is_away_at_the_end_hides_no_reason(
         monkeypatch.setattr(layout.fs, "cat_file", away)
         raise RunError("the reason")
     assert len(tries) == objects.FIRST_ATTEMPTS
+
+
+def test_a_store_that_is_away_for_a_while_ends_no_write(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign(layout, token=(held := Lease(layout)).token)
+    away_for(layout.fs, objects.ATTEMPTS - 1, monkeypatch)
+    held.put(f"{layout.root}/a", b"b")
+    assert objects.get(layout.fs, f"{layout.root}/a") == b"b"
 
 
 def test_a_lost_lease_is_noticed(layout: Layout) -> None:

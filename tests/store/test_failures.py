@@ -13,6 +13,7 @@ import botocore.exceptions
 from s3fs.errors import translate_boto_error
 
 from pipeline.store import failures
+from pipeline.store.web import HttpError
 
 
 def test_classes_of_errors() -> None:
@@ -32,6 +33,10 @@ def test_classes_of_errors() -> None:
     unknown = OSError(errno.EIO, "a code that s3fs does not know")
     unknown.__cause__ = botocore.exceptions.ClientError({"Error": {"Code": "New"}}, "GetObject")
     assert failures.classify(unknown) == ("read_failed", False)
+    for status, found in ((503, ("server_error", True)), (404, ("not_found", False))):
+        unsaid = FileNotFoundError("http://x/t.csv")
+        unsaid.__cause__ = HttpError(status, "of fsspec's info")
+        assert failures.classify(unsaid) == found
     nobody = botocore.exceptions.NoCredentialsError()
     assert failures.classify(nobody) == ("forbidden", False)
 

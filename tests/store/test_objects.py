@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import tenacity
 
@@ -54,15 +55,16 @@ def test_a_store_lists_only_what_is_asked_for(s3: Any, bucket: str) -> None:
     assert objects.names(fs, f"{root}/nothing", "part-") == []
 
 
-def test_attempts_do_not_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [ConnectionError("away"), aiohttp.ClientPayloadError("away")])
+def test_attempts_do_not_multiply(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where what is tried again has a part that is."""
     monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
     made = []
 
     def fails() -> None:
         made.append(1)
-        raise ConnectionError("away")
+        raise error
 
-    with pytest.raises(ConnectionError, match="away"):
+    with pytest.raises(OSError, match="away"):
         objects.retrying(lambda: objects.retrying(fails, 3), 3)
     assert len(made) == 3
