@@ -32,6 +32,7 @@ def start(
     config: Config, make_engine: EngineFactory, dry_run: bool, refresh: bool, started: float
 ) -> Summary | None:
     """What `runner.run` does once its checks have passed; `started` is when it was called."""
+    log.info("reading the weights")  # from far away that can take longer than all before
     weights = resolve(config, partial(objects.read, reading=config.reading))
     layout = Layout.of(config.output)
     known = record.existing(layout, config, weights)
