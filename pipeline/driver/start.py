@@ -75,7 +75,8 @@ def _complete(config: Config, layout: Layout, known: Record | None) -> Record | 
             log.info("no image of %s has failed; nothing to retry", config.output)
             return known
     elif config.retries_failures and not (known and known.retry_from):
-        raise UsageError(f"{config.output} is not complete; finish that run before a retry")
+        lacks = "is not complete; finish that run" if known else "holds no run; begin one"
+        raise UsageError(f"{config.output} {lacks} before a retry")
     return None
 
 
