@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any, NoReturn
 
+from jobs import lacking
 from pipeline import words
 from pipeline.errors import RunError, UsageError, nearest
 from pipeline.locations import checked_url
@@ -190,6 +191,9 @@ def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None
         return job(sys.argv[1:] if arguments is None else arguments)
     except UsageError as error:
         print(f"{name}: {words.printable(error, 2000)}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"{name}: {lacking(error) or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"{name}: interrupted; {_after(error, kept)}", file=sys.stderr)

@@ -13,6 +13,7 @@ from pipeline.labels.classes import parse_assignments
 from pipeline.labels.export.exporter import export
 from pipeline.labels.export.parts import FORMATS
 from pipeline.labels.export.target import Options
+from pipeline.store import urls
 
 # counts that an export may have besides images and boxes, for a person
 LEFT_OUT = {
@@ -111,6 +112,8 @@ def show(record: dict[str, Any], options: Options) -> None:
         to = f"{to}/review"
     how = (options.with_images and shard.how_with_images) or shard.how
     print(how.format(to=f"{to}/FOLDER" if split else to))
+    if (protocol := urls.protocol(to)) != "file":
+        print(f"a program that reads no {protocol}:// wants a copy of that on a disk")
 
 
 def told_crs(name: str, entry: dict[str, Any]) -> str:

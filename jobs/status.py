@@ -82,10 +82,11 @@ def _show_images(status: Status) -> None:
     )
     progress = (status.owner or {}).get("progress") if status.alive else None
     if progress:
-        left = progress["seconds_left"]
+        left, rate = progress["seconds_left"], progress["images_per_second"]
+        waiting = ", of which some wait for their file" if progress["images"] else ""
+        pace = f"{rate:g} images/s" if rate else "no rate yet"
         print(
-            f"done        {progress['images']:,}, of which some wait for their file; "
-            f"{progress['images_per_second']:g} images/s"
+            f"done        {progress['images']:,}{waiting}; {pace}"
             + ("" if left is None else f", {duration(left)} left")
         )
     codes = ", ".join(f"{code} {count:,}" for code, count in status.errors.most_common())

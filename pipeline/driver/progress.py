@@ -73,24 +73,29 @@ class Reporter:
         self.began = self.told = time.monotonic()
         self.live = sys.stderr.isatty()
 
-    def tell(self, sums: Mapping[str, float]) -> None:
-        """Show the present state; called about once a second."""
+    def tell(self, sums: Mapping[str, float], starting: str = "starting") -> None:
+        """Show the present state; called about once a second.
+
+        Args:
+            sums: of this attempt.
+            starting: what is said in place of a rate until there is one.
+        """
         if self.live:
             room = shutil.get_terminal_size().columns - 1
-            sys.stderr.write(f"\r\033[K{self.line(sums)[:room]}")
+            sys.stderr.write(f"\r\033[K{self.line(sums, starting)[:room]}")
             sys.stderr.flush()
             return
         now = time.monotonic()
         if now - self.told >= (LINE_SECONDS if now - self.began < CALM_AFTER else CALM_SECONDS):
             self.told = now
-            log.info(self.line(sums))
+            log.info(self.line(sums, starting))
 
     def clear(self) -> None:
         """Make way for other lines."""
         if self.live:
             sys.stderr.write("\r\033[K")
 
-    def line(self, sums: Mapping[str, float]) -> str:
+    def line(self, sums: Mapping[str, float], starting: str = "starting") -> str:
         """For instance
         `1,200 of 9,000 images (13 %), 41.3/s, 3 min 9 s left, 2 errors, network 97 %`.
         """
@@ -98,7 +103,7 @@ class Reporter:
         seconds = pace.seconds_left
         rate = pace.images_per_second
         if seconds is None:
-            left = "starting"
+            left = starting
         else:
             speed = f"{rate:,.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
             left = f"{speed}, {duration(seconds)} left"

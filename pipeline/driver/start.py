@@ -32,6 +32,7 @@ def start(
     config: Config, make_engine: EngineFactory, dry_run: bool, refresh: bool, started: float
 ) -> Summary | None:
     """What `runner.run` does once its checks have passed; `started` is when it was called."""
+    log.info("reading the weights")  # from far away that can take longer than all before
     weights = resolve(config, partial(objects.read, reading=config.reading))
     layout = Layout.of(config.output)
     known = record.existing(layout, config, weights)
@@ -74,7 +75,8 @@ def _complete(config: Config, layout: Layout, known: Record | None) -> Record | 
             log.info("no image of %s has failed; nothing to retry", config.output)
             return known
     elif config.retries_failures and not (known and known.retry_from):
-        raise UsageError(f"{config.output} is not complete; finish that run before a retry")
+        lacks = "is not complete; finish that run" if known else "holds no run; begin one"
+        raise UsageError(f"{config.output} {lacks} before a retry")
     return None
 
 

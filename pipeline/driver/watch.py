@@ -18,6 +18,7 @@ from pipeline.cluster.coordinator import State
 from pipeline.cluster.placement import Placement
 from pipeline.cluster.ray_internals import Execution
 from pipeline.config import Config
+from pipeline.driver import waiting
 from pipeline.driver.metrics import Metrics
 from pipeline.driver.progress import Reporter
 from pipeline.errors import RunError, UsageError
@@ -28,6 +29,8 @@ LOOK_SECONDS, ANSWER_SECONDS = 1.0, 10.0
 JUDGED_IMAGES = 1000
 # without any movement, until actors of dead nodes are given up
 LOST_SECONDS = 30.0
+# without a replica that has begun to start, until it is said what it may wait for
+HINT_SECONDS = 60.0
 # between looks for room on the cluster; and what using it must save, since all replicas start anew
 ROOM_SECONDS, SAVED_SECONDS = 15.0, 60.0
 
@@ -59,7 +62,8 @@ class Watch:
         self.reason: str | None = None
         self.lost = self.grown = False
         self.execution: Execution | None = None
-        self.moved = self.looked = time.monotonic()
+        self.moved = self.looked = self.began = time.monotonic()
+        self.hinted = False
         self.room = 0
         self.signal: int | None = None
         self.previous: dict[int, Any] = {}
@@ -92,8 +96,8 @@ class Watch:
     @contextlib.contextmanager
     def over(self, execution: Execution) -> Iterator[None]:
         """Watch an execution; it comes to an early end if it should not go on."""
-        self.lost = self.grown = False
-        self.moved = time.monotonic()
+        self.lost = self.grown = self.hinted = False
+        self.moved = self.began = time.monotonic()
         self.execution = execution
         try:
             yield
@@ -129,7 +133,7 @@ class Watch:
     def _run(self) -> None:
         while not self.ended.wait(LOOK_SECONDS):
             if self._see():
-                self.reporter.tell(self.state.sums)
+                self.reporter.tell(self.state.sums, waiting.starting(self.state))
                 self.metrics.update(self.state, self.reporter.pace(self.state.sums))
                 if self.execution and not (self.reason or self.lost or self.grown):
                     self._judge()
@@ -137,7 +141,7 @@ class Watch:
                 self.reporter.clear()
                 log.info(
                     "finishing what is in flight, for at most %g s; a second signal ends the run "
-                    "at once",
+                    "at once, and the same command continues it",
                     self.config.grace,
                 )
                 self._stop()
@@ -165,13 +169,18 @@ class Watch:
         elif quiet > LOST_SECONDS and _lost(self.state.nodes):
             self.lost = True
             self._abandon()
+        elif not self.hinted and self.began < time.monotonic() - HINT_SECONDS:
+            self.hinted = True
+            if hint := waiting.for_room(self.state, self.placement):
+                self.reporter.clear()
+                log.warning(hint)
         elif self._has_room():
             self.grown = True
             self._stop()
         elif quiet > self.config.stall_timeout:
             self.reason = (
                 f"nothing has moved for {self.config.stall_timeout:g} s (stall_timeout): "
-                + self._standing()
+                + waiting.standing(self.state, self.placement, self.config.output)
             )
             self._abandon()
 
@@ -219,24 +228,6 @@ class Watch:
             examples = ", ".join(self.state.examples[code])
             text += f"; the commonest error is {code} ({count:,}), for instance {examples}"
         return text
-
-    def _standing(self) -> str:
-        """Which stage stands still, the last one that has work, and what it waits for."""
-        state, held = self.state, self.state.held
-        if not state.ready["detect"]:
-            share = f" and {self.placement.gpus:g} GPUs" if self.placement.gpus else ""
-            waits = "its network to load" if state.starts["detect"] else "room on the cluster"
-            return (
-                f"detect, none of whose {self.placement.replicas} replicas has started, waits for "
-                f"{waits}; each needs {self.placement.cpus:g} CPUs{share}"
-            )
-        if held.get("write"):
-            return f"write waits for the store of {self.config.output}"
-        if held.get("detect"):
-            return f"detect waits for the decoding or the forward of {held['detect']:,} images"
-        if held.get("fetch"):
-            return f"fetch waits for the store, to read some of {held['fetch']:,} images"
-        return "fetch has no work, and waits for a place to run"
 
 
 def _lost(nodes: Mapping[str, str]) -> bool:

@@ -153,7 +153,7 @@ def test_retry_of_the_failures(cluster: None, folder: Path, tmp_path: Path) -> N
     output = tmp_path / "out"
     options: dict[str, Any] = {"input": str(folder), "output": str(output)}
     failures = {"input": f"{output}/detections/status=error", "output": str(output)}
-    with pytest.raises(UsageError, match="not complete; finish that run"):
+    with pytest.raises(UsageError, match="holds no run; begin one before a retry"):
         go(**failures)
     first = go(**options)
     assert first.errors == {"empty": 2}

@@ -29,6 +29,7 @@ def test_duration(seconds: float, text: str) -> None:
 def test_a_line(caplog: pytest.LogCaptureFixture) -> None:
     reporter = Reporter(9000, 1000, Counter(empty=2, corrupt=1), replicas=2)
     assert reporter.line({}) == "1,000 of 9,000 images (11 %), starting, 3 errors"
+    assert ", loading the network, " in reporter.line({}, "loading the network")
     reporter.changes.append((time.monotonic() - 10, 0, 3.0))
     line = reporter.line({"images": 200, "errors": 1, "seconds_forward": 22.4})
     assert line.startswith("1,200 of 9,000 images (13 %), 20.0/s, 6 min ")

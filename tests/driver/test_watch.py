@@ -17,7 +17,7 @@ from pipeline.cluster.coordinator import coordinating
 from pipeline.cluster.placement import Placement
 from pipeline.cluster.ray_internals import Execution
 from pipeline.config import Config
-from pipeline.driver import watch
+from pipeline.driver import waiting, watch
 from pipeline.driver.metrics import Metrics
 from pipeline.driver.progress import Reporter
 from pipeline.driver.watch import Watch
@@ -102,6 +102,27 @@ def test_a_run_that_stands_still_is_ended(coordinator: Any, stages: list[str], t
         with pytest.raises(RunError, match=r"nothing has moved for 0.5 s \(stall_timeout\)") as e:
             seen.check()
     assert text in str(e.value)
+
+
+def test_a_run_without_room_says_so_once(
+    coordinator: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another job may hold the cluster; until `stall_timeout` nothing else would tell."""
+    monkeypatch.setattr(watch, "HINT_SECONDS", 0.2)
+    with watching(coordinator, stall_timeout=100) as seen, seen.over(Endless()):
+        wait_for(lambda: "other work holds the 1 CPUs of each (" in caplog.text)
+        time.sleep(0.5)
+    assert caplog.text.count("are free); `ray status` and `ray job list`") == 1
+
+
+def test_a_run_whose_network_loads_needs_no_room(
+    coordinator: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watch, "HINT_SECONDS", 0.2)
+    ray.get(coordinator.join.remote(None, "detect", "actor", "node"))
+    with watching(coordinator, stall_timeout=100) as seen, seen.over(Endless()):
+        wait_for(lambda: seen.hinted)
+    assert waiting.starting(seen.state) == "loading the network" and not caplog.text
 
 
 def test_a_run_that_moves_goes_on(coordinator: Any) -> None:

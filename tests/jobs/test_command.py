@@ -68,3 +68,15 @@ def test_an_interruption_before_a_job_began(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == -signal.SIGINT
     assert (done.stderr == "prelabel: interrupted\n") == (name != "program")
+
+
+@pytest.mark.parametrize("module,text", [("fsspec", "no module fsspec"), ("jobs.absent", "Trace")])
+def test_a_python_without_the_packages(module: str, text: str) -> None:
+    """As a cluster's may be, on whose nodes nothing was installed: one line, and usage's code."""
+    code = f"import sys; sys.argv[0] = '-m'; sys.modules[{module!r}] = None; import jobs; "
+    code += f"import {module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert text in done.stderr
+    if module == "fsspec":
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "--runtime-env runtime_env.yaml" in done.stderr

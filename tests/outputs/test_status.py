@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from jobs import status
 from pipeline import Config, run
+from pipeline.outputs.status import Slice, Status
 from tests.support.engines import PixelEngine
 from tests.support.runs import told
 
@@ -33,6 +35,22 @@ def test_a_listing_that_was_killed(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "_run" / "run.json").write_text(json.dumps(content))
     assert status.main([str(tmp_path)]) == 0
     assert "images      not yet listed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "images,rate,left,text",
+    [
+        (0, 0.0, None, "done        0; no rate yet\n"),
+        (20, 0.5, 160, "done        20, of which some wait for their file; 0.5 images/s, 2 min 40"),
+    ],
+)
+def test_how_far_a_run_is(
+    capsys: pytest.CaptureFixture[str], images: int, rate: float, left: float | None, text: str
+) -> None:
+    progress = {"images": images, "images_per_second": rate, "seconds_left": left}
+    slices = [Slice(0, 100, 0, Counter(), False)]
+    status.show(Status("s3://b/out", False, [], slices, {"progress": progress}, alive=True))
+    assert text in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"identity": 1}'])

@@ -16,7 +16,7 @@ from PIL import Image
 from benchmarks.readback import compare
 from benchmarks.readers import Found, stem
 from benchmarks.readers.table import READERS
-from jobs.export import main
+from jobs.export import main, show
 from pipeline.labels.export.exporter import export
 from pipeline.labels.export.parts import FORMATS
 from pipeline.labels.export.target import Options
@@ -228,3 +228,11 @@ def test_what_is_to_be_done_next(
     assert run(output, tmp_path / "a", *flags, format="yolo") == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert said in last and ("put the images" in last) == (not flags)
+
+
+@pytest.mark.parametrize("to", ["a", "s3://bucket/a"])
+def test_what_most_programs_cannot_open_in_a_bucket(
+    to: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show({"format": "yolo", "counts": {"images": 1, "boxes": 1}}, Options(format="yolo", to=to))
+    assert ("reads no s3:// wants a copy" in capsys.readouterr().out) == (to != "a")
