@@ -165,6 +165,15 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
+def _nobody_reads() -> bool:
+    """Whether it is the output that is closed, as by `head`, and not a connection."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
+
+
 def _after(error: BaseException, kept: str) -> str:
     """What the user should know after it: what whoever raised it noted, and what always holds."""
     return "; ".join([*getattr(error, "__notes__", ()), kept])
@@ -202,6 +211,8 @@ def main(name: str, job: Callable[[list[str]], int], arguments: list[str] | None
         print(f"{name}: terminated; {_after(error, kept)}", file=sys.stderr)
         return 143
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 128 + signal.SIGPIPE  # as a shell has it
         logging.getLogger("jobs").debug("traceback", exc_info=True)
         text = words.printable(" ".join(str(error).split()), 1000)
         kind = "" if isinstance(error, RunError) else f"{type(error).__name__}: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 
 import pytest
 
@@ -47,3 +48,23 @@ def test_of_other_libraries_only_warnings(capsys: pytest.CaptureFixture[str]) ->
         return 0
 
     assert cli.main("detect", job, [], "") == 0
+
+
+def test_an_output_that_nobody_reads_any_more_is_no_failure(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind `| head`; a connection that breaks is one."""
+
+    def job(arguments: list[str]) -> int:
+        raise BrokenPipeError("broken")
+
+    assert cli.main("status", job, [], "kept") == 1
+    assert "BrokenPipeError: broken" in capsys.readouterr().err
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(writes, "w", buffering=1) as closed:
+        monkeypatch.setattr("sys.stdout", closed)
+        assert cli.main("status", lambda _: print("a line") or 0, [], "kept") == 141
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writes)  # what is left over goes there
+    assert capsys.readouterr().err == ""
