@@ -173,7 +173,10 @@ class Proxy:
         writer: asyncio.StreamWriter,
     ) -> None:
         if fault.kind in REFUSALS:
-            writer.write(_refusal(fault.kind, fault.status))
+            refusal = _refusal(fault.kind, fault.status)
+            # an answer to HEAD has no body
+            only_head = refusal[: refusal.index(b"\r\n\r\n") + 4]
+            writer.write(only_head if head.startswith(b"HEAD ") else refusal)
             return
         if fault.kind == SILENCE:
             await reader.read()  # until the other side has had enough
