@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -195,7 +196,10 @@ def load(folder: str) -> Origins:
     if data is None:
         return origins
     # names may hold NUL, which Python's reader takes since 3.11
-    rows = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""))
+    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
+    # which is how a spreadsheet saves it where numbers have a comma
+    by_semicolon = data.removeprefix(codecs.BOM_UTF8).startswith(b"name;")
+    rows = csv.reader(text, delimiter=";" if by_semicolon else ",")
     head = next(rows, [])
     if head[:3] != COLUMNS:
         return origins
