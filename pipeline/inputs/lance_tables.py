@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -42,7 +43,6 @@ def open_lance(
     url = urls.url_of(fs, path.rstrip("/"))
     try:
         table = lance_rows.opened(url, config.reading, version)
-        version = int(table.version)
     except (OSError, UsageError) as error:
         raise failures.unusable("read", url, error) from error
     has_images = embedded or config.bytes_column
@@ -55,26 +55,30 @@ def open_lance(
         parquet.check_bytes(config, column, table.schema)
     schema = pa.schema([*LISTED, *([] if found else MEMBER), *carried])
 
-    def read() -> Iterator[pa.Table]:
-        wanted = [*([found] if found else []), *config.carry]
-        first = 0
-        try:
-            # of the version that was opened, in the order of its rows
-            scanned = table.to_batches(
-                columns=wanted, batch_size=readers.BATCH_ROWS, with_row_id=not wanted
-            )
-            for rows in scanned:
-                last = first + rows.num_rows
-                if found:
-                    columns = _named(rows[found], url)
-                else:
-                    columns = _members(range(first, last), url, version)
-                yield pa.table([*columns, *map(rows.column, config.carry)], schema=schema)
-                first = last
-        except (ValueError, OSError) as error:
-            raise failures.unusable("read", url, error) from error
-
+    read = partial(_read, table, url, found, config.carry, schema)
     return Source(schema, read, may_repeat=bool(found))
+
+
+def _read(
+    table: Any, url: str, found: str | None, carry: Sequence[str], schema: pa.Schema
+) -> Iterator[pa.Table]:
+    wanted = [*([found] if found else []), *carry]
+    first = 0
+    try:
+        # of the version that was opened, in the order of its rows
+        scanned = table.to_batches(
+            columns=wanted, batch_size=readers.BATCH_ROWS, with_row_id=not wanted
+        )
+        for rows in scanned:
+            last = first + rows.num_rows
+            if found:
+                columns = _named(rows[found], url)
+            else:
+                columns = _members(range(first, last), url, int(table.version))
+            yield pa.table([*columns, *map(rows.column, carry)], schema=schema)
+            first = last
+    except (ValueError, OSError) as error:
+        raise failures.unusable("read", url, error) from error
 
 
 def _named(uris: pa.Array, url: str) -> list[Any]:

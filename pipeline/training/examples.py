@@ -137,11 +137,15 @@ def find(
     places = sorted(sizes)
     found = Found(truth.of(np.array(places)), [there[place] for place in places])
     if unread:
-        shown = [f"{words.printable(name, 200)}: {why}" for name, why in unread.items()][:NAMED]
-        count = words.count(len(unread), "image")
-        found.notes.append(f"{count} cannot be read, left out: {'; '.join(shown)}")
+        found.notes.append(_told_unread(unread))
     _fill(found, [sizes[place] for place in places])
     return found
+
+
+def _told_unread(unread: Mapping[str, str]) -> str:
+    shown = [f"{words.printable(name, 200)}: {why}" for name, why in unread.items()][:NAMED]
+    count = words.count(len(unread), "image")
+    return f"{count} cannot be read, left out: {'; '.join(shown)}"
 
 
 def _contents(
