@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import re
+import select
 import shlex
 import signal
 import sys
@@ -168,10 +169,11 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 def _nobody_reads() -> bool:
     """Whether it is the output that is closed, as by `head`, and not a connection."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
+        looked = select.poll()
+        looked.register(sys.stdout, 0)
+    except (AttributeError, OSError, TypeError, ValueError):  # no poll, or no file
+        return False
+    return any(event & select.POLLERR for _, event in looked.poll(0))
 
 
 def _after(error: BaseException, kept: str) -> str:

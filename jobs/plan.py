@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from jobs import cli, detect
 from pipeline.errors import UsageError
 from pipeline.locations import checked_url
+
+log = logging.getLogger("jobs.plan")
 
 
 def parser() -> cli.Parser:
@@ -60,12 +63,17 @@ def job(arguments: list[str]) -> int:
     size, chosen = given.pop("sample", None), given.pop("scratch", None)
     if size is not None and size < 1:
         raise UsageError(f"--sample must be at least 1, not {size}")
-    from pipeline.forecast.planning import plan
+    from pipeline.driver.checks import check
     from pipeline.forecast.prices import PRICES, read_prices
 
     prices = read_prices(given.pop("prices", PRICES))
     with scratch(chosen) as folder:
         config = detect.configured(given | {"output": folder})
+        log.info("looking at input, weights and scratch")
+        check(config, dry_run=False)
+        log.info("loading torch and Ray")
+        from pipeline.forecast.planning import plan
+
         print(plan(config, prices, size, shared=chosen is not None))
     return 0
 

@@ -177,6 +177,9 @@ def test_the_command(cluster: None, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "images      200, " in said and "tried       16 images on 1 replica" in said
     assert "not_an_image" in said and "the bottleneck" in said
     assert job.main(["--config", str(config), "--sample", "0"]) == 2
+    capsys.readouterr()
+    assert job.main(["--input", str(tmp_path / "gone")]) == 2  # before weights are looked for
+    assert f"{tmp_path}/gone" in capsys.readouterr().err.splitlines()[-1]
 
 
 MODEL = "{min_size: 64, max_size: 64, rpn_post_nms_top_n_test: 20}"
