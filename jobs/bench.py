@@ -1,4 +1,4 @@
-"""Measure the engine beside what a torchvision user would write, and a whole run."""
+"""Measure the engine against what a torchvision user would write, and a whole run."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def parser() -> cli.Parser:
         "but with a trained network's magnitudes)",
     )
     add("--min-size", type=int, metavar="PIXELS", help="short side of the image in the network")
-    add("--max-size", type=int, metavar="PIXELS", help="its long side at most")
-    add("--no-pipeline", action="store_true", help="leave out the run from end to end")
+    add("--max-size", type=int, metavar="PIXELS", help="most pixels of its long side")
+    add("--no-pipeline", action="store_true", help="leave out the end-to-end run")
     return parser
 
 

@@ -33,12 +33,13 @@ def parser() -> cli.Parser:
     )
     add = parser.add_argument
     add("output", metavar="OUTPUT", help="the --output of a finished prelabel detect")
-    add("--corrections", metavar="C", help="all true boxes of some images, as prelabel evaluate's")
-    add("--to", metavar="FILE", help="JSON to be written; an existing one is replaced")
-    precision = f"least share of right boxes from a threshold on (default {PRECISION:g})"
-    confidence = f"with which this holds for all thresholds at once (default {CONFIDENCE:g})"
+    corrections = "all true boxes of some images, as for prelabel evaluate"
+    add("--corrections", metavar="C", help=corrections)
+    add("--to", metavar="FILE", help="JSON file to write; an existing one is replaced")
+    precision = f"least share of right boxes above a threshold (default {PRECISION:g})"
+    confidence = f"confidence that this holds for all thresholds at once (default {CONFIDENCE:g})"
     key = "carried column with the image id or file name of the corrections"
-    mapping = "YAML that renames classes as the corrections call them"
+    mapping = "YAML that renames classes to the names in the corrections"
     add("--precision", type=float, metavar="P", help=precision)
     add("--confidence", type=float, metavar="X", help=confidence)
     add("--image-key", metavar="NAME", help=key)

@@ -1,4 +1,4 @@
-"""Detect objects in every image of a bucket, folder or table: one Parquet row an image."""
+"""Detect objects in every image of a bucket, folder or table: one Parquet row per image."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def parser() -> cli.Parser:
     parser.add_argument(
         "--refresh",
         action="store_true",
-        help="list the input of an earlier run again, and process what is new or has changed, too",
+        help="list the input of an earlier run again, and process images that are new or changed",
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would run, and stop")
     return parser
@@ -63,7 +63,7 @@ def add_flags(parser: cli.Parser, output: bool = True) -> None:
     """
     # all of them would hide the two that matter
     parser.usage = f"%(prog)s --input URL {'--output URL ' if output else ''}[FLAG ...]"
-    fields = "YAML with any field of pipeline.Config; flags win"
+    fields = "YAML with any fields of pipeline.Config; flags win over it"
     parser.add_argument("--config", metavar="FILE", help=fields)
     group: argparse._ActionsContainer = parser
     for name, hint in get_type_hints(Config, include_extras=True).items():
@@ -105,11 +105,11 @@ def _add_reading_flags(parser: argparse._ActionsContainer) -> None:
     """Those of `http_headers` and `s3_options`."""
     add = partial(parser.add_argument, action="extend", nargs="+")
     text = (
-        f"for all web servers: {', '.join(sorted(PUBLIC_HEADERS))}; others under http_headers in "
+        f"sent to all web servers: {', '.join(sorted(PUBLIC_HEADERS))}; others go into --config, "
     )
-    text += "--config, by server, for a command line can be seen by others"
+    text += "under http_headers by server, because other users can see a command line"
     add("--http-header", dest="http_headers", metavar="'NAME: VALUE'", help=text)
-    text = "of reading, not of the output: anon, requester_pays, use_ssl, endpoint_url, profile"
+    text = "for reading, not for the output: anon, requester_pays, use_ssl, endpoint_url, profile"
     add("--s3-option", dest="s3_options", metavar="NAME=VALUE", help=text)
     text = "read public buckets without credentials: --s3-option anon=true"
     parser.add_argument("--s3-anonymous", action="store_true", help=text)

@@ -25,18 +25,18 @@ def parser() -> cli.Parser:
         "codes: 0 compared, whatever has changed, 1 failed, 2 usage.",
     )
     add = parser.add_argument
-    add("a", metavar="A", help="of prelabel detect, finished; path or URL")
+    add("a", metavar="A", help="the --output of a finished prelabel detect; path or URL")
     add("b", metavar="B", help="another one over the same images")
     cut = f"boxes of at least this score count (default {THRESHOLD})"
     add("--score-threshold", type=float, metavar="P", help=cut)
-    add("--iou", type=float, metavar="IOU", help=f"that a pair of boxes has (default {IOU})")
+    add("--iou", type=float, metavar="IOU", help=f"least IoU of a pair of boxes (default {IOU})")
     add("--classes", metavar="FILE", help="YAML that keeps and renames classes of both sides")
     cli.add_agnostic_nms(parser)
-    right = "as prelabel evaluate takes them: which side is right"
+    right = "say which side is right, by annotations as for prelabel evaluate"
     add("--annotations", metavar="FILE", help=right)
     add("--to", metavar="FILE", help="HTML page with pictures; an existing file is replaced")
-    add("--pictures", type=int, metavar="N", help=f"in the page (default {PICTURES})")
-    add("--json", metavar="FILE", help="the counts for programs")
+    add("--pictures", type=int, metavar="N", help=f"pictures in the page (default {PICTURES})")
+    add("--json", metavar="FILE", help="also write the counts as JSON, for programs")
     listed = "list of the changed images: .parquet, .csv, .jsonl or .txt (URIs)"
     add("--list", metavar="FILE", help=listed)
     return parser

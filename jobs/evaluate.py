@@ -60,8 +60,8 @@ def parser() -> cli.Parser:
     add(
         "--present-only",
         action="store_true",
-        help="leave out annotated images of which OUTPUT "
-        "has no row; otherwise nothing was found there",
+        help="leave out annotated images that OUTPUT has no "
+        "row for; otherwise they count as images in which nothing was found",
     )
     add("--to", metavar="DIR", help="also write metrics.json, metrics.txt and categories.parquet")
     return parser

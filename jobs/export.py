@@ -40,7 +40,7 @@ def parser() -> cli.Parser:
         "when --to holds export.json.",
     )
     add = parser.add_argument
-    add("output", metavar="OUTPUT", help="of prelabel detect, finished; path or URL")
+    add("output", metavar="OUTPUT", help="the --output of a finished prelabel detect; path or URL")
     add("--format", metavar="F", help=", ".join(FORMATS))
     add("--to", metavar="DIR", help="empty or new folder; path, s3:// or any fsspec URL")
     _add_choice(parser)
@@ -52,7 +52,7 @@ def _add_choice(parser: cli.Parser) -> None:
     """Flags that say which boxes and images are exported."""
     add = parser.add_argument
     kept = "keep boxes of at least this score (default: all that the run kept)"
-    own = "a threshold of its own for a class"
+    own = "threshold for one class, in place of --score-threshold"
     classes = "YAML: a list of the classes to keep, or `name: new name` lines"
     images = "only the images in this table of URIs (Parquet, CSV, JSONL, text)"
     accept = (

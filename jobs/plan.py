@@ -20,8 +20,7 @@ def parser() -> cli.Parser:
     parser = cli.Parser(
         "plan",
         __doc__,
-        "The flags of prelabel detect mean here what they mean there. "
-        "Exit codes: 0 told, 1 failed, 2 usage.",
+        "The flags of prelabel detect mean the same here. Exit codes: 0 told, 1 failed, 2 usage.",
     )
     detect.add_flags(parser, output=False)
     add = parser.add_argument
@@ -34,8 +33,8 @@ def parser() -> cli.Parser:
     add(
         "--prices",
         metavar="FILE",
-        help="YAML table of machines, their prices and those of "
-        "requests (default: pipeline/forecast/prices.yaml)",
+        help="YAML table with prices of machines and of requests "
+        "(default: pipeline/forecast/prices.yaml)",
     )
     add(
         "--scratch",

@@ -19,18 +19,18 @@ def parser() -> cli.Parser:
         "Exit codes: 0 written, 1 failed, 2 usage. The file needs no network and no other file.",
     )
     add = parser.add_argument
-    add("output", metavar="OUTPUT", help="of prelabel detect: path, s3:// or any fsspec URL")
+    add("output", metavar="OUTPUT", help="the --output of a finished prelabel detect; path or URL")
     add("--to", metavar="FILE", help="HTML file to write, path or URL; an existing one is replaced")
     add(
         "--score-threshold",
         dest="score_threshold",
         type=float,
         metavar="P",
-        help=f"boxes of at least this score are shown at first (default {page.SCORE_THRESHOLD})",
+        help=f"show boxes of at least this score at first (default {page.SCORE_THRESHOLD})",
     )
-    probabilities = "of prelabel calibrate: probabilities of being right in place of scores"
+    probabilities = "of prelabel calibrate: show probabilities of being right instead of scores"
     add("--calibration", metavar="FILE", help=probabilities)
-    add("--pictures", type=int, metavar="N", help=f"in each gallery (default {page.PICTURES})")
+    add("--pictures", type=int, metavar="N", help=f"pictures per gallery (default {page.PICTURES})")
     cli.add_agnostic_nms(parser)
     return parser
 

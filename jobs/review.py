@@ -28,20 +28,20 @@ def parser() -> cli.Parser:
         "review.json.",
     )
     add = parser.add_argument
-    corrections = "what came back: COCO, Label Studio, CVAT, YOLO, VOC, FiftyOne, Hugging Face"
-    kept = "shown were boxes of at least this score (default: as export.json says, or all)"
+    corrections = "corrected boxes: COCO, Label Studio, CVAT, YOLO, VOC, FiftyOne, Hugging Face"
+    kept = "people saw boxes of at least this score (default: as export.json says, or all)"
     add("output", metavar="OUTPUT", help="the --output of a finished prelabel detect")
     add("--corrections", metavar="URL", help=corrections)
     add("--to", metavar="DIR", help="empty or new folder for corrections.parquet and review.json")
     add("--score-threshold", type=float, metavar="P", help=kept)
-    own = "a threshold of its own for a class"
+    own = "threshold for one class, in place of --score-threshold"
     add("--category", nargs="+", action="extend", metavar="NAME=SCORE", help=own)
-    add("--classes", metavar="FILE", help="YAML that the export was given as --classes")
+    add("--classes", metavar="FILE", help="the YAML that was given to the export as --classes")
     cli.add_agnostic_nms(parser)
-    present = "leave out corrected images that OUTPUT lacks, were they most"
+    present = "leave out corrected images that OUTPUT lacks, even if they are most"
     add("--present-only", action="store_true", help=present)
-    box = f"that drawing a box takes (default {Effort.box:g}, Su et al. 2012)"
-    look = f"that judging a shown box takes (default {Effort.look:g}, likewise)"
+    box = f"time to draw a box (default {Effort.box:g}, Su et al. 2012)"
+    look = f"time to judge a shown box (default {Effort.look:g}, likewise)"
     add("--seconds-per-box", type=float, metavar="S", help=box)
     add("--seconds-per-look", type=float, metavar="S", help=look)
     return parser

@@ -1,4 +1,4 @@
-"""Choose the images that are most worth a person's look, and write them as a list."""
+"""Choose the images that a person should look at first, and write them as a list."""
 
 from __future__ import annotations
 
@@ -33,36 +33,36 @@ def parser() -> cli.Parser:
     )
     add = parser.add_argument
     add("output", metavar="OUTPUT", help="the --output of a finished prelabel detect")
-    add("--budget", type=int, metavar="N", help="how many images")
-    add("--to", metavar="FILE", help="list to be written: .parquet, .csv, .jsonl or .txt (URIs)")
+    add("--budget", type=int, metavar="N", help="how many images to choose")
+    add("--to", metavar="FILE", help="list to write: .parquet, .csv, .jsonl or .txt (URIs)")
     add(
         "--score-threshold",
         type=float,
         metavar="P",
-        help=f"detections from this score on are taken as right (default {THRESHOLD})",
+        help=f"detections of at least this score count as right (default {THRESHOLD})",
     )
     add(
         "--diversity",
         type=float,
         metavar="X",
-        help="0: by value alone; 1: an image like one "
+        help="0: choose by value only; 1: an image like one "
         f"chosen before has no value (default {DIVERSITY})",
     )
     add(
         "--weight",
         nargs="+",
         metavar="NAME=X",
-        help=f"of the parts of the value (default {weights})",
+        help=f"weights of the parts of the value (default {weights})",
     )
     add(
         "--classes",
         metavar="FILE",
-        help="YAML that keeps and renames classes; others count for nothing",
+        help="YAML that keeps and renames classes; others do not count",
     )
     add(
         "--calibration",
         metavar="FILE",
-        help="of prelabel calibrate: probabilities of being right in place of scores",
+        help="of prelabel calibrate: use probabilities of being right instead of scores",
     )
     cli.add_agnostic_nms(parser)
     return parser

@@ -1,4 +1,4 @@
-"""Tell from an output alone how far its run is, if it is at work, what has failed."""
+"""Tell from an output how far its run is, whether it is at work, and what has failed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parser() -> cli.Parser:
         "Changes nothing. Exit codes: 0 told, 1 reading failed, 2 usage.",
     )
     parser.add_argument("output", metavar="OUTPUT", help="the --output of prelabel detect")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     return parser
 
 

@@ -46,7 +46,8 @@ def parser() -> cli.Parser:
     add("truth", metavar="TRUTH", help=f"{truth}; path or URL")
     add("--to", metavar="DIR", help="folder for the checkpoint, on any store")
     add("--images", metavar="URL", help=images)
-    add("--config", metavar="FILE", help="YAML with any field of pipeline.Config; flags win")
+    config = "YAML with any fields of pipeline.Config; flags win over it"
+    add("--config", metavar="FILE", help=config)
     for kind, names in ((Config, SHARED), (Recipe, tuple(get_type_hints(Recipe)))):
         hints = get_type_hints(kind, include_extras=True)
         for name in names:

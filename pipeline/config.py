@@ -110,8 +110,8 @@ class Config:
     categories: Annotated[
         str | None,
         Option(
-            "class names: text, CSV, YAML, JSON or COCO JSON, background left out; COCO_V1 has "
-            "some",
+            "class names, without the background: text, CSV, YAML, JSON or COCO JSON (default: "
+            "those of the weights)",
             "FILE",
         ),
     ] = None
@@ -123,7 +123,7 @@ class Config:
         Annotated[float | None, Option("keep detections above this score (default 0.05)", "P")]
     ] = None
     max_detections: InitVar[
-        Annotated[int | None, Option("detections an image, at most (default 100)", "N")]
+        Annotated[int | None, Option("most detections per image (default 100)", "N")]
     ] = None
     min_size: InitVar[
         Annotated[
@@ -134,58 +134,64 @@ class Config:
     extensions: Annotated[
         tuple[str, ...],
         Option(
-            "file name endings to list, any case, with blanks or commas between; tar, tgz, tar.gz "
-            "and zip open archives",
+            "file name endings to list, in any case, separated by blanks or commas; tar, tgz, "
+            "tar.gz and zip open archives",
             "EXT",
         ),
     ] = IMAGE_EXTENSIONS
     include: Annotated[
         tuple[str, ...],
         Option(
-            "globs of the only files to take, from the input's folder on; of archives, of members",
+            "take only files that match one of these globs, from the input's folder on; in "
+            "archives, members",
             "GLOB",
         ),
     ] = ()
     exclude: Annotated[
         tuple[str, ...],
         Option(
-            "globs of files to leave out, from the input's folder on; ** crosses folders, x/** is "
-            "a whole one",
+            "leave out files that match one of these globs, from the input's folder on; ** crosses "
+            "folders, x/** is a whole one",
             "GLOB",
         ),
     ] = ()
     sniff: Annotated[
-        bool, Option("list files without an ending, too, whose first bytes are an image's", "")
+        bool, Option("also list files without an ending whose first bytes are an image's", "")
     ] = False
     fps: Annotated[
         float | None,
-        Option("of videos: so many frames a second, each the one that is shown then", "N"),
+        Option("read videos: N frames a second, each the one that is shown at its time", "N"),
     ] = None
     every_nth: Annotated[
-        int | None, Option("of videos: the first of each N frames; 1 for all of them", "N")
+        int | None, Option("read videos: the first of every N frames; 1 for all of them", "N")
     ] = None
-    keyframes: Annotated[bool, Option("of videos: those frames that need no other", "")] = False
+    keyframes: Annotated[bool, Option("read videos: frames that need no other frame", "")] = False
     limit: Annotated[int | None, Option("process at most N images", "N")] = None
-    uri_column: Annotated[str | None, Option("column of a table with the URIs", "NAME")] = None
+    uri_column: Annotated[str | None, Option("column of a table that has the URIs", "NAME")] = None
     bytes_column: Annotated[
         str | None,
         Option(
-            "column of a Parquet or Arrow input with the image bytes: binary, or a struct that has "
-            "bytes (default: found by itself)",
+            "column of a Parquet, Arrow or Lance input that has the image bytes: binary, or a "
+            "struct with bytes (default: found automatically)",
             "NAME",
         ),
     ] = None
     carry: Annotated[
         tuple[str, ...],
         Option(
-            "columns of a table to carry along, or fields of the JSON beside an archive's images",
+            "columns of a table to copy into the output, or fields of the JSON beside an archive's "
+            "images",
             "NAME",
         ),
     ] = ()
     device: Annotated[str, Option("auto, cuda or cpu", "D")] = "auto"
-    replicas: Annotated[int | None, Option("models at once (default: what fits)", "N")] = None
-    gpus_per_replica: Annotated[float, Option("may be a fraction", "X")] = 1.0
-    cpus_per_replica: Annotated[float | None, Option("default: about 4", "X")] = None
+    replicas: Annotated[
+        int | None, Option("processes with the network (default: as many as fit)", "N")
+    ] = None
+    gpus_per_replica: Annotated[float, Option("GPUs per replica, may be a fraction", "X")] = 1.0
+    cpus_per_replica: Annotated[
+        float | None, Option("CPUs per replica (default: about 4)", "X")
+    ] = None
     micro_batch: Annotated[
         int | None,
         Option(f"images of equal padded shape in one forward ({_by_device(MICRO_BATCH)})", "N"),
@@ -194,15 +200,15 @@ class Config:
         str,
         Option(
             "of the network: fp32, on a GPU with TF32 in convolutions as torch has it; fp16, twice "
-            "as fast there; or auto, fp16 where it moves boxes no further than TF32 does",
+            "as fast there; or auto, which is fp16 if that moves boxes no further than TF32 does",
             "P",
         ),
     ] = "auto"
     trust_uris: Annotated[
         bool,
         Option(
-            "a table may name local files, any protocol and link-local addresses wherever it "
-            "stands itself; only for tables of your own",
+            "let a table name local files, any protocol and link-local addresses, wherever it is "
+            "itself; only for tables of your own",
             "",
         ),
     ] = False
@@ -225,34 +231,34 @@ class Config:
     depth_range: Annotated[
         tuple[int, ...] | str | None,
         Option(
-            "MIN MAX: samples that become black and white, of 16-bit grey and --bands; or auto, "
-            "each image's 2nd to 98th percentile (default: as the file declares, else the high "
-            "byte, which 16-bit colour always has)",
+            "MIN MAX: samples that become black and white, in 16-bit grey and with --bands; or "
+            "auto: each image's 2nd to 98th percentile (default: as the file declares, else the "
+            "high byte, which 16-bit colour always keeps)",
             "X",
         ),
     ] = None
     bands: Annotated[
         tuple[int, ...] | None,
-        Option("which bands of a TIFF, from 1, are red, green and blue, or which one is grey", "N"),
+        Option("bands of a TIFF, from 1, that are red, green and blue, or one that is grey", "N"),
     ] = None
     accept_truncated: Annotated[
         float | None,
         Option(
-            "detect in a JPEG that is cut short where at least this share of its rows is there; "
-            "column recovered_share says it; other formats that are cut stay errors",
+            "detect in a JPEG that is cut short if at least this share of its rows is there, which "
+            "the column recovered_share tells; other formats that are cut short stay errors",
             "SHARE",
         ),
     ] = None
     tile: Annotated[
         int | None,
         Option(
-            "cut what is larger into overlapping tiles of so many pixels a side, detect in each "
+            "cut larger images into overlapping tiles of this many pixels a side, detect in each "
             "and in the whole image, and merge the boxes (default: no tiles)",
             "PIXELS",
         ),
     ] = None
     tile_overlap: Annotated[
-        float, Option("share of a tile that the next one repeats, at least", "SHARE")
+        float, Option("least share of a tile that the next one repeats", "SHARE")
     ] = 0.2
     rows_per_file: Annotated[
         int | None,
@@ -265,13 +271,13 @@ class Config:
     max_error_rate: Annotated[
         float,
         Option(
-            "stop if a larger fraction of the images failed, judged after the first 1,000; exit 3 "
-            "if the end finds it so",
+            "stop if more than this fraction of the images failed, judged after the first 1,000; "
+            "exit code 3 if that is found only at the end",
             "X",
         ),
     ] = 0.05
     stall_timeout: Annotated[
-        float, Option("end the run and say why when nothing has moved for so many seconds", "S")
+        float, Option("end the run and say why if nothing has moved for this many seconds", "S")
     ] = 600.0
     grace: Annotated[
         float, Option("seconds to finish what is in flight after Ctrl-C or SIGTERM", "S")

@@ -39,34 +39,34 @@ class Recipe:
     new_predictor: Annotated[
         bool,
         Option(
-            "forget the checkpoint's classes: new last layers, for the classes of --categories and "
-            "TRUTH alone",
+            "forget the checkpoint's classes: new last layers, only for the classes of "
+            "--categories and TRUTH",
             "",
         ),
     ] = False
-    epochs: Annotated[int, Option("passes over the images, at most", "N")] = 20
+    epochs: Annotated[int, Option("most passes over the images", "N")] = 20
     patience: Annotated[int, Option("end after N epochs without a better AP", "N")] = 5
-    batch: Annotated[int, Option("images a step, all workers together", "N")] = 4
+    batch: Annotated[int, Option("images per step, of all workers together", "N")] = 4
     optimizer: Annotated[str, Option("adamw or sgd", "NAME")] = "adamw"
     lr: Annotated[
         float | None,
         Option(f"highest learning rate (default {LR['adamw']:g}; sgd {LR['sgd']:g})", "X"),
     ] = None
-    weight_decay: Annotated[float, Option("of the optimizer", "X")] = 1e-4
+    weight_decay: Annotated[float, Option("weight decay of the optimizer", "X")] = 1e-4
     augment: Annotated[
-        tuple[str, ...], Option(f"of {', '.join(AUGMENTATIONS)}; or none", "NAME")
+        tuple[str, ...], Option(f"any of {', '.join(AUGMENTATIONS)}; or none", "NAME")
     ] = ("flip", "scale", "color")
     batch_norm: Annotated[
         str,
         Option(
             "frozen: statistics stay the checkpoint's; updated: each batch's own; auto: updated "
-            "for random weights alone",
+            "only for random weights",
             "HOW",
         ),
     ] = "auto"
-    seed: Annotated[int, Option("of order, augmentations and new layers", "N")] = 0
+    seed: Annotated[int, Option("random seed of order, augmentations and new layers", "N")] = 0
     workers: Annotated[
-        int | None, Option("processes of Ray Train, one a GPU (default: this process)", "N")
+        int | None, Option("processes of Ray Train, one per GPU (default: this process)", "N")
     ] = None
 
     def __post_init__(self) -> None:
