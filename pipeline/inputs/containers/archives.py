@@ -201,7 +201,7 @@ class _Listing:
             yield _row(url, None, version, url, UNREADABLE, members.unlisted(error, count))
 
     def _reason(self, path: str) -> str:
-        is_archive = extension_of(path) in self.archives
+        is_archive = extension_of(path or self.path) in self.archives  # "" is the input itself
         return self.left_out_archive(path) if is_archive else self.left_out(path)
 
     def _is_left_out(self, passed: Counter[str], entry: Entry) -> bool:
