@@ -96,10 +96,14 @@ def as_typed(error: UsageError, given: Collection[str]) -> UsageError:
     message = str(error)
     names = re.match(r"\w+(?:, \w+)*(?: and \w+)?", message)
     about = names[0] if names else ""
-    flags = re.sub(
-        r"\w+", lambda m: f"--{m[0].replace('_', '-')}" if m[0] in given else m[0], about
-    )
+    flags = re.sub(r"\w+", lambda m: flag(m[0]) if m[0] in given else m[0], about)
     return UsageError(flags + message.removeprefix(about))
+
+
+def flag(field: str) -> str:
+    """The one that gives a field; of those that hold several pairs, a flag gives one."""
+    several = ("http_headers", "s3_options")
+    return f"--{(field[:-1] if field in several else field).replace('_', '-')}"
 
 
 class Target:

@@ -136,7 +136,7 @@ def configured(given: dict[str, Any]) -> Config:
     values = from_yaml(given.pop("config")) if "config" in given else {}
     for name, mark in (("http_headers", ":"), ("s3_options", "=")):
         if name in given:
-            given[name] = _lines(values, name) | _pairs(name, given[name], mark)
+            given[name] = _lines(values, name) | _pairs(cli.flag(name), given[name], mark)
     if given.pop("s3_anonymous", False):
         given["s3_options"] = given.get("s3_options", _lines(values, "s3_options")) | {"anon": True}
     for name in ("input", "output"):
@@ -155,12 +155,12 @@ def _lines(values: dict[str, Any], name: str) -> dict[str, Any]:
     return lines
 
 
-def _pairs(name: str, texts: list[str], mark: str) -> dict[str, str]:
+def _pairs(flag: str, texts: list[str], mark: str) -> dict[str, str]:
     """What flags of the form `NAME=VALUE` say; the complaint does not repeat what may be secret."""
     pairs = [text.partition(mark) for text in texts]
     if not all(found for _, found, _ in pairs):
         form = "'NAME: VALUE', in quotes" if mark == ":" else "NAME=VALUE"
-        raise UsageError(f"{name}: each must be {form}")
+        raise UsageError(f"{flag} must be {form}")
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 

@@ -121,10 +121,10 @@ def test_flags_of_reading(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "flags,complaint",
     [
-        ("--http-header Authorization:c4n4ry", "Authorization may be a secret"),
-        ("--http-header Authorization: Bearer c4n4ry", "http_headers: each must be 'NAME: VALUE'"),
-        ("--s3-option secret=c4n4ry", "secret looks like a credential"),
-        ("--s3-option c4n4ry", "s3_options: each must be NAME=VALUE"),
+        ("--http-header Authorization:c4n4ry", "--http-header: Authorization may be a secret"),
+        ("--http-header Authorization: Bearer c4n4ry", "--http-header must be 'NAME: VALUE'"),
+        ("--s3-option secret=c4n4ry", "--s3-option: secret looks like a credential"),
+        ("--s3-option c4n4ry", "--s3-option must be NAME=VALUE"),
         ("--s3-option anno=true", "did you mean 'anon'?"),
     ],
 )
