@@ -72,7 +72,7 @@ class Parser(argparse.ArgumentParser):
             bare = itertools.takewhile(lambda one: not one.startswith("-"), arguments)
             pairs = zip(missing, map(shlex.quote, bare), strict=False)
             return f"write {' '.join(map(' '.join, pairs))}"
-        return f"{word!r} stands behind no flag"
+        return f"{word!r} belongs to no flag"
 
 
 def add_agnostic_nms(parser: Parser) -> None:

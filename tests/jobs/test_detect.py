@@ -165,7 +165,7 @@ def images(folder: Path, tmp_path: Path) -> dict[str, str]:
         ("--input a.jpg b.jpg --output o", "--input takes one value, not 'b.jpg', too"),
         ("photos o ", "write --input photos --output o"),
         ("photos --output o", "write --input photos"),
-        ("--input i --output o --dry-run x", "'x' stands behind no flag"),
+        ("--input i --output o --dry-run x", "'x' belongs to no flag"),
         ("--input i --output o --device tpu", "device must be auto, cuda or cpu"),
         ("--config {dir}/bad.yaml", "unknown key 'inptu' (did you mean 'input'?)"),
         ("--config {dir}/model.yaml --input i --output o", "did you mean 'min_size'?"),
