@@ -164,7 +164,7 @@ class VideoListing:
     def say(self) -> None:
         """What was found, lest someone misses frames."""
         if not self.videos:
-            log.info("no video is among the files")
+            log.info("no video that can be read is among the files")
             return
         found = words.count(self.frames, "frame"), words.count(self.videos, "video")
         log.info("%s of %s", *found)
