@@ -9,7 +9,7 @@ from jobs import cli
 from pipeline.errors import UsageError
 from pipeline.labels import classes
 from pipeline.labels.output import Output, open_output
-from pipeline.labels.review.reviewing import CORRECTIONS, review
+from pipeline.labels.review.reviewing import CORRECTIONS, check_run, review
 from pipeline.labels.review.tally import Effort
 from pipeline.labels.review.text import text
 from pipeline.labels.truth import Truth, load_truth
@@ -84,6 +84,7 @@ def job(arguments: list[str]) -> int:
     seconds = Effort(**times)
     output = open_output(given["output"])
     truth = load_truth(given["corrections"])
+    check_run(output, truth)
     chosen, known = shown(output, truth, given)
     present_only = given.get("present_only", False)
     record = review(output, truth, chosen, given["to"], seconds, present_only)

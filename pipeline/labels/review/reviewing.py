@@ -44,7 +44,7 @@ def review(
 
     Args:
         output: the run's.
-        truth: what people left; its images are those that were reviewed.
+        truth: what people left, by `check_run`; its images are those that were reviewed.
         classes: the detections that they were shown, and under which names.
         to: folder, as a path or any fsspec URL; empty, or not there yet.
         seconds: how long people take.
@@ -54,10 +54,9 @@ def review(
         The content of `review.json`.
 
     Raises:
-        UsageError: the corrections are another run's, or the folder cannot be used.
+        UsageError: the corrections are of other images, or the folder cannot be used.
         RunError: the output is damaged.
     """
-    _check_run(output, truth)
     fs, root = open_target(to)
     found = _places(output, truth, present_only)
     names, truth_classes = _names(output, truth, classes)
@@ -88,7 +87,7 @@ def _writer(fs: AbstractFileSystem, root: str) -> Iterator[pq.ParquetWriter]:
             folder.abandon()
 
 
-def _check_run(output: Output, truth: Truth) -> None:
+def check_run(output: Output, truth: Truth) -> None:
     """
     Raises:
         UsageError: the export that was corrected is not of this run.
@@ -109,6 +108,8 @@ def _places(output: Output, truth: Truth, present_only: bool) -> dict[int, int]:
         UsageError: they are not.
     """
     found = places(output, truth)
+    if not found:
+        raise UsageError(f"every image of {output.url} has failed: there is nothing to review")
     absent = len(truth.ids) - len(found)
     if 2 * absent > len(truth.ids) and not present_only:
         raise UsageError(

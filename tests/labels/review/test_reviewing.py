@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,7 @@ def test_in_a_bucket(output: Path, corrected: Path, bucket: str) -> None:
     "change,complaint",
     [
         ("run", "corrections of another run: export.json beside them names run 6666"),
+        ("failed", "every image of .* has failed: there is nothing to review"),
         ("images", "2 of the 3 images of .* are none that .* or --present-only"),
         ("all", "no image of .* is in"),
         ("rotated", "image s3://bucket/images/a 1.jpg has a rotated box"),
@@ -249,7 +251,14 @@ def test_one_line_for_each_mistake(
             box |= {"original_width": 500, "original_height": 1000}
     if change == "run":
         record = json.loads((folder / "export.json").read_text())
-        (folder / "export.json").write_text(json.dumps(record | {"run_id": "6" * 32}))
+        other = {"run_id": "6" * 32, "classes": [{"id": 99, "name": "of that run alone"}]}
+        (folder / "export.json").write_text(json.dumps(record | other))
+    if change == "failed":
+        output = shutil.copytree(output, tmp_path / "failed")
+        (output / "detections/status=ok").rename(output / "detections/status=error")
+        known = json.loads((output / "_run/run.json").read_text())
+        known["counts"] |= {"ok": 0}
+        (output / "_run/run.json").write_text(json.dumps(known))
     if change == "full":
         to.mkdir()
         (to / "x").write_text("")
@@ -258,6 +267,7 @@ def test_one_line_for_each_mistake(
     arguments = [str(output), "--corrections", str(folder / "back.json")]
     arguments += [] if change == "to" else ["--to", str(to)]
     arguments += ["--seconds-per-box", "-1"] if change == "seconds" else []
+    arguments += ["--present-only"] if change == "failed" else []
     capsys.readouterr()
     assert job.main(arguments) == 2
     printed = capsys.readouterr().err
