@@ -105,8 +105,12 @@ class Collected:
         return self.category_ids[label]
 
     def declare(self, name: str, category: int) -> None:
-        """A category that has this id, unless it is known already."""
-        self.category_ids.setdefault(name, category)
+        """A category, if it is a new one, with this id unless another has that."""
+        if name in self.category_ids:
+            return
+        if category in self.category_ids.values():  # parts can be of exports with other names
+            category = self.next_id
+        self.category_ids[name] = category
         self.next_id = max(self.next_id, category + 1)
 
 

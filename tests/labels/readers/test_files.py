@@ -189,6 +189,19 @@ def test_parts_of_one_export(tmp_path: Path) -> None:
         assert truth.left_out == {"that are no rectangles": 1}
 
 
+def test_parts_of_two_exports(tmp_path: Path) -> None:
+    """Which gave their classes one number."""
+    for name, image in (("cup", "1"), ("glass", "2")):
+        record = {"run_id": "r", "classes": [{"id": 7, "name": name}]}
+        texts = {"export.json": json.dumps(record), "classes.txt": name}
+        texts["images.csv"] = f"{HEAD}{image}.jpg,0,s3://b/{image}.jpg,200,100\n"
+        texts[f"labels/{image}.txt"] = LINE
+        write(tmp_path / name, texts)
+    truth = load_truth(str(tmp_path))
+    assert len({*truth.category_ids.values()}) == 2
+    assert truth.box_categories.tolist() == [truth.category_ids[name] for name in ("cup", "glass")]
+
+
 def test_voc_of_one_image(tmp_path: Path) -> None:
     write(tmp_path, {"1.xml": VOC % "0.0"})
     with pytest.raises(UsageError, match="Pascal VOC's of one image: give the folder of all"):
