@@ -208,14 +208,17 @@ def test_voc_of_one_image(tmp_path: Path) -> None:
         load_truth(f"{tmp_path}/1.xml")
 
 
-def test_fiftyone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_fiftyone(tmp_path: Path, packed: bool) -> None:
     box = {"label": "cup", "bounding_box": [0.1, 0.2, 0.5, 0.4], "attributes": {}}
     labels = {"1": [box, box | {"label": None}], "2": [], "3": None}
-    write(tmp_path, {"labels.json": json.dumps({"classes": ["cup"], "labels": labels})})
-    (tmp_path / "data").mkdir()
+    given = write(
+        tmp_path / "a", {"labels.json": json.dumps({"classes": ["cup"], "labels": labels})}
+    )
+    (tmp_path / "a/data").mkdir()
     for number in (1, 2, 3):
-        Image.new("L", (200, 100)).save(tmp_path / f"data/{number}.png")
-    truth = load_truth(str(tmp_path))
+        Image.new("L", (200, 100)).save(tmp_path / f"a/data/{number}.png")
+    truth = load_truth(shutil.make_archive(given, "zip", given) if packed else given)
     check(truth, "1.png", "2.png")
     assert truth.unreviewed.total() == truth.left_out.total() == 1
 
