@@ -110,6 +110,8 @@ def test_a_zip_leads_back_by_what_lies_beside_it(tmp_path: Path) -> None:
         ({"classes.txt": "cup", "labels/1.txt": LINE}, "the size of image 1.txt is not known"),
         ({"classes.txt": "cup", "1.txt": LINE}, "the size of image 1.txt is not known"),
         ({"classes.txt": "cup", "a.txt": "1.png"}, "has texts, but none is an image's"),
+        ({"images.csv": f"{HEAD}a,0,b,9,\n", "a.xml": CVAT % ""}, "/images.csv cannot be read .V"),
+        ({"images.csv": f"{HEAD}a,0\n", "a.json": COCO}, "from the export again, or save it"),
         ({"a.txt": "x"}, "holds no annotations that are known: COCO, Label Studio"),
         ({"a.json": "[]", "b.json": "[]"}, "holds a.json, b.json: name the one that came back"),
         ({"_run/run.json": "{}", "detections/a": ""}, "is an output of prelabel detect, not"),
@@ -173,7 +175,9 @@ def test_voc(tmp_path: Path, folder: str) -> None:
 
 def test_parts_of_one_export(tmp_path: Path) -> None:
     """Whose images.csv lies above them, or beside the zip of them, or in it."""
-    rows = "x/1.jpg,0,s3://b/x/1.jpg,200,100\n2.jpg,1,s3://b/2.jpg,9,9\n3.jpg,2,s3://b/3.jpg,9,9\n"
+    rows = (
+        "x/1.jpg,0,s3://b/x/1.jpg,200,100\n2.jpg,1,s3://b/2.jpg,9,9\n3.jpg,2,s3://b/3.jpg,9,9\n\n"
+    )
     second = "<annotation><filename>2.jpg</filename><object><name/><bndbox/></object></annotation>"
     second = second.replace("<bndbox/>", "<polygon><x1>1</x1></polygon>")
     given = write(tmp_path / "a", {"train/1.xml": VOC % "0.0", "valid/2.XML": second})
