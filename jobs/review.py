@@ -49,7 +49,7 @@ def parser() -> cli.Parser:
 
 def shown(output: Output, truth: Truth, given: dict[str, Any]) -> tuple[classes.Classes, str]:
     """The boxes that people saw, and in words how that is known."""
-    record = truth.shown or {}
+    record = truth.exports[0] if truth.exports else {}
     given_thresholds = classes.parse_assignments(given.get("category", []), "--category NAME=SCORE")
     thresholds = record.get("thresholds", {}) | given_thresholds
     score = given.get("score_threshold", record.get("score_threshold", 0.0))

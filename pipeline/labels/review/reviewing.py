@@ -30,6 +30,8 @@ from pipeline.labels.truth import Truth
 from pipeline.store import objects, urls
 
 CORRECTIONS, RECORD = "corrections.parquet", "review.json"
+# what of an `export.json` says which boxes people were shown
+CHOICE = ("score_threshold", "thresholds", "agnostic_nms", "classes")
 
 
 def review(
@@ -90,15 +92,22 @@ def _writer(fs: AbstractFileSystem, root: str) -> Iterator[pq.ParquetWriter]:
 def check_run(output: Output, truth: Truth) -> None:
     """
     Raises:
-        UsageError: the export that was corrected is not of this run.
+        UsageError: an export that was corrected is not of this run, or showed other boxes than
+            another one.
     """
-    theirs = (truth.shown or {}).get("run_id")
-    if theirs not in (None, output.record["run_id"]):
-        raise UsageError(
-            f"{urls.public(truth.url)} are corrections of another run: export.json beside them "
-            f"names run {theirs} ({truth.shown and truth.shown.get('output')}), {output.url} is "
-            f"run {output.record['run_id']}"
-        )
+    for record in truth.exports:
+        if record["run_id"] != output.record["run_id"]:
+            raise UsageError(
+                f"{urls.public(truth.url)} are corrections of another run: export.json beside them "
+                f"names run {record['run_id']} ({record.get('output')}), {output.url} is run "
+                f"{output.record['run_id']}"
+            )
+        for name in CHOICE:
+            if record.get(name) != truth.exports[0].get(name):
+                raise UsageError(
+                    f"{urls.public(truth.url)} holds corrections of exports that showed other "
+                    f"boxes, by {name} in their export.json: review them one by one"
+                )
 
 
 def _places(output: Output, truth: Truth, present_only: bool) -> dict[int, int]:

@@ -275,6 +275,19 @@ def test_one_line_for_each_mistake(
     assert re.search(complaint, printed), printed
 
 
+def test_exports_that_showed_other_boxes(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for row, cut in zip(outputs.rows(str(output)), ("0.4", "0.7"), strict=False):
+        (tmp_path / "one.txt").write_text(f"{row['image_uri']}\n")
+        flags = ["--images", str(tmp_path / "one.txt"), "--score-threshold", cut]
+        to = str(tmp_path / "back" / cut)
+        assert export([str(output), "--format", "cvat", "--to", to, *flags]) == 0
+    capsys.readouterr()
+    assert review(output, tmp_path / "back", tmp_path / "a") == 2
+    assert "by score_threshold in their export.json: review them one" in capsys.readouterr().err
+
+
 def test_pairs_are_the_best_ones() -> None:
     """Two classes at one place keep their own boxes; a box has one partner at most."""
     shown = np.array([[0, 0, 100, 100], [0, 0, 100, 101], [0, 0, 100, 100], [0, 0, 50, 100]], float)
