@@ -15,7 +15,7 @@ from fsspec import AbstractFileSystem
 
 from pipeline.errors import UsageError
 from pipeline.inputs.containers import lance_rows
-from pipeline.labels import boxes
+from pipeline.labels import boxes, pairs
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
 from pipeline.labels.export.exporter import open_target
@@ -142,9 +142,9 @@ def _names(output: Output, truth: Truth, classes: Classes) -> tuple[Names, np.nd
             # its own in the run, unless another has taken that by a new name
             ids.append(own[name] if name in own and own[name] not in ids else free)
             free += ids[-1] == free
-    by_id = np.full(max(truth.category_ids.values(), default=0) + 1, -1, np.int32)
-    by_id[list(known)] = list(known.values())
-    return Names(names, np.array(ids)), by_id[truth.box_categories]
+    found = np.array(sorted(known))  # in COCO ids go up to 2^31
+    places = np.array([known[category] for category in found.tolist()], np.int32)
+    return Names(names, np.array(ids)), places[np.searchsorted(found, truth.box_categories)]
 
 
 def _batches(
@@ -167,9 +167,8 @@ def _batches(
         mine = np.array([found[k] for k in shown.ids.tolist()], np.int32)
         first = np.searchsorted(sorted_places, mine)
         many = np.searchsorted(sorted_places, mine, side="right") - first
-        owners = np.repeat(np.arange(len(mine)), many)
-        within = np.arange(len(owners)) - np.repeat(np.cumsum(many) - many, many)
-        chosen = order[np.repeat(first, many) + within]
+        ((owners, rows),) = pairs.enumerated(first, many, at_once=len(order))
+        chosen = order[rows]
         xyxy = truth.xywh[chosen].copy()
         xyxy[:, 2:] += xyxy[:, :2]
         yield Batch(shown, owners, truth_classes[chosen], xyxy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -356,10 +357,13 @@ def test_a_class_whose_id_a_new_name_has(tmp_path: Path) -> None:
     flags = ["--classes", str(tmp_path / "classes.yaml"), "--format", "coco", "--to", str(to)]
     assert export([str(output), *flags]) == 0
     content = json.loads((to / "instances.json").read_text())
-    content["categories"].append({"id": 90, "name": "bicycle"})
-    content["annotations"][0]["category_id"] = 90
+    content["categories"].append({"id": 2**31 - 1, "name": "bicycle"})
+    content["annotations"][0]["category_id"] = 2**31 - 1
     (to / "instances.json").write_text(json.dumps(content))
+    tracemalloc.start()
     assert review(output, to, tmp_path / "b") == 0
+    assert tracemalloc.get_traced_memory()[1] < 100e6  # an id costs no memory by its size
+    tracemalloc.stop()
     rows = pq.read_table(tmp_path / "b/corrections.parquet").to_pylist()
     found = {(d["label"], d["label_id"]) for row in rows for d in row["detections"]}
     assert {name for name, _ in found} == {"vehicle", "bicycle"}
