@@ -109,8 +109,7 @@ def _content(url: str) -> str:
             raise _on_a_map(url)
         raise UsageError(f"{url} is Parquet without annotations that are known")
     with instances.opened(url) as text:
-        # the first read ends where the mark of an encoding would
-        start = (text.read(4) + text.read(2048)).lstrip()
+        start = text.read(2048).lstrip()
     if start[:1] == b"<":
         if b"<annotations" in start:
             return "cvat"
