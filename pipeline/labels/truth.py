@@ -64,11 +64,6 @@ class Truth:
         if not len(self.sizes):
             self.sizes = np.zeros((len(self.ids), 2), np.int32)
 
-    @property
-    def strays(self) -> int:
-        """Boxes of images or categories that the file does not list."""
-        return self.left_out[coco.STRAY_IMAGE] + self.left_out[coco.STRAY_CATEGORY]
-
     @cached_property
     def by_id(self) -> dict[str, int]:
         """The place in `ids` of each id, as text."""
