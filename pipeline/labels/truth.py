@@ -142,7 +142,7 @@ def load_truth(url: str) -> Truth:
 
     Args:
         url: of COCO's instances JSON (also zipped, or with a byte-order mark), Label Studio's JSON
-            or JSON-MIN, CVAT's XML for images, a folder of YOLO, Pascal VOC, FiftyOne or Hugging
+            or JSON-MIN, CVAT's XML, a folder of YOLO, Pascal VOC, FiftyOne or Hugging
             Face, or a zip of one; or what `jobs.review` wrote. An export's `images.csv` beside it
             leads back to the images' URIs.
 
