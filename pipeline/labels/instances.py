@@ -154,7 +154,7 @@ def opened(url: str) -> Iterator[Any]:
 
 def _text(file: IO[bytes]) -> Any:
     """A stream of UTF-8 without a byte-order mark, out of what may be zipped or UTF-16."""
-    stream: Any = io.BufferedReader(file)  # type: ignore[type-var]
+    stream: Any = io.BufferedReader(file)
     if stream.peek(4).startswith(GZIP):
         stream = gzip.GzipFile(fileobj=stream)
     if stream.peek(4).startswith(codecs.BOM_UTF8):
