@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -211,9 +210,9 @@ def load(folder: str) -> Origins:
 def _add_rows(origins: Origins, data: bytes) -> None:
     # names may hold NUL, which Python's reader takes since 3.11
     text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
-    # which is how a spreadsheet saves it where numbers have a comma
-    by_semicolon = data.removeprefix(codecs.BOM_UTF8).startswith(b"name;")
-    rows = csv.reader(text, delimiter=";" if by_semicolon else ",")
+    # which is how a spreadsheet saves it where numbers have a comma, or as text
+    other = re.match(rb'(?:\xef\xbb\xbf)?"?name"?([;\t])', data)
+    rows = csv.reader(text, delimiter=other[1].decode() if other else ",")
     head = next(rows, [])
     if head[:3] != COLUMNS:
         return

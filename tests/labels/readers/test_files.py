@@ -182,10 +182,9 @@ def test_parts_of_one_export(tmp_path: Path) -> None:
     second = second.replace("<bndbox/>", "<polygon><x1>1</x1></polygon>")
     given = write(tmp_path / "a", {"train/1.xml": VOC % "0.0", "valid/2.XML": second})
     packed = shutil.make_archive(given, "zip", given)
-    write(
-        tmp_path,
-        {"images.csv": f"\ufeff{HEAD}{rows}", "a/images.csv": (HEAD + rows).replace(",", ";")},
-    )
+    tabs, semicolons = ((HEAD + rows).replace(",", mark) for mark in "\t;")
+    quoted = semicolons.replace("name;", '"name";')
+    write(tmp_path, {"images.csv": f"\ufeff{tabs}", "a/images.csv": quoted})
     whole = shutil.make_archive(f"{tmp_path}/b/whole", "zip", given)
     for truth in map(load_truth, (given, packed, whole)):
         check(truth, "s3://b/x/1.jpg", "s3://b/2.jpg")
