@@ -38,12 +38,11 @@ class Origin(NamedTuple):
 
     Attributes:
         uri: of the image.
-        width, height: in pixels, upright; 0 where the export does not say.
+        size: width and height in pixels, upright; None where the export does not say.
     """
 
     uri: str
-    width: int
-    height: int
+    size: tuple[int, int] | None
 
 
 class Origins:
@@ -101,7 +100,7 @@ class Origins:
 
     def _origin(self, place: int) -> Origin:
         width, height = self.sizes[2 * place : 2 * place + 2]
-        return Origin(self.uris[place], width, height)
+        return Origin(self.uris[place], (width, height) if width else None)
 
     def _loose(self, name: str) -> int | None:
         if not self.names:
