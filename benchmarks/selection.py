@@ -11,12 +11,13 @@ import argparse
 
 import numpy as np
 
+from pipeline.bench.matching import iou
 from pipeline.labels import boxes, classes
 from pipeline.labels.boxes import Image
 from pipeline.labels.output import open_output
 from pipeline.labels.select import select
 from pipeline.labels.truth import Truth, load_truth
-from pipeline.labels.value import DEFAULT_WEIGHTS, iou
+from pipeline.labels.value import DEFAULT_WEIGHTS
 
 THRESHOLD = 0.5
 SHARES = (0.1, 0.2, 0.5)
@@ -29,7 +30,7 @@ def corrections(image: Image, truth: Truth, place: int, category_ids: np.ndarray
     xywh = truth.xywh[mine]
     annotated = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
     found = image.xyxy[kept]
-    overlap = iou(np.concatenate([found, annotated]))[: len(found), len(found) :]
+    overlap = iou(found, annotated)
     same = category_ids[image.classes[kept]][:, None] == truth.box_categories[mine]
     overlap = np.where(same, overlap, 0)
     right = 0

@@ -9,7 +9,7 @@ from jobs import cli
 from pipeline.errors import UsageError
 from pipeline.labels import classes
 from pipeline.labels.output import Output, open_output
-from pipeline.labels.review.reviewing import CORRECTIONS, review
+from pipeline.labels.review.reviewing import CORRECTIONS, check_run, review
 from pipeline.labels.review.tally import Effort
 from pipeline.labels.review.text import text
 from pipeline.labels.truth import Truth, load_truth
@@ -49,7 +49,7 @@ def parser() -> cli.Parser:
 
 def shown(output: Output, truth: Truth, given: dict[str, Any]) -> tuple[classes.Classes, str]:
     """The boxes that people saw, and in words how that is known."""
-    record = truth.shown or {}
+    record = truth.exports[0] if truth.exports else {}
     given_thresholds = classes.parse_assignments(given.get("category", []), "--category NAME=SCORE")
     thresholds = record.get("thresholds", {}) | given_thresholds
     score = given.get("score_threshold", record.get("score_threshold", 0.0))
@@ -84,6 +84,7 @@ def job(arguments: list[str]) -> int:
     seconds = Effort(**times)
     output = open_output(given["output"])
     truth = load_truth(given["corrections"])
+    check_run(output, truth)
     chosen, known = shown(output, truth, given)
     present_only = given.get("present_only", False)
     record = review(output, truth, chosen, given["to"], seconds, present_only)

@@ -160,7 +160,7 @@ def _score(value: float, flag: str) -> float:
 
 def _read(path: str, valid: set[str]) -> dict[str, str]:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             text = file.read()
         content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -153,28 +154,14 @@ def opened(url: str) -> Iterator[Any]:
 
 def _text(file: IO[bytes]) -> Any:
     """A stream of UTF-8 without a byte-order mark, out of what may be zipped or UTF-16."""
-    stream: Any = _Ahead(file)
-    if stream.head.startswith(GZIP):
-        stream = _Ahead(gzip.GzipFile(fileobj=stream))
-    if stream.head.startswith(codecs.BOM_UTF8):
-        stream.head = stream.head[len(codecs.BOM_UTF8) :]
-    elif stream.head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+    stream: Any = io.BufferedReader(file)
+    if stream.peek(4).startswith(GZIP):
+        stream = gzip.GzipFile(fileobj=stream)
+    if stream.peek(4).startswith(codecs.BOM_UTF8):
+        stream.read(len(codecs.BOM_UTF8))
+    elif stream.peek(4)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return codecs.EncodedFile(stream, "utf-8", "utf-16")
     return stream
-
-
-class _Ahead:
-    """A stream that cannot go back, of which the first bytes are known."""
-
-    def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
-        self.file = file
-        self.head = file.read(4)
-
-    def read(self, size: int = -1) -> bytes:
-        if not self.head or size == 0:
-            return self.file.read(size) if size else b""
-        first, self.head = (self.head, b"") if size < 0 else (self.head[:size], self.head[size:])
-        return first + self.file.read() if size < 0 else first
 
 
 class _WithoutNaN:

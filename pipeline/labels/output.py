@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 from pipeline import words
 from pipeline.config import fingerprint
 from pipeline.errors import RunError
+from pipeline.labels.ahead import read_ahead
 from pipeline.labels.progress import progress
 from pipeline.locations import checked_url
 from pipeline.outputs import manifest
@@ -162,13 +162,7 @@ class Output:
         self, files: list[File], columns: Sequence[str] | None = None
     ) -> Iterator[Future[pa.Table]]:
         """What `read_file` gives for each, the next ones read while the caller works."""
-        ahead: deque[Future[pa.Table]] = deque()
-        with ThreadPoolExecutor(READ_AHEAD) as threads:
-            for file in files:
-                ahead.append(threads.submit(self.read_file, file, columns))
-                if len(ahead) >= READ_AHEAD:
-                    yield ahead.popleft()
-            yield from ahead
+        return read_ahead(partial(self.read_file, columns=columns), files, READ_AHEAD)
 
     def read_file(self, file: File, columns: Sequence[str] | None = None) -> pa.Table:
         """A file's rows, in these columns or in all, `status` not counted.

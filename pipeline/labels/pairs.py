@@ -50,3 +50,22 @@ def ious(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         found: np.ndarray = common / (areas[0] + areas[1] - common)
     return found
+
+
+def one_to_one(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Places of the pairs ([k] each, best first) neither of whose boxes a better pair has taken.
+
+    In rounds: a pair that is the best one left for both of its boxes is taken.
+    """
+    first_a, first_b = (np.empty(int(side.max(initial=-1)) + 1, np.int64) for side in (a, b))
+    free_a, free_b = np.ones(len(first_a), bool), np.ones(len(first_b), bool)
+    taken = np.zeros(len(a), bool)
+    left = np.arange(len(a))
+    while len(left):
+        # from the last to the first: what is written last, the best pair, stays
+        first_a[a[left][::-1]] = first_b[b[left][::-1]] = left[::-1]
+        best = left[(first_a[a[left]] == left) & (first_b[b[left]] == left)]
+        taken[best] = True
+        free_a[a[best]] = free_b[b[best]] = False
+        left = left[free_a[a[left]] & free_b[b[left]]]
+    return np.flatnonzero(taken)

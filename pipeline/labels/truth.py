@@ -42,7 +42,7 @@ class Truth:
         left_out: number of annotations that cannot be used, by reason.
         unreviewed: number of images that no person has reviewed, by reason; they are not in `ids`.
         versions: of the tables of Lance that images are in, by their names, where it is known.
-        shown: `export.json` of the export that the annotations came from; None if it is not there.
+        exports: `export.json` of each export that the annotations came from, as far as it is there.
     """
 
     url: str
@@ -58,16 +58,11 @@ class Truth:
     left_out: Counter[str] = field(default_factory=Counter)
     unreviewed: Counter[str] = field(default_factory=Counter)
     versions: dict[str, int] = field(default_factory=dict)
-    shown: dict[str, Any] | None = None
+    exports: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not len(self.sizes):
             self.sizes = np.zeros((len(self.ids), 2), np.int32)
-
-    @property
-    def strays(self) -> int:
-        """Boxes of images or categories that the file does not list."""
-        return self.left_out[coco.STRAY_IMAGE] + self.left_out[coco.STRAY_CATEGORY]
 
     @cached_property
     def by_id(self) -> dict[str, int]:
@@ -147,7 +142,7 @@ def load_truth(url: str) -> Truth:
 
     Args:
         url: of COCO's instances JSON (also zipped, or with a byte-order mark), Label Studio's JSON
-            or JSON-MIN, CVAT's XML for images, a folder of YOLO, Pascal VOC, FiftyOne or Hugging
+            or JSON-MIN, CVAT's XML, a folder of YOLO, Pascal VOC, FiftyOne or Hugging
             Face, or a zip of one; or what `jobs.review` wrote. An export's `images.csv` beside it
             leads back to the images' URIs.
 
@@ -212,14 +207,14 @@ def _collected(url: str, sources: Sequence[Source], beside: str) -> Truth:
         left_out=found.left_out,
         unreviewed=found.unreviewed,
         versions=found.versions,
-        shown=found.origins.record,
+        exports=found.exports,
     )
 
 
 def _instances(url: str, source: Source, beside: str) -> Truth:
     """COCO's instances JSON: every image that is listed was reviewed."""
     known = origins_of(source, beside, {})
-    truth = Truth(url, shown=known.record)
+    truth = Truth(url, exports=[known.record] if known.record else [])
     coco.read(source.url, truth, known)
     return truth
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.labels import boxes
+from pipeline.labels import boxes, pairs
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
 from pipeline.labels.output import Output
@@ -115,25 +115,12 @@ def _best_of_class(
 
 def disagreement(chosen: BoxBatch) -> np.ndarray:
     """[n] float32, see `Values`."""
-    sums = np.zeros(len(chosen.ids), np.float32)
-    for i in range(len(chosen.ids)):
-        start = chosen.starts[i]
-        span = slice(start, min(chosen.starts[i + 1], start + MOST_COMPARED))
-        labels = chosen.labels[span]
-        if len(labels) > 1 and (labels != labels[0]).any():
-            doubtful = iou(chosen.xyxy[span]) > DOUBTFUL_IOU
-            doubtful &= labels[:, None] != labels
-            first, second = np.nonzero(np.triu(doubtful))
-            scores = chosen.scores[span]
-            sums[i] = np.minimum(scores[first], scores[second]).sum()
-    return sums
-
-
-def iou(xyxy: np.ndarray) -> np.ndarray:
-    """[n, n] intersection over union of the boxes [n, 4] with each other."""
-    low = np.maximum(xyxy[:, None, :2], xyxy[:, :2])
-    high = np.minimum(xyxy[:, None, 2:], xyxy[:, 2:])
-    common = np.clip(high - low, 0, None).prod(-1)
-    area = (xyxy[:, 2:] - xyxy[:, :2]).prod(-1)
-    whole: np.ndarray = common / np.maximum(area[:, None] + area - common, 1e-9)
-    return whole
+    n, owners = len(chosen.ids), chosen.owners
+    first = chosen.starts[owners]
+    before = np.arange(len(owners)) - first
+    sums = np.zeros(n)
+    for worse, better in pairs.enumerated(first, np.where(before < MOST_COMPARED, before, 0)):
+        doubtful = pairs.ious(chosen.xyxy[better], chosen.xyxy[worse]) > DOUBTFUL_IOU
+        worse = worse[doubtful & (chosen.labels[better] != chosen.labels[worse])]
+        sums += np.bincount(owners[worse], chosen.scores[worse], n)  # of both scores the lower
+    return sums.astype(np.float32)

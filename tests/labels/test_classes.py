@@ -52,7 +52,7 @@ def test_selection_renaming_and_merging(tmp_path: Path) -> None:
     assert kept.labels.tolist() == [0, 0, 1]
     path.write_text("- cup\n- car\n")
     assert choose(CATEGORIES, mapping=str(path)).names == ["cup", "car"]
-    path.write_text("# a name a line\ncup\n\ntruck\n")
+    path.write_text("\ufeff# a name a line\ncup\n\ntruck\n")
     assert choose(CATEGORIES, mapping=str(path)).names == ["cup", "truck"]
 
 

@@ -132,7 +132,8 @@ def test_boxes_of_unknown_images_are_counted(tmp_path: Path) -> None:
     }
     (tmp_path / "gt.json").write_text(json.dumps(content))
     found = load_truth(str(tmp_path / "gt.json"))
-    assert found.strays == 2
+    kinds = ("of an image that", "of a category that")
+    assert found.left_out == {f"{kind} the file does not list": 1 for kind in kinds}
     assert found.category_ids == {"dog": 1, "cup": 3}
     assert found.xywh.tolist() == [[1, 2, 3, 4], [0, 0, 2, 2]] and found.areas.tolist() == [12, 3]
     assert found.crowds.tolist() == [True, False]

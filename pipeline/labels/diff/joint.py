@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -129,7 +130,8 @@ def _key(output: Output, by: str) -> Key:
     if by == "URI":
         return urls.folded
     folders = input_folder(output.input)
-    return lambda uri: fold(relative_name(uri, folders))
+    # quoted anew, for what escapes stand for need be no text
+    return lambda uri: quote(fold(relative_name(uri, folders)), errors="surrogateescape")
 
 
 def _uris(output: Output) -> Iterator[pa.ChunkedArray]:

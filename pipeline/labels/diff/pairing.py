@@ -60,7 +60,7 @@ def compare(a: BoxBatch, b: BoxBatch, threshold: float, iou: float = IOU) -> Cha
     i, j, ious = _candidates(a, b, shown_a, shown_b, iou)
     alike, both = a.labels[i] == b.labels[j], shown_a[i] & shown_b[j]
     order = np.lexsort((~alike, -ious, ~(alike & (ious >= SAME_IOU)), ~both))
-    order = order[_one_to_one(i[order], j[order])]
+    order = order[pairs.one_to_one(i[order], j[order])]
     i, j, ious, alike, both = i[order], j[order], ious[order], alike[order], both[order]
     kinds = np.where(alike, np.where(ious >= SAME_IOU, SAME, MOVED), RELABELLED)
     kinds = np.where(both, kinds, np.where(shown_a[i], FELL, ROSE))
@@ -98,22 +98,3 @@ def _candidates(
         found.append((i[enough], j[enough], ious[enough]))
     i, j, ious = map(np.concatenate, zip(*found, strict=True))
     return i, j, ious
-
-
-def _one_to_one(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Places of the pairs ([k] each, best first) neither of whose boxes a better pair has taken.
-
-    In rounds: a pair that is the best one left for both of its boxes is taken.
-    """
-    first_a, first_b = (np.empty(int(side.max(initial=-1)) + 1, np.int64) for side in (a, b))
-    free_a, free_b = np.ones(len(first_a), bool), np.ones(len(first_b), bool)
-    taken = np.zeros(len(a), bool)
-    left = np.arange(len(a))
-    while len(left):
-        # from the last to the first: what is written last, the best pair, stays
-        first_a[a[left][::-1]] = first_b[b[left][::-1]] = left[::-1]
-        best = left[(first_a[a[left]] == left) & (first_b[b[left]] == left)]
-        taken[best] = True
-        free_a[a[best]] = free_b[b[best]] = False
-        left = left[free_a[a[left]] & free_b[b[left]]]
-    return np.flatnonzero(taken)

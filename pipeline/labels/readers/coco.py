@@ -16,9 +16,6 @@ from pipeline.labels.readers.origins import Origins, plain
 if TYPE_CHECKING:
     from pipeline.labels.truth import Truth
 
-STRAY_IMAGE = "of an image that the file does not list"
-STRAY_CATEGORY = "of a category that the file does not list"
-
 
 def read(url: str, truth: Truth, known: Origins) -> None:
     """Fill the truth, whose own URL is that for people.
@@ -152,10 +149,10 @@ def _box(truth: Truth, categories: dict[str, int], entry: Any) -> tuple[int, int
         image_id, category_id = map(instances.identifier, (image_id, category_id))
     place = truth.by_id.get(str(image_id))
     if place is None:
-        raise instances.OddError(STRAY_IMAGE)
+        raise instances.OddError("of an image that the file does not list")
     category = categories.get(str(category_id))
     if category is None:
-        raise instances.OddError(STRAY_CATEGORY)
+        raise instances.OddError("of a category that the file does not list")
     if _rotation(entry) % 360:
         raise rotated(truth.names[place])
     return place, category, instances.box(entry)

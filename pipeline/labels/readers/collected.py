@@ -32,6 +32,7 @@ class Collected:
         left_out: boxes that cannot be used, by reason.
         versions: of tables of Lance, by the URIs of their images.
         unreviewed: number of images that no person has reviewed, by reason.
+        exports: the content of each `export.json` that the parts came from.
         origins: of the part that is being read.
         led_back: number of images that the export has.
     """
@@ -46,6 +47,7 @@ class Collected:
         self.left_out: Counter[str] = Counter()
         self.versions: dict[str, int] = {}
         self.unreviewed: Counter[str] = Counter()
+        self.exports: list[dict[str, Any]] = []
         self.origins = Origins()
         self.led_back = 0
         self.taken: set[str] = set()
@@ -54,6 +56,8 @@ class Collected:
     def begin(self, origins: Origins) -> None:
         """The next part is of the export that has these images."""
         self.origins = origins
+        if origins.record and origins.record not in self.exports:
+            self.exports.append(origins.record)
         for entry in (origins.record or {}).get("classes", ()):
             self.declare(str(entry["name"]), int(entry["id"]))
 
@@ -105,8 +109,12 @@ class Collected:
         return self.category_ids[label]
 
     def declare(self, name: str, category: int) -> None:
-        """A category that has this id, unless it is known already."""
-        self.category_ids.setdefault(name, category)
+        """A category, if it is a new one, with this id unless another has that."""
+        if name in self.category_ids:
+            return
+        if category in self.category_ids.values():  # parts can be of exports with other names
+            category = self.next_id
+        self.category_ids[name] = category
         self.next_id = max(self.next_id, category + 1)
 
 

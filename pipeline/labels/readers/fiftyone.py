@@ -30,8 +30,7 @@ def read(url: str, found: Collected) -> None:
         ending = posixpath.splitext(pictures.by_stem.get(stem, ""))[1] if not by_stem else ""
         name = by_stem.get(stem, stem + ending)
         origin = found.origins.find(name) or found.origins.find_stem(stem)
-        known = (origin.width, origin.height) if origin and origin.width else None
-        size = known or (pictures.size(stem) if detections else (0, 0))
+        size = (origin and origin.size) or (pictures.size(stem) if detections else (0, 0))
         if size is None:
             raise sizeless(name)
         boxes = (_box(found, size, entry) for entry in detections)

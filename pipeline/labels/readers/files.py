@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import cached_property
 
 from fsspec import AbstractFileSystem
@@ -13,6 +12,7 @@ from fsspec import AbstractFileSystem
 from pipeline.config import IMAGE_EXTENSIONS, Config
 from pipeline.errors import UsageError
 from pipeline.images.decode import DecodeError, read_header
+from pipeline.labels.ahead import read_ahead
 from pipeline.store import objects
 
 READERS = 16
@@ -39,18 +39,10 @@ def contents(fs: AbstractFileSystem, paths: Iterable[str]) -> Iterator[tuple[str
         OSError: one cannot be read.
     """
 
-    def read(path: str) -> bytes:
-        return bytes(objects.retrying(lambda: fs.cat_file(path)))
+    def read(path: str) -> tuple[str, bytes]:
+        return path, bytes(objects.retrying(lambda: fs.cat_file(path)))
 
-    ahead: deque[tuple[str, Future[bytes]]] = deque()
-    with ThreadPoolExecutor(READERS) as threads:
-        for path in paths:
-            ahead.append((path, threads.submit(read, path)))
-            if len(ahead) >= READERS:
-                first, future = ahead.popleft()
-                yield first, future.result()
-        for first, future in ahead:
-            yield first, future.result()
+    return map(Future.result, read_ahead(read, paths, READERS))
 
 
 class Pictures:

@@ -97,20 +97,9 @@ def _file(url: str) -> Source:
 
 def _content(url: str) -> str:
     if head(url) == PARQUET:
-        schema = parquet.schema_of(url)
-        names = schema.names
-        if b"detector" in (schema.metadata or {}):
-            raise _detected(url)
-        if "detections" in names and "image_uri" in names:
-            return "corrections"
-        if "objects" in names and "image" in names:
-            return "huggingface"
-        if "geometry" in names:
-            raise _on_a_map(url)
-        raise UsageError(f"{url} is Parquet without annotations that are known")
+        return _table(url)
     with instances.opened(url) as text:
-        # the first read ends where the mark of an encoding would
-        start = (text.read(4) + text.read(2048)).lstrip()
+        start = text.read(2048).lstrip()
     if start[:1] == b"<":
         if b"<annotations" in start:
             return "cvat"
@@ -121,6 +110,25 @@ def _content(url: str) -> str:
         return _list(url)
     if start[:1] != b"{":
         raise _unknown(url)
+    return _object(url)
+
+
+def _table(url: str) -> str:
+    """Of Parquet."""
+    schema = parquet.schema_of(url)
+    if b"detector" in (schema.metadata or {}):
+        raise _detected(url)
+    if {"detections", "image_uri"} <= set(schema.names):
+        return "corrections"
+    if {"objects", "image"} <= set(schema.names):
+        return "huggingface"
+    if "geometry" in schema.names:
+        raise _on_a_map(url)
+    raise UsageError(f"{url} is Parquet without annotations that are known")
+
+
+def _object(url: str) -> str:
+    """Of a JSON object, by the first key that tells."""
     with contextlib.suppress(ijson.JSONError):
         for key in instances.keys(url):
             if key in ("images", "annotations", "categories"):

@@ -114,9 +114,7 @@ def _size(
     """That of the run, unless regions were drawn on a picture of another shape; 0 if unknown."""
     drawn_on = (size_of(r.get("original_width"), r.get("original_height")) for r in regions)
     drawn = next((size for size in drawn_on if size[0]), (0, 0))
-    known = size_of(data.get("width"), data.get("height"))
-    if origin and origin.width:
-        known = origin.width, origin.height
+    known = (origin and origin.size) or size_of(data.get("width"), data.get("height"))
     return known if known[0] and (not drawn[0] or alike(known, drawn)) else drawn
 
 

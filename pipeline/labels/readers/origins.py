@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -16,6 +15,8 @@ from urllib.parse import unquote
 
 from fsspec import AbstractFileSystem
 
+from pipeline import words
+from pipeline.errors import UsageError
 from pipeline.labels.image_names import SEVERAL, ImageNames, composed
 from pipeline.labels.markup import valid
 from pipeline.store import objects, urls
@@ -37,12 +38,11 @@ class Origin(NamedTuple):
 
     Attributes:
         uri: of the image.
-        width, height: in pixels, upright; 0 where the export does not say.
+        size: width and height in pixels, upright; None where the export does not say.
     """
 
     uri: str
-    width: int
-    height: int
+    size: tuple[int, int] | None
 
 
 class Origins:
@@ -100,7 +100,7 @@ class Origins:
 
     def _origin(self, place: int) -> Origin:
         width, height = self.sizes[2 * place : 2 * place + 2]
-        return Origin(self.uris[place], width, height)
+        return Origin(self.uris[place], (width, height) if width else None)
 
     def _loose(self, name: str) -> int | None:
         if not self.names:
@@ -182,6 +182,7 @@ def load(folder: str) -> Origins:
             in an export that was split.
 
     Raises:
+        UsageError: its `images.csv` is not as it was written.
         OSError: it cannot be read.
     """
     if urls.protocol(folder) in ("http", "https"):  # what it says of other files may mean nothing
@@ -195,19 +196,29 @@ def load(folder: str) -> Origins:
     data = _get(fs, f"{path}/images.csv")
     if data is None:
         return origins
+    try:
+        _add_rows(origins, data)
+    except (ValueError, IndexError, csv.Error) as error:
+        raise UsageError(
+            f"{urls.public(folder)}/images.csv cannot be read ({words.explain(error)}): take it "
+            f"from the export again, or save it in UTF-8 with all of its columns"
+        ) from error
+    return origins
+
+
+def _add_rows(origins: Origins, data: bytes) -> None:
     # names may hold NUL, which Python's reader takes since 3.11
     text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
-    # which is how a spreadsheet saves it where numbers have a comma
-    by_semicolon = data.removeprefix(codecs.BOM_UTF8).startswith(b"name;")
-    rows = csv.reader(text, delimiter=";" if by_semicolon else ",")
+    # which is how a spreadsheet saves it where numbers have a comma, or as text
+    other = re.match(rb'(?:\xef\xbb\xbf)?"?name"?([;\t])', data)
+    rows = csv.reader(text, delimiter=other[1].decode() if other else ",")
     head = next(rows, [])
     if head[:3] != COLUMNS:
-        return origins
+        return
     sized = head[3:5] == ["width", "height"]
-    for row in rows:
+    for row in filter(None, rows):  # an editor may leave an empty line
         width, height = map(int, row[3:5]) if sized else (0, 0)
         origins.add(row[0], row[2], width, height)
-    return origins
 
 
 def _record(fs: AbstractFileSystem, path: str) -> dict[str, Any] | None:

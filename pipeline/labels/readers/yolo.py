@@ -99,7 +99,7 @@ def _text(root: str, path: str) -> _Text:
 
 def _size(origin: Origin | None, pictures: Pictures, text: _Text) -> tuple[int, int] | None:
     """Of which the boxes are fractions; Roboflow's copies of images may be of another one."""
-    known = (origin.width, origin.height) if origin and origin.width else None
+    known = origin.size if origin else None
     if known and not ROBOFLOW.search(text.stem):
         return known
     size = pictures.size(text.picture)

@@ -22,7 +22,9 @@ UNPACKED = (*LABEL_FILES, ".geojson", ".txt", ".yaml", ".names", ".csv")
 
 @contextmanager
 def unpacked(url: str) -> Iterator[str]:
-    """The URL itself, or of a zip the folder of what it holds, images for YOLO's sizes alone."""
+    """The URL itself, or of a zip the folder of what it holds, images where the sizes
+    of these are needed.
+    """
     fs, path = urls.filesystem(url)
     with contextlib.ExitStack() as stack:
         if head(url) != ZIP:
@@ -34,8 +36,10 @@ def unpacked(url: str) -> Iterator[str]:
             members = archive.infolist()
             for member in members:  # as old programs of Windows write it
                 member.filename = member.filename.replace("\\", "/")
-            bases = {posixpath.basename(member.filename) for member in members}
-            needs_sizes = "images.csv" not in bases and not bases.isdisjoint(CLASS_FILES)
+            bases = {posixpath.basename(member.filename): member for member in members}
+            needs_sizes = "images.csv" not in bases and (
+                not bases.keys().isdisjoint(CLASS_FILES) or _is_fiftyone(archive, bases)
+            )
             wanted = (*UNPACKED, *SUFFIXES) if needs_sizes else UNPACKED
             for member in members:
                 if member.filename.lower().endswith(wanted) and not of_macos(member.filename):
@@ -44,6 +48,14 @@ def unpacked(url: str) -> Iterator[str]:
             yield folder
         except UsageError as error:  # which names what has been unpacked
             raise UsageError(str(error).replace(folder, urls.public(url))) from error
+
+
+def _is_fiftyone(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> bool:
+    """Whether boxes are fractions; of COCO, too, FiftyOne writes a `labels.json`."""
+    if "labels.json" not in members:
+        return False
+    with archive.open(members["labels.json"]) as file:
+        return b'"classes"' in file.read(64)
 
 
 def head(url: str) -> bytes:

@@ -122,14 +122,10 @@ def _detections(
     """The columns of `DETECTION`."""
     return [
         pa.array(names.ids[classes].astype(np.int32)),
-        pa.array(_labels(names.names, classes), pa.string()),
+        pa.array([names.names[place] for place in classes.tolist()], pa.string()),
         scores,
         *(pa.array(xyxy[:, corner].astype(np.float32)) for corner in range(4)),
     ]
-
-
-def _labels(names: Sequence[str], classes: np.ndarray) -> list[str]:
-    return [names[place] for place in classes.tolist()]
 
 
 def _lists(owners: np.ndarray, images: int, values: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -41,10 +41,6 @@ def pair(
     ours, theirs, ious = map(np.concatenate, zip(*near, strict=True))
     touched = (shown_classes[ours] != left_classes[theirs]) | (ious < UNMOVED)
     order = np.lexsort((-ious, touched))
-    taken = np.zeros(len(shown), bool)
-    best = zip(ours[order].tolist(), theirs[order].tolist(), ious[order].tolist(), strict=True)
-    for our, their, iou in best:
-        if not taken[our] and partners[their] < 0:
-            taken[our] = True
-            partners[their], overlaps[their] = our, iou
+    order = order[pairs.one_to_one(ours[order], theirs[order])]
+    partners[theirs[order]], overlaps[theirs[order]] = ours[order], ious[order]
     return partners, overlaps

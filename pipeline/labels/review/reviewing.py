@@ -15,7 +15,7 @@ from fsspec import AbstractFileSystem
 
 from pipeline.errors import UsageError
 from pipeline.inputs.containers import lance_rows
-from pipeline.labels import boxes
+from pipeline.labels import boxes, pairs
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
 from pipeline.labels.export.exporter import open_target
@@ -30,6 +30,8 @@ from pipeline.labels.truth import Truth
 from pipeline.store import objects, urls
 
 CORRECTIONS, RECORD = "corrections.parquet", "review.json"
+# what of an `export.json` says which boxes people were shown
+CHOICE = ("score_threshold", "thresholds", "agnostic_nms", "classes")
 
 
 def review(
@@ -44,7 +46,7 @@ def review(
 
     Args:
         output: the run's.
-        truth: what people left; its images are those that were reviewed.
+        truth: what people left, by `check_run`; its images are those that were reviewed.
         classes: the detections that they were shown, and under which names.
         to: folder, as a path or any fsspec URL; empty, or not there yet.
         seconds: how long people take.
@@ -54,10 +56,9 @@ def review(
         The content of `review.json`.
 
     Raises:
-        UsageError: the corrections are another run's, or the folder cannot be used.
+        UsageError: the corrections are of other images, or the folder cannot be used.
         RunError: the output is damaged.
     """
-    _check_run(output, truth)
     fs, root = open_target(to)
     found = _places(output, truth, present_only)
     names, truth_classes = _names(output, truth, classes)
@@ -88,18 +89,25 @@ def _writer(fs: AbstractFileSystem, root: str) -> Iterator[pq.ParquetWriter]:
             folder.abandon()
 
 
-def _check_run(output: Output, truth: Truth) -> None:
+def check_run(output: Output, truth: Truth) -> None:
     """
     Raises:
-        UsageError: the export that was corrected is not of this run.
+        UsageError: an export that was corrected is not of this run, or showed other boxes than
+            another one.
     """
-    theirs = (truth.shown or {}).get("run_id")
-    if theirs not in (None, output.record["run_id"]):
-        raise UsageError(
-            f"{urls.public(truth.url)} are corrections of another run: export.json beside them "
-            f"names run {theirs} ({truth.shown and truth.shown.get('output')}), {output.url} is "
-            f"run {output.record['run_id']}"
-        )
+    for record in truth.exports:
+        if record["run_id"] != output.record["run_id"]:
+            raise UsageError(
+                f"{urls.public(truth.url)} are corrections of another run: export.json beside them "
+                f"names run {record['run_id']} ({record.get('output')}), {output.url} is run "
+                f"{output.record['run_id']}"
+            )
+        for name in CHOICE:
+            if record.get(name) != truth.exports[0].get(name):
+                raise UsageError(
+                    f"{urls.public(truth.url)} holds corrections of exports that showed other "
+                    f"boxes, by {name} in their export.json: review them one by one"
+                )
 
 
 def _places(output: Output, truth: Truth, present_only: bool) -> dict[int, int]:
@@ -109,6 +117,8 @@ def _places(output: Output, truth: Truth, present_only: bool) -> dict[int, int]:
         UsageError: they are not.
     """
     found = places(output, truth)
+    if not found:
+        raise UsageError(f"every image of {output.url} has failed: there is nothing to review")
     absent = len(truth.ids) - len(found)
     if 2 * absent > len(truth.ids) and not present_only:
         raise UsageError(
@@ -132,9 +142,9 @@ def _names(output: Output, truth: Truth, classes: Classes) -> tuple[Names, np.nd
             # its own in the run, unless another has taken that by a new name
             ids.append(own[name] if name in own and own[name] not in ids else free)
             free += ids[-1] == free
-    by_id = np.full(max(truth.category_ids.values(), default=0) + 1, -1, np.int32)
-    by_id[list(known)] = list(known.values())
-    return Names(names, np.array(ids)), by_id[truth.box_categories]
+    found = np.array(sorted(known))  # in COCO ids go up to 2^31
+    places = np.array([known[category] for category in found.tolist()], np.int32)
+    return Names(names, np.array(ids)), places[np.searchsorted(found, truth.box_categories)]
 
 
 def _batches(
@@ -157,9 +167,8 @@ def _batches(
         mine = np.array([found[k] for k in shown.ids.tolist()], np.int32)
         first = np.searchsorted(sorted_places, mine)
         many = np.searchsorted(sorted_places, mine, side="right") - first
-        owners = np.repeat(np.arange(len(mine)), many)
-        within = np.arange(len(owners)) - np.repeat(np.cumsum(many) - many, many)
-        chosen = order[np.repeat(first, many) + within]
+        ((owners, rows),) = pairs.enumerated(first, many, at_once=len(order))
+        chosen = order[rows]
         xyxy = truth.xywh[chosen].copy()
         xyxy[:, 2:] += xyxy[:, :2]
         yield Batch(shown, owners, truth_classes[chosen], xyxy)

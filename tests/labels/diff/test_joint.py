@@ -68,10 +68,12 @@ def test_another_order(
 
 
 def test_letters_composed_and_escaped(tmp_path: Path) -> None:
-    a = synthetic.write(tmp_path / "a", 2, names=["e\u0301 1.jpg", "b.jpg"])
-    b = synthetic.write(tmp_path / "b", 3, names=["b.jpg", "x.jpg", "\u00e9%201.jpg"], input="/c")
+    ours = ["e\u0301 1.jpg", "b.jpg", "50%effort.jpg"]  # %ef alone is no letter
+    theirs = ["b.jpg", "50%effort.jpg", "x.jpg", "\u00e9%201.jpg"]
+    a = synthetic.write(tmp_path / "a", 3, names=ours)
+    b = synthetic.write(tmp_path / "b", 4, names=theirs, input="/c")
     _, pairs = joined(a, b)
-    assert len(pairs) == 2
+    assert len(pairs) == 3
     assert ("s3://bucket/images/e\u0301 1.jpg", "/c/\u00e9%201.jpg") in pairs
 
 

@@ -110,6 +110,8 @@ def test_a_zip_leads_back_by_what_lies_beside_it(tmp_path: Path) -> None:
         ({"classes.txt": "cup", "labels/1.txt": LINE}, "the size of image 1.txt is not known"),
         ({"classes.txt": "cup", "1.txt": LINE}, "the size of image 1.txt is not known"),
         ({"classes.txt": "cup", "a.txt": "1.png"}, "has texts, but none is an image's"),
+        ({"images.csv": f"{HEAD}a,0,b,9,\n", "a.xml": CVAT % ""}, "/images.csv cannot be read .V"),
+        ({"images.csv": f"{HEAD}a,0\n", "a.json": COCO}, "from the export again, or save it"),
         ({"a.txt": "x"}, "holds no annotations that are known: COCO, Label Studio"),
         ({"a.json": "[]", "b.json": "[]"}, "holds a.json, b.json: name the one that came back"),
         ({"_run/run.json": "{}", "detections/a": ""}, "is an output of prelabel detect, not"),
@@ -173,20 +175,34 @@ def test_voc(tmp_path: Path, folder: str) -> None:
 
 def test_parts_of_one_export(tmp_path: Path) -> None:
     """Whose images.csv lies above them, or beside the zip of them, or in it."""
-    rows = "x/1.jpg,0,s3://b/x/1.jpg,200,100\n2.jpg,1,s3://b/2.jpg,9,9\n3.jpg,2,s3://b/3.jpg,9,9\n"
+    rows = (
+        "x/1.jpg,0,s3://b/x/1.jpg,200,100\n2.jpg,1,s3://b/2.jpg,9,9\n3.jpg,2,s3://b/3.jpg,9,9\n\n"
+    )
     second = "<annotation><filename>2.jpg</filename><object><name/><bndbox/></object></annotation>"
     second = second.replace("<bndbox/>", "<polygon><x1>1</x1></polygon>")
     given = write(tmp_path / "a", {"train/1.xml": VOC % "0.0", "valid/2.XML": second})
     packed = shutil.make_archive(given, "zip", given)
-    write(
-        tmp_path,
-        {"images.csv": f"\ufeff{HEAD}{rows}", "a/images.csv": (HEAD + rows).replace(",", ";")},
-    )
+    tabs, semicolons = ((HEAD + rows).replace(",", mark) for mark in "\t;")
+    quoted = semicolons.replace("name;", '"name";')
+    write(tmp_path, {"images.csv": f"\ufeff{tabs}", "a/images.csv": quoted})
     whole = shutil.make_archive(f"{tmp_path}/b/whole", "zip", given)
     for truth in map(load_truth, (given, packed, whole)):
         check(truth, "s3://b/x/1.jpg", "s3://b/2.jpg")
         assert truth.unreviewed == {"not among what came back": 1}
         assert truth.left_out == {"that are no rectangles": 1}
+
+
+def test_parts_of_two_exports(tmp_path: Path) -> None:
+    """Which gave their classes one number."""
+    for name, image in (("cup", "1"), ("glass", "2")):
+        record = {"run_id": "r", "classes": [{"id": 7, "name": name}]}
+        texts = {"export.json": json.dumps(record), "classes.txt": name}
+        texts["images.csv"] = f"{HEAD}{image}.jpg,0,s3://b/{image}.jpg,200,100\n"
+        texts[f"labels/{image}.txt"] = LINE
+        write(tmp_path / name, texts)
+    truth = load_truth(str(tmp_path))
+    assert len({*truth.category_ids.values()}) == 2
+    assert truth.box_categories.tolist() == [truth.category_ids[name] for name in ("cup", "glass")]
 
 
 def test_voc_of_one_image(tmp_path: Path) -> None:
@@ -195,14 +211,17 @@ def test_voc_of_one_image(tmp_path: Path) -> None:
         load_truth(f"{tmp_path}/1.xml")
 
 
-def test_fiftyone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_fiftyone(tmp_path: Path, packed: bool) -> None:
     box = {"label": "cup", "bounding_box": [0.1, 0.2, 0.5, 0.4], "attributes": {}}
     labels = {"1": [box, box | {"label": None}], "2": [], "3": None}
-    write(tmp_path, {"labels.json": json.dumps({"classes": ["cup"], "labels": labels})})
-    (tmp_path / "data").mkdir()
+    given = write(
+        tmp_path / "a", {"labels.json": json.dumps({"classes": ["cup"], "labels": labels})}
+    )
+    (tmp_path / "a/data").mkdir()
     for number in (1, 2, 3):
-        Image.new("L", (200, 100)).save(tmp_path / f"data/{number}.png")
-    truth = load_truth(str(tmp_path))
+        Image.new("L", (200, 100)).save(tmp_path / f"a/data/{number}.png")
+    truth = load_truth(shutil.make_archive(given, "zip", given) if packed else given)
     check(truth, "1.png", "2.png")
     assert truth.unreviewed.total() == truth.left_out.total() == 1
 

@@ -61,7 +61,7 @@ def test_nothing_has_changed(kind: str, output: Path, tmp_path: Path) -> None:
     truth = load_truth(as_reviewed(kind, folder))
     assert sorted(truth.category_ids) == sorted(RENAMED.values())
     assert not truth.left_out and not truth.unreviewed
-    assert truth.shown and truth.shown["run_id"] == synthetic.RUN_ID
+    assert truth.exports[0]["run_id"] == synthetic.RUN_ID
     places, count = set(), 0
     for uri, expected in rows(output):
         found = truth.place(uri)
@@ -84,7 +84,7 @@ def test_an_export_that_was_split(
     export(str(output), Options(format=kind, to=str(tmp_path / "a"), **flags))
     truth = load_truth(str(tmp_path / "a"))
     assert len(truth.names) == len(NAMES)
-    assert truth.shown and truth.shown["format"] == kind
+    assert [record["format"] for record in truth.exports] == [kind]
     found = [truth.place(row["image_uri"]) for row in outputs.rows(str(output))]
     assert len({place[0] for place in found if place and place[1]}) == len(NAMES)
 

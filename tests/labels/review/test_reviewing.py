@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +222,7 @@ def test_in_a_bucket(output: Path, corrected: Path, bucket: str) -> None:
     "change,complaint",
     [
         ("run", "corrections of another run: export.json beside them names run 6666"),
+        ("failed", "every image of .* has failed: there is nothing to review"),
         ("images", "2 of the 3 images of .* are none that .* or --present-only"),
         ("all", "no image of .* is in"),
         ("rotated", "image s3://bucket/images/a 1.jpg has a rotated box"),
@@ -249,7 +252,14 @@ def test_one_line_for_each_mistake(
             box |= {"original_width": 500, "original_height": 1000}
     if change == "run":
         record = json.loads((folder / "export.json").read_text())
-        (folder / "export.json").write_text(json.dumps(record | {"run_id": "6" * 32}))
+        other = {"run_id": "6" * 32, "classes": [{"id": 99, "name": "of that run alone"}]}
+        (folder / "export.json").write_text(json.dumps(record | other))
+    if change == "failed":
+        output = shutil.copytree(output, tmp_path / "failed")
+        (output / "detections/status=ok").rename(output / "detections/status=error")
+        known = json.loads((output / "_run/run.json").read_text())
+        known["counts"] |= {"ok": 0}
+        (output / "_run/run.json").write_text(json.dumps(known))
     if change == "full":
         to.mkdir()
         (to / "x").write_text("")
@@ -258,11 +268,25 @@ def test_one_line_for_each_mistake(
     arguments = [str(output), "--corrections", str(folder / "back.json")]
     arguments += [] if change == "to" else ["--to", str(to)]
     arguments += ["--seconds-per-box", "-1"] if change == "seconds" else []
+    arguments += ["--present-only"] if change == "failed" else []
     capsys.readouterr()
     assert job.main(arguments) == 2
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1 and not (to / "review.json").exists()
     assert re.search(complaint, printed), printed
+
+
+def test_exports_that_showed_other_boxes(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for row, cut in zip(outputs.rows(str(output)), ("0.4", "0.7"), strict=False):
+        (tmp_path / "one.txt").write_text(f"{row['image_uri']}\n")
+        flags = ["--images", str(tmp_path / "one.txt"), "--score-threshold", cut]
+        to = str(tmp_path / "back" / cut)
+        assert export([str(output), "--format", "cvat", "--to", to, *flags]) == 0
+    capsys.readouterr()
+    assert review(output, tmp_path / "back", tmp_path / "a") == 2
+    assert "by score_threshold in their export.json: review them one" in capsys.readouterr().err
 
 
 def test_pairs_are_the_best_ones() -> None:
@@ -333,10 +357,13 @@ def test_a_class_whose_id_a_new_name_has(tmp_path: Path) -> None:
     flags = ["--classes", str(tmp_path / "classes.yaml"), "--format", "coco", "--to", str(to)]
     assert export([str(output), *flags]) == 0
     content = json.loads((to / "instances.json").read_text())
-    content["categories"].append({"id": 90, "name": "bicycle"})
-    content["annotations"][0]["category_id"] = 90
+    content["categories"].append({"id": 2**31 - 1, "name": "bicycle"})
+    content["annotations"][0]["category_id"] = 2**31 - 1
     (to / "instances.json").write_text(json.dumps(content))
+    tracemalloc.start()
     assert review(output, to, tmp_path / "b") == 0
+    assert tracemalloc.get_traced_memory()[1] < 100e6  # an id costs no memory by its size
+    tracemalloc.stop()
     rows = pq.read_table(tmp_path / "b/corrections.parquet").to_pylist()
     found = {(d["label"], d["label_id"]) for row in rows for d in row["detections"]}
     assert {name for name, _ in found} == {"vehicle", "bicycle"}
