@@ -23,7 +23,7 @@ from pipeline.images.tiff_regions import Region
 from pipeline.network.contract import Boxes, DeviceLost, EngineFactory, ShortOfMemory, Weights
 from pipeline.outputs.schema import LARGE
 from pipeline.stages.micro_batches import Loader, Outcome
-from pipeline.stages.regions import REGION, WHOLE_URI
+from pipeline.stages.regions import REGION, WHOLE_URI, are_regions
 from pipeline.stages.rows import finished_rows, with_shares, with_windows
 from pipeline.stages.views import View, cut, joined
 from pipeline.store import urls
@@ -88,7 +88,7 @@ class Detector:
             told to stop.
         """
         ids = rows["image_id"].to_pylist()
-        wholes = rows[WHOLE_URI].to_pylist() if REGION in rows.column_names else ()
+        wholes = rows[WHOLE_URI].to_pylist() if are_regions(rows) else ()
         begun = self.client.begin(ids, wholes)
         if begun is None:
             return
@@ -239,7 +239,7 @@ def _outcomes(rows: pa.Table, condemned: dict[int, Failure]) -> list[Outcome]:
         else:
             outcome.encoded = encoded.as_buffer()
         outcomes.append(outcome)
-    if REGION in rows.column_names:
+    if are_regions(rows):
         columns = (rows[name].to_pylist() for name in (REGION, WHOLE_URI))
         for outcome, region, whole in zip(outcomes, *columns, strict=True):
             outcome.region, outcome.whole = Region(*region), whole
