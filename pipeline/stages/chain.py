@@ -15,7 +15,7 @@ import ray
 
 from pipeline.cluster import ray_internals
 from pipeline.cluster.client import Client
-from pipeline.cluster.placement import FETCH_CPUS, WRITE_CPUS, Placement
+from pipeline.cluster.placement import STAGE_CPUS, Placement
 from pipeline.config import Config
 from pipeline.network.contract import ALLOCATOR, EngineFactory
 from pipeline.outputs.finished import Finished
@@ -138,7 +138,7 @@ class Chain:
             batch_size=1,
             batch_format="pyarrow",
             fn_constructor_args=(config, self.manifest, finished.index, done, client.of("fetch")),
-            num_cpus=FETCH_CPUS,
+            num_cpus=STAGE_CPUS,
             compute=_pool(placement.fetchers),
         )
         detected = fetched.map_batches(
@@ -157,7 +157,7 @@ class Chain:
             batch_size=placement.rows_per_file,
             batch_format="pyarrow",
             fn_constructor_args=(self.destination, finished.index, client.of("write")),
-            num_cpus=WRITE_CPUS,
+            num_cpus=STAGE_CPUS,
             compute=_pool(placement.fetchers),
         )
 
