@@ -162,11 +162,11 @@ class Chain:
         )
 
     def _range_rows(self, finished: Finished) -> int:
-        """A power of two: every replica gets several ranges, and none is larger than a block.
+        """A power of two: every replica gets several ranges, none larger than a block or a part.
 
         A replica holds a few ranges at once, and a batch of several blocks is copied together.
         """
-        most = RANGE_MICRO_BATCHES * self.placement.micro_batch
+        most = min(RANGE_MICRO_BATCHES * self.placement.micro_batch, self.manifest.part_rows)
         wanted = finished.missing // (8 * self.placement.replicas)
         wanted = min(wanted, most, int(self._block_bytes / self.image_bytes))
         return max(self.least_rows, 1 << max(0, wanted.bit_length() - 1))
