@@ -398,6 +398,17 @@ def flag_of(name: str) -> str:
     return name if option.metavar is None else f"--{name.replace('_', '-')}"
 
 
+class _Once(yaml.SafeLoader):
+    """Refuses a key that is there twice, of which YAML takes the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for place, (key, _) in enumerate(node.value):
+            if key.value in (other.value for other, _ in node.value[:place]):
+                told = f"{key.value} is there twice"
+                raise yaml.MarkedYAMLError(problem=told, problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def from_yaml(path: str) -> dict[str, Any]:
     """The fields of a `Config` in a YAML file that have a value, checked but for it.
 
@@ -406,8 +417,8 @@ def from_yaml(path: str) -> dict[str, Any]:
     """
     try:
         with open(path, encoding="utf-8") as file:
-            values = yaml.safe_load(file) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            values = yaml.load(file, _Once) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
         why = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UsageError(f"cannot read --config {path}: {why}") from error
     if not isinstance(values, dict):

@@ -140,6 +140,16 @@ def test_yaml(tmp_path: Path) -> None:
     path.write_text("!!python/object/apply:os.system ['true']")
     with pytest.raises(UsageError, match="cannot read"):
         from_yaml(str(path))
+    for text, complaint in (
+        (
+            "model:\n  min_size: 400\nlimit: 3\nmodel:\n  max_size: 900\n",
+            "model is there twice .*line 4",
+        ),
+        ("limit: 2026-13-45", "cannot read --config .*: month must be in 1..12"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=complaint):
+            from_yaml(str(path))
     path.write_text("- a\n- b\n")
     with pytest.raises(UsageError, match="must hold"):
         from_yaml(str(path))
