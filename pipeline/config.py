@@ -46,6 +46,9 @@ ROWS_PER_FILE = {"cuda": 4096, "cpu": 64}
 # a decoder that takes so many times fetch_timeout between two reads of its video comes to no end
 VIDEO_HANGS = 1.5
 
+# of any camera; of an infinite one the times of frames are no numbers
+MOST_FPS = 1_000_000
+
 # fields that are whole numbers above 0, and those that are any number above it
 AT_LEAST_ONE = (
     "limit every_nth replicas micro_batch fetch_concurrency fetch_attempts max_object_bytes "
@@ -317,6 +320,9 @@ class Config:
             value = getattr(self, name)
             if value is not None and (not is_number(value, whole=False) or value <= 0):
                 raise UsageError(f"{name} must be a number above 0, not {value!r}")
+        if self.fps is not None and self.fps > MOST_FPS:
+            most = f"at most {MOST_FPS:,}; --every-nth 1 takes all frames"
+            raise UsageError(f"fps must be {most}, not {self.fps!r}")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 listed = f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"

@@ -43,6 +43,10 @@ from pipeline.errors import UsageError
         ({"input": "file://server/a"}, "input has to begin with file:/// or be a path"),
         ({"stall_timeout": 300}, r"must be above fetch_timeout \(300\) and decode_timeout"),
         ({"fps": 1, "stall_timeout": 450}, "must be above 1.5 times fetch_timeout"),
+        (
+            {"fps": float("inf")},
+            "fps must be at most 1,000,000; --every-nth 1 takes all frames, not",
+        ),
         ({"accept_truncated": 0}, "accept_truncated must be above 0 and at most 1, not 0"),
         ({"accept_truncated": 95}, "accept_truncated must be above 0 and at most 1, not 95"),
         ({"accept_truncated": True}, "accept_truncated must be above 0 and at most 1, not True"),
