@@ -45,7 +45,7 @@ from pipeline.errors import UsageError
         ({"fps": 1, "stall_timeout": 450}, "must be above 1.5 times fetch_timeout"),
         (
             {"fps": float("inf")},
-            "fps must be at most 1,000,000; --every-nth 1 takes all frames, not",
+            "fps must be a number above 0 and at most 1,000,000 .--every-nth 1",
         ),
         ({"accept_truncated": 0}, "accept_truncated must be above 0 and at most 1, not 0"),
         ({"accept_truncated": 95}, "accept_truncated must be above 0 and at most 1, not 95"),
