@@ -25,8 +25,7 @@ from pipeline.stages.merging import merged
 from pipeline.stages.regions import REGION
 from pipeline.stages.rows import WINDOW_BOXES, detections_column
 from pipeline.stages.write import write
-from pipeline.store import objects, urls
-from pipeline.words import printable
+from pipeline.store import objects
 
 # bytes of rows that wait for a file, but for those of a single image
 FILE_BYTES = 32 * 2**20
@@ -74,7 +73,7 @@ class Assembly:
 
     def write(self, finished: Finished, check: Callable[[], None]) -> None:
         """Put rows that stay in the place of those of status `large`; `check` is for each image."""
-        layout, destination = finished.layout, self.chain.destination
+        layout = finished.layout
         for name in finished.large_files():
             before = read(layout, str(name))
             rows: list[pa.Table] = []
@@ -85,7 +84,7 @@ class Assembly:
                     continue
                 made = pa.concat_tables(rows)
                 for status, table in _by_status(made):
-                    write(layout, destination, finished.index, status, table)
+                    write(self.chain.destination, finished.index, status, table)
                 finished.large[made["image_id"].to_numpy() - finished.first_id] = False
                 rows = []
             # now, when all that is in it stands elsewhere
@@ -122,7 +121,7 @@ class Assembly:
     def _count(self, uri: str, found: Boxes | Failure) -> None:
         client = self.chain.client
         if isinstance(found, Failure):
-            client.failed(found.code, printable(urls.public(uri), 200))
+            client.failed(found.code, uri)
             client.add(images=1, errors=1)
         else:
             client.add(images=1, detections=len(found.labels))

@@ -94,7 +94,7 @@ class Attempt:
         """
         chain = self._chain(make_engine, Client(coordinator))
         known = self.manifest
-        seals = {i: seal.standing(self.layout, i, self._retry_from) for i in known.slices}
+        seals = {i: seal.standing(self.layout, i, self.record.retry_from) for i in known.slices}
         pending = [index for index, sealed in seals.items() if not sealed]
         written = {i: self._written(i, sealed) for i, sealed in seals.items()}
         failed = sum((Counter(s.errors) for s in seals.values() if s), Counter[str]())
@@ -119,10 +119,6 @@ class Attempt:
                 self.lease.check()
                 self._seal(finished)
         return {**watch.state.sums, "processed": processed}, watch.state.examples
-
-    @property
-    def _retry_from(self) -> int:
-        return self.record.retry_from
 
     def _written(self, index: int, standing: Seal | None) -> int:
         """Images of a slice that stay, as far as its seal says, or the one before a retry."""
@@ -155,7 +151,7 @@ class Attempt:
         )
 
     def _finished(self, index: int) -> Finished:
-        finished = Finished.of(self.layout, self.manifest, index, self._retry_from)
+        finished = Finished.of(self.layout, self.manifest, index, self.record.retry_from)
         finished.load()
         return finished
 
@@ -250,7 +246,7 @@ class Attempt:
         errors: Counter[str] = Counter()
         detections = 0
         for index in self.manifest.slices:
-            sealed = seal.standing(self.layout, index, self._retry_from)
+            sealed = seal.standing(self.layout, index, self.record.retry_from)
             if not sealed:
                 raise RunError(
                     f"files came to slice {index} of {self.layout.url} after it was sealed; run "

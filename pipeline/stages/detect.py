@@ -26,8 +26,7 @@ from pipeline.stages.micro_batches import Loader, Outcome
 from pipeline.stages.regions import REGION, WHOLE_URI, are_regions
 from pipeline.stages.rows import finished_rows, with_shares, with_windows
 from pipeline.stages.views import View, cut, joined
-from pipeline.store import urls
-from pipeline.words import explain, printable
+from pipeline.words import explain
 
 log = logging.getLogger(__name__)
 # the id, in a ledger, of an image that cannot be the cause of a death
@@ -163,7 +162,7 @@ class Detector:
         outcomes = [o for o in outcomes if not (o.region or (o.error and o.error.code == LARGE))]
         failed = [(o.error.code, o.uri) for o in outcomes if o.error]
         for code, uri in failed:
-            self.client.failed(code, printable(urls.public(uri), 200))
+            self.client.failed(code, uri)
         detections = sum(len(o.boxes.labels) for o in outcomes if o.boxes)
         self.client.add(images=len(outcomes), errors=len(failed), detections=detections)
 

@@ -23,7 +23,7 @@ from pipeline.words import explain
 
 T = TypeVar("T")
 
-# of one request for strips or tiles that lie side by side, at most, but for a single one
+# of one request for what lies side by side, at most, but for a single member, strip or tile
 REQUEST_BYTES = 8 * 2**20
 # headers read at once, each of up to tens of megabytes; and how many of them are kept
 HEADERS, KEPT = 8, 4

@@ -54,7 +54,6 @@ class Writer:
         self.destination = destination
         self.index = index
         self.client = client
-        self.layout = Layout.of(destination.output)
         client.ready()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
@@ -74,7 +73,7 @@ class Writer:
         for status in (*STATUSES, LARGE):
             part = rows.filter(pc.equal(rows["status"], status))
             if part.num_rows:
-                name = write(self.layout, self.destination, self.index, status, part)
+                name = write(self.destination, self.index, status, part)
                 names = pa.array([str(name)] * part.num_rows, pa.string())
                 summaries.append(part.select(SUMMARY).append_column("file", names))
         self.client.add(written=rows.num_rows, seconds_write=time.monotonic() - started)
@@ -82,13 +81,10 @@ class Writer:
         return pa.concat_tables(summaries)
 
 
-def write(
-    layout: Layout, destination: Destination, index: int, status: str, rows: pa.Table
-) -> FileName:
+def write(destination: Destination, index: int, status: str, rows: pa.Table) -> FileName:
     """Put a file of rows of one slice and status in place, under the lease.
 
     Args:
-        layout: of the destination's output.
         destination: of the rows.
         index: number of the slice.
         status: of the rows.
@@ -98,7 +94,7 @@ def write(
         LeaseLost: another run took over.
         RunError: the store takes no file.
     """
-    leased = Layout.of(destination.leased)
+    layout, leased = map(Layout.of, (destination.output, destination.leased))
 
     def check() -> None:
         lease.check(leased, destination.token, attempts=1)
