@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from pipeline.outputs import lease
 from pipeline.outputs.files import SUMMARY, FileName, encode
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.schema import LARGE, STATUSES
-from pipeline.store import failures, objects
+from pipeline.store import failures, objects, urls
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,9 @@ def write(destination: Destination, index: int, status: str, rows: pa.Table) -> 
 
     Raises:
         LeaseLost: another run took over.
-        RunError: the store takes no file.
+        RunError: the store takes no file, or this machine does not see the output.
     """
-    layout, leased = map(Layout.of, (destination.output, destination.leased))
+    layout, leased = seen(destination.output), Layout.of(destination.leased)
 
     def check() -> None:
         lease.check(leased, destination.token, attempts=1)
@@ -108,6 +110,21 @@ def write(destination: Destination, index: int, status: str, rows: pa.Table) -> 
         url = layout.url_of(path)
         raise RunError(str(failures.unusable("write", url, error))) from error
     return name
+
+
+def seen(output: str) -> Layout:
+    """The layout of a run's output, which a folder need not be on all machines of a cluster.
+
+    Raises:
+        RunError: this machine does not see it.
+    """
+    layout = Layout.of(output)
+    if urls.is_local(layout.fs) and not os.path.isdir(layout.run):
+        raise RunError(
+            f"the machine {socket.gethostname()} of the cluster does not see {output}: give a URL, "
+            "or a path on a disk that all of its machines see"
+        )
+    return layout
 
 
 def by_file(summary: pa.Table) -> Iterable[tuple[str, pa.Table]]:
