@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -19,12 +19,12 @@ from pipeline.images.tiff_regions import Region
 from pipeline.network.contract import Boxes
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.layout import Layout
-from pipeline.outputs.schema import FLOATS, RECOVERED_SHARE, STATUSES
+from pipeline.outputs.schema import FLOATS, RECOVERED_SHARE
 from pipeline.stages.chain import Chain
 from pipeline.stages.merging import merged
 from pipeline.stages.regions import REGION
 from pipeline.stages.rows import WINDOW_BOXES, detections_column
-from pipeline.stages.write import write
+from pipeline.stages.write import by_status, write
 from pipeline.store import objects
 
 # bytes of rows that wait for a file, but for those of a single image
@@ -83,7 +83,7 @@ class Assembly:
                 if place + 1 < before.num_rows and sum(r.nbytes for r in rows) < FILE_BYTES:
                     continue
                 made = pa.concat_tables(rows)
-                for status, table in _by_status(made):
+                for status, table in by_status(made):
                     write(self.chain.destination, finished.index, status, table)
                 finished.large[made["image_id"].to_numpy() - finished.first_id] = False
                 rows = []
@@ -169,13 +169,6 @@ class Assembly:
         config = self.chain.config
         assert config.tile
         return tiling.tiles(height, width, config.tile, config.tile_overlap) + [x, y, x, y]
-
-
-def _by_status(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    for status in STATUSES:
-        part = rows.filter(pc.equal(rows["status"], status))
-        if part.num_rows:
-            yield status, part
 
 
 def _scaled(found: Boxes, overview: Region, size: tuple[int, int]) -> Boxes:

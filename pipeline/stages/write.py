@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -72,12 +72,10 @@ class Writer:
         first = [pc.min(rows["image_id"]).as_py()]
         self.client.begin(first)
         summaries = []
-        for status in (*STATUSES, LARGE):
-            part = rows.filter(pc.equal(rows["status"], status))
-            if part.num_rows:
-                name = write(self.destination, self.index, status, part)
-                names = pa.array([str(name)] * part.num_rows, pa.string())
-                summaries.append(part.select(SUMMARY).append_column("file", names))
+        for status, part in by_status(rows):
+            name = write(self.destination, self.index, status, part)
+            names = pa.array([str(name)] * part.num_rows, pa.string())
+            summaries.append(part.select(SUMMARY).append_column("file", names))
         self.client.add(written=rows.num_rows, seconds_write=time.monotonic() - started)
         self.client.end(first)
         return pa.concat_tables(summaries)
@@ -112,6 +110,14 @@ def write(destination: Destination, index: int, status: str, rows: pa.Table) -> 
     return name
 
 
+def by_status(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of each status that is among them."""
+    for status in (*STATUSES, LARGE):
+        part = rows.filter(pc.equal(rows["status"], status))
+        if part.num_rows:
+            yield status, part
+
+
 def seen(output: str) -> Layout:
     """The layout of a run's output, which a folder need not be on all machines of a cluster.
 
@@ -127,7 +133,7 @@ def seen(output: str) -> Layout:
     return layout
 
 
-def by_file(summary: pa.Table) -> Iterable[tuple[str, pa.Table]]:
+def by_file(summary: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     """The rows of a `Writer`'s summary, file by file."""
     for name in pc.unique(summary["file"]).to_pylist():
         yield name, summary.filter(pc.equal(summary["file"], name)).select(SUMMARY)
