@@ -211,7 +211,8 @@ def shrinking(options: Mapping[str, Any], least: float = 1.0) -> Callable[[int, 
         options: keywords of `FasterRCNN`.
         least: smallest factor by which training changes the scale.
     """
-    short, long = options.get("min_size", 800), options.get("max_size", 1333)
+    short: float = options.get("min_size", 800)
+    long: float = options.get("max_size", 1333)
 
     def shrinks_to(height: int, width: int) -> float:
         if "fixed_size" in options:

@@ -57,7 +57,7 @@ def test_no_more_replicas_than_fit() -> None:
     assert placed([{"CPU": 8}], replicas=5, cpus_per_replica=1).replicas == 5
     # what is left of each node is too little for an actor of the other stages
     assert placed([{"CPU": 4}] * 3, cpus_per_replica=3.8).replicas == 2
-    in_pieces = placed([{"CPU": 4}] * 40 + [{"CPU": 0.5}], cpus_per_replica=3.8)
+    in_pieces = placed([{"CPU": 4.0}] * 40 + [{"CPU": 0.5}], cpus_per_replica=3.8)
     assert (in_pieces.replicas, in_pieces.fetchers) == (40, 1)
 
 

@@ -21,6 +21,7 @@ from pipeline.cluster import connection
 from pipeline.cluster.placement import Placement
 from pipeline.driver import attempt, record, start
 from pipeline.driver.attempt import Attempt
+from pipeline.driver.record import Record
 from pipeline.outputs import seal
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.layout import Layout
@@ -29,6 +30,7 @@ from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.seal import Seal
 from pipeline.stages import chain
 from pipeline.stages.chain import Stages
+from pipeline.store import objects
 from tests.support import tiles
 from tests.support.chaos import seen
 from tests.support.engines import LoggedEngine, PixelEngine
@@ -258,6 +260,16 @@ def test_several_slices(
     assert summary.processed == 0
     assert [row["image_id"] for row in rows(str(tmp_path / "out"))] == list(range(600))
     assert len(list((tmp_path / "out/_run/slices").iterdir())) == 3
+
+
+def test_a_kill_between_counts_and_success(tmp_path: Path) -> None:
+    """Of an attempt that begins over a complete output; the next one does not take it for one."""
+    config = Config(input="i", output=str(tmp_path))
+    layout, known = Layout.of(config.output), Record("r", {}, {}, {})
+    objects.put(layout.fs, layout.success, b"")
+    assert start._complete(config, layout, known) is None
+    known.counts = {"errors": {}}
+    assert start._complete(config, layout, known) is known
 
 
 def test_what_is_known_of_slices_that_are_done_again(
