@@ -14,15 +14,18 @@ import yaml
 from pipeline.errors import UsageError, nearest
 from pipeline.locations import checked_url
 from pipeline.options import (
+    COUNTED,
     MODEL_OPTIONS,
+    POSITIVE,
     SHORT,
     TILE,
     TILE_OVERLAP,
-    as_number,
+    Number,
+    check_choices,
+    check_numbers,
     checked_bands,
     checked_depth_range,
     checked_options,
-    is_number,
 )
 from pipeline.reading import Reading, checked_headers, checked_s3
 
@@ -46,14 +49,28 @@ ROWS_PER_FILE = {"cuda": 4096, "cpu": 64}
 # a decoder that takes so many times fetch_timeout between two reads of its video comes to no end
 VIDEO_HANGS = 1.5
 
-# fields that are whole numbers above 0, and those that are any number above it
+# of any camera; of an infinite one the times of frames are no numbers
+MOST_FPS = 1_000_000
 AT_LEAST_ONE = (
     "limit every_nth replicas micro_batch fetch_concurrency fetch_attempts max_object_bytes "
     "max_pixels rows_per_file"
 ).split()
 ABOVE_ZERO = (
-    "fps gpus_per_replica cpus_per_replica fetch_timeout decode_timeout stall_timeout grace"
+    "gpus_per_replica cpus_per_replica fetch_timeout decode_timeout stall_timeout grace"
 ).split()
+NUMBERS = {
+    **dict.fromkeys(AT_LEAST_ONE, COUNTED),
+    **dict.fromkeys(ABOVE_ZERO, POSITIVE),
+    "fps": Number(
+        False,
+        lambda fps: 0 < fps <= MOST_FPS,
+        f"a number above 0 and at most {MOST_FPS:,} (--every-nth 1 takes all frames)",
+    ),
+    "max_error_rate": Number(False, lambda rate: 0 <= rate <= 1, "within 0 and 1"),
+    "accept_truncated": Number(False, lambda share: 0 < share <= 1, "above 0 and at most 1"),
+    "tile": Number(True, TILE.holds, str(TILE)),
+    "tile_overlap": Number(False, TILE_OVERLAP.holds, str(TILE_OVERLAP)),
+}
 CHOICES = {"device": ("auto", "cuda", "cpu"), "precision": ("auto", "fp32", "fp16")}
 # fields that decide what an output row says
 IDENTITY = (
@@ -306,44 +323,20 @@ class Config:
         endings = ",".join(self.extensions).lower().split(",")
         lowered = tuple(word.removeprefix(".") for word in endings if word)
         object.__setattr__(self, "extensions", lowered)
-        shares = ("max_error_rate", "accept_truncated", "tile_overlap")
-        for name in (*AT_LEAST_ONE, "tile", *ABOVE_ZERO, *shares):
-            value = as_number(getattr(self, name), whole=name in (*AT_LEAST_ONE, "tile"))
-            object.__setattr__(self, name, value)
+        check_numbers(self, NUMBERS)
         object.__setattr__(self, "depth_range", checked_depth_range(self.depth_range))
         object.__setattr__(self, "bands", checked_bands(self.bands))
         self._check_values()
+        self._check_together()
 
     def _check_values(self) -> None:
-        for name in AT_LEAST_ONE:
-            value = getattr(self, name)
-            if value is not None and (not is_number(value, whole=True) or value < 1):
-                raise UsageError(f"{name} must be a whole number above 0, not {value!r}")
-        for name in ABOVE_ZERO:
-            value = getattr(self, name)
-            if value is not None and (not is_number(value, whole=False) or value <= 0):
-                raise UsageError(f"{name} must be a number above 0, not {value!r}")
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                listed = f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
-                raise UsageError(f"{name} must be {listed}, not {getattr(self, name)!r}")
-        rate = self.max_error_rate
-        if not is_number(rate, whole=False) or not 0 <= rate <= 1:
-            raise UsageError(f"max_error_rate must be within 0 and 1, not {rate!r}")
-        share = self.accept_truncated
-        if share is not None and (not is_number(share, whole=False) or not 0 < share <= 1):
-            raise UsageError(f"accept_truncated must be above 0 and at most 1, not {share!r}")
-        if self.tile is not None and not TILE.holds(self.tile):
-            raise UsageError(f"tile must be {TILE}, not {self.tile!r}")
-        if not TILE_OVERLAP.holds(self.tile_overlap):
-            raise UsageError(f"tile_overlap must be {TILE_OVERLAP}, not {self.tile_overlap!r}")
+        check_choices(self, CHOICES)
         for name in ("uri_column", "bytes_column"):
             if not isinstance(getattr(self, name), str | None):
                 raise UsageError(f"{name} must be a name, not {getattr(self, name)!r}")
         for name in ("trust_uris", "sniff", "keyframes"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name} must be true or false, not {getattr(self, name)!r}")
-        self._check_together()
 
     def _check_together(self) -> None:
         # else the run ends before the image that is the cause does
@@ -404,6 +397,17 @@ def flag_of(name: str) -> str:
     return name if option.metavar is None else f"--{name.replace('_', '-')}"
 
 
+class _Once(yaml.SafeLoader):
+    """Refuses a key that is there twice, of which YAML takes the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for place, (key, _) in enumerate(node.value):
+            if key.value in (other.value for other, _ in node.value[:place]):
+                told = f"{key.value} is there twice"
+                raise yaml.MarkedYAMLError(problem=told, problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def from_yaml(path: str) -> dict[str, Any]:
     """The fields of a `Config` in a YAML file that have a value, checked but for it.
 
@@ -412,8 +416,8 @@ def from_yaml(path: str) -> dict[str, Any]:
     """
     try:
         with open(path, encoding="utf-8") as file:
-            values = yaml.safe_load(file) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            values = yaml.load(file, _Once) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
         why = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UsageError(f"cannot read --config {path}: {why}") from error
     if not isinstance(values, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.errors import UsageError, nearest
@@ -13,6 +13,24 @@ from pipeline.errors import UsageError, nearest
 MOST = 2**63 - 1
 # as people write them, of which YAML 1.1 makes text: `1e-3`, `1e6`, `1.5e3`
 WRITTEN = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+
+
+class Number(NamedTuple):
+    """What a field that is a number may be.
+
+    Attributes:
+        whole: whether it has no fraction.
+        fits: whether a number may be it.
+        told: in words, for a complaint.
+    """
+
+    whole: bool
+    fits: Callable[[float], bool]
+    told: str
+
+
+COUNTED = Number(True, lambda number: number > 0, "a whole number above 0")
+POSITIVE = Number(False, lambda number: number > 0, "a number above 0")
 
 
 class Range(NamedTuple):
@@ -55,12 +73,24 @@ class Range(NamedTuple):
 
 THRESHOLD = Range(float, 0, 1)
 COUNT = Range(int, 1, MOST)
-# of training alone: a run has no use for their values, and takes any; see `TRAINING_OPTIONS`
-UNUSED_COUNT, UNUSED_NUMBER = Range(int), Range(float)
 # below it a tile shows the network next to nothing; its overlap, up to where they can be counted
 TILE, TILE_OVERLAP = Range(int, 32, MOST), Range(float, 0, 0.9)
 # float32 divides by them, and multiplies
 FACTOR = (1e-6, 1e6)
+# of training alone: what a training holds them to; a run has no use for their values, and takes any
+TRAINING_OPTIONS: dict[str, Range] = {
+    "trainable_backbone_layers": Range(int, 0, 5),
+    **dict.fromkeys(
+        "rpn_pre_nms_top_n_train rpn_post_nms_top_n_train rpn_batch_size_per_image "
+        "box_batch_size_per_image".split(),
+        COUNT,
+    ),
+    **dict.fromkeys(
+        "rpn_fg_iou_thresh rpn_bg_iou_thresh rpn_positive_fraction box_fg_iou_thresh "
+        "box_bg_iou_thresh box_positive_fraction".split(),
+        THRESHOLD,
+    ),
+}
 # The keywords of torchvision's `fasterrcnn_resnet50_fpn_v2` and of its `FasterRCNN`, but for those
 # that take a module (an anchor generator, a RoI pooler, a head).
 MODEL_OPTIONS: dict[str, Range] = {
@@ -81,30 +111,7 @@ MODEL_OPTIONS: dict[str, Range] = {
     "box_detections_per_img": COUNT,
     "bbox_reg_weights": Range(float, *FACTOR, length=4),
     "weights_backbone": Range(str),
-    **dict.fromkeys(
-        "trainable_backbone_layers rpn_pre_nms_top_n_train rpn_post_nms_top_n_train "
-        "rpn_batch_size_per_image box_batch_size_per_image".split(),
-        UNUSED_COUNT,
-    ),
-    **dict.fromkeys(
-        "rpn_fg_iou_thresh rpn_bg_iou_thresh rpn_positive_fraction box_fg_iou_thresh "
-        "box_bg_iou_thresh box_positive_fraction".split(),
-        UNUSED_NUMBER,
-    ),
-}
-# what a training holds them to
-TRAINING_OPTIONS: dict[str, Range] = {
-    "trainable_backbone_layers": Range(int, 0, 5),
-    **dict.fromkeys(
-        "rpn_pre_nms_top_n_train rpn_post_nms_top_n_train rpn_batch_size_per_image "
-        "box_batch_size_per_image".split(),
-        COUNT,
-    ),
-    **dict.fromkeys(
-        "rpn_fg_iou_thresh rpn_bg_iou_thresh rpn_positive_fraction box_fg_iou_thresh "
-        "box_bg_iou_thresh box_positive_fraction".split(),
-        THRESHOLD,
-    ),
+    **{name: Range(wanted.kind) for name, wanted in TRAINING_OPTIONS.items()},
 }
 # what decides which boxes a trained network finds, and goes along with its checkpoint
 INFERENCE_OPTIONS = [
@@ -145,6 +152,31 @@ def as_number(value: Any, whole: bool) -> Any:
     if isinstance(value, str) and WRITTEN.fullmatch(value):
         value = float(value) if re.search(r"[.eE]", value) else int(value)
     return int(value) if whole and isinstance(value, float) and value.is_integer() else value
+
+
+def check_numbers(described: Any, fields: Mapping[str, Number]) -> None:
+    """Hold fields of a frozen dataclass to what they may be; numbers written as text become such.
+
+    Raises:
+        UsageError: one is none of these, nor None where that is its default.
+    """
+    for name, wanted in fields.items():
+        value = as_number(getattr(described, name), wanted.whole)
+        is_left = value is None and getattr(type(described), name) is None
+        if not is_left and not (is_number(value, wanted.whole) and wanted.fits(value)):
+            raise UsageError(f"{name} must be {wanted.told}, not {value!r}")
+        object.__setattr__(described, name, value)
+
+
+def check_choices(described: Any, fields: Mapping[str, Sequence[str]]) -> None:
+    """
+    Raises:
+        UsageError: a field is none of the texts that it may be.
+    """
+    for name, choices in fields.items():
+        if getattr(described, name) not in choices:
+            listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+            raise UsageError(f"{name} must be {listed}, not {getattr(described, name)!r}")
 
 
 def checked_depth_range(value: Any) -> tuple[int, ...] | str | None:

@@ -43,6 +43,10 @@ from pipeline.errors import UsageError
         ({"input": "file://server/a"}, "input has to begin with file:/// or be a path"),
         ({"stall_timeout": 300}, r"must be above fetch_timeout \(300\) and decode_timeout"),
         ({"fps": 1, "stall_timeout": 450}, "must be above 1.5 times fetch_timeout"),
+        (
+            {"fps": float("inf")},
+            "fps must be a number above 0 and at most 1,000,000 .--every-nth 1",
+        ),
         ({"accept_truncated": 0}, "accept_truncated must be above 0 and at most 1, not 0"),
         ({"accept_truncated": 95}, "accept_truncated must be above 0 and at most 1, not 95"),
         ({"accept_truncated": True}, "accept_truncated must be above 0 and at most 1, not True"),
@@ -140,6 +144,16 @@ def test_yaml(tmp_path: Path) -> None:
     path.write_text("!!python/object/apply:os.system ['true']")
     with pytest.raises(UsageError, match="cannot read"):
         from_yaml(str(path))
+    for text, complaint in (
+        (
+            "model:\n  min_size: 400\nlimit: 3\nmodel:\n  max_size: 900\n",
+            "model is there twice .*line 4",
+        ),
+        ("limit: 2026-13-45", "cannot read --config .*: month must be in 1..12"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=complaint):
+            from_yaml(str(path))
     path.write_text("- a\n- b\n")
     with pytest.raises(UsageError, match="must hold"):
         from_yaml(str(path))

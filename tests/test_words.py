@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import doctest
-from types import ModuleType
+import importlib
+from pathlib import Path
 
 import pytest
 
-from pipeline import errors, locations, words
+PIPELINE = Path(__file__).parents[1] / "pipeline"
+SHOWING = [path for path in sorted(PIPELINE.rglob("*.py")) if ">>> " in path.read_text()]
 
 
-@pytest.mark.parametrize("module", [words, errors, locations], ids=lambda module: module.__name__)
-def test_examples(module: ModuleType) -> None:
-    failed, attempted = doctest.testmod(module)
+@pytest.mark.parametrize("path", SHOWING, ids=lambda path: str(path.relative_to(PIPELINE)))
+def test_examples(path: Path) -> None:
+    name = ".".join(path.relative_to(PIPELINE.parent).with_suffix("").parts)
+    failed, attempted = doctest.testmod(importlib.import_module(name))
     assert attempted and not failed

@@ -16,6 +16,8 @@ import ray
 from pipeline.cluster.coordinator import EXAMPLE_URIS
 from pipeline.cluster.ledger import Begun
 from pipeline.errors import Failure
+from pipeline.store import urls
+from pipeline.words import printable
 
 SEND_SECONDS = 0.5
 
@@ -158,7 +160,7 @@ class Client:
     def _give_example(self, name: str, uri: str) -> None:
         examples = self.examples.setdefault(name, [])
         if len(examples) < EXAMPLE_URIS:
-            examples.append(uri)
+            examples.append(printable(urls.public(uri), 200))
 
     def flush(self) -> None:
         waiting = self._taken()

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pipeline.config import MICRO_BATCH, ROWS_PER_FILE, Config
 from pipeline.errors import UsageError
 
-# Logical shares of stages that mostly wait for the network. All stages together must fit beside
-# the replicas, for Ray Data waits for ever for a CPU that a replica holds.
-FETCH_CPUS = 0.25
-WRITE_CPUS = 0.25
-RESERVED_CPUS = FETCH_CPUS + WRITE_CPUS
+# Logical share of a fetch actor, and of a writer, which mostly wait for the network. One of each
+# must fit beside the replicas, else Ray Data waits for ever for a CPU that a replica holds.
+STAGE_CPUS = 0.25
+RESERVED_CPUS = 2 * STAGE_CPUS
 REPLICA_CPUS = 4
 # Heap of a replica with micro-batches of large photographs, which Ray counts only if it is told.
 # Less where no node has so much.
@@ -77,15 +76,17 @@ def place(config: Config, nodes: list[Node]) -> Placement:
     hosts = [node for node in nodes if node.get("GPU", 0) >= share]
     largest = max((node.get("memory", 0) for node in hosts), default=0)
     memory = min(REPLICA_MEMORY, int(largest / 2))
-    fit = _fitting(nodes, cpus, share, memory)
+    most, spare = _room(nodes, cpus, share, memory)
+    freed = max(1, int(cpus / STAGE_CPUS + 1e-6))  # by a replica less
+    fit = most - max(0, math.ceil((2 - spare) / freed))
     if fit < 1:
         raise UsageError(_too_small(nodes, cpus, share))
-    slots = sum(int(node.get("GPU", 0) / share + 1e-6) for node in nodes) if share else 0
+    slots = sum(_times(node, "GPU", share) for node in nodes) if share else 0
     wanted = config.replicas or fit
     # where CPUs are short, a waiting replica would take those that fetching and writing need
     replicas = wanted if fit == slots else min(wanted, fit)
     per_fetcher = GPU_REPLICAS_PER_FETCHER if share else CPU_REPLICAS_PER_FETCHER
-    room = sum(node.get("CPU", 0) for node in nodes) - min(replicas, fit) * cpus
+    free = spare + freed * (most - min(replicas, fit))
     return Placement(
         device=device,
         replicas=replicas,
@@ -93,7 +94,7 @@ def place(config: Config, nodes: list[Node]) -> Placement:
         cpus=cpus,
         memory=memory,
         threads=math.ceil(cpus),
-        fetchers=max(1, min(math.ceil(replicas / per_fetcher), int(room / RESERVED_CPUS))),
+        fetchers=max(1, min(math.ceil(replicas / per_fetcher), free // 2)),
         micro_batch=config.micro_batch or MICRO_BATCH[device],
         rows_per_file=config.rows_per_file or ROWS_PER_FILE[device],
         waiting=max(0, replicas - fit),
@@ -122,23 +123,25 @@ def _default_cpus(nodes: list[Node], share: float) -> float:
         hosts = [node for node in nodes if node.get("GPU", 0) >= share]
         if not hosts:
             return 1.0
-        slots = [(node.get("CPU", 0) - RESERVED_CPUS) / (node["GPU"] // share) for node in hosts]
+        slots = [
+            (node.get("CPU", 0) - RESERVED_CPUS) / _times(node, "GPU", share) for node in hosts
+        ]
         return max(0.5, min(REPLICA_CPUS, math.floor(min(slots) * 4) / 4))
     cores = max(node.get("CPU", 0) for node in nodes)
     return max(0.5, cores / max(1, math.ceil(cores / REPLICA_CPUS)) - RESERVED_CPUS)
 
 
-def _fitting(nodes: list[Node], cpus: float, share: float, memory: int) -> int:
-    counts = [
-        min(
-            int(node.get("CPU", 0) / cpus + 1e-6),
-            int(node.get("memory", 0) / memory + 1e-6) if memory else 2**31,
-            int(node.get("GPU", 0) / share + 1e-6) if share else 2**31,
-        )
-        for node in nodes
-    ]
-    room = sum(node.get("CPU", 0) for node in nodes) - RESERVED_CPUS
-    return min(sum(counts), int(room / cpus + 1e-6))
+def _room(nodes: list[Node], cpus: float, share: float, memory: int) -> tuple[int, int]:
+    """How many replicas fit, and how many actors of other stages beside them, node by node."""
+    wanted = {"CPU": cpus, "GPU": share, "memory": memory}
+    counts = [min(_times(node, *kind) for kind in wanted.items() if kind[1]) for node in nodes]
+    left = (node.get("CPU", 0) - count * cpus for node, count in zip(nodes, counts, strict=True))
+    return sum(counts), sum(int(cpu / STAGE_CPUS + 1e-6) for cpu in left)
+
+
+def _times(node: Node, kind: str, share: float) -> int:
+    """How often a node has such a share of a resource; a tenth of a GPU fits ten times."""
+    return int(node.get(kind, 0) / share + 1e-6)
 
 
 def _too_small(nodes: list[Node], cpus: float, share: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -19,14 +19,13 @@ from pipeline.images.tiff_regions import Region
 from pipeline.network.contract import Boxes
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.layout import Layout
-from pipeline.outputs.schema import FLOATS, RECOVERED_SHARE, STATUSES
+from pipeline.outputs.schema import FLOATS, RECOVERED_SHARE
 from pipeline.stages.chain import Chain
 from pipeline.stages.merging import merged
 from pipeline.stages.regions import REGION
 from pipeline.stages.rows import WINDOW_BOXES, detections_column
-from pipeline.stages.write import write
-from pipeline.store import objects, urls
-from pipeline.words import printable
+from pipeline.stages.write import by_status, write
+from pipeline.store import objects
 
 # bytes of rows that wait for a file, but for those of a single image
 FILE_BYTES = 32 * 2**20
@@ -74,7 +73,7 @@ class Assembly:
 
     def write(self, finished: Finished, check: Callable[[], None]) -> None:
         """Put rows that stay in the place of those of status `large`; `check` is for each image."""
-        layout, destination = finished.layout, self.chain.destination
+        layout = finished.layout
         for name in finished.large_files():
             before = read(layout, str(name))
             rows: list[pa.Table] = []
@@ -84,8 +83,8 @@ class Assembly:
                 if place + 1 < before.num_rows and sum(r.nbytes for r in rows) < FILE_BYTES:
                     continue
                 made = pa.concat_tables(rows)
-                for status, table in _by_status(made):
-                    write(layout, destination, finished.index, status, table)
+                for status, table in by_status(made):
+                    write(self.chain.destination, finished.index, status, table)
                 finished.large[made["image_id"].to_numpy() - finished.first_id] = False
                 rows = []
             # now, when all that is in it stands elsewhere
@@ -122,7 +121,7 @@ class Assembly:
     def _count(self, uri: str, found: Boxes | Failure) -> None:
         client = self.chain.client
         if isinstance(found, Failure):
-            client.failed(found.code, printable(urls.public(uri), 200))
+            client.failed(found.code, uri)
             client.add(images=1, errors=1)
         else:
             client.add(images=1, detections=len(found.labels))
@@ -170,13 +169,6 @@ class Assembly:
         config = self.chain.config
         assert config.tile
         return tiling.tiles(height, width, config.tile, config.tile_overlap) + [x, y, x, y]
-
-
-def _by_status(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    for status in STATUSES:
-        part = rows.filter(pc.equal(rows["status"], status))
-        if part.num_rows:
-            yield status, part
 
 
 def _scaled(found: Boxes, overview: Region, size: tuple[int, int]) -> Boxes:

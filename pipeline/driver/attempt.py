@@ -94,30 +94,38 @@ class Attempt:
         """
         chain = self._chain(make_engine, Client(coordinator))
         known = self.manifest
-        seals = {i: seal.standing(self.layout, i, self._retry_from) for i in known.slices}
+        seals = {i: seal.standing(self.layout, i, self.record.retry_from) for i in known.slices}
         pending = [index for index, sealed in seals.items() if not sealed]
-        first = [self._finished(index) for index in pending[:1]]
-        already = known.rows - sum(map(known.rows_of, pending))
-        already += sum(finished.rows - finished.unfinished for finished in first)
-        failed = sum((finished.errors for finished in first), Counter[str]())
-        for sealed in filter(None, seals.values()):
-            failed.update(sealed.errors)
-        reporter = Reporter(known.rows, already, failed, self.placement.replicas)
+        written = {i: self._written(i, sealed) for i, sealed in seals.items()}
+        failed = sum((Counter(s.errors) for s in seals.values() if s), Counter[str]())
+        reporter = Reporter(known.rows, sum(written.values()), failed, self.placement.replicas)
+
+        def begun(index: int) -> Finished:
+            finished = self._finished(index)
+            found = finished.rows - finished.unfinished
+            reporter.found(found - written.pop(index), finished.errors)
+            return finished
+
+        first = [begun(index) for index in pending[:1]]
         metrics = Metrics(self.record.run_id, self.placement.micro_batch, self.lease.publish)
-        processed, left = 0, sum(map(known.rows_of, pending))
+        processed = 0
         with Watch(coordinator, self.config, self.placement, reporter, metrics) as watch:
             for index in pending:
-                finished = first.pop() if first else self._finished(index)
+                finished = first.pop() if first else begun(index)
                 processed += finished.unfinished
-                chain, finished = self._process_slice(chain, finished, watch, known.rows - left)
-                left -= finished.rows
+                elsewhere = sum(written.values())
+                chain, finished = self._process_slice(chain, finished, watch, elsewhere)
+                written[index] = finished.rows
                 self.lease.check()
                 self._seal(finished)
         return {**watch.state.sums, "processed": processed}, watch.state.examples
 
-    @property
-    def _retry_from(self) -> int:
-        return self.record.retry_from
+    def _written(self, index: int, standing: Seal | None) -> int:
+        """Images of a slice that stay, as far as its seal says, or the one before a retry."""
+        if standing:
+            return standing.images
+        before = seal.load(self.layout, index, 0)
+        return before.images - sum(before.errors.values()) if before else 0
 
     def _chain(self, make_engine: EngineFactory, client: Client) -> Chain:
         first = self.manifest.read_part(self.layout, 0).schema
@@ -143,20 +151,23 @@ class Attempt:
         )
 
     def _finished(self, index: int) -> Finished:
-        finished = Finished.of(self.layout, self.manifest, index, self._retry_from)
+        finished = Finished.of(self.layout, self.manifest, index, self.record.retry_from)
         finished.load()
         return finished
 
     def _process_slice(
-        self, chain: Chain, finished: Finished, watch: Watch, sealed: int
+        self, chain: Chain, finished: Finished, watch: Watch, elsewhere: int
     ) -> tuple[Chain, Finished]:
-        """The slice with a row of each image, and the chain as it was last placed."""
+        """The slice with a row of each image, and the chain as it was last placed.
+
+        `elsewhere` is how many images other slices have in files.
+        """
 
         def check() -> None:
             try:
                 watch.check()
             except BaseException as error:
-                error.add_note(watch.kept(sealed + finished.rows - finished.unfinished))
+                error.add_note(watch.kept(elsewhere + finished.rows - finished.unfinished))
                 raise
 
         def process(chain: Chain, part: Finished) -> Chain:
@@ -235,7 +246,7 @@ class Attempt:
         errors: Counter[str] = Counter()
         detections = 0
         for index in self.manifest.slices:
-            sealed = seal.standing(self.layout, index, self._retry_from)
+            sealed = seal.standing(self.layout, index, self.record.retry_from)
             if not sealed:
                 raise RunError(
                     f"files came to slice {index} of {self.layout.url} after it was sealed; run "

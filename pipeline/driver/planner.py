@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
-
-import fsspec.asyn
 
 from pipeline.cluster.client import Client
 from pipeline.config import Config
@@ -20,6 +17,7 @@ from pipeline.images.tiff_plan import plan
 from pipeline.images.tiff_regions import Region, StoredImage
 from pipeline.stages.download import Downloader
 from pipeline.stages.fetch import LOOK_SECONDS
+from pipeline.stages.reads import begun
 from pipeline.stages.regions import REGION, WHOLE_BYTES, WHOLE_SIZE, WHOLE_URI
 from pipeline.stages.stored import StoredImages, Unread
 from pipeline.words import explain
@@ -80,7 +78,7 @@ class Planner:
         samples = Samples(config.depth_range, config.bands)
         file = image["image_uri"], image["image_bytes"]
         try:
-            stored = _waited(self.stored.header(*file))
+            stored = begun(self.stored.header(*file)).result()
             if not stored:
                 raise DecodeError(Code.NOT_AN_IMAGE, "it is no TIFF any more")
             limits = (config.tile, config.tile_overlap, config.max_pixels)
@@ -88,9 +86,10 @@ class Planner:
             rows = [_row(image, stored, region) for region in regions]
             if suits := self.suits:
                 wanted = (config.max_pixels, config.max_object_bytes, samples, suits)
-                found = _waited(
-                    self.stored.of_overviews(*file, stored, lambda some: chosen(some, *wanted))
+                reading = self.stored.of_overviews(
+                    *file, stored, lambda some: chosen(some, *wanted)
                 )
+                found = begun(reading).result()
                 if found:
                     region, overview = found
                     rows.insert(0, _row(image, overview, region))
@@ -108,10 +107,6 @@ def _result(future: Future[T], check: Callable[[], None]) -> T:
         check()
         with contextlib.suppress(TimeoutError):
             return future.result(timeout=LOOK_SECONDS)
-
-
-def _waited(read: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run_coroutine_threadsafe(read, fsspec.asyn.get_loop()).result()
 
 
 def _row(image: Row, stored: StoredImage, region: Region) -> Row:

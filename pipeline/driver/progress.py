@@ -73,6 +73,11 @@ class Reporter:
         self.began = self.told = time.monotonic()
         self.live = sys.stderr.isatty()
 
+    def found(self, finished: int, failed: Counter[str]) -> None:
+        """So many more images were finished before this attempt, and failed, than was known."""
+        self.finished += finished
+        self.failed = self.failed + failed  # a new one, for another thread reads it
+
     def tell(self, sums: Mapping[str, float], starting: str = "starting") -> None:
         """Show the present state; called about once a second.
 

@@ -51,10 +51,6 @@ class Regions:
     manifest: Manifest
     images: pa.Table
 
-    def holds(self, ids: np.ndarray) -> bool:
-        """Whether these images are among its own."""
-        return bool(np.isin(ids, self.images["image_id"].to_numpy()).all())
-
 
 def _names(layout: Layout, index: int) -> list[str]:
     names = objects.names(layout.fs, layout.windows)
@@ -90,10 +86,9 @@ def load(layout: Layout, index: int, mark: str, ids: np.ndarray) -> Regions | No
     for name in _names(layout, index):
         inner = _inner(layout, name)
         if known := manifest.load(inner, mark):
-            data = objects.get(inner.fs, _images(inner))
-            found = Regions(inner, known, pq.read_table(pa.BufferReader(data)))
-            if found.holds(ids):
-                return found
+            images = pq.read_table(pa.BufferReader(objects.get(inner.fs, _images(inner))))
+            if np.isin(ids, images["image_id"].to_numpy()).all():
+                return Regions(inner, known, images)
         _remove(layout, name)
     return None
 

@@ -64,14 +64,16 @@ def _refreshed(
 
 def _complete(config: Config, layout: Layout, known: Record | None) -> Record | None:
     """The record, if the output is as the run would leave it, which is then said."""
-    if known and not known.retry_from and objects.get(layout.fs, layout.success) is not None:
+    # an attempt that is killed as it begins takes the counts away, and `_SUCCESS` not yet
+    counts = known.counts if known and not known.retry_from else None
+    if known and counts and objects.get(layout.fs, layout.success) is not None:
         if not config.retries_failures:
             if _has_grown(layout, known):
                 log.info("files have come to %s since it was complete; looking", config.output)
                 return None
             log.info("%s is complete already; nothing to do", config.output)
             return known
-        if not (known.counts or {}).get("errors"):
+        if not counts["errors"]:
             log.info("no image of %s has failed; nothing to retry", config.output)
             return known
     elif config.retries_failures and not (known and known.retry_from):

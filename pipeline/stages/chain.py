@@ -15,7 +15,7 @@ import ray
 
 from pipeline.cluster import ray_internals
 from pipeline.cluster.client import Client
-from pipeline.cluster.placement import FETCH_CPUS, WRITE_CPUS, Placement
+from pipeline.cluster.placement import STAGE_CPUS, Placement
 from pipeline.config import Config
 from pipeline.network.contract import ALLOCATOR, EngineFactory
 from pipeline.outputs.finished import Finished
@@ -138,7 +138,7 @@ class Chain:
             batch_size=1,
             batch_format="pyarrow",
             fn_constructor_args=(config, self.manifest, finished.index, done, client.of("fetch")),
-            num_cpus=FETCH_CPUS,
+            num_cpus=STAGE_CPUS,
             compute=_pool(placement.fetchers),
         )
         detected = fetched.map_batches(
@@ -157,16 +157,16 @@ class Chain:
             batch_size=placement.rows_per_file,
             batch_format="pyarrow",
             fn_constructor_args=(self.destination, finished.index, client.of("write")),
-            num_cpus=WRITE_CPUS,
+            num_cpus=STAGE_CPUS,
             compute=_pool(placement.fetchers),
         )
 
     def _range_rows(self, finished: Finished) -> int:
-        """A power of two: every replica gets several ranges, and none is larger than a block.
+        """A power of two: every replica gets several ranges, none larger than a block or a part.
 
         A replica holds a few ranges at once, and a batch of several blocks is copied together.
         """
-        most = RANGE_MICRO_BATCHES * self.placement.micro_batch
+        most = min(RANGE_MICRO_BATCHES * self.placement.micro_batch, self.manifest.part_rows)
         wanted = finished.missing // (8 * self.placement.replicas)
         wanted = min(wanted, most, int(self._block_bytes / self.image_bytes))
         return max(self.least_rows, 1 << max(0, wanted.bit_length() - 1))

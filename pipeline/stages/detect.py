@@ -23,11 +23,10 @@ from pipeline.images.tiff_regions import Region
 from pipeline.network.contract import Boxes, DeviceLost, EngineFactory, ShortOfMemory, Weights
 from pipeline.outputs.schema import LARGE
 from pipeline.stages.micro_batches import Loader, Outcome
-from pipeline.stages.regions import REGION, WHOLE_URI
+from pipeline.stages.regions import REGION, WHOLE_URI, are_regions
 from pipeline.stages.rows import finished_rows, with_shares, with_windows
 from pipeline.stages.views import View, cut, joined
-from pipeline.store import urls
-from pipeline.words import explain, printable
+from pipeline.words import explain
 
 log = logging.getLogger(__name__)
 # the id, in a ledger, of an image that cannot be the cause of a death
@@ -88,7 +87,7 @@ class Detector:
             told to stop.
         """
         ids = rows["image_id"].to_pylist()
-        wholes = rows[WHOLE_URI].to_pylist() if REGION in rows.column_names else ()
+        wholes = rows[WHOLE_URI].to_pylist() if are_regions(rows) else ()
         begun = self.client.begin(ids, wholes)
         if begun is None:
             return
@@ -163,7 +162,7 @@ class Detector:
         outcomes = [o for o in outcomes if not (o.region or (o.error and o.error.code == LARGE))]
         failed = [(o.error.code, o.uri) for o in outcomes if o.error]
         for code, uri in failed:
-            self.client.failed(code, printable(urls.public(uri), 200))
+            self.client.failed(code, uri)
         detections = sum(len(o.boxes.labels) for o in outcomes if o.boxes)
         self.client.add(images=len(outcomes), errors=len(failed), detections=detections)
 
@@ -239,7 +238,7 @@ def _outcomes(rows: pa.Table, condemned: dict[int, Failure]) -> list[Outcome]:
         else:
             outcome.encoded = encoded.as_buffer()
         outcomes.append(outcome)
-    if REGION in rows.column_names:
+    if are_regions(rows):
         columns = (rows[name].to_pylist() for name in (REGION, WHOLE_URI))
         for outcome, region, whole in zip(outcomes, *columns, strict=True):
             outcome.region, outcome.whole = Region(*region), whole

@@ -14,10 +14,10 @@ import ray
 
 from pipeline.cluster.client import Client
 from pipeline.config import Config
-from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import MEMBER, Manifest
 from pipeline.stages.download import Fetched
 from pipeline.stages.reads import Read, Reads
+from pipeline.stages.write import seen
 from pipeline.store import urls
 from pipeline.words import printable
 
@@ -77,7 +77,7 @@ class Fetch:
             yield from self._fetch(start, rows)
 
     def _part(self, number: int) -> pa.Table:
-        table = self.manifest.read_part(Layout.of(self.config.output), number)
+        table = self.manifest.read_part(seen(self.config.output), number)
         return table.drop_columns("object_version")
 
     def _fetch(self, start: int, rows: int) -> Iterator[pa.Table]:

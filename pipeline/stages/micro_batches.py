@@ -21,8 +21,6 @@ from pipeline.images.decode import DecodeError, Header, Samples, decode, read_he
 from pipeline.images.depth import is_low_contrast
 from pipeline.images.tiff_regions import Region, within
 from pipeline.network.contract import Boxes
-from pipeline.store import urls
-from pipeline.words import printable
 
 T = TypeVar("T")
 
@@ -171,7 +169,7 @@ class Loader:
             pixels = within(pixels, outcome.region, orientation)
         outcome.size = (pixels.shape[1], pixels.shape[0])
         if is_deep and not outcome.region and is_low_contrast(pixels):
-            self.client.remarked("low_contrast", printable(urls.public(outcome.uri), 200))
+            self.client.remarked("low_contrast", outcome.uri)
         return pixels
 
     def _within_limit(self, outcome: Outcome, future: Future[T]) -> T:

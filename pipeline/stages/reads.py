@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec.asyn
 import pyarrow as pa
@@ -18,14 +18,13 @@ from pipeline.inputs.containers import reading
 from pipeline.inputs.containers.ranged import GAP
 from pipeline.outputs.manifest import MEMBER
 from pipeline.stages.download import Downloader, Fetched
-from pipeline.stages.stored import StoredImages
+from pipeline.stages.stored import REQUEST_BYTES, StoredImages
 from pipeline.store import failures
 from pipeline.store.failures import UriError
 
+T = TypeVar("T")
 # what will have been read of consecutive rows, and how many bytes are expected of it
 Read = tuple[Future[list[Fetched]], int]
-# of one request for neighbours, at most, but for a member that is larger itself
-REQUEST_BYTES = 8 * 2**20
 Row = dict[str, Any]
 Span = tuple[int, int]
 
@@ -159,7 +158,7 @@ def _failed(outcome: Fetched, error: Exception) -> None:
     outcome.message = str(error) if isinstance(error, UriError) else failures.reason(error)
 
 
-def begun(read: Coroutine[Any, Any, list[Fetched]]) -> Future[list[Fetched]]:
+def begun(read: Coroutine[Any, Any, T]) -> Future[T]:
     """A read that goes on by itself."""
     return asyncio.run_coroutine_threadsafe(read, fsspec.asyn.get_loop())
 

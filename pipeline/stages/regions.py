@@ -27,6 +27,11 @@ FIELDS = pa.schema(
 )
 
 
+def are_regions(rows: pa.Table) -> bool:
+    """Whether rows are of regions; those of a table may carry a column called as one of these."""
+    return set(FIELDS.names) <= set(rows.column_names)
+
+
 class RegionReads(Reads):
     """Begins reads of regions."""
 

@@ -23,7 +23,7 @@ from pipeline.words import explain
 
 T = TypeVar("T")
 
-# of one request for strips or tiles that lie side by side, at most, but for a single one
+# of one request for what lies side by side, at most, but for a single member, strip or tile
 REQUEST_BYTES = 8 * 2**20
 # headers read at once, each of up to tens of megabytes; and how many of them are kept
 HEADERS, KEPT = 8, 4
@@ -147,7 +147,7 @@ class StoredImages:
                 outcome.code = Code.OBJECT_TOO_LARGE
                 outcome.message = f"what is stored of it is over max_object_bytes, {limit}"
                 return outcome
-            data = await self._read(uri, parts)
+            data, outcome.attempts = await self._read(uri, parts)
             outcome.data = await asyncio.to_thread(stored.file, region, data)
         except Unread as error:
             outcome = error.outcome
@@ -173,16 +173,18 @@ class StoredImages:
             raise DecodeError(Code.NOT_AN_IMAGE, "it is no TIFF any more")
         return stored
 
-    async def _read(self, uri: str, parts: Iterable[Range]) -> dict[Range, bytes]:
+    async def _read(self, uri: str, parts: Iterable[Range]) -> tuple[dict[Range, bytes], int]:
+        """What stands in the parts, and the most reads that one request took."""
         spans = list(_spans(sorted(set(parts))))
         reads = (self.downloader.read(uri, end - start, (start, end)) for (start, end), _ in spans)
+        outcomes = await asyncio.gather(*reads)
         found = {}
-        for ((start, _), within), got in zip(spans, await asyncio.gather(*reads), strict=True):
+        for ((start, _), within), got in zip(spans, outcomes, strict=True):
             if got.data is None:
                 raise Unread(got)
             for part in within:
                 found[part] = got.data[part[0] - start : part[1] - start]
-        return found
+        return found, max(got.attempts for got in outcomes)
 
 
 def _spans(parts: list[Range]) -> Iterator[tuple[Range, list[Range]]]:

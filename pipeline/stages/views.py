@@ -45,7 +45,7 @@ def joined(views: list[View]) -> Boxes | None:
     Those of a region stay as they are, one view's after the other's, for its image is not whole.
     """
     found = [view.boxes for view in views if view.boxes is not None]
-    if not views or len(found) < len(views):
+    if len(found) < len(views):
         return None
     if views[0].outcome.region:
         views[0].outcome.window_boxes = [len(boxes.labels) for boxes in found]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,7 +17,7 @@ from pipeline.outputs import lease
 from pipeline.outputs.files import SUMMARY, FileName, encode
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.schema import LARGE, STATUSES
-from pipeline.store import failures, objects
+from pipeline.store import failures, objects, urls
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,6 @@ class Writer:
         self.destination = destination
         self.index = index
         self.client = client
-        self.layout = Layout.of(destination.output)
         client.ready()
 
     def __call__(self, rows: pa.Table) -> pa.Table:
@@ -71,24 +72,19 @@ class Writer:
         first = [pc.min(rows["image_id"]).as_py()]
         self.client.begin(first)
         summaries = []
-        for status in (*STATUSES, LARGE):
-            part = rows.filter(pc.equal(rows["status"], status))
-            if part.num_rows:
-                name = write(self.layout, self.destination, self.index, status, part)
-                names = pa.array([str(name)] * part.num_rows, pa.string())
-                summaries.append(part.select(SUMMARY).append_column("file", names))
+        for status, part in by_status(rows):
+            name = write(self.destination, self.index, status, part)
+            names = pa.array([str(name)] * part.num_rows, pa.string())
+            summaries.append(part.select(SUMMARY).append_column("file", names))
         self.client.add(written=rows.num_rows, seconds_write=time.monotonic() - started)
         self.client.end(first)
         return pa.concat_tables(summaries)
 
 
-def write(
-    layout: Layout, destination: Destination, index: int, status: str, rows: pa.Table
-) -> FileName:
+def write(destination: Destination, index: int, status: str, rows: pa.Table) -> FileName:
     """Put a file of rows of one slice and status in place, under the lease.
 
     Args:
-        layout: of the destination's output.
         destination: of the rows.
         index: number of the slice.
         status: of the rows.
@@ -96,9 +92,9 @@ def write(
 
     Raises:
         LeaseLost: another run took over.
-        RunError: the store takes no file.
+        RunError: the store takes no file, or this machine does not see the output.
     """
-    leased = Layout.of(destination.leased)
+    layout, leased = seen(destination.output), Layout.of(destination.leased)
 
     def check() -> None:
         lease.check(leased, destination.token, attempts=1)
@@ -114,7 +110,30 @@ def write(
     return name
 
 
-def by_file(summary: pa.Table) -> Iterable[tuple[str, pa.Table]]:
+def by_status(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of each status that is among them."""
+    for status in (*STATUSES, LARGE):
+        part = rows.filter(pc.equal(rows["status"], status))
+        if part.num_rows:
+            yield status, part
+
+
+def seen(output: str) -> Layout:
+    """The layout of a run's output, which a folder need not be on all machines of a cluster.
+
+    Raises:
+        RunError: this machine does not see it.
+    """
+    layout = Layout.of(output)
+    if urls.is_local(layout.fs) and not os.path.isdir(layout.run):
+        raise RunError(
+            f"the machine {socket.gethostname()} of the cluster does not see {output}: give a URL, "
+            "or a path on a disk that all of its machines see"
+        )
+    return layout
+
+
+def by_file(summary: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     """The rows of a `Writer`'s summary, file by file."""
     for name in pc.unique(summary["file"]).to_pylist():
         yield name, summary.filter(pc.equal(summary["file"], name)).select(SUMMARY)

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -203,16 +204,15 @@ def _check(found: Found, clipped: int) -> None:
         found.notes.append(f"{words.count(clipped, 'box')} cut off at the edge of their image")
 
 
-def shrinking(options: dict[str, object], least: float = 1.0) -> Callable[[int, int], float]:
+def shrinking(options: Mapping[str, Any], least: float = 1.0) -> Callable[[int, int], float]:
     """(height, width) to the pixels of the shorter side in the network.
 
     Args:
         options: keywords of `FasterRCNN`.
         least: smallest factor by which training changes the scale.
     """
-    short, long = (
-        float(str(options.get(k, d))) for k, d in (("min_size", 800), ("max_size", 1333))
-    )
+    short: float = options.get("min_size", 800)
+    long: float = options.get("max_size", 1333)
 
     def shrinks_to(height: int, width: int) -> float:
         if "fixed_size" in options:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,11 +88,16 @@ class Folder:
         """The record, which must be that of this attempt: the last one that was started has it.
 
         Raises:
-            RunError: it is another's.
+            RunError: it is another's, or not there.
             UsageError: see `record`.
         """
         found = self.record(objects.ATTEMPTS)
-        if not found or found.get("attempt") != attempt:
+        if not found:
+            raise RunError(
+                f"the machine {socket.gethostname()} does not see {self.url_of(RECORD)}: as --to "
+                "give a URL, or a path on a disk that all workers see"
+            )
+        if found.get("attempt") != attempt:
             raise RunError(f"another training has taken over {self.url}")
         return found
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pipeline.config import Option
 from pipeline.errors import UsageError, nearest
 from pipeline.locations import checked_url
-from pipeline.options import as_number, is_number
+from pipeline.options import COUNTED, Number, check_choices, check_numbers
 
 # where none is given, by optimizer: AdamW's for fine-tuning, and what torchvision's references give
 # SGD for each 4 images of a batch
 LR = {"adamw": 1e-4, "sgd": 5e-3}
 AUGMENTATIONS = ("flip", "vflip", "scale", "color", "crop")
 CHOICES = {"optimizer": tuple(LR), "batch_norm": ("auto", "frozen", "updated")}
-AT_LEAST_ONE = ("epochs", "batch", "patience", "workers")
-# no part of what makes two trainings the same: an epoch has the same steps on any number of workers
-FREE = ("workers",)
+NUMBERS = {
+    **dict.fromkeys(("epochs", "batch", "patience", "workers"), COUNTED),
+    "seed": Number(True, lambda seed: 0 <= seed < 2**63, "a whole number from 0 to 2**63 - 1"),
+    "holdout": Number(False, lambda share: 0 <= share < 1, "at least 0 and below 1"),
+    "lr": Number(False, lambda rate: 0 < rate < math.inf, "a number above 0"),
+    "weight_decay": Number(False, lambda decay: 0 <= decay < math.inf, "0 or more"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,30 +77,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.val is not None:
             object.__setattr__(self, "val", checked_url("val", self.val))
-        for name in (*AT_LEAST_ONE, "seed", "holdout", "lr", "weight_decay"):
-            whole = name in (*AT_LEAST_ONE, "seed")
-            object.__setattr__(self, name, as_number(getattr(self, name), whole))
         augment = () if tuple(self.augment) == ("none",) else tuple(dict.fromkeys(self.augment))
         object.__setattr__(self, "augment", augment)
-        self._check()
-
-    def _check(self) -> None:
-        for name in AT_LEAST_ONE:
-            value = getattr(self, name)
-            if (value is not None or name != "workers") and not (_whole(value) and value >= 1):
-                raise UsageError(f"{name} must be a whole number above 0, not {value!r}")
-        if not _whole(self.seed) or not 0 <= self.seed < 2**63:
-            raise UsageError(f"seed must be a whole number from 0 to 2**63 - 1, not {self.seed!r}")
-        if not is_number(self.holdout, whole=False) or not 0 <= self.holdout < 1:
-            raise UsageError(f"holdout must be at least 0 and below 1, not {self.holdout!r}")
-        if self.lr is not None and not (_finite(self.lr) and self.lr > 0):
-            raise UsageError(f"lr must be a number above 0, not {self.lr!r}")
-        if not _finite(self.weight_decay) or self.weight_decay < 0:
-            raise UsageError(f"weight_decay must be 0 or more, not {self.weight_decay!r}")
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
-                raise UsageError(f"{name} must be {listed}, not {getattr(self, name)!r}")
+        check_numbers(self, NUMBERS)
+        check_choices(self, CHOICES)
         for name in self.augment:
             if name not in AUGMENTATIONS:
                 raise UsageError(f"augment has an unknown name {nearest(name, AUGMENTATIONS)}")
@@ -113,13 +98,5 @@ class Recipe:
     def identity(self) -> dict[str, Any]:
         """The fields that decide what comes out."""
         fields = dataclasses.asdict(self) | {"lr": self.highest_lr}
-        listed = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
-        return {name: value for name, value in listed.items() if name not in FREE}
-
-
-def _whole(value: Any) -> bool:
-    return is_number(value, whole=True)
-
-
-def _finite(value: Any) -> bool:
-    return is_number(value, whole=False) and abs(value) < float("inf")
+        del fields["workers"]  # an epoch has the same steps on any number of them
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}

@@ -168,9 +168,6 @@ def _shown(truth: Truth) -> list[str]:
     return [name for name, category in truth.category_ids.items() if category in drawn]
 
 
-# ------------------------------------------------------------------------------- identity
-
-
 def _identity(
     config: Config, recipe: Recipe, begun: Start, truth: Truth, val: Truth | None
 ) -> dict[str, Any]:

@@ -46,6 +46,8 @@ def test_shares_of_a_gpu() -> None:
     nodes = [{"CPU": 16.0, "GPU": 2.0}]
     assert placed(nodes, gpus_per_replica=0.5).replicas == 4
     assert placed(nodes, gpus_per_replica=2).replicas == 1
+    tenths = placed([{"CPU": 40, "GPU": 1}], gpus_per_replica=0.1)
+    assert (tenths.replicas, tenths.cpus) == (10, 3.75)
     assert placed(nodes, device="cpu").gpus == 0
 
 
@@ -53,6 +55,10 @@ def test_no_more_replicas_than_fit() -> None:
     assert placed([{"CPU": 8}], replicas=50).replicas == 2
     assert placed([{"CPU": 8}], replicas=1).replicas == 1
     assert placed([{"CPU": 8}], replicas=5, cpus_per_replica=1).replicas == 5
+    # what is left of each node is too little for an actor of the other stages
+    assert placed([{"CPU": 4}] * 3, cpus_per_replica=3.8).replicas == 2
+    in_pieces = placed([{"CPU": 4.0}] * 40 + [{"CPU": 0.5}], cpus_per_replica=3.8)
+    assert (in_pieces.replicas, in_pieces.fetchers) == (40, 1)
 
 
 @pytest.mark.parametrize(

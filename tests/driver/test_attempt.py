@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -17,17 +18,25 @@ import pytest
 
 from pipeline import Config, RunError, UsageError, run
 from pipeline.cluster import connection
-from pipeline.driver import record, start
+from pipeline.cluster.placement import Placement
+from pipeline.driver import attempt, record, start
 from pipeline.driver.attempt import Attempt
+from pipeline.driver.record import Record
+from pipeline.outputs import seal
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.lease import Lease
+from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.seal import Seal
 from pipeline.stages import chain
+from pipeline.stages.chain import Stages
+from pipeline.store import objects
 from tests.support import tiles
 from tests.support.chaos import seen
 from tests.support.engines import LoggedEngine, PixelEngine
 from tests.support.outputs import by_name, files, rows
 from tests.support.runs import go, listed_in_slices
+from tests.support.writing import leased, write
 
 
 def test_a_replica_that_cannot_start(
@@ -251,6 +260,51 @@ def test_several_slices(
     assert summary.processed == 0
     assert [row["image_id"] for row in rows(str(tmp_path / "out"))] == list(range(600))
     assert len(list((tmp_path / "out/_run/slices").iterdir())) == 3
+
+
+def test_a_kill_between_counts_and_success(tmp_path: Path) -> None:
+    """Of an attempt that begins over a complete output; the next one does not take it for one."""
+    config = Config(input="i", output=str(tmp_path))
+    layout, known = Layout.of(config.output), Record("r", {}, {}, {})
+    objects.put(layout.fs, layout.success, b"")
+    assert start._complete(config, layout, known) is None
+    known.counts = {"errors": {}}
+    assert start._complete(config, layout, known) is known
+
+
+def test_what_is_known_of_slices_that_are_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry of three slices, of which the last one lost its seal, as by `--refresh`."""
+    output, told = leased(tmp_path), []
+    layout = Layout.of(output)
+    for index in range(3):
+        write(output, range(10 * index, 10 * index + 10), [10 * index], index=index)
+        Seal(1, 10, 9, {"truncated": 1}, 2).save(layout, index)
+    seal.remove(layout, 2)
+
+    class Watched(contextlib.nullcontext[Any]):
+        def __init__(self, coordinator: Any, config: Any, placement: Any, reporter: Any, _: Any):
+            super().__init__(self)
+            self.reporter, self.state = reporter, SimpleNamespace(sums={}, examples={})
+
+    def process(self: Attempt, chain: Any, finished: Any, watch: Any, elsewhere: int) -> Any:
+        told.append((watch.reporter.finished, elsewhere, watch.reporter.failed.total()))
+        return chain, finished
+
+    nothing: Any = SimpleNamespace(publish=None, check=lambda: None)
+    monkeypatch.setattr(attempt, "Watch", Watched)
+    for name, function in (("_chain", lambda *_: None), ("_process_slice", process)):
+        monkeypatch.setattr(Attempt, name, function)
+    monkeypatch.setattr(Attempt, "_seal", lambda *_: None)
+    known = Manifest(30, 0, [], part_rows=10, slice_rows=10)
+    noted: Any = SimpleNamespace(run_id="r", retry_from=2)
+    placement = Placement("cpu", 1, 0, 1, 0, 1, 1, 1, 64)
+    config = Config(input="i", output=output)
+    begun = Attempt(config, nothing, layout, nothing, placement, known, noted, 0, Stages())
+    sums, _ = begun._process_pending(nothing, None)
+    assert sums == {"processed": 3}
+    assert told == [(18, 9, 0), (18, 10, 0), (27, 20, 0)]
 
 
 def test_two_runs_at_once(cluster: None, folder: Path, tmp_path: Path) -> None:

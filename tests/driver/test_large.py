@@ -100,7 +100,7 @@ def begun(folder: Path) -> Chain:
     written = schema.with_carried(pa.schema([]), {})
     destination = Destination(output, output, 1, "mine", written)
     for some in np.split(np.arange(IMAGES), [2]):  # two files of them
-        write(layout, destination, 0, "large", unfinished([uris[i] for i in some], some))
+        write(destination, 0, "large", unfinished([uris[i] for i in some], some))
     parts: Any = {"placement": None, "weights": None, "make_engine": None, "client": Quiet()}
     return Chain(
         config, known, destination=destination, run_id="r", image_bytes=1, stages=Stages(), **parts
@@ -130,7 +130,7 @@ def process(chain: Chain, part: Finished) -> Chain:
             first = min(r["image_id"] for r in table if r["whole_uri"] == row["whole_uri"])
             said = SAID.get(row["image_id"] - first) if number == FAILED else None
             rows = region_row(row, picture(number), said)
-            write(part.layout, chain.destination, 0, "error" if said else "ok", rows)
+            write(chain.destination, 0, "error" if said else "ok", rows)
     part.load()
     return chain
 

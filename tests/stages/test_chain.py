@@ -12,28 +12,35 @@ from pipeline.cluster.placement import Placement
 from pipeline.config import MICRO_BATCH, Config
 from pipeline.network.cost import Cost
 from pipeline.outputs.finished import Finished
-from pipeline.outputs.manifest import Manifest
+from pipeline.outputs.manifest import PART_ROWS, Manifest
 from pipeline.stages.chain import RANGE_MICRO_BATCHES, Chain, Stages
 
 
 @pytest.mark.parametrize(
-    "missing,replicas,image_bytes,device,rows",
+    "missing,replicas,image_bytes,device,micro_batch,rows",
     [
-        (10_000_000, 8, 150_000, "cuda", 1024),  # so that micro-batches of 16 are full
-        (10_000_000, 8, 150_000, "cpu", 64),  # a kill costs two of them, and those before a file
-        (10_000_000, 8, 400_000, "cuda", 512),  # a range stays within a block
-        (10_000_000, 8, 4_000_000, "cuda", 64),  # of 12 megapixels
-        (10_000_000, 8, 4_000_000, "cpu", 16),
-        (10_000_000, 8, 500_000_000, "cpu", 8),
-        (3000, 8, 150_000, "cuda", 32),  # few images: several ranges for each replica
-        (10, 8, 150_000, "cuda", 8),
+        (10_000_000, 8, 150_000, "cuda", 16, 1024),  # so that micro-batches of 16 are full
+        (10_000_000, 8, 150_000, "cpu", 1, 64),  # a kill costs two of them, and those before a file
+        (10_000_000, 8, 400_000, "cuda", 16, 512),  # a range stays within a block
+        (10_000_000, 8, 4_000_000, "cuda", 16, 64),  # of 12 megapixels
+        (10_000_000, 8, 4_000_000, "cpu", 1, 16),
+        (10_000_000, 8, 500_000_000, "cpu", 1, 8),
+        (3000, 8, 150_000, "cuda", 16, 32),  # few images: several ranges for each replica
+        (10, 8, 150_000, "cuda", 16, 8),
+        (
+            10_000_000,
+            8,
+            1_000,
+            "cuda",
+            2048,
+            PART_ROWS,
+        ),  # of one part, which is all that a fetch looks at
     ],
 )
 def test_rows_of_a_range(
-    missing: int, replicas: int, image_bytes: float, device: str, rows: int
+    missing: int, replicas: int, image_bytes: float, device: str, micro_batch: int, rows: int
 ) -> None:
     nothing: Any = None
-    micro_batch = MICRO_BATCH[device]
     placement = Placement(device, replicas, 1, 4, 0, 4, 1, micro_batch, 4096)
     known = Manifest(rows=missing, duplicates=0, columns=[], slice_rows=missing)
     chain = Chain(

@@ -19,7 +19,7 @@ from pipeline.inputs import enumeration
 from pipeline.network.contract import Boxes, DeviceLost, Weights
 from pipeline.outputs.layout import Layout
 from pipeline.stages.fetch import Fetch
-from pipeline.stages.regions import FIELDS, REGION, WHOLE_URI
+from pipeline.stages.regions import FIELDS, REGION
 from tests.support import packed
 from tests.support.detecting import detector, png, rows_of
 from tests.support.engines import PixelEngine
@@ -124,9 +124,14 @@ def test_with_a_region_that_kills_its_image_is_given_up(weights: ray.ObjectRef[W
     stage = detector(weights, Bright, tile=1024)
     stage.client = Noted("detect")  # type: ignore[assignment]
     wholes = ["/bad.tif"] * BAD + ["/good.tif"]
-    regions = pa.array([[0, 0, 40, 40]] * (BAD + 1), FIELDS.field(REGION).type)
-    rows = rows_of([bright] * BAD + [dark]).append_column(REGION, regions)
-    found, deaths = alive(stage, rows.append_column(WHOLE_URI, pa.array(wholes)))
+    rows = rows_of([bright] * BAD + [dark]).drop_columns(REGION)
+    values: tuple[Any, ...] = (
+        wholes,
+        *([one] * (BAD + 1) for one in (1, [40, 40], [0, 0, 40, 40])),
+    )
+    for field, column in zip(FIELDS, values, strict=True):
+        rows = rows.append_column(field, pa.array(column, field.type))
+    found, deaths = alive(stage, rows)
     assert codes(found) == ["killed_worker"] * BAD + [None]
     assert deaths == 1 + DEATHS
 

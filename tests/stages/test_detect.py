@@ -51,7 +51,7 @@ def test_the_share_that_was_there(weights: ray.ObjectRef[Weights]) -> None:
     whole = buffer.getvalue()
     cuts = [whole, whole[: len(whole) * 3 // 4], whole[: len(whole) // 4], None]
     (table,) = detector(weights, PixelEngine, accept_truncated=0.5)(rows_of(cuts))
-    assert table.schema.names == [*ROW.names, "status", "split", "recovered_share"]
+    assert table.schema.names == [*ROW.names, "status", "region", "recovered_share"]
     assert table.schema.field("recovered_share") == RECOVERED_SHARE
     shares = table["recovered_share"].to_pylist()
     assert shares[0] == 1 and 0.5 < shares[1] < 0.9 and shares[2:] == [None, None]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tenacity
 
+from pipeline.errors import RunError
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.lease import LeaseLost
+from pipeline.outputs.manifest import Manifest
+from pipeline.stages.fetch import Fetch
 from pipeline.stages.write import by_file
 from pipeline.store import objects
 from tests.support.outputs import files, rows, tables
@@ -81,6 +85,18 @@ def test_a_write_waits_for_a_store_that_is_away_when_the_lease_is_looked_at(
     monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
     write(output, [0])
     assert len(tries) == objects.ATTEMPTS and len(rows(output)) == 1
+
+
+def test_a_machine_that_does_not_see_the_output(tmp_path: Path) -> None:
+    """Of a cluster whose machines share no disk: no other run has taken anything over there."""
+    told = "does not see .*/out: give a URL, or a path on a disk that all of its machines see"
+    with pytest.raises(RunError, match=told):
+        write(str(tmp_path / "out"), [0])
+    config = SimpleNamespace(output=str(tmp_path / "out"))
+    stage: Any = SimpleNamespace(config=config, manifest=Manifest(1, 0, []))
+    with pytest.raises(RunError, match=told):
+        Fetch._part(stage, 0)
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_written_without_the_lease(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pipeline import Config
 from pipeline.network.contract import EngineFactory, Weights
 from pipeline.outputs.schema import ROW
 from pipeline.stages.detect import Detector, Replica
+from pipeline.stages.regions import REGION
 from tests.support.fetching import Silent
 
 
@@ -28,7 +29,7 @@ def detector(
 
 
 def rows_of(encoded: Sequence[bytes | None]) -> pa.Table:
-    """As `Fetch` yields them; None is a failed read."""
+    """As `Fetch` yields them; None is a failed read. They carry a column called as a region's."""
     count = len(encoded)
     failed = [data is None for data in encoded]
     return pa.table(
@@ -36,7 +37,7 @@ def rows_of(encoded: Sequence[bytes | None]) -> pa.Table:
             "image_id": pa.array(range(count), pa.int64()),
             "image_uri": [f"/{number}.png" for number in range(count)],
             "size_bytes": pa.nulls(count, pa.int64()),
-            "split": ["train"] * count,
+            REGION: ["north"] * count,
             "encoded": pa.array(encoded, pa.large_binary()),
             "error_stage": ["fetch" if f else None for f in failed],
             "error_code": ["not_found" if f else None for f in failed],
@@ -56,7 +57,7 @@ def png(pixels: np.ndarray, **options: Any) -> bytes:
 def detect(stage: Detector, encoded: Sequence[bytes | None]) -> list[dict[str, Any]]:
     """The rows of a batch, in its order and with all columns."""
     (table,) = stage(rows_of(encoded))
-    assert table.schema.names == [*ROW.names, "status", "split"]
+    assert table.schema.names == [*ROW.names, "status", REGION]
     assert table.select(ROW.names).schema == ROW
     found: list[dict[str, Any]] = table.to_pylist()
     assert [row["image_id"] for row in found] == list(range(len(encoded)))

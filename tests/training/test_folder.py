@@ -84,7 +84,7 @@ def test_a_record_of_another_program(tmp_path: Path, content: str) -> None:
 
 def test_the_last_one_started_owns_it(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
-    with pytest.raises(RunError):
+    with pytest.raises(RunError, match="does not see .*train.json: as --to give a URL, or a path"):
         folder.own("mine")
     folder.write_record(RECORD | {"attempt": "mine"})
     assert folder.own("mine")["epochs"] == []
