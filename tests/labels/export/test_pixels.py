@@ -145,6 +145,16 @@ def test_folders(output: Path, tmp_path: Path, flag: tuple[str, ...]) -> None:
     assert all(path.is_symlink() == bool(flag) for path in found)
 
 
+def test_a_category_leads_nowhere_else(output: Path, tmp_path: Path) -> None:
+    """What a category is called may be the word of whoever made the weights."""
+    classes = tmp_path / "classes.yaml"
+    classes.write_text("{person: ../../up, car: a/b}")
+    to = tmp_path / "x/y/f"
+    assert run(output, to, "--link", "--classes", str(classes), format="folders") == 0
+    assert {path.name for path in to.iterdir() if path.is_dir()} == {".._.._up", "a_b", "_nothing"}
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["y"]
+
+
 def test_what_is_refused(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(output, tmp_path / "x", "--link", format="crops") == 2
     assert "--link goes with --format folders only" in capsys.readouterr().err
