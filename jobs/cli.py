@@ -34,6 +34,8 @@ class Parser(argparse.ArgumentParser):
             argument_default=argparse.SUPPRESS,
             allow_abbrev=False,
         )
+        # of all flags without a type of their own: a script's variable may hold nothing
+        self.register("type", None, _filled)
 
     def error(self, message: str) -> NoReturn:
         for kind, noun in (("float", "number"), ("int", "whole number")):
@@ -42,13 +44,18 @@ class Parser(argparse.ArgumentParser):
                 rf"\1 must be a {noun}, not \2",
                 message,
             )
+        message = re.sub("argument (.+): is empty", r"\1 is empty", message)
         raise UsageError(f"{message}; see --help")
 
-    def given(self, arguments: list[str]) -> dict[str, Any]:
+    def given(self, arguments: list[str], *needed: str) -> dict[str, Any]:
         """The values that the user gave, by name.
 
+        Args:
+            arguments: of the command line.
+            needed: names of flags without which there is nothing to do.
+
         Raises:
-            UsageError: an unknown or malformed argument.
+            UsageError: an unknown or malformed argument, or one that is missing.
         """
         known, unknown = self.parse_known_args(arguments)
         if unknown:
@@ -57,6 +64,9 @@ class Parser(argparse.ArgumentParser):
             if not flag.startswith("-"):
                 raise UsageError(f"{self._stray(unknown[0], arguments, known)}; see --help")
             raise UsageError(f"unknown argument {nearest(flag, valid)}; see --help")
+        for name in needed:
+            if name not in known:
+                raise UsageError(f"--{name} is missing; see --help")
         return vars(known)
 
     def _stray(self, word: str, arguments: list[str], known: argparse.Namespace) -> str:
@@ -73,6 +83,12 @@ class Parser(argparse.ArgumentParser):
             pairs = zip(missing, map(shlex.quote, bare), strict=False)
             return f"write {' '.join(map(' '.join, pairs))}"
         return f"{word!r} stands behind no flag"
+
+
+def _filled(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return text
 
 
 def add_agnostic_nms(parser: Parser) -> None:

@@ -6,13 +6,13 @@ import sys
 
 from jobs import cli
 from pipeline import words
-from pipeline.errors import UsageError
 from pipeline.labels.calibration import load
 from pipeline.labels.output import open_output
 from pipeline.labels.report import page, text
 
 
 def parser() -> cli.Parser:
+    """The flags."""
     parser = cli.Parser(
         "report",
         __doc__,
@@ -23,7 +23,6 @@ def parser() -> cli.Parser:
     add("--to", metavar="FILE", help="HTML file to write, path or URL; an existing one is replaced")
     add(
         "--score-threshold",
-        dest="score_threshold",
         type=float,
         metavar="P",
         help=f"boxes of at least this score are shown at first (default {page.SCORE_THRESHOLD})",
@@ -37,9 +36,7 @@ def parser() -> cli.Parser:
 
 def job(arguments: list[str]) -> int:
     """Write it; returns the exit code."""
-    given = parser().given(arguments)
-    if "to" not in given:
-        raise UsageError("--to is missing; see --help")
+    given = parser().given(arguments, "to")
     target = cli.Target("--to", given.pop("to"), "report.html")
     output = open_output(given.pop("output"))
     if "calibration" in given:
