@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -22,6 +20,7 @@ from pipeline.images.tiff_header import read_directory
 from pipeline.inputs import access
 from pipeline.inputs.containers import lance_rows, parquet, reading
 from pipeline.inputs.containers.video.listing import KIND as FRAME
+from pipeline.labels.ahead import ahead
 from pipeline.labels.output import Output
 from pipeline.outputs.manifest import MEMBER
 from pipeline.reading import recorded
@@ -57,7 +56,6 @@ def read_tags(
 def _each(
     read: Callable[[Output, int, str], R], output: Output, wanted: Iterable[tuple[int, str, T]]
 ) -> Iterator[tuple[T, R]]:
-    ahead: deque[tuple[T, Future[R]]] = deque()
     rest = iter(wanted)
     first = next(rest, None)
     if not first:
@@ -67,14 +65,9 @@ def _each(
     of_videos = any(map(output.record["identity"].get, ("fps", "every_nth", "keyframes")))
     is_row = parquet.is_place(first[1]) or lance_rows.is_place(first[1])
     readers = 1 if of_videos or is_row else READERS
-    with ThreadPoolExecutor(readers) as threads:
-        for image_id, uri, item in chain([first], rest):
-            ahead.append((item, threads.submit(read, output, image_id, uri)))
-            if len(ahead) >= readers:
-                item, future = ahead.popleft()
-                yield item, future.result()
-        for item, future in ahead:
-            yield item, future.result()
+    every = chain([first], rest)
+    for (_, _, item), made in ahead(lambda one: read(output, one[0], one[1]), every, readers):
+        yield item, made.result()
 
 
 def read(output: Output, image_id: int, uri: str) -> bytes | str:

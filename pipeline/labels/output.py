@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 from pipeline import words
 from pipeline.config import fingerprint
 from pipeline.errors import RunError
+from pipeline.labels.ahead import ahead
 from pipeline.labels.progress import progress
 from pipeline.locations import checked_url
 from pipeline.outputs import manifest
@@ -142,7 +142,7 @@ class Output:
 
         def read() -> Iterator[pa.Table]:
             nonlocal seen
-            for file, future in zip(files, self.read_files(files, columns), strict=True):
+            for file, future in self.read_files(files, columns):
                 table = future.result()
                 bar.update(table.num_rows)
                 seen += table.num_rows
@@ -160,15 +160,9 @@ class Output:
 
     def read_files(
         self, files: list[File], columns: Sequence[str] | None = None
-    ) -> Iterator[Future[pa.Table]]:
+    ) -> Iterator[tuple[File, Future[pa.Table]]]:
         """What `read_file` gives for each, the next ones read while the caller works."""
-        ahead: deque[Future[pa.Table]] = deque()
-        with ThreadPoolExecutor(READ_AHEAD) as threads:
-            for file in files:
-                ahead.append(threads.submit(self.read_file, file, columns))
-                if len(ahead) >= READ_AHEAD:
-                    yield ahead.popleft()
-            yield from ahead
+        return ahead(lambda file: self.read_file(file, columns), files, READ_AHEAD)
 
     def read_file(self, file: File, columns: Sequence[str] | None = None) -> pa.Table:
         """A file's rows, in these columns or in all, `status` not counted.

@@ -77,8 +77,7 @@ class Verification:
             for index in sorted({*known.slices, *by_slice}):
                 first = known.first_id(index)
                 seen = np.zeros(max(0, known.rows_of(index)), np.uint8)
-                mine = by_slice.get(index, [])
-                for file, read in zip(mine, output.read_files(mine), strict=True):
+                for file, read in output.read_files(by_slice.get(index, [])):
                     bar.update(self._file(output, file, read, seen, first))
                 self._once(seen, first)
         self._counts(record)

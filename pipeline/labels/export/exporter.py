@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ from pipeline.labels.export import located
 from pipeline.labels.export.folder import Sender
 from pipeline.labels.export.formats import cvat_video, yolo
 from pipeline.labels.export.formats.folders import Folders
+from pipeline.labels.export.formats.pixels import Pixels, drawn
 from pipeline.labels.export.naming import FRAME, Names, frame_name, input_folder, relative_name
 from pipeline.labels.export.parts import FORMATS, Parts
 from pipeline.labels.export.projection import Projection
@@ -140,28 +142,35 @@ def _listed(url: str) -> set[str]:
     return {uri for table in tables for uri in table["image_uri"].to_pylist()}
 
 
-# ------------------------------------------------------------------------------- images
-
-
 def _items(
     run: Output, job: Job, wanted: set[str] | None, projection: Projection | None
 ) -> Iterator[Item]:
+    shard = FORMATS[job.options.format]
     named = _named(_images(run, job, wanted), run, job)
     if projection:
-        yield from located.items(run, job, projection, named)
-        return
-    needed = FORMATS[job.options.format].needs_images and not job.options.link
-    if not (needed or job.options.with_images):
-        yield from (Item(image, name, None) for image, name in named)
-        return
+        return located.items(run, job, projection, named)
+    if issubclass(shard, Pixels):
+        return drawn(shard, _read(run, job, named), job)
+    if job.options.with_images or (shard is Folders and not job.options.link):
+        return _copied(_read(run, job, named))
+    return (Item(image, name, None) for image, name in named)
+
+
+def _read(run: Output, job: Job, named: Iterator[tuple[boxes.Image, str]]) -> Iterator[Item]:
+    """The images with their bytes."""
     listed = ((image.image_id, image.uri, (image, name)) for image, name in named)
     for (image, name), data in originals.read_many(run, listed):
         if isinstance(data, bytes):
-            is_copied = job.options.with_images or FORMATS[job.options.format] is Folders
-            is_frame = is_copied and FRAME.search(image.uri)
-            yield Item(image, name, originals.as_png(data) if is_frame else data)
-            continue
-        job.leave_out("images_unreadable", image, data)
+            yield Item(image, name, data)
+        else:
+            job.leave_out("images_unreadable", image, data)
+
+
+def _copied(items: Iterator[Item]) -> Iterator[Item]:
+    """The images with the bytes that their copies have."""
+    for item in items:
+        is_frame = item.data is not None and FRAME.search(item.image.uri)
+        yield replace(item, data=originals.as_png(item.data)) if is_frame else item
 
 
 def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Image]:

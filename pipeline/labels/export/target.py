@@ -27,7 +27,7 @@ class Options:
     """What to export, and how.
 
     Args:
-        format: a name in `pipeline.labels.parts.FORMATS`.
+        format: a name in `pipeline.labels.export.parts.FORMATS`.
         to: folder, as a path or any fsspec URL; empty, or not there yet.
         score_threshold: keep detections of at least this score.
         thresholds: likewise by class name.
@@ -70,12 +70,16 @@ class Options:
             raise UsageError(f"--tasks-per-file must be above 0, not {self.tasks_per_file}")
         if not 0 <= self.padding <= 10:
             raise UsageError(f"--padding must be within 0 and 10, not {self.padding:g}")
-        if self.format == "cvat-video" and (self.tasks_per_file or self.with_images):
+        if self.format == "cvat-video" and self.tasks_per_file:
             raise UsageError(
-                "--format cvat-video is a folder for each video, without images: neither "
-                "--tasks-per-file nor --with-images goes with it"
+                "--format cvat-video is a folder for each video: --tasks-per-file does not go with "
+                "it"
             )
         limited = {
+            "--with-images": (
+                self.with_images,
+                ("coco", "yolo", "voc", "labelstudio", "cvat", "fiftyone", "huggingface"),
+            ),
             "--padding": (self.padding, ("crops", "blurred")),
             "--link": (self.link, ("folders",)),
             "--image-prefix": (
@@ -88,8 +92,6 @@ class Options:
         for flag, (value, formats) in limited.items():
             if value and self.format not in formats:
                 raise UsageError(f"{flag} goes with --format {' or '.join(formats)} only")
-        if self.with_images and self.format in ("geojson", "geoparquet"):
-            raise UsageError(f"--with-images does not go with --format {self.format}")
 
 
 @dataclass(frozen=True)
@@ -135,12 +137,14 @@ class Item:
             safe on any system.
         data: the encoded image, where images are exported too.
         polygons: of each detection, in degrees of WGS 84, where the format is one of maps.
+        files: names and contents of what is made of the pixels, where the format is of these.
     """
 
     image: Image
     name: str
     data: bytes | None
     polygons: list[Polygons] = field(default_factory=list)
+    files: list[tuple[str, bytes]] = field(default_factory=list)
 
 
 class Shard(ABC):
