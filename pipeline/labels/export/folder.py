@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import IO, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
 from pipeline.errors import UsageError
@@ -61,15 +63,23 @@ class Folder:
         self.made: set[str] = set()
         self.growing: dict[str, IO[Any]] = {}
         self.spools: list[IO[str]] = []
+        self.writers: list[pq.ParquetWriter] = []
 
-    def open(self, name: str, mode: str = "w") -> IO[Any]:
-        """A file to be written bit by bit; `close` closes it."""
-        encoding = None if "b" in mode else "utf-8"
-        newline = None if "b" in mode else ""
+    def open(self, name: str) -> IO[str]:
+        """A text to be written bit by bit; `close` closes it."""
+        return self._open(name, "w", encoding="utf-8", newline="")
+
+    def parquet(self, name: str, schema: pa.Schema) -> pq.ParquetWriter:
+        """A table to be written bit by bit; whoever writes it closes it before `close`."""
+        writer = pq.ParquetWriter(self._open(name, "wb"), schema, compression="zstd")
+        self.writers.append(writer)
+        return writer
+
+    def _open(self, name: str, mode: str, **kind: Any) -> IO[Any]:
         if self.local:
-            file = open(self._path(name), mode, encoding=encoding, newline=newline)  # noqa: SIM115
+            file = open(self._path(name), mode, **kind)  # noqa: SIM115
         else:
-            file = tempfile.NamedTemporaryFile(mode, encoding=encoding, newline=newline)  # noqa: SIM115
+            file = tempfile.NamedTemporaryFile(mode, **kind)  # noqa: SIM115
         self.growing[name] = file
         return file
 
@@ -110,6 +120,8 @@ class Folder:
 
     def abandon(self) -> None:
         """Close what is open on this machine, and write nothing more."""
+        for writer in self.writers:  # which would end its table when it is forgotten
+            writer.is_open = False
         for file in (*self.growing.values(), *self.spools):
             file.close()
 

@@ -80,9 +80,9 @@ def _writer(fs: AbstractFileSystem, root: str) -> Iterator[pq.ParquetWriter]:
     with ThreadPoolExecutor(1) as threads:
         folder = Folder(Sender(fs, threads), root)
         try:
-            file = folder.open(CORRECTIONS, "wb")
-            with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-                yield writer
+            writer = folder.parquet(CORRECTIONS, SCHEMA)
+            yield writer
+            writer.close()
             folder.close()
         finally:
             folder.abandon()
