@@ -57,7 +57,7 @@ class Tally:
         images: that were compared.
         changed: of them, those with a box that is not the same.
         failed: number of images that failed in A only, in B only, in both; not compared.
-        failed_examples: URIs of some that failed on one side.
+        failed_examples: URIs of some that failed in A only, in B only.
         resized: number of images whose sizes differ between the sides; not compared.
         resized_examples: URIs of some.
         boxes: [categories, 2] int64, boxes of A and B that reach the threshold.
@@ -73,7 +73,7 @@ class Tally:
     images: int = 0
     changed: int = 0
     failed: list[int] = field(default_factory=lambda: [0, 0, 0])
-    failed_examples: list[str] = field(default_factory=list)
+    failed_examples: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
     resized: int = 0
     resized_examples: list[str] = field(default_factory=list)
     confusions: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -108,10 +108,12 @@ class Tally:
 
     def add_failed(self, uris: pa.ChunkedArray, ok_a: np.ndarray, ok_b: np.ndarray) -> None:
         """Count images ([n] bool each, whether it is ok) of which one at least failed."""
-        for place, rows in enumerate((~ok_a & ok_b, ok_a & ~ok_b, ~ok_a & ~ok_b)):
+        kinds = (~ok_a & ok_b, ok_a & ~ok_b, ~ok_a & ~ok_b)
+        for place, rows in enumerate(kinds):
             self.failed[place] += int(rows.sum())
-        one = np.flatnonzero(ok_a != ok_b)[: NAMED - len(self.failed_examples)]
-        self.failed_examples += uris.take(pa.array(one)).to_pylist()
+        for named, rows in zip(self.failed_examples, kinds, strict=False):
+            some = np.flatnonzero(rows)[: NAMED - len(named)]
+            named.extend(uris.take(pa.array(some)).to_pylist())
 
     def add_resized(self, uris: list[str]) -> None:
         """Count images whose sizes differ."""
