@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 
 from jobs import cli
-from pipeline import words
 from pipeline.labels.calibration import load
 from pipeline.labels.output import open_output
-from pipeline.labels.report import page, text
+from pipeline.labels.report import page
 
 
 def parser() -> cli.Parser:
@@ -42,11 +41,8 @@ def job(arguments: list[str]) -> int:
     if "calibration" in given:
         given["calibration"] = load(given["calibration"], output)
     report = page.build(output, **given)
-    data = report.html.encode(errors="replace")
-    target.write(data)
-    unread = f"; {words.count(report.unread, 'image')} could not be read" if report.unread else ""
-    pictures = words.count(report.pictures, "picture")
-    print(f"report  {target.url}: {text.size(len(data))}, {pictures}{unread}")
+    target.write(report.data)
+    print(f"report  {target.url}: {report.told}")
     return 0
 
 
