@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import words
-from pipeline.errors import RunError
 from pipeline.labels import boxes, classes
 from pipeline.labels.boxes import BoxBatch, Image
 from pipeline.labels.calibration import Calibration
-from pipeline.labels.output import File, Output
+from pipeline.labels.output import Output
 from pipeline.labels.report.samples import Best, Shown
+from pipeline.outputs.files import FileName, check_count
 
 COLUMNS = (
     "image_id",
@@ -65,7 +65,7 @@ class Statistics:
         per_image: [101, len(PER_IMAGE)] images by number of detections at or over k hundredths.
         sides: [len(SIDES_OF_IMAGES)] images by long side, pixels; failed images left out.
         failures: by stage and code.
-        file_rows: rows by path of the file.
+        file_rows: rows by name of the file.
         agnostic_nms: IoU above which a box is a double of a better one, and left out.
         doubles: that were left out.
         random, densest, uncertain, empty: the galleries.
@@ -187,18 +187,13 @@ def gather(
         threshold, pictures, chosen.names, unnamed, measure, agnostic_nms=agnostic_nms
     )
 
-    def counted(file: File, rows: int) -> None:
-        found.file_rows[file.path] = rows
+    def counted(name: FileName, rows: int) -> None:
+        found.file_rows[str(name)] = rows
 
     for table in output.tables(COLUMNS, task="reading", counted=counted):
         found.add(table, chosen)
-    counted_boxes = output.counts["detections"]
-    read_boxes = found.detections + found.doubles
-    if read_boxes != counted_boxes:
-        raise RunError(
-            f"the files of {output.url} hold {read_boxes:,} detections and its run.json "
-            f"counts {counted_boxes:,}; {words.command('verify')} {output.url} tells what is wrong"
-        )
+    held = found.detections + found.doubles
+    check_count(output.layout, held, output.counts["detections"], "detections")
     return found
 
 
