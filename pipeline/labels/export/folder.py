@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,6 +43,12 @@ class Sender:
         """
         while self.sent:
             self.sent.popleft().result()
+
+
+def pour(spool: IO[str], file: IO[str]) -> None:
+    """What a `Folder.spool` holds, to the end of a file."""
+    spool.seek(0)
+    shutil.copyfileobj(spool, file)
 
 
 def _put_local(path: str, data: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -145,6 +145,12 @@ class Item:
     data: bytes | None
     polygons: list[Polygons] = field(default_factory=list)
     files: list[tuple[str, bytes]] = field(default_factory=list)
+
+    @property
+    def boxes(self) -> Iterator[tuple[int, float, list[float]]]:
+        """Of each detection the place of its class in the names, its score, its corners."""
+        image = self.image
+        return zip(image.classes.tolist(), image.scores.tolist(), image.xyxy.tolist(), strict=True)
 
 
 class Shard(ABC):
