@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.diff.pairing import KINDS, NOT_IN_A, NOT_IN_B, RELABELLED, SAME, Changes
 from pipeline.labels.report.samples import Best, Shown
+from pipeline.labels.report.statistics import count_pairs
 
 NAMED = 5
 # of the list of changed images, at about 200 bytes each
@@ -88,7 +89,7 @@ class Tally:
         """Count the images of a batch."""
         n, labels = len(a.ids), _labels(a, b, found)
         by = np.where(np.isin(found.kinds, NOT_IN_A), labels[:, 1], labels[:, 0])
-        _add(self.kinds, by, found.kinds)
+        count_pairs(self.kinds, by, found.kinds)
         for side, absent in enumerate((NOT_IN_A, NOT_IN_B)):
             there = labels[~np.isin(found.kinds, absent), side]
             self.boxes[:, side] += np.bincount(there, minlength=len(self.names))
@@ -97,7 +98,7 @@ class Tally:
         for (ours, theirs), count in zip(pairs.tolist(), counts.tolist(), strict=True):
             self.confusions[ours, theirs] += count
         counted = np.zeros((n, len(KINDS)), np.int64)
-        _add(counted, found.images, found.kinds)
+        count_pairs(counted, found.images, found.kinds)
         change = np.bincount(found.images, found.amounts, n)
         rows = np.flatnonzero(counted.sum(1) > counted[:, SAME])
         self.images += n
@@ -163,12 +164,6 @@ def _at(values: np.ndarray, places: np.ndarray, missing: float) -> np.ndarray:
     found = np.full(shape, missing, values.dtype)
     found[places >= 0] = values[places[places >= 0]]
     return found
-
-
-def _add(counts: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
-    """Add one at each pair of a row and a column."""
-    places = rows * counts.shape[1] + columns
-    counts += np.bincount(places, minlength=counts.size).reshape(counts.shape)
 
 
 def _sample(row: int, change: np.ndarray, a: BoxBatch, b: BoxBatch, found: Changes) -> Compared:

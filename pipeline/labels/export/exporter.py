@@ -169,8 +169,10 @@ def _read(run: Output, job: Job, named: Iterator[tuple[boxes.Image, str]]) -> It
 def _copied(items: Iterator[Item]) -> Iterator[Item]:
     """The images with the bytes that their copies have."""
     for item in items:
-        is_frame = item.data is not None and FRAME.search(item.image.uri)
-        yield replace(item, data=originals.as_png(item.data)) if is_frame else item
+        if item.data is not None and FRAME.search(item.image.uri):
+            yield replace(item, data=originals.as_png(item.data))
+        else:
+            yield item
 
 
 def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Image]:

@@ -116,10 +116,10 @@ class Statistics:
             self._add_failed(failed)
 
     def _count(self, found: BoxBatch, bins: np.ndarray) -> None:
-        _add(self.scores, found.labels, bins)
+        count_pairs(self.scores, found.labels, bins)
         width, height = (found.xyxy[:, 2:] - found.xyxy[:, :2]).astype(float).T
         side = np.sqrt(np.maximum(width * height, 0))
-        _add(self.sizes, bins, np.searchsorted(SIDES_OF_BOXES, side, "right") - 1)
+        count_pairs(self.sizes, bins, np.searchsorted(SIDES_OF_BOXES, side, "right") - 1)
         sides = np.searchsorted(SIDES_OF_IMAGES, found.sizes.max(1), "right") - 1
         self.sides += np.bincount(sides, minlength=len(self.sides))
 
@@ -131,7 +131,7 @@ class Statistics:
         last = len(PER_IMAGE) - 1
         group = np.searchsorted(PER_IMAGE, np.arange(PER_IMAGE[last] + 1), "right") - 1
         groups = group[np.minimum(counts, PER_IMAGE[last])]
-        _add(self.per_image, np.tile(np.arange(len(SCORES)), len(counts)), groups.ravel())
+        count_pairs(self.per_image, np.tile(np.arange(len(SCORES)), len(counts)), groups.ravel())
 
         def sample(row: int) -> Shown:
             return Shown.of(found.image(row))
@@ -202,7 +202,7 @@ def hundredths(scores: np.ndarray) -> np.ndarray:
     return np.searchsorted(SCORES, scores, "right") - 1
 
 
-def _add(counts: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
+def count_pairs(counts: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
     """Add one at each pair of a row and a column."""
     places = rows * counts.shape[1] + columns
     counts += np.bincount(places, minlength=counts.size).reshape(counts.shape)
@@ -211,7 +211,7 @@ def _add(counts: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
 def _at_or_over(owners: np.ndarray, bins: np.ndarray, images: int) -> np.ndarray:
     """[images, 101] the number of an image's detections at or over each hundredth."""
     counts = np.zeros((images, len(SCORES)), np.int64)
-    _add(counts, owners, bins)
+    count_pairs(counts, owners, bins)
     return np.asarray(np.cumsum(counts[:, ::-1], axis=1)[:, ::-1])
 
 
