@@ -227,7 +227,7 @@ def write(url: str, shown: str, content: dict[str, object], found: Evaluation) -
         "metrics.txt": f"{shown}\n".encode(),
         "metrics.json": json.dumps(content, indent=2, ensure_ascii=False).encode(),
     }
-    fs, folder = urls.filesystem(checked_url("to", url))
+    fs, folder = urls.filesystem(checked_url("--to", url))
     try:
         for name, data in files.items():
             objects.put(fs, f"{folder}/{name}", data)

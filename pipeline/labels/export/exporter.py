@@ -23,7 +23,7 @@ from pipeline.labels import boxes, classes, originals
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.calibration import Calibration, load
 from pipeline.labels.export import located
-from pipeline.labels.export.folder import Sender
+from pipeline.labels.export.folder import Sender, open_target
 from pipeline.labels.export.formats import cvat_video, yolo
 from pipeline.labels.export.formats.folders import Folders
 from pipeline.labels.export.formats.pixels import Pixels, drawn
@@ -34,8 +34,7 @@ from pipeline.labels.export.target import Item, Job, Options
 from pipeline.labels.match import places
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.truth import Truth, load_truth
-from pipeline.locations import checked_url
-from pipeline.store import failures, objects, urls
+from pipeline.store import objects, urls
 
 SENDERS = 32
 
@@ -112,28 +111,6 @@ def _write(items: Iterator[Item], job: Job, fs: AbstractFileSystem, root: str) -
             if accepted:
                 job.counts["images_accepted"] += 1
                 job.counts["boxes_accepted"] += len(item.image.scores)
-
-
-def open_target(url: str) -> tuple[AbstractFileSystem, str]:
-    """The file system and path of a folder that can be written, and holds nothing yet.
-
-    Raises:
-        UsageError: it is not so.
-    """
-    fs, root = urls.filesystem(checked_url("--to", url))
-    root = root.rstrip("/")
-    if urls.is_local(fs) and fs.isfile(root):
-        raise UsageError(f"--to {url} is a file; give the name of a folder")
-    try:
-        found = objects.names(fs, root)
-        if not found:  # better to find out now than after an hour
-            objects.put(fs, f"{root}/.writable", b"")
-            objects.delete(fs, f"{root}/.writable")
-    except OSError as error:
-        raise failures.unusable("write", url, error) from error
-    if found:
-        raise UsageError(f"{url} is not empty (it holds {found[0]!r}); give a new folder")
-    return fs, root
 
 
 def _listed(url: str) -> set[str]:
@@ -232,10 +209,9 @@ def _named(
 ) -> Iterator[tuple[boxes.Image, str]]:
     folders = input_folder(run.input)
     names = Names()
-    shard, with_images = FORMATS[job.options.format], job.options.with_images
-    files = shard.named_files or shard.needs_images
-    written = files or (with_images and shard.images is not None)
-    named = names.safe if written else names.own
+    shard = FORMATS[job.options.format]
+    is_file = shard.named_files or shard.needs_images or (job.options.with_images and shard.images)
+    named = names.safe if is_file else names.own
     for image in images:
         name = relative_name(image.uri, folders)
         if job.options.format == "yolo":

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
 from pipeline.errors import UsageError
-from pipeline.store import objects, urls
+from pipeline.locations import checked_url
+from pipeline.store import failures, objects, urls
 
 IN_FLIGHT = 64
 
@@ -54,6 +55,28 @@ def pour(spool: IO[str], file: IO[str]) -> None:
 def _put_local(path: str, data: bytes) -> None:
     with open(path, "wb") as file:
         file.write(data)
+
+
+def open_target(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system and path of a folder that can be written, and holds nothing yet.
+
+    Raises:
+        UsageError: it is not so.
+    """
+    fs, root = urls.filesystem(checked_url("--to", url))
+    root = root.rstrip("/")
+    if urls.is_local(fs) and fs.isfile(root):
+        raise UsageError(f"--to {url} is a file; give the name of a folder")
+    try:
+        found = objects.names(fs, root)
+        if not found:  # better to find out now than after an hour
+            objects.put(fs, f"{root}/.writable", b"")
+            objects.delete(fs, f"{root}/.writable")
+    except OSError as error:
+        raise failures.unusable("write", url, error) from error
+    if found:
+        raise UsageError(f"{url} is not empty (it holds {found[0]!r}); give a new folder")
+    return fs, root
 
 
 class Folder:

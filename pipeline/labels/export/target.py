@@ -106,7 +106,9 @@ class Job:
         truth: the annotations whose ids to use, if any.
         truth_places: place in their `ids` of each image that they have, by the run's `image_id`.
         counts: of what was exported and left out, by name.
+        calibration: by which images that need no look are set apart, if any.
         last_frames: of each video by its URI, in an export of tracks.
+        accepted: ids of images that need no look, until they are written.
     """
 
     options: Options

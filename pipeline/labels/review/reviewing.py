@@ -18,8 +18,7 @@ from pipeline.inputs.containers import lance_rows
 from pipeline.labels import boxes
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
-from pipeline.labels.export.exporter import open_target
-from pipeline.labels.export.folder import Folder, Sender
+from pipeline.labels.export.folder import Folder, Sender, open_target
 from pipeline.labels.match import places
 from pipeline.labels.originals import member
 from pipeline.labels.output import Output
