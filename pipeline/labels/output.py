@@ -84,8 +84,8 @@ class Output:
     @property
     def every_category(self) -> dict[int, str]:
         """Label id to name, for all ids that the network can give."""
-        classes = range(1, int(self.detector["options"]["num_classes"]))
-        return {label: self.categories.get(label, f"unnamed {label}") for label in classes}
+        classes, named = range(1, int(self.detector["options"]["num_classes"])), self.categories
+        return {label: named.get(label, f"unnamed {label}") for label in classes}
 
     def files(self, statuses: Sequence[str] = STATUSES) -> list[FileName]:
         """The files of detections, by first id."""

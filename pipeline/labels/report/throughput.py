@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -83,7 +83,7 @@ def attempts(record: Mapping[str, Any]) -> list[Stretch]:
     ]
 
 
-def overall(known: list[Stretch]) -> tuple[int, float]:
+def overall(known: Sequence[Stretch]) -> tuple[int, float]:
     """Images and wall seconds of the attempts that came to their end."""
     ended = [attempt for attempt in known if attempt.images is not None]
     return (
