@@ -118,11 +118,17 @@ def as_typed(error: UsageError, given: Collection[str]) -> UsageError:
     return UsageError(flags + message.removeprefix(about))
 
 
+def _is_special(path: str) -> bool:
+    # /dev/stdout is a link, which may lead to a file; it is the link that would be replaced
+    links = os.path.dirname(path) in ("/dev", "/dev/fd")
+    return links or (os.path.exists(path) and not os.path.isfile(path))
+
+
 class Target:
     """A file that a job writes at its end.
 
     Raises:
-        UsageError: it is a folder, or nothing serves its URL.
+        UsageError: it is a folder, a device or a pipe, or nothing serves its URL.
     """
 
     def __init__(self, flag: str, named: str, example: str) -> None:
@@ -134,9 +140,13 @@ class Target:
         """
         self.url = checked_url(flag, named)
         self.fs, self.path = urls.filesystem(self.url)
+        kind = ""
         if named.endswith("/") or (urls.is_local(self.fs) and os.path.isdir(self.path)):
-            shown = f"{flag} {self.url} is a folder"
-            raise UsageError(f"{shown}; give the name of a file, as {example}")
+            kind = "a folder"
+        elif urls.is_local(self.fs) and _is_special(self.path):
+            kind = "a device or a pipe, which would be replaced"
+        if kind:
+            raise UsageError(f"{flag} {self.url} is {kind}; give the name of a file, as {example}")
 
     def write(self, data: bytes) -> None:
         """

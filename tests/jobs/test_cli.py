@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,15 @@ def test_an_empty_value_is_no_value() -> None:
     with pytest.raises(UsageError, match="^--uri-column is empty; see --help$"):
         detect.parser().given(["--uri-column", ""])
     assert export.parser().given(["labels", "--image-prefix", ""])["image_prefix"] == ""
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for named in (str(tmp_path / "pipe"), "/dev/stdout"):
+        with pytest.raises(UsageError, match="a pipe, which would be replaced; give the name of"):
+            cli.Target("--to", named, "report.html")
+    with pytest.raises(UsageError, match="is a folder; give the name of a file, as report.html"):
+        cli.Target("--to", str(tmp_path), "report.html")
 
 
 def test_what_an_error_noted_stands_before_what_always_holds(
