@@ -5,11 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Collection
-from typing import Any
 
 from jobs import cli
 from pipeline import words
-from pipeline.errors import UsageError
 from pipeline.labels import classes, strays
 from pipeline.labels.calibrate import calibrate
 from pipeline.labels.calibration import Calibration, Claim, Group, encode
@@ -104,10 +102,7 @@ def _why_none(group: Group, found: Calibration, claim: Claim) -> str:
 
 def job(arguments: list[str]) -> int:
     """Run it; returns the exit code."""
-    given: dict[str, Any] = parser().given(arguments)
-    for name in ("corrections", "to"):
-        if name not in given:
-            raise UsageError(f"--{name} is missing; see --help")
+    given = parser().given(arguments, "corrections", "to")
     target = cli.Target("--to", given["to"], "calibration.json")
     claim = Claim(given.get("precision", PRECISION), given.get("confidence", CONFIDENCE))
     output = open_output(given["output"])

@@ -34,6 +34,8 @@ class Parser(argparse.ArgumentParser):
             argument_default=argparse.SUPPRESS,
             allow_abbrev=False,
         )
+        # of all flags without a type of their own: a script's variable may hold nothing
+        self.register("type", None, _filled)
 
     def error(self, message: str) -> NoReturn:
         for kind, noun in (("float", "number"), ("int", "whole number")):
@@ -42,13 +44,18 @@ class Parser(argparse.ArgumentParser):
                 rf"\1 must be a {noun}, not \2",
                 message,
             )
+        message = re.sub("argument (.+): is empty", r"\1 is empty", message)
         raise UsageError(f"{message}; see --help")
 
-    def given(self, arguments: list[str]) -> dict[str, Any]:
+    def given(self, arguments: list[str], *needed: str) -> dict[str, Any]:
         """The values that the user gave, by name.
 
+        Args:
+            arguments: of the command line.
+            needed: names of flags without which there is nothing to do.
+
         Raises:
-            UsageError: an unknown or malformed argument.
+            UsageError: an unknown or malformed argument, or one that is missing.
         """
         known, unknown = self.parse_known_args(arguments)
         if unknown:
@@ -57,6 +64,9 @@ class Parser(argparse.ArgumentParser):
             if not flag.startswith("-"):
                 raise UsageError(f"{self._stray(unknown[0], arguments, known)}; see --help")
             raise UsageError(f"unknown argument {nearest(flag, valid)}; see --help")
+        for name in needed:
+            if name not in known:
+                raise UsageError(f"--{name} is missing; see --help")
         return vars(known)
 
     def _stray(self, word: str, arguments: list[str], known: argparse.Namespace) -> str:
@@ -73,6 +83,12 @@ class Parser(argparse.ArgumentParser):
             pairs = zip(missing, map(shlex.quote, bare), strict=False)
             return f"write {' '.join(map(' '.join, pairs))}"
         return f"{word!r} belongs to no flag"
+
+
+def _filled(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return text
 
 
 def add_agnostic_nms(parser: Parser) -> None:
@@ -106,11 +122,17 @@ def flag(field: str) -> str:
     return f"--{(field[:-1] if field in several else field).replace('_', '-')}"
 
 
+def _is_special(path: str) -> bool:
+    # /dev/stdout is a link, which may lead to a file; it is the link that would be replaced
+    links = os.path.dirname(path) in ("/dev", "/dev/fd")
+    return links or (os.path.exists(path) and not os.path.isfile(path))
+
+
 class Target:
     """A file that a job writes at its end.
 
     Raises:
-        UsageError: it is a folder, or nothing serves its URL.
+        UsageError: it is a folder, a device or a pipe, or nothing serves its URL.
     """
 
     def __init__(self, flag: str, named: str, example: str) -> None:
@@ -122,9 +144,13 @@ class Target:
         """
         self.url = checked_url(flag, named)
         self.fs, self.path = urls.filesystem(self.url)
+        kind = ""
         if named.endswith("/") or (urls.is_local(self.fs) and os.path.isdir(self.path)):
-            shown = f"{flag} {self.url} is a folder"
-            raise UsageError(f"{shown}; give the name of a file, as {example}")
+            kind = "a folder"
+        elif urls.is_local(self.fs) and _is_special(self.path):
+            kind = "a device or a pipe, which would be replaced"
+        if kind:
+            raise UsageError(f"{flag} {self.url} is {kind}; give the name of a file, as {example}")
 
     def write(self, data: bytes) -> None:
         """

@@ -92,7 +92,7 @@ def add_flag(
     if several:
         parser.add_argument(flag, nargs="+", metavar=option.metavar, help=text)
     else:
-        convert = _whole if kinds[0] is int else kinds[0]
+        convert = {int: _whole, str: None}.get(kinds[0], kinds[0])
         parser.add_argument(flag, type=convert, metavar=option.metavar, help=text)
 
 

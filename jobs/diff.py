@@ -11,9 +11,8 @@ from pipeline import words
 from pipeline.errors import UsageError
 from pipeline.labels import lists
 from pipeline.labels.diff import page, summary
-from pipeline.labels.diff.comparison import PICTURES, THRESHOLD, Comparison, Options, compare
+from pipeline.labels.diff.comparison import PICTURES, THRESHOLD, Options, compare
 from pipeline.labels.diff.pairing import IOU
-from pipeline.labels.report import text
 
 
 def parser() -> cli.Parser:
@@ -72,17 +71,10 @@ def job(arguments: list[str]) -> int:
             how = f"{look} --format pictures --to changed"
             print(f"\nlook at them  {words.command('export')} {how}")
     if "to" in targets:
-        _write_page(found, targets["to"])
+        built = page.build(found)
+        targets["to"].write(built.data)
+        print(f"\npage  {targets['to'].url}: {built.told}")
     return 0
-
-
-def _write_page(found: Comparison, target: cli.Target) -> None:
-    built = page.build(found)
-    data = built.html.encode(errors="replace")
-    target.write(data)
-    unread = f"; {words.count(built.unread, 'image')} could not be read" if built.unread else ""
-    shown = words.count(built.pictures, "picture")
-    print(f"\npage  {target.url}: {text.size(len(data))}, {shown}{unread}")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 
 from jobs import cli
 from pipeline import words
-from pipeline.errors import UsageError
 from pipeline.labels import classes, strays
 from pipeline.labels.evaluate import METRICS, Evaluation, evaluate
 from pipeline.labels.match import NAMED_IMAGES, Matched, match
@@ -196,9 +195,7 @@ def record(output: Output, matched: Matched, found: Evaluation) -> dict[str, obj
 
 def job(arguments: list[str]) -> int:
     """Run it; returns the exit code."""
-    given = parser().given(arguments)
-    if "annotations" not in given:
-        raise UsageError("--annotations is missing; see --help")
+    given = parser().given(arguments, "annotations")
     output = open_output(given["output"])
     truth = load_truth(given["annotations"])
     every = output.every_category
@@ -230,7 +227,7 @@ def write(url: str, shown: str, content: dict[str, object], found: Evaluation) -
         "metrics.txt": f"{shown}\n".encode(),
         "metrics.json": json.dumps(content, indent=2, ensure_ascii=False).encode(),
     }
-    fs, folder = urls.filesystem(checked_url("to", url))
+    fs, folder = urls.filesystem(checked_url("--to", url))
     try:
         for name, data in files.items():
             objects.put(fs, f"{folder}/{name}", data)

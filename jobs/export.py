@@ -7,7 +7,6 @@ from typing import Any
 
 from jobs import cli
 from pipeline import words
-from pipeline.errors import UsageError
 from pipeline.labels import strays
 from pipeline.labels.classes import parse_assignments
 from pipeline.labels.export.exporter import export
@@ -84,7 +83,7 @@ def _add_form(parser: cli.Parser) -> None:
     add("--tasks-per-file", type=int, metavar="N", help=split)
     add("--by-directory", action="store_true", help="a folder for each directory of the images")
     add("--with-images", action="store_true", help="copy the images too, bytes unchanged")
-    add("--image-prefix", metavar="PREFIX", help=prefix)
+    add("--image-prefix", type=str, metavar="PREFIX", help=prefix)  # may be empty
     add("--confidence", action="store_true", help=confidence)
     add("--annotations", metavar="FILE", help=annotations)
 
@@ -135,11 +134,8 @@ def _accepted(record: dict[str, Any]) -> str:
 
 def job(arguments: list[str]) -> int:
     """Run it; returns the exit code."""
-    given = parser().given(arguments)
+    given = parser().given(arguments, "format", "to")
     output = given.pop("output")
-    for name in ("format", "to"):
-        if name not in given:
-            raise UsageError(f"--{name} is missing; see --help")
     given["thresholds"] = parse_assignments(given.pop("category", []), "--category NAME=SCORE")
     options = Options(**given)
     record = export(output, options)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 
 from jobs import cli
-from pipeline import words
-from pipeline.errors import UsageError
 from pipeline.labels.calibration import load
 from pipeline.labels.output import open_output
-from pipeline.labels.report import page, text
+from pipeline.labels.report import page
 
 
 def parser() -> cli.Parser:
+    """The flags."""
     parser = cli.Parser(
         "report",
         __doc__,
@@ -23,7 +22,6 @@ def parser() -> cli.Parser:
     add("--to", metavar="FILE", help="HTML file to write, path or URL; an existing one is replaced")
     add(
         "--score-threshold",
-        dest="score_threshold",
         type=float,
         metavar="P",
         help=f"show boxes of at least this score at first (default {page.SCORE_THRESHOLD})",
@@ -37,19 +35,14 @@ def parser() -> cli.Parser:
 
 def job(arguments: list[str]) -> int:
     """Write it; returns the exit code."""
-    given = parser().given(arguments)
-    if "to" not in given:
-        raise UsageError("--to is missing; see --help")
+    given = parser().given(arguments, "to")
     target = cli.Target("--to", given.pop("to"), "report.html")
     output = open_output(given.pop("output"))
     if "calibration" in given:
         given["calibration"] = load(given["calibration"], output)
     report = page.build(output, **given)
-    data = report.html.encode(errors="replace")
-    target.write(data)
-    unread = f"; {words.count(report.unread, 'image')} could not be read" if report.unread else ""
-    pictures = words.count(report.pictures, "picture")
-    print(f"report  {target.url}: {text.size(len(data))}, {pictures}{unread}")
+    target.write(report.data)
+    print(f"report  {target.url}: {report.told}")
     return 0
 
 

@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 from jobs import cli
-from pipeline.errors import UsageError
 from pipeline.labels import classes
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.review.reviewing import CORRECTIONS, check_run, review
@@ -72,16 +71,9 @@ def shown(output: Output, truth: Truth, given: dict[str, Any]) -> tuple[classes.
 
 def job(arguments: list[str]) -> int:
     """Run it; returns the exit code."""
-    given = parser().given(arguments)
-    for name in ("corrections", "to"):
-        if name not in given:
-            raise UsageError(f"--{name} is missing; see --help")
-    times = {
-        name: given[f"seconds_per_{name}"]
-        for name in ("box", "look")
-        if f"seconds_per_{name}" in given
-    }
-    seconds = Effort(**times)
+    given = parser().given(arguments, "corrections", "to")
+    box, look = given.get("seconds_per_box", Effort.box), given.get("seconds_per_look", Effort.look)
+    seconds = Effort(box, look)
     output = open_output(given["output"])
     truth = load_truth(given["corrections"])
     check_run(output, truth)

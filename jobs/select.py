@@ -13,7 +13,6 @@ from typing import Any
 
 from jobs import cli
 from pipeline import words
-from pipeline.errors import UsageError
 from pipeline.labels import classes, lists
 from pipeline.labels.calibration import load
 from pipeline.labels.output import open_output
@@ -70,10 +69,7 @@ def parser() -> cli.Parser:
 
 def job(arguments: list[str]) -> int:
     """Run it; returns the exit code."""
-    given = parser().given(arguments)
-    for name in ("budget", "to"):
-        if name not in given:
-            raise UsageError(f"--{name} is missing; see --help")
+    given = parser().given(arguments, "budget", "to")
     target = cli.Target("--to", given["to"], "look.parquet")
     encode = lists.writer("--to", given["to"])
     output = open_output(given["output"])
@@ -84,16 +80,10 @@ def job(arguments: list[str]) -> int:
         calibration=calibration,
         agnostic_nms=given.get("agnostic_nms"),
     )
-    options: dict[str, Any] = {
-        name: given[flag]
-        for name, flag in (
-            ("threshold", "score_threshold"),
-            ("diversity", "diversity"),
-        )
-        if flag in given
-    }
     weights = classes.parse_assignments(given.get("weight", []), "--weight NAME=X")
-    found = select(output, chosen, given["budget"], weights=weights, **options)
+    threshold = given.get("score_threshold", THRESHOLD)
+    diversity = given.get("diversity", DIVERSITY)
+    found = select(output, chosen, given["budget"], threshold, diversity, weights)
     target.write(encode(found.rows))
     short = "" if len(found.rows) == given["budget"] else " (there are no more)"
     print(f"{len(found.rows):,} of {found.images:,} images{short}, best first: {given['to']}")

@@ -27,7 +27,7 @@ def show(found: Verification) -> None:
         verdict = "ok" if not check.breaches else words.count(check.breaches, "breach")
         print(f"{name:10} {verdict:>16}   {check.rule}")
         for example in check.examples:
-            print(f"{'':28}   {example}")
+            print(f"{'':28}   {words.printable(example, 1000)}")
 
 
 def job(arguments: list[str]) -> int:

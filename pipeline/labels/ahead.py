@@ -1,4 +1,4 @@
-"""What is read while the caller works on what came before."""
+"""Work that is done while whoever wants it is busy with what came before."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def read_ahead(read: Callable[[T], R], items: Iterable[T], readers: int) -> Iterator[Future[R]]:
-    """What `read` gives of each item, in their order; so many at a time, and no more in memory."""
+def ahead(
+    work: Callable[[T], R], items: Iterable[T], at_once: int
+) -> Iterator[tuple[T, Future[R]]]:
+    """Each item in order with what is made of it, in a thread for each of so many at once."""
     # from Python 3.14 on Executor.map(buffersize=...) is all of this
-    ahead: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(readers) as threads:
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    with ThreadPoolExecutor(at_once) as pool:
         for item in items:
-            ahead.append(threads.submit(read, item))
-            if len(ahead) >= readers:
-                yield ahead.popleft()
-        while ahead:
-            yield ahead.popleft()
+            waiting.append((item, pool.submit(work, item)))
+            if len(waiting) >= at_once:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()

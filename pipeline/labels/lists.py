@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 
 import pyarrow as pa
@@ -27,8 +28,9 @@ def _csv(rows: pa.Table) -> bytes:
 
 
 def _jsonl(rows: pa.Table) -> bytes:
-    text: str = rows.to_pandas().to_json(orient="records", lines=True, force_ascii=False)
-    return text.encode()
+    batches = map(pa.RecordBatch.to_pylist, rows.to_batches(10_000))
+    lines = (json.dumps(row, ensure_ascii=False) for batch in batches for row in batch)
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _txt(rows: pa.Table) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -21,7 +20,7 @@ from pipeline.images.tiff_header import read_directory
 from pipeline.inputs import access
 from pipeline.inputs.containers import lance_rows, parquet, reading
 from pipeline.inputs.containers.video.listing import KIND as FRAME
-from pipeline.labels.ahead import read_ahead
+from pipeline.labels.ahead import ahead
 from pipeline.labels.output import Output
 from pipeline.outputs.manifest import MEMBER
 from pipeline.reading import recorded
@@ -66,12 +65,9 @@ def _each(
     of_videos = any(map(output.record["identity"].get, ("fps", "every_nth", "keyframes")))
     is_row = parquet.is_place(first[1]) or lance_rows.is_place(first[1])
     readers = 1 if of_videos or is_row else READERS
-
-    def one(image: tuple[int, str, T]) -> tuple[T, R]:
-        image_id, uri, item = image
-        return item, read(output, image_id, uri)
-
-    yield from map(Future.result, read_ahead(one, chain([first], rest), readers))
+    every = chain([first], rest)
+    for (_, _, item), made in ahead(lambda one: read(output, one[0], one[1]), every, readers):
+        yield item, made.result()
 
 
 def read(output: Output, image_id: int, uri: str) -> bytes | str:

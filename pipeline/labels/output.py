@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -13,39 +12,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline import words
 from pipeline.config import fingerprint
 from pipeline.errors import RunError
-from pipeline.labels.ahead import read_ahead
+from pipeline.labels.ahead import ahead
 from pipeline.labels.progress import progress
 from pipeline.locations import checked_url
-from pipeline.outputs import manifest
+from pipeline.outputs import files, manifest
 from pipeline.outputs.files import FileName
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.schema import STATUSES
 from pipeline.outputs.status import finished_record
-from pipeline.store import objects
 
 READ_AHEAD = 4
 TABLE_ROWS = 2048
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of detections.
-
-    Attributes:
-        path: on the output's file system.
-        status: `ok` or `error`.
-        first_id: no image in it has a smaller id.
-    """
-
-    path: str
-    status: str
-    first_id: int
 
 
 @dataclass(frozen=True)
@@ -103,26 +84,20 @@ class Output:
     @property
     def every_category(self) -> dict[int, str]:
         """Label id to name, for all ids that the network can give."""
-        classes = range(1, int(self.detector["options"]["num_classes"]))
-        return {label: self.categories.get(label, f"unnamed {label}") for label in classes}
+        classes, named = range(1, int(self.detector["options"]["num_classes"])), self.categories
+        return {label: named.get(label, f"unnamed {label}") for label in classes}
 
-    def files(self, statuses: Sequence[str] = STATUSES) -> list[File]:
+    def files(self, statuses: Sequence[str] = STATUSES) -> list[FileName]:
         """The files of detections, by first id."""
-        found = []
-        for status in statuses:
-            folder = f"status={status}"
-            for base in objects.names(self.layout.fs, f"{self.layout.detections}/{folder}"):
-                if name := FileName.parse(f"{folder}/{base}"):
-                    path = f"{self.layout.detections}/{name}"
-                    found.append(File(path, status, name.first_id))
-        return sorted(found, key=lambda file: (file.first_id, file.path))
+        found = files.listed(self.layout, statuses)
+        return sorted(found, key=lambda name: (name.first_id, str(name)))
 
     def tables(
         self,
         columns: Sequence[str],
         statuses: Sequence[str] = STATUSES,
         task: str | None = None,
-        counted: Callable[[File, int], None] | None = None,
+        counted: Callable[[FileName, int], None] | None = None,
     ) -> Iterator[pa.Table]:
         """The rows of all files in order of id, with the columns in the order asked for, in tables
         of at most `TABLE_ROWS`.
@@ -136,59 +111,40 @@ class Output:
         Raises:
             RunError: a file is damaged or gone, or rows are missing.
         """
-        files = self.files(statuses)
+        names = self.files(statuses)
         total = self.counts["ok"] if "error" not in statuses else self.counts["images"]
         seen = 0
 
         def read() -> Iterator[pa.Table]:
             nonlocal seen
-            for file, future in zip(files, self.read_files(files, columns), strict=True):
+            for name, future in self.read_files(names, columns):
                 table = future.result()
                 bar.update(table.num_rows)
                 seen += table.num_rows
                 if counted:
-                    counted(file, table.num_rows)
+                    counted(name, table.num_rows)
                 yield table
 
         with progress(task, total) as bar:
-            yield from _in_order(files, read())
-        if seen != total:
-            raise RunError(
-                f"the files of {self.url} hold {seen:,} images and its run.json counts {total:,}; "
-                f"{words.command('verify')} {self.url} tells what is wrong"
-            )
+            yield from _in_order(names, read())
+        files.check_count(self.layout, seen, total)
 
     def read_files(
-        self, files: list[File], columns: Sequence[str] | None = None
-    ) -> Iterator[Future[pa.Table]]:
+        self, names: list[FileName], columns: Sequence[str] | None = None
+    ) -> Iterator[tuple[FileName, Future[pa.Table]]]:
         """What `read_file` gives for each, the next ones read while the caller works."""
-        return read_ahead(partial(self.read_file, columns=columns), files, READ_AHEAD)
+        return ahead(lambda name: self.read_file(name, columns), names, READ_AHEAD)
 
-    def read_file(self, file: File, columns: Sequence[str] | None = None) -> pa.Table:
-        """A file's rows, in these columns or in all, `status` not counted.
-
-        Raises:
-            RunError: it is damaged or gone.
-        """
-        try:
-            data = objects.retrying(lambda: self.layout.fs.cat_file(file.path))
-            wanted = None if columns is None else [name for name in columns if name != "status"]
-            table = pq.ParquetFile(io.BytesIO(data)).read(columns=wanted)
-            if columns is None:
-                return table
-            if "status" in columns:
-                table = table.append_column(
-                    "status", pa.array([file.status] * len(table), pa.string())
-                )
-            return table.select(list(columns))
-        except (OSError, pa.ArrowException, KeyError) as error:
-            raise RunError(
-                f"{self.layout.url_of(file.path)} cannot be read ({words.explain(error)}); "
-                f"{words.command('verify')} {self.url} tells what else is wrong"
-            ) from error
+    def read_file(self, name: FileName, columns: Sequence[str] | None = None) -> pa.Table:
+        """As `files.read`, but that `status` may be one of the columns; of all it is none."""
+        if columns is None or "status" not in columns:
+            return files.read(self.layout, name, columns)
+        table = files.read(self.layout, name, [one for one in columns if one != "status"])
+        statuses = pa.array([name.status] * len(table), pa.string())
+        return table.append_column("status", statuses).select(columns)
 
 
-def _in_order(files: list[File], tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+def _in_order(names: list[FileName], tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """The rows of the files' tables in order of id.
 
     Files overlap where replicas worked side by side or a run was resumed, so rows wait until no
@@ -199,12 +155,12 @@ def _in_order(files: list[File], tables: Iterator[pa.Table]) -> Iterator[pa.Tabl
     for number, table in enumerate(tables, start=1):
         waiting.append(table)
         rows += table.num_rows
-        last = number == len(files)
+        last = number == len(names)
         if rows < TABLE_ROWS and not last:
             continue
         merged = pa.concat_tables(waiting).sort_by("image_id")
         ids = merged["image_id"].to_numpy()
-        cut = len(ids) if last else int(np.searchsorted(ids, files[number].first_id))
+        cut = len(ids) if last else int(np.searchsorted(ids, names[number].first_id))
         for start in range(0, cut, TABLE_ROWS):
             yield merged.slice(start, min(TABLE_ROWS, cut - start))
         waiting, rows = [merged.slice(cut)], len(ids) - cut
@@ -230,8 +186,8 @@ def open_output(url: str) -> Output:
 
 
 def _described(output: Output) -> Output:
-    for file in output.files():
-        schema = output.read_file(file).schema
+    for name in output.files():
+        schema = output.read_file(name).schema
         if b"detector" in (schema.metadata or {}):
             detector = json.loads(schema.metadata[b"detector"])
             return dataclasses.replace(output, detector=detector, schema=schema)

@@ -18,10 +18,11 @@ from pipeline import words
 from pipeline.config import fingerprint
 from pipeline.errors import RunError, UsageError
 from pipeline.labels import rules
-from pipeline.labels.output import File, Output, locate
+from pipeline.labels.output import Output, locate
 from pipeline.labels.progress import progress
 from pipeline.labels.rules import Check
 from pipeline.outputs import status
+from pipeline.outputs.files import FileName
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.schema import LARGE, ROW, STATUSES
@@ -68,18 +69,17 @@ class Verification:
         known = self.manifest = self._manifest(record)
         output = self._output(record)
         files = output.files()
-        self._strangers(output, {file.path for file in files})
+        self._strangers({self.layout.file(name) for name in files})
         self.files = len(files)
-        by_slice: dict[int, list[File]] = {}
-        for file in files:
-            by_slice.setdefault(file.first_id // known.slice_rows, []).append(file)
+        by_slice: dict[int, list[FileName]] = {}
+        for name in files:
+            by_slice.setdefault(name.first_id // known.slice_rows, []).append(name)
         with progress("verifying", known.rows) as bar:
             for index in sorted({*known.slices, *by_slice}):
                 first = known.first_id(index)
                 seen = np.zeros(max(0, known.rows_of(index)), np.uint8)
-                mine = by_slice.get(index, [])
-                for file, read in zip(mine, output.read_files(mine), strict=True):
-                    bar.update(self._file(output, file, read, seen, first))
+                for name, read in output.read_files(by_slice.get(index, [])):
+                    bar.update(self._file(output, name, read, seen, first))
                 self._once(seen, first)
         self._counts(record)
 
@@ -141,9 +141,9 @@ class Verification:
     def _output(self, record: dict[str, Any]) -> Output:
         """With the schema and the `detector` key of the first file that can be read."""
         output = Output(self.layout, record, {}, ROW)
-        for file in output.files():
+        for name in output.files():
             try:
-                schema = output.read_file(file).schema
+                schema = output.read_file(name).schema
                 detector = json.loads((schema.metadata or {})[b"detector"])
             except (RunError, KeyError, ValueError):
                 continue
@@ -152,9 +152,9 @@ class Verification:
             return dataclasses.replace(output, detector=detector, schema=schema)
         return output
 
-    def _strangers(self, output: Output, known: set[str]) -> None:
+    def _strangers(self, known: set[str]) -> None:
         folders = [self.layout.detections]
-        folders += [f"{folders[0]}/status={status}" for status in (*STATUSES, LARGE)]
+        folders += [self.layout.file(f"status={status}") for status in (*STATUSES, LARGE)]
         for folder in folders:
             for name in objects.names(self.layout.fs, folder):
                 path = f"{folder}/{name}"
@@ -163,9 +163,8 @@ class Verification:
                     self.checks["files"].breach(f"{path} is not of this run")
 
     def _file(
-        self, output: Output, file: File, read: Future[pa.Table], seen: np.ndarray, first: int
+        self, output: Output, name: FileName, read: Future[pa.Table], seen: np.ndarray, first: int
     ) -> int:
-        name = file.path.removeprefix(f"{self.layout.detections}/")
         try:
             table = read.result()
         except RunError as error:
@@ -178,9 +177,9 @@ class Verification:
         except (KeyError, ValueError, pa.ArrowException):  # ValueError for nulls that may not be
             return 0  # said by the check of schemas
         self.images += len(table)
-        self._note(table, file.status)
+        self._note(table, name.status)
         ids = table["image_id"].to_numpy()
-        if len(ids) and ids.min() < file.first_id:
+        if len(ids) and ids.min() < name.first_id:
             self.checks["files"].breach(f"{name} holds the smaller id {ids.min()}")
         places = ids - first
         inside = (places >= 0) & (places < len(seen))
@@ -188,7 +187,7 @@ class Verification:
             self.checks["once"].breach(f"{name}: id {image_id} is not in this slice")
         held, counts = np.unique(places[inside], return_counts=True)
         seen[held] = np.minimum(seen[held] + counts, 2)  # more than twice would not fit for ever
-        found = rules.broken(table, file.status, output, self._expected(table))
+        found = rules.broken(table, name.status, output, self._expected(table))
         for rule, rows, reason in found:
             uri = urls.public(table["image_uri"][int(rows[0])].as_py())
             where = f"{name}: image {ids[rows[0]]} ({words.printable(uri, 200)})"

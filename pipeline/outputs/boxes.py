@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline.errors import RunError, UsageError, nearest_class
+from pipeline.errors import UsageError, nearest_class
 from pipeline.locations import checked_url
-from pipeline.outputs.files import FileName
+from pipeline.outputs import files
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.schema import DETECTION
 from pipeline.outputs.status import finished_record
-from pipeline.store import objects
-from pipeline.words import command, explain
 
 IMAGE = pa.schema(
     [
@@ -75,16 +71,9 @@ def stream_boxes(
 def _tables(
     layout: Layout, images: int, score_threshold: float, categories: Collection[str] | None
 ) -> Iterator[pa.Table]:
-    names = objects.names(layout.fs, f"{layout.detections}/status=ok")
-    found = [name for base in names if (name := FileName.parse(f"status=ok/{base}"))]
     seen = 0
-    for name in sorted(found, key=lambda name: name.first_id):
-        path = f"{layout.detections}/{name}"
-        try:
-            data = objects.retrying(lambda path=path: layout.fs.cat_file(path))  # type: ignore[misc]
-            rows = pq.ParquetFile(io.BytesIO(data)).read(columns=[*IMAGE.names, "detections"])
-        except (OSError, pa.ArrowException) as error:
-            raise RunError(f"{layout.url_of(path)} cannot be read: {explain(error)}") from error
+    for name in sorted(files.listed(layout, ("ok",)), key=lambda name: name.first_id):
+        rows = files.read(layout, name, [*IMAGE.names, "detections"])
         seen += rows.num_rows
         boxes = _flat(rows)
         keep = pc.greater_equal(boxes["score"], pa.scalar(score_threshold, pa.float32()))
@@ -92,11 +81,7 @@ def _tables(
             wanted = pa.array(sorted(categories), pa.string())
             keep = pc.and_(keep, pc.is_in(boxes["label"], wanted))
         yield boxes.filter(keep)
-    if seen != images:
-        raise RunError(
-            f"the files of {layout.url} hold {seen:,} images without errors and its run.json "
-            f"counts {images:,}; {command('verify')} {layout.url} tells what is wrong"
-        )
+    files.check_count(layout, seen, images, "images without errors")
 
 
 def _flat(rows: pa.Table) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import fsspec.parquet
@@ -12,9 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
+from pipeline.errors import RunError
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.schema import FLOATS, LARGE, STATUSES
 from pipeline.store import objects, urls
+from pipeline.words import command, explain
 
 # of a file's rows: what counting needs
 SUMMARY = ("image_id", "num_detections", "error_code")
@@ -68,12 +71,15 @@ class FileName:
         )
 
 
-def listed(layout: Layout, index: int) -> list[FileName]:
-    """All files of a slice, those of status `large` last."""
+def listed(
+    layout: Layout, statuses: Sequence[str] = (*STATUSES, LARGE), index: int | None = None
+) -> list[FileName]:
+    """The files of a slice, or of all; by default those of status `large` last."""
+    prefix = "" if index is None else FileName.prefix(index)
     found = []
-    for status in (*STATUSES, LARGE):
+    for status in statuses:
         folder = f"status={status}"
-        names = objects.names(layout.fs, f"{layout.detections}/{folder}", FileName.prefix(index))
+        names = objects.names(layout.fs, layout.file(folder), prefix)
         found += [FileName.parse(f"{folder}/{name}") for name in names]
     return [name for name in found if name]
 
@@ -91,6 +97,36 @@ def encode(rows: pa.Table, schema: pa.Schema) -> bytes:
         use_byte_stream_split=BYTE_STREAM_SPLIT,
     )
     return buffer.getvalue()
+
+
+def read(layout: Layout, name: FileName, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a file of a finished output, in these columns or in all.
+
+    Raises:
+        RunError: it is damaged or gone.
+    """
+    path = layout.file(name)
+    try:
+        data = objects.retrying(lambda: layout.fs.cat_file(path))
+        table = pq.ParquetFile(io.BytesIO(data)).read(columns=columns)
+        return table if columns is None else table.select(columns)
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise RunError(
+            f"{layout.url_of(path)} cannot be read ({explain(error)}); "
+            f"{command('verify')} {layout.url} tells what else is wrong"
+        ) from error
+
+
+def check_count(layout: Layout, held: int, counted: int, what: str = "images") -> None:
+    """
+    Raises:
+        RunError: the files of a finished output hold another number than its run has counted.
+    """
+    if held != counted:
+        raise RunError(
+            f"the files of {layout.url} hold {held:,} {what} and its run.json counts {counted:,}; "
+            f"{command('verify')} {layout.url} tells what is wrong"
+        )
 
 
 def read_columns(fs: AbstractFileSystem, path: str, columns: list[str]) -> pa.Table:

@@ -91,7 +91,7 @@ class Finished:
     def _check_there(self, unlisted: Collection[str]) -> None:
         # by itself, for network disks keep a listing for up to a minute
         for name in sorted(unlisted):
-            path = f"{self.layout.detections}/{name}"
+            path = self.layout.file(name)
             if not objects.retrying(partial(self.layout.fs.exists, path)):
                 raise RunError(
                     f"{self.layout.url_of(path)} is gone, which this run had taken in; run the "
@@ -165,20 +165,17 @@ class Finished:
         """Delete the error rows that a retry has redone."""
         for name in self._listed() if self.retry_from else ():
             if self._superseded(name):
-                objects.delete(self.layout.fs, self._path(name))
+                objects.delete(self.layout.fs, self.layout.file(name))
 
     def _superseded(self, name: FileName) -> bool:
         return name.status == "error" and name.attempt < self.retry_from
 
-    def _path(self, name: FileName) -> str:
-        return f"{self.layout.detections}/{name}"
-
     def _listed(self) -> list[FileName]:
         # large ones last: a row that stays is taken for the image's, and not the one before it
-        return listed(self.layout, self.index)
+        return listed(self.layout, index=self.index)
 
     def _read(self, name: FileName) -> pa.Table:
-        path = self._path(name)
+        path = self.layout.file(name)
         try:
             return objects.retrying(lambda: read_columns(self.layout.fs, path, list(SUMMARY)))
         except pa.ArrowException as error:
@@ -189,12 +186,12 @@ class Finished:
 
     def _filtered(self, name: FileName, keep: np.ndarray) -> FileName | None:
         """Put a file with some of a file's rows in its place; returns its name, if any are left."""
-        fs, new_name = self.layout.fs, None
+        fs, path, new_name = self.layout.fs, self.layout.file(name), None
         if keep.any():
-            data = objects.retrying(lambda: fs.cat_file(self._path(name)))
+            data = objects.retrying(lambda: fs.cat_file(path))
             rows = pq.read_table(pa.BufferReader(data), partitioning=None)
             rows = rows.filter(pa.array(keep))
             new_name = FileName.new(name.status, name.index, name.attempt, name.first_id)
-            objects.put(fs, self._path(new_name), encode(rows, rows.schema))
-        objects.delete(fs, self._path(name))
+            objects.put(fs, self.layout.file(new_name), encode(rows, rows.schema))
+        objects.delete(fs, path)
         return new_name

@@ -36,6 +36,10 @@ class Layout:
         """The folder of the files of detections, one below it for each status."""
         return f"{self.root}/detections"
 
+    def file(self, name: object) -> str:
+        """A file of detections, by its `FileName`."""
+        return f"{self.detections}/{name}"
+
     @property
     def run(self) -> str:
         """The folder of what the run knows of itself."""

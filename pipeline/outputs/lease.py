@@ -203,13 +203,10 @@ def _process(pid: int) -> str | None:
             boot = file.read().strip()
         with open(f"/proc/{pid}/stat") as file:
             state, *fields = file.read().rpartition(")")[2].split()
-        return (
-            None
-            if state == "Z"
-            else f"{boot} {os.readlink('/proc/self/ns/pid')} {pid} {fields[18]}"
-        )
+        namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
         return None
+    return None if state == "Z" else f"{boot} {namespace} {pid} {fields[18]}"
 
 
 def is_gone(owner: dict[str, Any]) -> bool:

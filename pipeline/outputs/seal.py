@@ -56,7 +56,7 @@ def standing(layout: Layout, index: int, retry_from: int) -> Seal | None:
     A write that no lease could end any more may have put one there, of rows that are in others.
     """
     sealed = load(layout, index, retry_from)
-    if sealed and sealed.files is not None and len(listed(layout, index)) > sealed.files:
+    if sealed and sealed.files is not None and len(listed(layout, index=index)) > sealed.files:
         return None
     return sealed
 

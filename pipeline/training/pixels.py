@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from pipeline.errors import UsageError
 from pipeline.images.decode import DecodeError, Samples, decode, read_header
 from pipeline.inputs import access
 from pipeline.inputs.containers import reading
+from pipeline.labels.ahead import ahead
 from pipeline.store import failures, objects, urls
 
 READERS = 8
@@ -96,11 +96,4 @@ def _object(fs: AbstractFileSystem, path: str, config: Config) -> bytes:
 
 def read_many(config: Config, images: Iterable[Image]) -> Iterator[np.ndarray | str]:
     """What `read` gives of each, in the same order; `READERS` at a time."""
-    ahead: deque[Future[np.ndarray | str]] = deque()
-    with ThreadPoolExecutor(READERS) as threads:
-        for image in images:
-            ahead.append(threads.submit(read, config, image))
-            if len(ahead) >= READERS:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    return (pixels.result() for _, pixels in ahead(partial(read, config), images, READERS))

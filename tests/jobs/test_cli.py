@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import logging
 import os
+from pathlib import Path
 
 import pytest
 
-from jobs import cli
-from pipeline.errors import RunError
+from jobs import cli, detect, export
+from pipeline.errors import RunError, UsageError
 
 
 class Terminal(io.StringIO):
@@ -26,6 +27,24 @@ def test_a_log_line_takes_the_place_of_the_live_one(stream: io.StringIO, expecte
     handler = cli.LineHandler(stream)
     handler.handle(logging.LogRecord("pipeline", logging.INFO, __file__, 1, "a line", None, None))
     assert stream.getvalue() == expected
+
+
+def test_an_empty_value_is_no_value() -> None:
+    """As of a variable that a script has not set: all images would have been exported."""
+    with pytest.raises(UsageError, match="^--images is empty; see --help$"):
+        export.parser().given(["labels", "--images", ""])
+    with pytest.raises(UsageError, match="^--uri-column is empty; see --help$"):
+        detect.parser().given(["--uri-column", ""])
+    assert export.parser().given(["labels", "--image-prefix", ""])["image_prefix"] == ""
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for named in (str(tmp_path / "pipe"), "/dev/stdout"):
+        with pytest.raises(UsageError, match="a pipe, which would be replaced; give the name of"):
+            cli.Target("--to", named, "report.html")
+    with pytest.raises(UsageError, match="is a folder; give the name of a file, as report.html"):
+        cli.Target("--to", str(tmp_path), "report.html")
 
 
 def test_what_an_error_noted_stands_before_what_always_holds(

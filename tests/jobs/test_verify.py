@@ -28,6 +28,14 @@ def test_what_is_no_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err.count("\n") == 5
 
 
+def test_a_file_of_any_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It cannot write to a terminal what it likes."""
+    output = synthetic.write(tmp_path / "out", 3)
+    (output / "detections/status=ok/\x1b[2J\n.parquet").write_bytes(b"")
+    assert job.main([str(output)]) == 1
+    assert "status=ok/\ufffd[2J\ufffd.parquet is not of this run" in capsys.readouterr().out
+
+
 def test_a_run_that_is_not_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = synthetic.write(tmp_path / "out", 300, rows_per_file=100)
     (output / "_SUCCESS").unlink()

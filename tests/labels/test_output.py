@@ -18,6 +18,7 @@ from pipeline.errors import RunError, UsageError
 from pipeline.labels import boxes, classes
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.progress import progress
+from pipeline.outputs.files import FileName
 from tests.support import synthetic
 from tests.support.outputs import rows
 
@@ -55,8 +56,8 @@ def test_rows_come_in_order(tmp_path: Path, seed: int, monkeypatch: pytest.Monke
     ]
     counted: dict[str, int] = {}
 
-    def count(file: Any, number: int) -> None:
-        counted[file.path] = number
+    def count(name: FileName, number: int) -> None:
+        counted[str(name)] = number
 
     ok = pa.concat_tables(opened.tables(["image_id"], ("ok",), counted=count))
     assert ok["image_id"].to_pylist() == [n for n in range(500) if n % 100 != 99]

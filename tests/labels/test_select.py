@@ -200,6 +200,7 @@ def test_the_list_is_an_input(
         assert len(values) == 7
     if kind == "jsonl":
         assert json.loads(path.read_text().splitlines()[0])["rank"] == 1
+        assert path.read_text().count(" ü.jpg") == path.read_text().count("s3://bucket/") == 7
 
 
 def test_more_than_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,7 +112,7 @@ def test_a_file_that_is_not_listed_yet_is_not_missed(
     state = finished(output, 2)
     for name, table in by_file(write(output, [0, 1])):
         state.add(name, table)
-    monkeypatch.setattr("pipeline.outputs.finished.listed", lambda *_: [])
+    monkeypatch.setattr("pipeline.outputs.finished.listed", lambda *_, **__: [])
     state.load()
     assert state.missing == 0
 

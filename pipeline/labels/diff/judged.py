@@ -16,6 +16,7 @@ from pipeline.labels.diff.pairing import KINDS, NOT_IN_A, NOT_IN_B, Changes
 from pipeline.labels.evaluate import Evaluation, evaluate
 from pipeline.labels.match import FOUND, Matched, match
 from pipeline.labels.output import Output
+from pipeline.labels.report.statistics import count_pairs
 from pipeline.labels.truth import Truth, load_truth
 
 VERDICTS = ("only_a", "only_b", "both", "neither")
@@ -95,7 +96,7 @@ class Judge:
         )
         verdicts = np.select([right_a & ~right_b, right_b & ~right_a, right_a], [0, 1, 2], 3)
         counts = np.zeros((len(KINDS), len(VERDICTS)), np.int64)
-        np.add.at(counts, (kinds[judged], verdicts[judged]), 1)
+        count_pairs(counts, kinds[judged], verdicts[judged])
         return counts
 
     def _right(self, side: int, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

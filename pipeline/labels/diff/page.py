@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -21,22 +20,7 @@ from pipeline.labels.report.statistics import hundredths
 NAME = 14  # characters of a category on a box
 
 
-@dataclass(frozen=True)
-class Page:
-    """A page.
-
-    Attributes:
-        html: the file's content.
-        pictures: number of pictures in it.
-        unread: images that cannot be read or decoded any more; their cards say why.
-    """
-
-    html: str
-    pictures: int
-    unread: int
-
-
-def build(found: Comparison) -> Page:
+def build(found: Comparison) -> frame.Page:
     """
     Args:
         found: with the samples that are shown; their images are read from where A has them.
@@ -53,9 +37,7 @@ def build(found: Comparison) -> Page:
     empty = frame.document("comparison", of, _body(found), "")
     galleries = galleries if found.tally.best.samples else []
     card = partial(_card, names=found.tally.names)
-    html, shown = frame.filled(empty, found.joint.a, galleries, card)
-    read = sum(1 for picture in shown if picture.data)
-    return Page(html, read, len(shown) - read)
+    return frame.filled(empty, found.joint.a, galleries, card)
 
 
 def _body(found: Comparison) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -63,11 +64,10 @@ def remarks(found: Comparison) -> list[str]:
     for name, lacking, examples in zip("AB", joint.lacking, joint.examples, strict=True):
         if lacking:
             lines.append(f"{words.count(lacking, 'image')} only in {name}: {_named(examples)}")
-    for name, failed in zip("AB", tally.failed, strict=False):
+    for name, failed, examples in zip("AB", tally.failed, tally.failed_examples, strict=False):
         if failed:
-            lines.append(f"{words.count(failed, 'image')} failed in {name} only, not compared")
-    if tally.failed_examples:
-        lines[-1] += f": {_named(tally.failed_examples)}"
+            shown = words.count(failed, "image")
+            lines.append(f"{shown} failed in {name} only, not compared: {_named(examples)}")
     if tally.failed[2]:
         lines.append(f"{words.count(tally.failed[2], 'image')} failed in both, not compared")
     if tally.resized:
@@ -141,7 +141,7 @@ def record(found: Comparison) -> dict[str, Any]:
         "examples": {
             "only_a": joint.examples[0],
             "only_b": joint.examples[1],
-            "failed": tally.failed_examples,
+            "failed": [*chain(*tally.failed_examples)],
             "resized": tally.resized_examples,
         },
         "boxes": {"a": int(tally.boxes[:, 0].sum()), "b": int(tally.boxes[:, 1].sum())}

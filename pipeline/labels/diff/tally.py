@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.diff.pairing import KINDS, NOT_IN_A, NOT_IN_B, RELABELLED, SAME, Changes
 from pipeline.labels.report.samples import Best, Shown
+from pipeline.labels.report.statistics import count_pairs
 
 NAMED = 5
 # of the list of changed images, at about 200 bytes each
@@ -57,7 +58,7 @@ class Tally:
         images: that were compared.
         changed: of them, those with a box that is not the same.
         failed: number of images that failed in A only, in B only, in both; not compared.
-        failed_examples: URIs of some that failed on one side.
+        failed_examples: URIs of some that failed in A only, in B only.
         resized: number of images whose sizes differ between the sides; not compared.
         resized_examples: URIs of some.
         boxes: [categories, 2] int64, boxes of A and B that reach the threshold.
@@ -73,7 +74,7 @@ class Tally:
     images: int = 0
     changed: int = 0
     failed: list[int] = field(default_factory=lambda: [0, 0, 0])
-    failed_examples: list[str] = field(default_factory=list)
+    failed_examples: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
     resized: int = 0
     resized_examples: list[str] = field(default_factory=list)
     confusions: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -88,7 +89,7 @@ class Tally:
         """Count the images of a batch."""
         n, labels = len(a.ids), _labels(a, b, found)
         by = np.where(np.isin(found.kinds, NOT_IN_A), labels[:, 1], labels[:, 0])
-        _add(self.kinds, by, found.kinds)
+        count_pairs(self.kinds, by, found.kinds)
         for side, absent in enumerate((NOT_IN_A, NOT_IN_B)):
             there = labels[~np.isin(found.kinds, absent), side]
             self.boxes[:, side] += np.bincount(there, minlength=len(self.names))
@@ -97,7 +98,7 @@ class Tally:
         for (ours, theirs), count in zip(pairs.tolist(), counts.tolist(), strict=True):
             self.confusions[ours, theirs] += count
         counted = np.zeros((n, len(KINDS)), np.int64)
-        _add(counted, found.images, found.kinds)
+        count_pairs(counted, found.images, found.kinds)
         change = np.bincount(found.images, found.amounts, n)
         rows = np.flatnonzero(counted.sum(1) > counted[:, SAME])
         self.images += n
@@ -108,10 +109,12 @@ class Tally:
 
     def add_failed(self, uris: pa.ChunkedArray, ok_a: np.ndarray, ok_b: np.ndarray) -> None:
         """Count images ([n] bool each, whether it is ok) of which one at least failed."""
-        for place, rows in enumerate((~ok_a & ok_b, ok_a & ~ok_b, ~ok_a & ~ok_b)):
+        kinds = (~ok_a & ok_b, ok_a & ~ok_b, ~ok_a & ~ok_b)
+        for place, rows in enumerate(kinds):
             self.failed[place] += int(rows.sum())
-        one = np.flatnonzero(ok_a != ok_b)[: NAMED - len(self.failed_examples)]
-        self.failed_examples += uris.take(pa.array(one)).to_pylist()
+        for named, rows in zip(self.failed_examples, kinds, strict=False):
+            some = np.flatnonzero(rows)[: NAMED - len(named)]
+            named.extend(uris.take(pa.array(some)).to_pylist())
 
     def add_resized(self, uris: list[str]) -> None:
         """Count images whose sizes differ."""
@@ -161,12 +164,6 @@ def _at(values: np.ndarray, places: np.ndarray, missing: float) -> np.ndarray:
     found = np.full(shape, missing, values.dtype)
     found[places >= 0] = values[places[places >= 0]]
     return found
-
-
-def _add(counts: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
-    """Add one at each pair of a row and a column."""
-    places = rows * counts.shape[1] + columns
-    counts += np.bincount(places, minlength=counts.size).reshape(counts.shape)
 
 
 def _sample(row: int, change: np.ndarray, a: BoxBatch, b: BoxBatch, found: Changes) -> Compared:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,9 +23,10 @@ from pipeline.labels import boxes, classes, originals
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.calibration import Calibration, load
 from pipeline.labels.export import located
-from pipeline.labels.export.folder import Sender
+from pipeline.labels.export.folder import Sender, open_target
 from pipeline.labels.export.formats import cvat_video, yolo
 from pipeline.labels.export.formats.folders import Folders
+from pipeline.labels.export.formats.pixels import Pixels, drawn
 from pipeline.labels.export.naming import FRAME, Names, frame_name, input_folder, relative_name
 from pipeline.labels.export.parts import FORMATS, Parts
 from pipeline.labels.export.projection import Projection
@@ -32,8 +34,7 @@ from pipeline.labels.export.target import Item, Job, Options
 from pipeline.labels.match import places
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.truth import Truth, load_truth
-from pipeline.locations import checked_url
-from pipeline.store import failures, objects, urls
+from pipeline.store import objects, urls
 
 SENDERS = 32
 
@@ -112,56 +113,43 @@ def _write(items: Iterator[Item], job: Job, fs: AbstractFileSystem, root: str) -
                 job.counts["boxes_accepted"] += len(item.image.scores)
 
 
-def open_target(url: str) -> tuple[AbstractFileSystem, str]:
-    """The file system and path of a folder that can be written, and holds nothing yet.
-
-    Raises:
-        UsageError: it is not so.
-    """
-    fs, root = urls.filesystem(checked_url("--to", url))
-    root = root.rstrip("/")
-    if urls.is_local(fs) and fs.isfile(root):
-        raise UsageError(f"--to {url} is a file; give the name of a folder")
-    try:
-        found = objects.names(fs, root)
-        if not found:  # better to find out now than after an hour
-            objects.put(fs, f"{root}/.writable", b"")
-            objects.delete(fs, f"{root}/.writable")
-    except OSError as error:
-        raise failures.unusable("write", url, error) from error
-    if found:
-        raise UsageError(f"{url} is not empty (it holds {found[0]!r}); give a new folder")
-    return fs, root
-
-
 def _listed(url: str) -> set[str]:
     """The URIs in a table."""
     tables = open_source(Config(input=url, output=url)).read()
     return {uri for table in tables for uri in table["image_uri"].to_pylist()}
 
 
-# ------------------------------------------------------------------------------- images
-
-
 def _items(
     run: Output, job: Job, wanted: set[str] | None, projection: Projection | None
 ) -> Iterator[Item]:
+    shard = FORMATS[job.options.format]
     named = _named(_images(run, job, wanted), run, job)
     if projection:
-        yield from located.items(run, job, projection, named)
-        return
-    needed = FORMATS[job.options.format].needs_images and not job.options.link
-    if not (needed or job.options.with_images):
-        yield from (Item(image, name, None) for image, name in named)
-        return
+        return located.items(run, job, projection, named)
+    if issubclass(shard, Pixels):
+        return drawn(shard, _read(run, job, named), job)
+    if job.options.with_images or (shard is Folders and not job.options.link):
+        return _copied(_read(run, job, named))
+    return (Item(image, name, None) for image, name in named)
+
+
+def _read(run: Output, job: Job, named: Iterator[tuple[boxes.Image, str]]) -> Iterator[Item]:
+    """The images with their bytes."""
     listed = ((image.image_id, image.uri, (image, name)) for image, name in named)
     for (image, name), data in originals.read_many(run, listed):
         if isinstance(data, bytes):
-            is_copied = job.options.with_images or FORMATS[job.options.format] is Folders
-            is_frame = is_copied and FRAME.search(image.uri)
-            yield Item(image, name, originals.as_png(data) if is_frame else data)
-            continue
-        job.leave_out("images_unreadable", image, data)
+            yield Item(image, name, data)
+        else:
+            job.leave_out("images_unreadable", image, data)
+
+
+def _copied(items: Iterator[Item]) -> Iterator[Item]:
+    """The images with the bytes that their copies have."""
+    for item in items:
+        if item.data is not None and FRAME.search(item.image.uri):
+            yield replace(item, data=originals.as_png(item.data))
+        else:
+            yield item
 
 
 def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Image]:
@@ -221,10 +209,9 @@ def _named(
 ) -> Iterator[tuple[boxes.Image, str]]:
     folders = input_folder(run.input)
     names = Names()
-    shard, with_images = FORMATS[job.options.format], job.options.with_images
-    files = shard.named_files or shard.needs_images
-    written = files or (with_images and shard.images is not None)
-    named = names.safe if written else names.own
+    shard = FORMATS[job.options.format]
+    is_file = shard.named_files or shard.needs_images or (job.options.with_images and shard.images)
+    named = names.safe if is_file else names.own
     for image in images:
         name = relative_name(image.uri, folders)
         if job.options.format == "yolo":

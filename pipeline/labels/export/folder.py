@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import IO, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
 from pipeline.errors import UsageError
-from pipeline.store import objects, urls
+from pipeline.locations import checked_url
+from pipeline.store import failures, objects, urls
 
 IN_FLIGHT = 64
 
@@ -42,9 +46,37 @@ class Sender:
             self.sent.popleft().result()
 
 
+def pour(spool: IO[str], file: IO[str]) -> None:
+    """What a `Folder.spool` holds, to the end of a file."""
+    spool.seek(0)
+    shutil.copyfileobj(spool, file)
+
+
 def _put_local(path: str, data: bytes) -> None:
     with open(path, "wb") as file:
         file.write(data)
+
+
+def open_target(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system and path of a folder that can be written, and holds nothing yet.
+
+    Raises:
+        UsageError: it is not so.
+    """
+    fs, root = urls.filesystem(checked_url("--to", url))
+    root = root.rstrip("/")
+    if urls.is_local(fs) and fs.isfile(root):
+        raise UsageError(f"--to {url} is a file; give the name of a folder")
+    try:
+        found = objects.names(fs, root)
+        if not found:  # better to find out now than after an hour
+            objects.put(fs, f"{root}/.writable", b"")
+            objects.delete(fs, f"{root}/.writable")
+    except OSError as error:
+        raise failures.unusable("write", url, error) from error
+    if found:
+        raise UsageError(f"{url} is not empty (it holds {found[0]!r}); give a new folder")
+    return fs, root
 
 
 class Folder:
@@ -61,15 +93,23 @@ class Folder:
         self.made: set[str] = set()
         self.growing: dict[str, IO[Any]] = {}
         self.spools: list[IO[str]] = []
+        self.writers: list[pq.ParquetWriter] = []
 
-    def open(self, name: str, mode: str = "w") -> IO[Any]:
-        """A file to be written bit by bit; `close` closes it."""
-        encoding = None if "b" in mode else "utf-8"
-        newline = None if "b" in mode else ""
+    def open(self, name: str) -> IO[str]:
+        """A text to be written bit by bit; `close` closes it."""
+        return self._open(name, "w", encoding="utf-8", newline="")
+
+    def parquet(self, name: str, schema: pa.Schema) -> pq.ParquetWriter:
+        """A table to be written bit by bit; whoever writes it closes it before `close`."""
+        writer = pq.ParquetWriter(self._open(name, "wb"), schema, compression="zstd")
+        self.writers.append(writer)
+        return writer
+
+    def _open(self, name: str, mode: str, **kind: Any) -> IO[Any]:
         if self.local:
-            file = open(self._path(name), mode, encoding=encoding, newline=newline)  # noqa: SIM115
+            file = open(self._path(name), mode, **kind)  # noqa: SIM115
         else:
-            file = tempfile.NamedTemporaryFile(mode, encoding=encoding, newline=newline)  # noqa: SIM115
+            file = tempfile.NamedTemporaryFile(mode, **kind)  # noqa: SIM115
         self.growing[name] = file
         return file
 
@@ -110,6 +150,8 @@ class Folder:
 
     def abandon(self) -> None:
         """Close what is open on this machine, and write nothing more."""
+        for writer in self.writers:  # which would end its table when it is forgotten
+            writer.is_open = False
         for file in (*self.growing.values(), *self.spools):
             file.close()
 

@@ -12,8 +12,8 @@ from urllib.parse import quote_from_bytes
 from pipeline.config import IMAGE_EXTENSIONS
 
 MAX_BYTES = 180
-# what Windows, macOS, a shell or XML would not take in the name of a file
-UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\#%\ufffe\uffff]')
+# what Windows, macOS, a shell or XML would not take in the name of a file; and what parts names
+UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*/\\#%\ufffe\uffff]')
 IMAGE_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 # of a frame of a video, the end of its URI
 FRAME = re.compile(r"#t=(\d+)(\.\d+)\Z")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -27,7 +27,7 @@ class Options:
     """What to export, and how.
 
     Args:
-        format: a name in `pipeline.labels.parts.FORMATS`.
+        format: a name in `pipeline.labels.export.parts.FORMATS`.
         to: folder, as a path or any fsspec URL; empty, or not there yet.
         score_threshold: keep detections of at least this score.
         thresholds: likewise by class name.
@@ -70,12 +70,16 @@ class Options:
             raise UsageError(f"--tasks-per-file must be above 0, not {self.tasks_per_file}")
         if not 0 <= self.padding <= 10:
             raise UsageError(f"--padding must be within 0 and 10, not {self.padding:g}")
-        if self.format == "cvat-video" and (self.tasks_per_file or self.with_images):
+        if self.format == "cvat-video" and self.tasks_per_file:
             raise UsageError(
-                "--format cvat-video is a folder for each video, without images: neither "
-                "--tasks-per-file nor --with-images goes with it"
+                "--format cvat-video is a folder for each video: --tasks-per-file does not go with "
+                "it"
             )
         limited = {
+            "--with-images": (
+                self.with_images,
+                ("coco", "yolo", "voc", "labelstudio", "cvat", "fiftyone", "huggingface"),
+            ),
             "--padding": (self.padding, ("crops", "blurred")),
             "--link": (self.link, ("folders",)),
             "--image-prefix": (
@@ -88,8 +92,6 @@ class Options:
         for flag, (value, formats) in limited.items():
             if value and self.format not in formats:
                 raise UsageError(f"{flag} goes with --format {' or '.join(formats)} only")
-        if self.with_images and self.format in ("geojson", "geoparquet"):
-            raise UsageError(f"--with-images does not go with --format {self.format}")
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ class Job:
         truth: the annotations whose ids to use, if any.
         truth_places: place in their `ids` of each image that they have, by the run's `image_id`.
         counts: of what was exported and left out, by name.
+        calibration: by which images that need no look are set apart, if any.
         last_frames: of each video by its URI, in an export of tracks.
+        accepted: ids of images that need no look, until they are written.
     """
 
     options: Options
@@ -135,12 +139,20 @@ class Item:
             safe on any system.
         data: the encoded image, where images are exported too.
         polygons: of each detection, in degrees of WGS 84, where the format is one of maps.
+        files: names and contents of what is made of the pixels, where the format is of these.
     """
 
     image: Image
     name: str
     data: bytes | None
     polygons: list[Polygons] = field(default_factory=list)
+    files: list[tuple[str, bytes]] = field(default_factory=list)
+
+    @property
+    def boxes(self) -> Iterator[tuple[int, float, list[float]]]:
+        """Of each detection the place of its class in the names, its score, its corners."""
+        image = self.image
+        return zip(image.classes.tolist(), image.scores.tolist(), image.xyxy.tolist(), strict=True)
 
 
 class Shard(ABC):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from functools import cached_property
 
 from fsspec import AbstractFileSystem
@@ -12,7 +11,7 @@ from fsspec import AbstractFileSystem
 from pipeline.config import IMAGE_EXTENSIONS, Config
 from pipeline.errors import UsageError
 from pipeline.images.decode import DecodeError, read_header
-from pipeline.labels.ahead import read_ahead
+from pipeline.labels.ahead import ahead
 from pipeline.store import objects
 
 READERS = 16
@@ -39,10 +38,10 @@ def contents(fs: AbstractFileSystem, paths: Iterable[str]) -> Iterator[tuple[str
         OSError: one cannot be read.
     """
 
-    def read(path: str) -> tuple[str, bytes]:
-        return path, bytes(objects.retrying(lambda: fs.cat_file(path)))
+    def read(path: str) -> bytes:
+        return bytes(objects.retrying(lambda: fs.cat_file(path)))
 
-    return map(Future.result, read_ahead(read, paths, READERS))
+    return ((path, data.result()) for path, data in ahead(read, paths, READERS))
 
 
 class Pictures:

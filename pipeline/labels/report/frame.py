@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import resources
 
+from pipeline import words
 from pipeline.labels.output import Output
 from pipeline.labels.report import gallery, text
 from pipeline.labels.report.gallery import Gallery, Picture
@@ -16,6 +18,28 @@ HEADING_BYTES = 1000
 PLACE = "<!--galleries-->"
 
 Cards = list[tuple[Picture, str]]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page with pictures.
+
+    Attributes:
+        data: the file's content.
+        pictures: number of pictures in it.
+        unread: images without an error that cannot be read or decoded any more; their cards say
+            why.
+    """
+
+    data: bytes
+    pictures: int
+    unread: int
+
+    @property
+    def told(self) -> str:
+        """Its size and what is in it, for a person."""
+        unread = f"; {words.count(self.unread, 'image')} could not be read" if self.unread else ""
+        return f"{text.size(len(self.data))}, {words.count(self.pictures, 'picture')}{unread}"
 
 
 def document(kind: str, of: str, body: str, script: str, data: str = "{}") -> str:
@@ -66,8 +90,8 @@ def _digest(content: str) -> str:
 
 def filled(
     page: str, output: Output, galleries: Sequence[Gallery], card: Callable[[Picture], str]
-) -> tuple[str, list[Picture]]:
-    """The page with its galleries at `PLACE`, ended at about `MOST_BYTES`, and their pictures.
+) -> Page:
+    """The page with its galleries at `PLACE`, ended at about `MOST_BYTES`.
 
     Args:
         page: a document.
@@ -83,8 +107,11 @@ def filled(
         if room < 0:
             break
         cards[one.name].append((picture, html))
-    shown = "".join(_gallery(one, cards[one.name]) for one in galleries)
-    return page.replace(PLACE, shown, 1), [p for some in cards.values() for p, _ in some]
+    html = page.replace(PLACE, "".join(_gallery(one, cards[one.name]) for one in galleries), 1)
+    shown = [picture for some in cards.values() for picture, _ in some]
+    unread = {p.sample.image.image_id for p in shown if not (p.data or p.sample.code)}
+    pictures = sum(1 for picture in shown if picture.data)
+    return Page(html.encode(errors="replace"), pictures, len(unread))
 
 
 def _gallery(one: Gallery, cards: Cards) -> str:

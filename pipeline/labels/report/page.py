@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -29,29 +28,13 @@ SCORE_THRESHOLD = 0.5
 PICTURES = 12
 
 
-@dataclass(frozen=True)
-class Page:
-    """A report.
-
-    Attributes:
-        html: the file's content.
-        pictures: number of pictures in it.
-        unread: images without an error that cannot be read or decoded any more; their cards say
-            why.
-    """
-
-    html: str
-    pictures: int
-    unread: int
-
-
 def build(
     output: Output,
     score_threshold: float = SCORE_THRESHOLD,
     pictures: int = PICTURES,
     calibration: Calibration | None = None,
     agnostic_nms: float | None = None,
-) -> Page:
+) -> frame.Page:
     """
     Args:
         output: a finished run's.
@@ -73,18 +56,7 @@ def build(
     of = output.url.rstrip("/").rsplit("/", 1)[-1]
     body = _body(output, found, chosen, style, order)
     empty = frame.document("detection report", of, body, "report.js", _data(found))
-    html, shown = frame.filled(empty, output, chosen, partial(drawing.card, style=style))
-    return Page(
-        html,
-        pictures=sum(1 for picture in shown if picture.data),
-        unread=len(
-            {
-                picture.sample.image.image_id
-                for picture in shown
-                if not (picture.data or picture.sample.code)
-            }
-        ),
-    )
+    return frame.filled(empty, output, chosen, partial(drawing.card, style=style))
 
 
 def _hundredths(score_threshold: float) -> int:

@@ -22,7 +22,7 @@ def tiles(found: Statistics, attempts: Sequence[throughput.Stretch]) -> str:
     shown = int(found.scores[:, found.threshold :].sum())
     empty = int(found.per_image[found.threshold, 0])
     failed = found.images - found.ok
-    images, wall = throughput.overall(list(attempts))
+    images, wall = throughput.overall(attempts)
     ended, all_of = sum(attempt.images is not None for attempt in attempts), len(attempts)
     starts = words.count(ended, "attempt") if ended == all_of else f"{ended} of {all_of} attempts"
     speed = f"images/s over {text.duration(wall)} in {starts}" if images else "rate not known"

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import words
-from pipeline.errors import RunError
 from pipeline.labels import boxes, classes
 from pipeline.labels.boxes import BoxBatch, Image
 from pipeline.labels.calibration import Calibration
-from pipeline.labels.output import File, Output
+from pipeline.labels.output import Output
 from pipeline.labels.report.samples import Best, Shown
+from pipeline.outputs.files import FileName, check_count
 
 COLUMNS = (
     "image_id",
@@ -65,7 +65,7 @@ class Statistics:
         per_image: [101, len(PER_IMAGE)] images by number of detections at or over k hundredths.
         sides: [len(SIDES_OF_IMAGES)] images by long side, pixels; failed images left out.
         failures: by stage and code.
-        file_rows: rows by path of the file.
+        file_rows: rows by name of the file.
         agnostic_nms: IoU above which a box is a double of a better one, and left out.
         doubles: that were left out.
         random, densest, uncertain, empty: the galleries.
@@ -116,10 +116,10 @@ class Statistics:
             self._add_failed(failed)
 
     def _count(self, found: BoxBatch, bins: np.ndarray) -> None:
-        _add(self.scores, found.labels, bins)
+        count_pairs(self.scores, found.labels, bins)
         width, height = (found.xyxy[:, 2:] - found.xyxy[:, :2]).astype(float).T
         side = np.sqrt(np.maximum(width * height, 0))
-        _add(self.sizes, bins, np.searchsorted(SIDES_OF_BOXES, side, "right") - 1)
+        count_pairs(self.sizes, bins, np.searchsorted(SIDES_OF_BOXES, side, "right") - 1)
         sides = np.searchsorted(SIDES_OF_IMAGES, found.sizes.max(1), "right") - 1
         self.sides += np.bincount(sides, minlength=len(self.sides))
 
@@ -131,7 +131,7 @@ class Statistics:
         last = len(PER_IMAGE) - 1
         group = np.searchsorted(PER_IMAGE, np.arange(PER_IMAGE[last] + 1), "right") - 1
         groups = group[np.minimum(counts, PER_IMAGE[last])]
-        _add(self.per_image, np.tile(np.arange(len(SCORES)), len(counts)), groups.ravel())
+        count_pairs(self.per_image, np.tile(np.arange(len(SCORES)), len(counts)), groups.ravel())
 
         def sample(row: int) -> Shown:
             return Shown.of(found.image(row))
@@ -187,18 +187,13 @@ def gather(
         threshold, pictures, chosen.names, unnamed, measure, agnostic_nms=agnostic_nms
     )
 
-    def counted(file: File, rows: int) -> None:
-        found.file_rows[file.path] = rows
+    def counted(name: FileName, rows: int) -> None:
+        found.file_rows[str(name)] = rows
 
     for table in output.tables(COLUMNS, task="reading", counted=counted):
         found.add(table, chosen)
-    counted_boxes = output.counts["detections"]
-    read_boxes = found.detections + found.doubles
-    if read_boxes != counted_boxes:
-        raise RunError(
-            f"the files of {output.url} hold {read_boxes:,} detections and its run.json "
-            f"counts {counted_boxes:,}; {words.command('verify')} {output.url} tells what is wrong"
-        )
+    held = found.detections + found.doubles
+    check_count(output.layout, held, output.counts["detections"], "detections")
     return found
 
 
@@ -207,7 +202,7 @@ def hundredths(scores: np.ndarray) -> np.ndarray:
     return np.searchsorted(SCORES, scores, "right") - 1
 
 
-def _add(counts: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
+def count_pairs(counts: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
     """Add one at each pair of a row and a column."""
     places = rows * counts.shape[1] + columns
     counts += np.bincount(places, minlength=counts.size).reshape(counts.shape)
@@ -216,7 +211,7 @@ def _add(counts: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
 def _at_or_over(owners: np.ndarray, bins: np.ndarray, images: int) -> np.ndarray:
     """[images, 101] the number of an image's detections at or over each hundredth."""
     counts = np.zeros((images, len(SCORES)), np.int64)
-    _add(counts, owners, bins)
+    count_pairs(counts, owners, bins)
     return np.asarray(np.cumsum(counts[:, ::-1], axis=1)[:, ::-1])
 
 

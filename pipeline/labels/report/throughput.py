@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -83,7 +83,7 @@ def attempts(record: Mapping[str, Any]) -> list[Stretch]:
     ]
 
 
-def overall(known: list[Stretch]) -> tuple[int, float]:
+def overall(known: Sequence[Stretch]) -> tuple[int, float]:
     """Images and wall seconds of the attempts that came to their end."""
     ended = [attempt for attempt in known if attempt.images is not None]
     return (
@@ -93,22 +93,23 @@ def overall(known: list[Stretch]) -> tuple[int, float]:
 
 
 def written(output: Output) -> dict[str, float]:
-    """Path of each file of detections to the time of its writing, in seconds since the epoch.
+    """Name of each file of detections to the time of its writing, in seconds since the epoch.
 
     Files are left out whose store does not tell.
     """
     found = {}
     for status in STATUSES:
-        folder = f"{output.layout.detections}/status={status}"
+        folder = f"status={status}"
+        path = output.layout.file(folder)
         try:
-            entries = objects.retrying(partial(output.layout.fs.ls, folder, detail=True))
+            entries = objects.retrying(partial(output.layout.fs.ls, path, detail=True))
         except FileNotFoundError:
             continue
         for entry in entries:
             time = next((entry[key] for key in ("mtime", "LastModified") if entry.get(key)), None)
             if time is not None:
-                path = f"{folder}/{str(entry['name']).rsplit('/', 1)[-1]}"
-                found[path] = time.timestamp() if isinstance(time, datetime) else float(time)
+                name = f"{folder}/{str(entry['name']).rsplit('/', 1)[-1]}"
+                found[name] = time.timestamp() if isinstance(time, datetime) else float(time)
     return found
 
 
@@ -118,16 +119,16 @@ def series(
     """
     Args:
         known: the attempts.
-        rows: by path of a file.
+        rows: by name of a file.
         times: from `written`.
 
     Returns:
         None where no file was written while the run was at work: the output is a copy.
     """
-    paths = [path for path in rows if path in times]
-    when = np.array([times[path] for path in paths])
-    images = np.array([rows[path] for path in paths])
-    at_work = np.full(len(paths), np.nan)
+    names = [name for name in rows if name in times]
+    when = np.array([times[name] for name in names])
+    images = np.array([rows[name] for name in names])
+    at_work = np.full(len(names), np.nan)
     total = 0.0
     for number, attempt in enumerate(known):
         following = known[number + 1].started if number + 1 < len(known) else np.inf

@@ -18,8 +18,7 @@ from pipeline.inputs.containers import lance_rows
 from pipeline.labels import boxes, pairs
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
-from pipeline.labels.export.exporter import open_target
-from pipeline.labels.export.folder import Folder, Sender
+from pipeline.labels.export.folder import Folder, Sender, open_target
 from pipeline.labels.match import places
 from pipeline.labels.originals import member
 from pipeline.labels.output import Output
@@ -81,9 +80,9 @@ def _writer(fs: AbstractFileSystem, root: str) -> Iterator[pq.ParquetWriter]:
     with ThreadPoolExecutor(1) as threads:
         folder = Folder(Sender(fs, threads), root)
         try:
-            file = folder.open(CORRECTIONS, "wb")
-            with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-                yield writer
+            writer = folder.parquet(CORRECTIONS, SCHEMA)
+            yield writer
+            writer.close()
             folder.close()
         finally:
             folder.abandon()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.labels.export.formats import pixels
 from pipeline.labels.export.formats.pixels import COLOURS
 from tests.support import outputs, synthetic
 from tests.support.exports import names_of, run
@@ -145,9 +147,21 @@ def test_folders(output: Path, tmp_path: Path, flag: tuple[str, ...]) -> None:
     assert all(path.is_symlink() == bool(flag) for path in found)
 
 
+def test_a_category_leads_nowhere_else(output: Path, tmp_path: Path) -> None:
+    """What a category is called may be the word of whoever made the weights."""
+    classes = tmp_path / "classes.yaml"
+    classes.write_text("{person: ../../up, car: a/b}")
+    to = tmp_path / "x/y/f"
+    assert run(output, to, "--link", "--classes", str(classes), format="folders") == 0
+    assert {path.name for path in to.iterdir() if path.is_dir()} == {".._.._up", "a_b", "_nothing"}
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["y"]
+
+
 def test_what_is_refused(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(output, tmp_path / "x", "--link", format="crops") == 2
     assert "--link goes with --format folders only" in capsys.readouterr().err
+    assert run(output, tmp_path / "x", "--with-images", "--link", format="folders") == 2
+    assert "--with-images goes with --format coco or yolo" in capsys.readouterr().err
     assert run(output, tmp_path / "x", "--padding", "-1", format="crops") == 2
     assert "--padding must be within 0 and 10" in capsys.readouterr().err
     elsewhere = synthetic.write(tmp_path / "elsewhere", 3)
@@ -155,11 +169,28 @@ def test_what_is_refused(output: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "--link needs image files on this machine, not s3://" in capsys.readouterr().err
 
 
-def test_an_image_that_is_another_one_now(
-    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_images_that_are_others_now(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """They are named, and count as left out and not as exported."""
+    caplog.set_level("WARNING", "pipeline")
     (tmp_path / "in").mkdir()
-    output = synthetic.write(tmp_path / "out", 1, 3, input=f"{tmp_path}/in", names=["a.jpg"])
-    (tmp_path / "in/a.jpg").write_bytes(b"no image")
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    output = synthetic.write(tmp_path / "out", 3, 3, input=f"{tmp_path}/in", names=names)
+    first, second, third = rows(output)
+    Path(first["image_uri"]).write_bytes(b"no image")
+    for row, more in ((second, 1), (third, 0)):
+        size = row["width"] + more, row["height"]
+        Image.new("RGB", size).save(row["image_uri"])
+    assert run(output, tmp_path / "b", format="blurred") == 1
+    assert "2 images could not be read" in capsys.readouterr().err
+    assert list(names_of(tmp_path / "b")) == [third["image_uri"]]
+    counts = json.loads((tmp_path / "b/export.json").read_text())["counts"]
+    assert (counts["images"], counts["boxes"]) == (1, third["num_detections"])
+    assert "b.jpg" in caplog.text and f"and {second['width'] + 1}x" in caplog.text
+    monkeypatch.setattr(pixels, "LONGEST", third["width"] - 1)
     assert run(output, tmp_path / "p", format="pictures") == 1
-    assert "1 image could not be read" in capsys.readouterr().err
+    assert "c.jpg" in caplog.text and "a JPEG has at most" in caplog.text

@@ -148,5 +148,5 @@ def test_what_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[st
     plain = synthetic.write(tmp_path / "out", 3)
     assert export(plain, tmp_path / "a") == 2
     assert "is of no videos; --format cvat is for images" in capsys.readouterr().err
-    assert export(plain, tmp_path / "b", "--with-images") == 2
-    assert "a folder for each video, without images" in capsys.readouterr().err
+    assert export(plain, tmp_path / "b", "--tasks-per-file", "3") == 2
+    assert "a folder for each video" in capsys.readouterr().err

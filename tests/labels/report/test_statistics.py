@@ -189,7 +189,8 @@ def test_a_copy_has_no_throughput() -> None:
 def test_times_of_files(output: Output, found: Statistics) -> None:
     times = throughput.written(output)
     assert set(times) == set(found.file_rows)
-    assert times[output.files()[0].path] == Path(output.files()[0].path).stat().st_mtime
+    name = output.files()[0]
+    assert times[str(name)] == Path(output.layout.file(name)).stat().st_mtime
     assert sum(found.file_rows.values()) == 1500
 
 

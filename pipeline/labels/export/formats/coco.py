@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import Any
 
-from pipeline.labels.export.folder import Folder
+from pipeline.labels.export.folder import Folder, pour
 from pipeline.labels.export.target import Item, Job, Shard
 
 ANNOTATION = (
@@ -55,9 +54,7 @@ class Coco(Shard):
         self.listed += 1
         boxes = [
             (place, x, y, right - x, bottom - y, score)
-            for place, score, (x, y, right, bottom) in zip(
-                image.classes.tolist(), image.scores.tolist(), image.xyxy.tolist(), strict=True
-            )
+            for place, score, (x, y, right, bottom) in item.boxes
         ]
         lines = [
             ANNOTATION % (n, image.image_id + 1, self.ids[place], x, y, w, h, w * h, score)
@@ -93,7 +90,5 @@ class Coco(Shard):
     def close(self) -> None:
         self.results.write("\n]\n")
         self.instances.write('\n],\n"annotations":[')
-        self.annotations.seek(0)
-        shutil.copyfileobj(self.annotations, self.instances)
-        self.annotations.close()
+        pour(self.annotations, self.instances)
         self.instances.write("\n]}\n")

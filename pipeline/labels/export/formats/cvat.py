@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import UTC, datetime
 
-from pipeline.labels.export.folder import Folder
+from pipeline.labels.export.folder import Folder, pour
 from pipeline.labels.export.target import Item, Job, Shard
 from pipeline.labels.markup import escape, quote
 
@@ -62,9 +61,7 @@ class Cvat(Shard):
             f'  <image id="{self.size}" name={quote(self.prefix + item.name)} '
             f'width="{image.width}" height="{image.height}">\n'
         ]
-        for place, score, corners in zip(
-            image.classes.tolist(), image.scores.tolist(), image.xyxy.tolist(), strict=True
-        ):
+        for place, score, corners in item.boxes:
             parts.append(BOX % (self.labels[place], *corners))
             parts.append(SCORE % score if self.confidence else "/>\n")
         parts.append("  </image>\n")
@@ -73,9 +70,7 @@ class Cvat(Shard):
 
     def close(self) -> None:
         self.file.write(head(self.job, "annotation", self.size, max(self.size - 1, 0)))
-        self.body.seek(0)
-        shutil.copyfileobj(self.body, self.file)
-        self.body.close()
+        pour(self.body, self.file)
         self.file.write("</annotations>\n")
 
 

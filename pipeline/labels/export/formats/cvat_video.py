@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pyarrow.compute as pc
 
 from pipeline.errors import UsageError
-from pipeline.labels.export.folder import Folder
+from pipeline.labels.export.folder import Folder, pour
 from pipeline.labels.export.formats.cvat import SCORE, head
 from pipeline.labels.export.naming import FRAME
 from pipeline.labels.export.target import Item, Job, Shard
@@ -50,9 +48,7 @@ class CvatVideo(Shard):
         image = item.image
         self.stop = self.job.last_frames[FRAME.sub("", image.uri)]
         self.size = image.width, image.height
-        for place, score, corners in zip(
-            image.classes.tolist(), image.scores.tolist(), image.xyxy.tolist(), strict=True
-        ):
+        for place, score, corners in item.boxes:
             end = SCORE % score if self.job.options.confidence else "/>\n"
             self.body.write(TRACK % (self.tracks, self.labels[place]))
             self.body.write(BOX % (image.frame, 0, *corners) + end)
@@ -70,9 +66,7 @@ class CvatVideo(Shard):
         self.file.write(
             head(self.job, "interpolation", self.stop // self.step + 1, self.stop, more)
         )
-        self.body.seek(0)
-        shutil.copyfileobj(self.body, self.file)
-        self.body.close()
+        pour(self.body, self.file)
         self.file.write("</annotations>\n")
 
 

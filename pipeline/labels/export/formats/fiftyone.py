@@ -49,9 +49,7 @@ class FiftyOne(Shard):
                 (bottom - y) / height,
                 score,
             )
-            for place, score, (x, y, right, bottom) in zip(
-                image.classes.tolist(), image.scores.tolist(), image.xyxy.tolist(), strict=True
-            )
+            for place, score, (x, y, right, bottom) in item.boxes
         )
         name = self.names.safe(item.name, image.image_id) if self.places else item.name
         stem = posixpath.splitext(name)[0]

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.labels.export.folder import Folder
 from pipeline.labels.export.projection import Polygons
@@ -43,8 +42,7 @@ class GeoParquet(Shard):
 
     def __init__(self, folder: Folder, job: Job) -> None:
         self.classes = job.classes
-        file = folder.open("detections.parquet", "wb")
-        self.writer = pq.ParquetWriter(file, SCHEMA, compression="zstd")
+        self.writer = folder.parquet("detections.parquet", SCHEMA)
         self.rows: list[dict[str, Any]] = []
         self.kinds: set[str] = set()
         self.extent = np.array([np.inf, np.inf, -np.inf, -np.inf])

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.labels.export.folder import Folder
 from pipeline.labels.export.target import Item, Job, Shard
@@ -56,12 +55,11 @@ class HuggingFace(Shard):
 
     def _next_file(self) -> None:
         self.name = f"data/train-{self.files:05d}.parquet"
-        self.file = self.folder.open(self.name, "wb")
-        self.writer = pq.ParquetWriter(self.file, self.schema, compression="zstd")
+        self.writer = self.folder.parquet(self.name, self.schema)
         self.files += 1
 
     def add(self, item: Item) -> None:
-        if self.file.tell() > FILE_BYTES:
+        if self.folder.growing[self.name].tell() > FILE_BYTES:
             self.close()
             self.folder.finish(self.name)
             self._next_file()

@@ -68,9 +68,7 @@ class LabelStudio(Shard):
                 100 * (bottom - y) / height,
                 self.labels[place],
             )
-            for n, (place, score, (x, y, right, bottom)) in enumerate(
-                zip(image.classes.tolist(), image.scores.tolist(), image.xyxy.tolist(), strict=True)
-            )
+            for n, (place, score, (x, y, right, bottom)) in enumerate(item.boxes)
         )
         score = float(image.scores.mean()) if len(image.scores) else 0.0
         data = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import os
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -16,12 +16,14 @@ from PIL import ImageDraw, ImageFont
 
 from pipeline.images.errors import DecodeError
 from pipeline.labels import originals
+from pipeline.labels.ahead import ahead
 from pipeline.labels.export.folder import Folder
 from pipeline.labels.export.naming import safe_part
 from pipeline.labels.export.target import Item, Job, Shard
 from pipeline.words import printable
 
 QUALITY = 92
+LONGEST = 65_500  # pixels of a side that libjpeg writes
 # told apart by most eyes, on most pictures: Okabe and Ito's palette (jfly.uni-koeln.de/color)
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 NAME = 24  # characters of a category on a box
@@ -30,7 +32,7 @@ BLURRED = 6
 
 
 class Pixels(Shard):
-    """JPEG files made of upright pixels, a few images at a time; nothing of the EXIF goes along."""
+    """JPEG files made of upright pixels; nothing of the EXIF goes along."""
 
     images = None
     needs_images = True
@@ -38,45 +40,58 @@ class Pixels(Shard):
 
     def __init__(self, folder: Folder, job: Job) -> None:
         self.folder = folder
-        self.job = job
-        self.threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-        self.made: deque[Future[list[tuple[str, bytes]]]] = deque()
 
     def add(self, item: Item) -> None:
-        self.made.append(self.threads.submit(self._files, item))
-        if len(self.made) > 16:
-            self._put()
+        for name, data in item.files:
+            self.folder.put(name, data)
 
     def close(self) -> None:
-        while self.made:
-            self._put()
-        self.threads.shutdown()
+        pass
 
-    def _put(self) -> None:
-        try:
-            for name, data in self.made.popleft().result():
-                self.folder.put(name, data)
-        except DecodeError:  # it is another image than in the run
-            self.job.counts["images_unreadable"] += 1
-
-    def _files(self, item: Item) -> list[tuple[str, bytes]]:
-        assert item.data is not None
-        pixels = Pillow.fromarray(originals.pixels(self.job.record, item.data))
-        return [(name, _jpeg(picture)) for name, picture in self.files(item, pixels)]
-
-    def spans(self, item: Item, padding: float = 0.0) -> list[tuple[int, int, int, int]]:
-        """Whole pixels that a box touches, with a share of its size on each side; xyxy."""
-        image = item.image
-        size = image.xyxy[:, 2:] - image.xyxy[:, :2]
-        low = np.floor(image.xyxy[:, :2] - padding * size)
-        high = np.maximum(np.ceil(image.xyxy[:, 2:] + padding * size), low + 1)
-        limit = np.array([image.width, image.height])
-        low, high = np.clip(low, 0, limit - 1), np.clip(high, 1, limit)
-        return [tuple(span) for span in np.concatenate([low, high], axis=1).astype(int).tolist()]
-
+    @staticmethod
     @abstractmethod
-    def files(self, item: Item, pixels: Pillow.Image) -> Iterator[tuple[str, Pillow.Image]]:
+    def files(item: Item, pixels: Pillow.Image, job: Job) -> Iterator[tuple[str, Pillow.Image]]:
         """Names and pictures of what is made of an image, which may be changed."""
+
+
+def drawn(kind: type[Pixels], items: Iterator[Item], job: Job) -> Iterator[Item]:
+    """The images with the files that are made of them; those that are others now are left out."""
+    for item, made in ahead(partial(_files, kind, job), items, min(8, os.cpu_count() or 1)):
+        files = made.result()
+        if isinstance(files, str):
+            job.leave_out("images_unreadable", item.image, files)
+        else:
+            yield replace(item, data=None, files=files)
+
+
+def _files(kind: type[Pixels], job: Job, item: Item) -> list[tuple[str, bytes]] | str:
+    """The files of an image, or the reason why there are none."""
+    image = item.image
+    assert item.data is not None
+    try:
+        pixels = Pillow.fromarray(originals.pixels(job.record, item.data))
+    except DecodeError as error:
+        return str(error)
+    if pixels.size != (image.width, image.height):
+        was, now = f"{image.width}x{image.height}", f"{pixels.width}x{pixels.height}"
+        return f"it had {was} pixels in the run, and {now} now"
+    files = []
+    for name, picture in kind.files(item, pixels, job):
+        if max(picture.size) > LONGEST:
+            return f"a JPEG has at most {LONGEST:,} pixels on a side"
+        files.append((name, _jpeg(picture)))
+    return files
+
+
+def _spans(item: Item, padding: float) -> list[tuple[int, int, int, int]]:
+    """Whole pixels that a box touches, with a share of its size on each side; xyxy."""
+    image = item.image
+    size = image.xyxy[:, 2:] - image.xyxy[:, :2]
+    low = np.floor(image.xyxy[:, :2] - padding * size)
+    high = np.maximum(np.ceil(image.xyxy[:, 2:] + padding * size), low + 1)
+    limit = np.array([image.width, image.height])
+    low, high = np.clip(low, 0, limit - 1), np.clip(high, 1, limit)
+    return [tuple(span) for span in np.concatenate([low, high], axis=1).astype(int).tolist()]
 
 
 class Pictures(Pixels):
@@ -84,7 +99,8 @@ class Pictures(Pixels):
 
     how: ClassVar[str] = "look at them in {to}"
 
-    def files(self, item: Item, pixels: Pillow.Image) -> Iterator[tuple[str, Pillow.Image]]:
+    @staticmethod
+    def files(item: Item, pixels: Pillow.Image, job: Job) -> Iterator[tuple[str, Pillow.Image]]:
         image, draw = item.image, ImageDraw.Draw(pixels)
         line = max(2, round(max(pixels.size) / 400))
         font = ImageFont.load_default(max(11, round(max(pixels.size) / 60)))
@@ -94,7 +110,7 @@ class Pictures(Pixels):
             colour = COLOURS[place % len(COLOURS)]
             left, top, right, bottom = image.xyxy[i].tolist()
             draw.rectangle((left, top, right, bottom), outline=colour, width=line)
-            words = f"{printable(self.job.classes.names[place], NAME)} {image.scores[i]:.2f}"
+            words = f"{printable(job.classes.names[place], NAME)} {image.scores[i]:.2f}"
             box = draw.textbbox((0, 0), words, font=font)
             tall, long = box[3] + line, box[2] + 2 * line
             x = max(0, min(left, pixels.width - long))
@@ -109,11 +125,12 @@ class Crops(Pixels):
 
     how: ClassVar[str] = "a folder for each category: {to}/CATEGORY"
 
-    def files(self, item: Item, pixels: Pillow.Image) -> Iterator[tuple[str, Pillow.Image]]:
+    @staticmethod
+    def files(item: Item, pixels: Pillow.Image, job: Job) -> Iterator[tuple[str, Pillow.Image]]:
         stem, suffix = os.path.splitext(item.name)
-        spans = self.spans(item, self.job.options.padding)
+        spans = _spans(item, job.options.padding)
         for number, (place, span) in enumerate(zip(item.image.classes, spans, strict=True)):
-            folder = safe_part(self.job.classes.names[int(place)])
+            folder = safe_part(job.classes.names[int(place)])
             yield f"{folder}/{stem}-{number:03d}{suffix}", pixels.crop(span)
 
 
@@ -125,8 +142,9 @@ class Blurred(Pixels):
 
     how: ClassVar[str] = "the images without what was in the boxes: {to}"
 
-    def files(self, item: Item, pixels: Pillow.Image) -> Iterator[tuple[str, Pillow.Image]]:
-        for left, top, right, bottom in self.spans(item, self.job.options.padding):
+    @staticmethod
+    def files(item: Item, pixels: Pillow.Image, job: Job) -> Iterator[tuple[str, Pillow.Image]]:
+        for left, top, right, bottom in _spans(item, job.options.padding):
             width, height = right - left, bottom - top
             share = min(1.0, BLURRED / max(width, height))
             few = (max(1, round(width * share)), max(1, round(height * share)))

@@ -45,9 +45,7 @@ class Voc(Shard):
     def add(self, item: Item) -> None:
         image = item.image
         parts = [HEAD % (escape(item.name), image.width, image.height)]
-        for place, score, corners in zip(
-            image.classes.tolist(), image.scores.tolist(), image.xyxy.tolist(), strict=True
-        ):
+        for place, score, corners in item.boxes:
             confidence = CONFIDENCE % score if self.confidence else ""
             parts.append(OBJECT % (self.names[place], confidence, *corners))
         parts.append("</annotation>\n")
