@@ -43,7 +43,7 @@ def text(
     parts = [
         _input(config, counted, trial),
         _here(config, counted.rows, trial),
-        _elsewhere(config, counted.rows, trial, prices, _gflop(config, weights, trial), tried),
+        _elsewhere(config, weights, counted.rows, trial, prices, tried),
         _settings(config, counted.rows, trial),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts)
@@ -113,19 +113,20 @@ def _here(config: Config, images: int, trial: Trial) -> list[str]:
 
 def _elsewhere(
     config: Config,
+    weights: Weights,
     images: int,
     trial: Trial,
     prices: Prices,
-    gflop: float,
     tried: Machine | None,
 ) -> list[str]:
+    options, gflop = weights.options, _gflop(config, weights, trial)
     heads = "".join(f"{count(n, 'GPU'):>20}" for n in GPUS)
     lines = [
         f"estimates for other machines, at {gflop:,.0f} GFLOP an image:",
         f"{'':14}{'images/s a GPU':>15}{heads}   limit",
     ]
     for machine in prices.machines:
-        rates = estimates.elsewhere(machine, trial, config, gflop, tried)
+        rates = estimates.elsewhere(machine, trial, config, options, gflop, tried)
         cells = ""
         for gpus in GPUS:
             seconds = estimates.run_seconds(images, rates, gpus, trial.start_up)
