@@ -41,7 +41,7 @@ def brought(url: str, data: bytes) -> Brought:
     """
     length = length_of_header(data)
     header = json.loads(data[8 : 8 + length]) if length else {}
-    text = header.get("__metadata__", {}).get(METADATA)
+    text = (header.get("__metadata__") or {}).get(METADATA)
     if text is None:
         return Brought()
     try:

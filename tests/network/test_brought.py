@@ -27,6 +27,8 @@ def saved(content: Any, key: str = METADATA) -> bytes:
 def test_others_metadata_says_nothing() -> None:
     assert brought("url", saved({"categories": {}}, "categories")) == Brought()
     assert brought("url", b"\x80\x02no safetensors") == Brought()
+    header = b'{"__metadata__":null}'  # which safetensors reads
+    assert brought("url", len(header).to_bytes(8, "little") + header) == Brought()
 
 
 @pytest.mark.parametrize(
