@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import statistics
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +17,7 @@ from benchmarks.gpu.record import Record
 from benchmarks.gpu.scene import Scene
 from pipeline.bench import device
 from pipeline.bench.rows import Forward
+from pipeline.bench.throughput import throughput, workers
 from pipeline.network.contract import Boxes
 
 Batch = Sequence[np.ndarray]
@@ -110,14 +109,6 @@ def _warm(scene: Scene, row: Row) -> None:
     row.forward = forward
 
 
-def workers(forward: Forward) -> list[ThreadPoolExecutor]:
-    """As many threads as a forward gains from, each its own.
-
-    Always the same ones call it, for cuDNN plans its kernels anew for each thread that asks.
-    """
-    return [ThreadPoolExecutor(1) for _ in range(getattr(forward, "in_flight", 1))]
-
-
 def warmed(
     threads: Sequence[ThreadPoolExecutor], forward: Any, batches: Sequence[Batch], passes: int
 ) -> list[Boxes]:
@@ -140,45 +131,5 @@ def _turn(scene: Scene, row: Row, seconds: float) -> None:
     assert row.forward
     batches = itertools.cycle(row.batches)
     with row.setting():
-        rate = driven(scene, row.forward, batches, len(row.batches), seconds, row.threads)
-    row.rates.append(rate)
-
-
-def driven(
-    scene: Scene,
-    forward: Callable[[Any], Any],
-    batches: Iterator[Any],
-    whole: int,
-    seconds: float,
-    threads: Sequence[ThreadPoolExecutor],
-) -> float:
-    """Images a second of a forward that is called by several threads.
-
-    Args:
-        scene: says on what device.
-        forward: takes a batch and returns something for each of its images.
-        batches: without end; each is asked for by one thread at a time.
-        whole: batches of one pass; it ends with one.
-        seconds: that it takes at least.
-        threads: that call it at once.
-    """
-    lock, started, given = threading.Lock(), time.perf_counter(), 0
-
-    def take() -> Any:
-        nonlocal given
-        with lock:
-            over = time.perf_counter() - started >= seconds
-            if given and given % whole == 0 and over:
-                return None
-            given += 1
-            return next(batches)
-
-    def work() -> int:
-        count = 0
-        while (batch := take()) is not None:
-            count += len(forward(batch))
-        return count
-
-    counts = [working.result() for working in [thread.submit(work) for thread in threads]]
-    scene.synchronize()
-    return sum(counts) / (time.perf_counter() - started)
+        number, where = len(row.batches), scene.where
+        row.rates.append(throughput(row.forward, batches, number, seconds, row.threads, where))
