@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -34,7 +33,7 @@ class Row:
         arithmetic: of its products, see `device.peaks`.
         build: makes what turns a batch into boxes.
         batches: of decoded images; one pass over all of them is the least that is timed.
-        tf32: whether torch's default is left as it is.
+        tf32: of `device.rounding` where it is built and called.
         warm: passes before that; if more than one, over a batch of each kind.
         theirs: whether it is torchvision's own.
         forward, peak, held, graphs, boxes: when it is warm: what was built; GB of the GPU's memory
@@ -57,9 +56,6 @@ class Row:
     boxes: float = 0.0
     threads: list[ThreadPoolExecutor] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
-
-    def setting(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext() if self.tf32 else device.tf32(False, False)
 
     @property
     def rate(self) -> float:
@@ -94,7 +90,7 @@ def _warm(scene: Scene, row: Row) -> None:
     if scene.gpu:
         before, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
         torch.cuda.reset_peak_memory_stats()
-    with row.setting():
+    with device.rounding(row.tf32):
         forward = row.build()
         row.threads = workers(forward)
         found = warmed(row.threads, forward, row.batches, row.warm)
@@ -130,6 +126,6 @@ def _turn(scene: Scene, row: Row, seconds: float) -> None:
     """One more of its rates, over whole passes of so many seconds at least."""
     assert row.forward
     batches = itertools.cycle(row.batches)
-    with row.setting():
+    with device.rounding(row.tf32):
         number, where = len(row.batches), scene.where
         row.rates.append(throughput(row.forward, batches, number, seconds, row.threads, where))

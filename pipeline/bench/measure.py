@@ -100,7 +100,7 @@ def _warmed(row: Row, feed: Feed, where: str) -> Measured:
     if gpu:
         torch.cuda.reset_peak_memory_stats()
     started = time.monotonic()
-    with row.setting():
+    with device.rounding(row.tf32):
         forward = row.build()
         threads = workers(forward)
         for thread in threads * (WARM_PASSES if gpu else 1):
@@ -137,7 +137,8 @@ def _rotate(measured: list[Measured], feed: Feed, extent: Extent) -> None:
 def _rate(one: Measured, feed: Feed, extent: Extent) -> float:
     """Images a second in one turn; the decoding threads run ahead into the next pass."""
     batches, seconds = one.row.batches, extent.seconds
-    with one.row.setting(), contextlib.closing(feed(itertools.cycle(batches))) as ahead:
+    ahead = feed(itertools.cycle(batches))
+    with device.rounding(one.row.tf32), contextlib.closing(ahead):
         images = (pixels for _, pixels in ahead)
         return throughput(one.forward, images, len(batches), seconds, one.threads, extent.device)
 
