@@ -135,20 +135,19 @@ def _elsewhere(
             cells += f"{f'{duration(seconds)}, {cost}':>20}"
         lines.append(f"{machine.name:14}{rate(rates.least):>15}{cells}   {rates.bottleneck}")
     if tried:
-        lines.append(
-            f"network: as on this {tried.gpu}, by peak TFLOP/s; decoding: as on these cores"
-        )
+        network = f"as on this {tried.gpu}, by the TFLOP/s that each reaches; "
     else:
-        lines.append(
-            f"network: as measured on an {estimates.MEASURED_ON}; of the others by the same share "
-            "of their peak,\nnot measured. decoding: as on these cores"
+        network = (
+            f"as measured on an {estimates.MEASURED_ON}; of the others by the same share of their "
+            "peak,\nnot measured. "
         )
+    lines.append(f"network: {network}decoding: as on these cores")
     lookup = "from memory, not looked up; --prices FILE takes a table of yours"
     lines.append(f"prices: {prices.source or lookup}")
     if config.input.startswith("s3://"):
         rows_per_file = config.rows_per_file or ROWS_PER_FILE["cuda"]
         asked = estimates.request_dollars(images, rows_per_file, prices.requests)
-        lines.append(f"requests to the bucket: ${asked:,.2f} beside that")
+        lines.append(f"requests to the bucket, one read an image: ${asked:,.2f} beside that")
     return lines
 
 

@@ -120,7 +120,7 @@ def test_what_is_said() -> None:
     assert (
         "g6.2xlarge" in said
         and "as measured on an H200" in said
-        and "requests to the bucket: $0.4" in said
+        and "requests to the bucket, one read an image: $0.4" in said
     )
     assert "--cpus-per-replica" not in said and "views" not in said
     # a size that the checkpoint brings, too small for half precision
