@@ -53,5 +53,5 @@ def brought(url: str, data: bytes) -> Brought:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"weights {url} say of their network what makes no sense ({explain(error)}); copy them "
-            "again"
+            "again, or use the version that they were trained with"
         ) from error
