@@ -22,6 +22,8 @@ from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.match import FOUND
 from pipeline.labels.review.batch import Batch
 from pipeline.labels.truth import Truth
+from pipeline.network.contract import Boxes
+from pipeline.stages.rows import detections_column
 from pipeline.training import pixels
 from pipeline.training.pixels import Image
 
@@ -176,29 +178,12 @@ def detect(model: FasterRCNN, predictor: FastRCNNPredictor, image: Frozen) -> De
 
 def table(images: Sequence[Frozen], found: Sequence[Detected]) -> pa.Table:
     """The rows of an output, of the columns that `pipeline.labels` reads."""
-    fields = ("label_id", "score", "xmin", "ymin", "xmax", "ymax")
-    rows = [
-        [
-            dict(zip(fields, (label, score, *corners), strict=True))
-            for label, score, corners in zip(
-                d.labels.tolist(), d.scores.tolist(), d.xyxy.tolist(), strict=True
-            )
-        ]
-        for d in found
-    ]
     columns = {
         "image_id": pa.array(range(len(images)), pa.int64()),
         "image_uri": pa.array([image.uri for image in images], pa.string()),
         "width": pa.array([image.size[1] for image in images], pa.int32()),
         "height": pa.array([image.size[0] for image in images], pa.int32()),
-        "detections": pa.array(
-            rows,
-            pa.list_(
-                pa.struct(
-                    [("label_id", pa.int32()), *((name, pa.float32()) for name in fields[1:])]
-                )
-            ),
-        ),
+        "detections": detections_column([Boxes(d.xyxy, d.labels, d.scores) for d in found], {}),
     }
     return pa.table(columns)
 

@@ -1,6 +1,6 @@
 """How far each precision moves boxes, beside what torchvision's own default on a GPU does.
 
-`python -m benchmarks.precision --weights W --images DIR --annotations COCO_JSON`
+`python -m benchmarks.precision --weights W --categories NAMES --images DIR --annotations COCO_JSON`
 
 On a CPU, TF32 is emulated: the operands of convolutions are rounded to 10 bits of mantissa, which
 is what a GPU's tensor cores do to them, and the sums are float32.

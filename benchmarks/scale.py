@@ -38,6 +38,8 @@ def main() -> None:
     parser.add_argument("--folder", help="where to put inputs and outputs (default: temporary)")
     parser.add_argument("--json", help="write the figures there, too")
     given = parser.parse_args()
+    if given.resume and given.slice_parts:
+        parser.error("--slice-parts goes without --resume")
     program = "benchmarks.resume_driver" if given.resume else "benchmarks.scale_driver"
     results = []
     for rows in given.rows:

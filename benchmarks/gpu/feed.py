@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import numpy as np
 
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.scene import Scene, Variant
-from benchmarks.gpu.timing import WARM, driven, warmed, workers
+from benchmarks.gpu.timing import WARM, warmed
 from pipeline.bench import mix
 from pipeline.bench.feed import Feed, bucketed
+from pipeline.bench.throughput import throughput, workers
 from pipeline.network.contract import Weights
 
 IMAGES, TINY_IMAGES = 256, 2
@@ -40,16 +41,17 @@ def _measure(record: Record, scene: Scene, variant: Variant, weights: Weights, f
     warmed(threads, engine, decoded, WARM if variant.graphs else 1)
     turns, seconds = (1, 0.1) if scene.tiny else (2, 1.0)
 
+    def rate(forward: Callable[[Decoded], object], images: Iterator[Decoded]) -> float:
+        return throughput(forward, images, len(batches), seconds, threads, scene.where)
+
     def fed(forward: Callable[[Decoded], object]) -> float:
         with closing(feed(itertools.cycle(batches))) as ahead:
-            images = (some for _, some in ahead)
-            return driven(scene, forward, images, len(batches), seconds, threads)
+            return rate(forward, (some for _, some in ahead))
 
     rates: dict[str, list[float]] = {"decode": [], "engine": [], "both": []}
     for _ in range(turns):
         rates["decode"].append(fed(lambda images: images))
-        alone = driven(scene, engine, itertools.cycle(decoded), len(batches), seconds, threads)
-        rates["engine"].append(alone)
+        rates["engine"].append(rate(engine, itertools.cycle(decoded)))
         rates["both"].append(fed(engine))
     shares = [
         both / min(decode, alone)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def _profile(record: Record, scene: Scene, variant: Variant, weights: Any) -> No
     engine = variant.engine(weights, scene.where)
     batch = scene.shaped([SHAPE] * scene.micro_batch)
     number = 1 if scene.tiny else MICRO_BATCHES
-    parts = [name for name in PARTS if hasattr(engine, name)] if not variant.graphs else []
+    parts = () if variant.graphs else PARTS
     for name in parts:
         setattr(engine, name, _named(name, getattr(engine, name)))
     for _ in range(WARM if scene.gpu else 1):
@@ -87,7 +87,7 @@ def _on_device(event: Any) -> bool:
     return bool(event.device_type != torch._C._autograd.DeviceType.CPU)
 
 
-def _counts(scene: Scene, event: Any, parts: list[str]) -> bool:
+def _counts(scene: Scene, event: Any, parts: Sequence[str]) -> bool:
     """Whether it is a kernel; on a CPU, an operation."""
     return _on_device(event) == scene.gpu and event.key not in parts and _time(scene)(event) > 0
 

@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.compared import Moves, moved
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.scene import Scene, Variant, equal
+from pipeline.bench import device
 from pipeline.bench.rows import Eager, Reference
 from pipeline.network.contract import Boxes
 from pipeline.network.engine import Engine
@@ -87,7 +88,7 @@ def _check(
     floor: Moves,
 ) -> None:
     name = variant.name
-    with variant.setting():
+    with device.rounding(variant.tf32):
         engine = variant.engine(scene.weights(**scene.options), scene.where)
         found = each(engine, images)
         moves = moved(found, reference)

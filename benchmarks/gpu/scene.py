@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gc
 import json
@@ -44,7 +43,7 @@ class Variant:
         precision: of the engine's.
         way: its name: `plain`, `kernels` or `kernels+graphs`.
         ways: which that is.
-        tf32: whether torch's default is left as it is; False switches TF32 off.
+        tf32: of `device.rounding` where it is built and called.
     """
 
     precision: str
@@ -58,18 +57,10 @@ class Variant:
 
     @property
     def graphs(self) -> bool:
-        return self.way.endswith("graphs")
-
-    def setting(self) -> contextlib.AbstractContextManager[None]:
-        """The setting in which it is built and called."""
-        return contextlib.nullcontext() if self.tf32 else device.tf32(False, False)
+        return self.ways.graphs
 
     def engine(self, weights: Weights, where: str) -> Engine:
         return Engine(weights, where, torch.get_num_threads(), self.precision, self.ways)
-
-
-def with_graphs(ways: Ways, graphs: bool) -> Ways:
-    return dataclasses.replace(ways, graphs=graphs)
 
 
 class Scene:
@@ -176,10 +167,10 @@ class Scene:
 
     def variants(self) -> list[Variant]:
         """Every precision in every way that makes sense on the device, slowest way first."""
-        ways = {"plain": with_graphs(PLAIN, False)}
+        ways = {"plain": PLAIN}
         if self.gpu:
-            ways["kernels"] = with_graphs(KERNELS, False)
-            ways["kernels+graphs"] = with_graphs(KERNELS, True)
+            ways["kernels"] = dataclasses.replace(KERNELS, graphs=False)
+            ways["kernels+graphs"] = KERNELS
         return [
             Variant(precision, name, which) for precision in DTYPES for name, which in ways.items()
         ]

@@ -15,6 +15,7 @@ from benchmarks.gpu.rates import SHAPE
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.same import CALLS, all_tight, each, is_exact, must_equal
 from benchmarks.gpu.scene import Scene, Variant
+from pipeline.bench import device
 from pipeline.bench.rows import Reference
 from pipeline.network.contract import Boxes, ShortOfMemory, Weights
 from pipeline.network.engine import Engine
@@ -144,7 +145,7 @@ def _sizes(record: Record, scene: Scene) -> None:
     exact = [dataclasses.replace(scene.fastest()[0], tf32=False)] if scene.gpu else []
     for variant in [*exact, *scene.fastest()]:
         scene.clear()
-        with variant.setting():
+        with device.rounding(variant.tf32):
             engine = variant.engine(weights, scene.where)
             for image, boxes in zip(images, reference, strict=True):
                 height, width, _ = image.shape

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import statistics
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +16,7 @@ from benchmarks.gpu.record import Record
 from benchmarks.gpu.scene import Scene
 from pipeline.bench import device
 from pipeline.bench.rows import Forward
+from pipeline.bench.throughput import throughput, workers
 from pipeline.network.contract import Boxes
 
 Batch = Sequence[np.ndarray]
@@ -35,7 +33,7 @@ class Row:
         arithmetic: of its products, see `device.peaks`.
         build: makes what turns a batch into boxes.
         batches: of decoded images; one pass over all of them is the least that is timed.
-        tf32: whether torch's default is left as it is.
+        tf32: of `device.rounding` where it is built and called.
         warm: passes before that; if more than one, over a batch of each kind.
         theirs: whether it is torchvision's own.
         forward, peak, held, graphs, boxes: when it is warm: what was built; GB of the GPU's memory
@@ -58,9 +56,6 @@ class Row:
     boxes: float = 0.0
     threads: list[ThreadPoolExecutor] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
-
-    def setting(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext() if self.tf32 else device.tf32(False, False)
 
     @property
     def rate(self) -> float:
@@ -95,7 +90,7 @@ def _warm(scene: Scene, row: Row) -> None:
     if scene.gpu:
         before, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
         torch.cuda.reset_peak_memory_stats()
-    with row.setting():
+    with device.rounding(row.tf32):
         forward = row.build()
         row.threads = workers(forward)
         found = warmed(row.threads, forward, row.batches, row.warm)
@@ -108,14 +103,6 @@ def _warm(scene: Scene, row: Row) -> None:
         graphs = getattr(forward, "graphs", None)
         row.graphs = len(graphs.recorded) if graphs else None
     row.forward = forward
-
-
-def workers(forward: Forward) -> list[ThreadPoolExecutor]:
-    """As many threads as a forward gains from, each its own.
-
-    Always the same ones call it, for cuDNN plans its kernels anew for each thread that asks.
-    """
-    return [ThreadPoolExecutor(1) for _ in range(getattr(forward, "in_flight", 1))]
 
 
 def warmed(
@@ -139,46 +126,6 @@ def _turn(scene: Scene, row: Row, seconds: float) -> None:
     """One more of its rates, over whole passes of so many seconds at least."""
     assert row.forward
     batches = itertools.cycle(row.batches)
-    with row.setting():
-        rate = driven(scene, row.forward, batches, len(row.batches), seconds, row.threads)
-    row.rates.append(rate)
-
-
-def driven(
-    scene: Scene,
-    forward: Callable[[Any], Any],
-    batches: Iterator[Any],
-    whole: int,
-    seconds: float,
-    threads: Sequence[ThreadPoolExecutor],
-) -> float:
-    """Images a second of a forward that is called by several threads.
-
-    Args:
-        scene: says on what device.
-        forward: takes a batch and returns something for each of its images.
-        batches: without end; each is asked for by one thread at a time.
-        whole: batches of one pass; it ends with one.
-        seconds: that it takes at least.
-        threads: that call it at once.
-    """
-    lock, started, given = threading.Lock(), time.perf_counter(), 0
-
-    def take() -> Any:
-        nonlocal given
-        with lock:
-            over = time.perf_counter() - started >= seconds
-            if given and given % whole == 0 and over:
-                return None
-            given += 1
-            return next(batches)
-
-    def work() -> int:
-        count = 0
-        while (batch := take()) is not None:
-            count += len(forward(batch))
-        return count
-
-    counts = [working.result() for working in [thread.submit(work) for thread in threads]]
-    scene.synchronize()
-    return sum(counts) / (time.perf_counter() - started)
+    with device.rounding(row.tf32):
+        number, where = len(row.batches), scene.where
+        row.rates.append(throughput(row.forward, batches, number, seconds, row.threads, where))

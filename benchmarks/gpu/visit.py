@@ -54,7 +54,8 @@ def visit(
         The outcomes, and the rows that were written.
     """
     Path(asked.out).mkdir(parents=True, exist_ok=True)
-    start = asked.results.stat().st_size if asked.results.exists() else 0
+    asked.results.touch()
+    start = asked.results.stat().st_size
     until = time.monotonic() + seconds
     outcomes = []
     for stage in stages:
@@ -86,9 +87,7 @@ def rows(path: Path, start: int = 0) -> list[dict[str, Any]]:
 
 def _run(stage: Stage, asked: Asked, limit: float) -> Outcome:
     words = (stage.name, stage.task, str(limit), json.dumps(dataclasses.asdict(asked)))
-    started, start = time.monotonic(), 0
-    if asked.results.exists():
-        start = asked.results.stat().st_size
+    started, start = time.monotonic(), asked.results.stat().st_size
     with asked.log.open("ab") as log:
         log.write(f"== {stage.name}\n".encode())
         log.flush()
@@ -115,8 +114,7 @@ def _run(stage: Stage, asked: Asked, limit: float) -> Outcome:
         return Outcome(stage.name, OK, took)
     if code is None:
         return Outcome(stage.name, FAILED, took, f"killed after its limit of {limit:.0f} s")
-    written = rows(asked.results, start) if asked.results.exists() else []
-    return Outcome(stage.name, FAILED, took, _why(code, written))
+    return Outcome(stage.name, FAILED, took, _why(code, rows(asked.results, start)))
 
 
 def _why(code: int, written: Sequence[dict[str, Any]]) -> str:

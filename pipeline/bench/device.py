@@ -48,6 +48,11 @@ def tf32(convolutions: bool, products: bool) -> Iterator[None]:
         cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
+def rounding(default: bool) -> contextlib.AbstractContextManager[None]:
+    """torch's defaults within the block, or else TF32 off."""
+    return contextlib.nullcontext() if default else tf32(False, False)
+
+
 def settings(device: str) -> str:
     """What decides how torch's own convolutions and products are computed."""
     if device == "cpu":

@@ -6,9 +6,8 @@ import contextlib
 import itertools
 import logging
 import statistics
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -17,10 +16,11 @@ import torch
 
 from pipeline.bench import device
 from pipeline.bench.extent import Extent
-from pipeline.bench.feed import Batch, Feed, in_order
+from pipeline.bench.feed import Feed, in_order
 from pipeline.bench.matching import match
 from pipeline.bench.report import Report, Result
 from pipeline.bench.rows import Forward, Reference, Row, rows
+from pipeline.bench.throughput import throughput, workers
 from pipeline.network.contract import Boxes, Weights
 from pipeline.network.cost import Cost
 
@@ -36,8 +36,7 @@ class Measured:
     Attributes:
         row: which.
         forward: what it has built.
-        threads: that call it, as many at once as it gains from, each its own; always the same ones,
-            for cuDNN plans its kernels anew for each thread that asks.
+        threads: that call it, see `workers`.
         warm_up: seconds of building it and of first passes over all its batches.
         peak_memory: bytes of the GPU's memory that it took at most beside the other rows; None on
             a CPU.
@@ -101,9 +100,9 @@ def _warmed(row: Row, feed: Feed, where: str) -> Measured:
     if gpu:
         torch.cuda.reset_peak_memory_stats()
     started = time.monotonic()
-    with row.setting():
+    with device.rounding(row.tf32):
         forward = row.build()
-        threads = [ThreadPoolExecutor(1) for _ in range(getattr(forward, "in_flight", 1))]
+        threads = workers(forward)
         for thread in threads * (WARM_PASSES if gpu else 1):
             found = thread.submit(_pass, row, forward, feed).result()
         device.synchronize(where)
@@ -136,47 +135,12 @@ def _rotate(measured: list[Measured], feed: Feed, extent: Extent) -> None:
 
 
 def _rate(one: Measured, feed: Feed, extent: Extent) -> float:
-    """Images a second over whole passes; the decoding threads run ahead into the next pass.
-
-    As many calls at once as the forward gains from, as a replica makes them.
-    """
-    started = time.monotonic()
-    batches = feed(itertools.cycle(one.row.batches))
-    with one.row.setting(), contextlib.closing(batches):
-        turns = _Turns(batches, extent, started)
-        for working in [thread.submit(turns.work, one.forward) for thread in one.threads]:
-            working.result()
-        device.synchronize(extent.device)
-        return turns.given / (time.monotonic() - started)
-
-
-class _Turns:
-    """Hands out batches, one at a time, until whole passes have taken long enough.
-
-    Attributes:
-        given: images handed out so far.
-    """
-
-    def __init__(
-        self, batches: Iterator[tuple[Batch, list[np.ndarray]]], extent: Extent, started: float
-    ) -> None:
-        self.batches, self.extent, self.started = batches, extent, started
-        self.lock = threading.Lock()
-        self.given = 0
-
-    def work(self, forward: Forward) -> None:
-        """Call it with batch after batch."""
-        while (pixels := self._next()) is not None:
-            forward(pixels)
-
-    def _next(self) -> list[np.ndarray] | None:
-        with self.lock:
-            whole = self.given and self.given % self.extent.images == 0
-            if whole and time.monotonic() - self.started >= self.extent.seconds:
-                return None
-            batch, pixels = next(self.batches)
-            self.given += len(batch)
-            return pixels
+    """Images a second in one turn; the decoding threads run ahead into the next pass."""
+    batches, seconds = one.row.batches, extent.seconds
+    ahead = feed(itertools.cycle(batches))
+    with device.rounding(one.row.tf32), contextlib.closing(ahead):
+        images = (pixels for _, pixels in ahead)
+        return throughput(one.forward, images, len(batches), seconds, one.threads, extent.device)
 
 
 def _result(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ class Row:
         arithmetic: of its products: `fp32`, `tf32` or `fp16`, of which the peak is its floor.
         batches: places of the images that are given together, each image once.
         build: makes what turns a batch, each image [height, width, 3] RGB uint8, into boxes.
-        tf32: whether torch's defaults are left as they are; False switches TF32 off.
+        tf32: of `device.rounding` where it is built and called.
     """
 
     name: str
@@ -38,10 +37,6 @@ class Row:
     batches: list[Batch]
     build: Callable[[], Forward]
     tf32: bool = True
-
-    def setting(self) -> contextlib.AbstractContextManager[None]:
-        """The setting in which it is built and called."""
-        return contextlib.nullcontext() if self.tf32 else device.tf32(False, False)
 
 
 def rows(weights: Weights, shapes: Sequence[tuple[int, int]], extent: Extent) -> list[Row]:

@@ -33,7 +33,7 @@ def weights(
     """Stand-in weights, the same ones for the same arguments.
 
     Args:
-        options: keywords for `pipeline.model.build`; `num_classes` is 91 if not given.
+        options: keywords for `network.build.build`; `num_classes` is 91 if not given.
         size: (height, width) of the pictures to calibrate on.
         seed: of weights and pictures.
     """

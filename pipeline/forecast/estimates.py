@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.cluster.placement import REPLICA_CPUS, RESERVED_CPUS
 from pipeline.config import Config
@@ -51,7 +53,12 @@ def here(trial: Trial, config: Config) -> Rates:
 
 
 def elsewhere(
-    machine: Machine, trial: Trial, config: Config, gflop: float, tried: Machine | None
+    machine: Machine,
+    trial: Trial,
+    config: Config,
+    options: Mapping[str, Any],
+    gflop: float,
+    tried: Machine | None,
 ) -> Rates:
     """An estimate for one GPU of another machine.
 
@@ -59,25 +66,28 @@ def elsewhere(
         machine: which.
         trial: on the machines at hand.
         config: of the run.
+        options: of the network, those among them that its checkpoint brings.
         gflop: of a mean image in the network.
         tried: the machine of the trial, if it has a GPU that the table knows.
     """
+
+    def tflops(one: Machine) -> float:
+        return SHARES[arithmetic(one, config.precision, options)] * one.tflops
+
     if tried:
-        network = machine.tflops / tried.tflops / trial.forward_seconds
+        network = tflops(machine) / tflops(tried) / trial.forward_seconds
     else:
-        network = SHARES[arithmetic(machine, config)] * machine.tflops * 1000 / gflop
+        network = tflops(machine) * 1000 / gflop
     cpus = machine.cpus / machine.gpus - RESERVED_CPUS
     decode = min(cpus, REPLICA_CPUS) / max(trial.decode_seconds, 1e-9)
     return dataclasses.replace(here(trial, config), network=network, decode=decode)
 
 
-def arithmetic(machine: Machine, config: Config) -> str:
-    """What the network of a run multiplies with there, of `SHARES`."""
+def arithmetic(machine: Machine, asked: str, options: Mapping[str, Any]) -> str:
+    """What a network multiplies with there, of `SHARES`, where this precision is asked for."""
     if not machine.tf32:
         return "fp32"
-    chosen = config.precision
-    if chosen == "auto":
-        chosen = precision.chosen(machine.tf32, config.model)
+    chosen = precision.chosen(machine.tf32, options) if asked == "auto" else asked
     return "fp16" if chosen == "fp16" else "tf32"
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.cluster.placement import RESERVED_CPUS
 from pipeline.errors import UsageError
+from pipeline.words import explain
 
 PRICES = Path(__file__).with_name("prices.yaml")
 
@@ -67,8 +68,8 @@ def read_prices(path: str | Path = PRICES) -> Prices:
         if few := next((m for m in machines if m.cpus <= m.gpus * RESERVED_CPUS), None):
             raise ValueError(f"{few.name} must have more than {RESERVED_CPUS:g} CPUs a GPU")
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UsageError(
-            f"--prices {path} is no table of prices ({reason}); begin with a copy of {PRICES}"
+            f"--prices {path} is no table of prices ({explain(error)}); begin with a copy of "
+            f"{PRICES}"
         ) from error
     return Prices(machines, requests, str(content.get("source") or ""))

@@ -26,7 +26,7 @@ class Sample:
     counted: Counted
 
 
-def draw(config: Config, size: int, seed: int = 0) -> Sample:
+def draw(config: Config, size: int) -> Sample:
     """Draw rows at random while the input is listed; `size` of them are in memory.
 
     Each row gets a random number, and those of the smallest are kept.
@@ -36,7 +36,7 @@ def draw(config: Config, size: int, seed: int = 0) -> Sample:
     """
     source = open_source(config)
     counted = Counted()
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     kept = source.schema.empty_table()
     keys, places = np.empty(0), np.empty(0, np.int64)
     for table in enumeration.unique(source, config.limit, counted):

@@ -43,7 +43,7 @@ def text(
     parts = [
         _input(config, counted, trial),
         _here(config, counted.rows, trial),
-        _elsewhere(config, counted.rows, trial, prices, _gflop(config, weights, trial), tried),
+        _elsewhere(config, weights, counted.rows, trial, prices, tried),
         _settings(config, counted.rows, trial),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts)
@@ -113,19 +113,20 @@ def _here(config: Config, images: int, trial: Trial) -> list[str]:
 
 def _elsewhere(
     config: Config,
+    weights: Weights,
     images: int,
     trial: Trial,
     prices: Prices,
-    gflop: float,
     tried: Machine | None,
 ) -> list[str]:
+    options, gflop = weights.options, _gflop(config, weights, trial)
     heads = "".join(f"{count(n, 'GPU'):>20}" for n in GPUS)
     lines = [
         f"estimates for other machines, at {gflop:,.0f} GFLOP an image:",
         f"{'':14}{'images/s a GPU':>15}{heads}   limit",
     ]
     for machine in prices.machines:
-        rates = estimates.elsewhere(machine, trial, config, gflop, tried)
+        rates = estimates.elsewhere(machine, trial, config, options, gflop, tried)
         cells = ""
         for gpus in GPUS:
             seconds = estimates.run_seconds(images, rates, gpus, trial.start_up)
@@ -134,20 +135,19 @@ def _elsewhere(
             cells += f"{f'{duration(seconds)}, {cost}':>20}"
         lines.append(f"{machine.name:14}{rate(rates.least):>15}{cells}   {rates.bottleneck}")
     if tried:
-        lines.append(
-            f"network: as on this {tried.gpu}, by peak TFLOP/s; decoding: as on these cores"
-        )
+        network = f"as on this {tried.gpu}, by the TFLOP/s that each reaches; "
     else:
-        lines.append(
-            f"network: as measured on an {estimates.MEASURED_ON}; of the others by the same share "
-            "of their peak,\nnot measured. decoding: as on these cores"
+        network = (
+            f"as measured on an {estimates.MEASURED_ON}; of the others by the same share of their "
+            "peak,\nnot measured. "
         )
+    lines.append(f"network: {network}decoding: as on these cores")
     lookup = "from memory, not looked up; --prices FILE takes a table of yours"
     lines.append(f"prices: {prices.source or lookup}")
     if config.input.startswith("s3://"):
         rows_per_file = config.rows_per_file or ROWS_PER_FILE["cuda"]
         asked = estimates.request_dollars(images, rows_per_file, prices.requests)
-        lines.append(f"requests to the bucket: ${asked:,.2f} beside that")
+        lines.append(f"requests to the bucket, one read an image: ${asked:,.2f} beside that")
     return lines
 
 

@@ -19,8 +19,7 @@ from pipeline.forecast.sample import Sample
 from pipeline.images import tiling
 from pipeline.inputs import enumeration
 from pipeline.labels.output import open_output
-from pipeline.network.contract import EngineFactory, Weights
-from pipeline.network.engine import Engine
+from pipeline.network.contract import Weights
 from pipeline.outputs.layout import Layout
 from pipeline.words import count
 
@@ -55,13 +54,7 @@ class Trial:
     write_seconds: float
 
 
-def try_out(
-    config: Config,
-    weights: Weights,
-    placement: Placement,
-    sample: Sample,
-    make_engine: EngineFactory = Engine,
-) -> Trial:
+def try_out(config: Config, weights: Weights, placement: Placement, sample: Sample) -> Trial:
     """Run them as `config` says, on the cluster that is connected.
 
     The input is that of `config`, so that what may be read is judged as in the run to come.
@@ -72,7 +65,7 @@ def try_out(
     mark = fingerprint(record.identity(config, weights))
     enumeration.write(config, Layout.of(config.output), mark, sample.source)
     started = time.monotonic()
-    summary = run(config, make_engine)
+    summary = run(config)
     assert summary
     wall = time.monotonic() - started
     output = open_output(config.output)

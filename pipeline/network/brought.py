@@ -41,7 +41,7 @@ def brought(url: str, data: bytes) -> Brought:
     """
     length = length_of_header(data)
     header = json.loads(data[8 : 8 + length]) if length else {}
-    text = header.get("__metadata__", {}).get(METADATA)
+    text = (header.get("__metadata__") or {}).get(METADATA)
     if text is None:
         return Brought()
     try:
@@ -53,5 +53,5 @@ def brought(url: str, data: bytes) -> Brought:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"weights {url} say of their network what makes no sense ({explain(error)}); copy them "
-            "again"
+            "again, or use the version that they were trained with"
         ) from error

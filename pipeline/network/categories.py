@@ -215,6 +215,8 @@ def _of_table(lines: list[str], is_csv: bool) -> _Named:
     if is_csv:
         lines = [row[0].strip() for row in csv.reader(lines) if row]
         lines = lines[1:] if lines[0].casefold() in HEADS else lines
+        if not lines:
+            raise _OddError("it has a head and no names")
     return _Named([_name(line) for line in lines])
 
 

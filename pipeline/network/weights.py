@@ -97,8 +97,8 @@ def _coco_names() -> dict[int, str]:
 
 def _random_state(config: Config) -> dict[str, torch.Tensor]:
     seed = config.weights.removeprefix("random:")
-    if not seed.isdecimal():
-        raise UsageError(f"weights random:SEED takes a whole number, not {seed!r}")
+    if not seed.isdecimal() or int(seed) >= 2**64:
+        raise UsageError(f"weights random:SEED takes a whole number below 2**64, not {seed!r}")
     backbone = config.model.get("weights_backbone", "DEFAULT")
     known = list(ResNet50_Weights.__members__)
     if backbone.removeprefix("ResNet50_Weights.") not in known:

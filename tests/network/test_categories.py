@@ -160,6 +160,8 @@ def test_json_that_is_none() -> None:
         read("WBC\nRBC\nPlatelets\n", "names.json")
     with pytest.raises(UsageError, match="its columns are not an id and a name"):
         read("WBC,x\nRBC,y\nPlatelets,z\n", "names.csv")
+    with pytest.raises(UsageError, match="it has a head and no names"):
+        parse(b"name\n", "/a/names.csv", "w.pth", None)
 
 
 def test_of_a_run(tmp_path: Path) -> None:

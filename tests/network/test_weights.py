@@ -181,8 +181,9 @@ def test_what_does_not_fit(
     assert "does not exist" in refusal(tmp_path / "absent.pth")
     line = refusal(checkpoint, model={"num_classes": 7})
     assert re.search(r"num_classes is 7, but .* have 4 classes", line)
-    with pytest.raises(UsageError, match="takes a whole number"):
-        weights_of("random:x")
+    for seed in ("x", 2**64):
+        with pytest.raises(UsageError, match=f"takes a whole number below .*, not '{seed}'"):
+            weights_of(f"random:{seed}")
 
 
 def test_other_networks_are_recognised() -> None:
