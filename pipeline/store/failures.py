@@ -75,7 +75,8 @@ def http_status(error: BaseException) -> int | None:
         if isinstance(response, dict):
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         else:
-            status = getattr(cause, "status", None) or getattr(response, "status_code", None)
+            places = (cause, "status"), (response, "status_code"), (cause, "code")  # last: gcsfs
+            status = next((s for place in places if (s := getattr(*place, None))), None)
         if isinstance(status, int):
             return status
     return None
@@ -99,7 +100,8 @@ def classify(error: BaseException) -> tuple[Code, bool]:
         return Code.ARCHIVED, False
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return Code.NOT_FOUND, False
-    if status in (401, 403) or names & {"PermissionError", "NoCredentialsError"}:
+    is_refused = status in (401, 403) or str(error).startswith("Forbidden: ")  # of gcsfs
+    if is_refused or names & {"PermissionError", "NoCredentialsError"}:
         return Code.FORBIDDEN, False
     if status == 408 or names & TIMEOUT:
         return Code.TIMEOUT, True

@@ -10,6 +10,8 @@ from typing import Any
 
 import aiohttp
 import botocore.exceptions
+import pytest
+from gcsfs.retry import validate_response  # type: ignore[import-untyped]
 from s3fs.errors import translate_boto_error
 
 from pipeline.store import failures
@@ -39,6 +41,25 @@ def test_classes_of_errors() -> None:
         assert failures.classify(unsaid) == found
     nobody = botocore.exceptions.NoCredentialsError()
     assert failures.classify(nobody) == ("forbidden", False)
+
+
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [
+        (401, ("forbidden", False)),
+        (403, ("forbidden", False)),
+        (404, ("not_found", False)),
+        (429, ("throttled", True)),
+        (503, ("server_error", True)),
+    ],
+)
+def test_answers_of_google_cloud_storage(status: int, found: tuple[str, bool]) -> None:
+    with pytest.raises(Exception, match="said|k.jpg") as raised:
+        validate_response(status, b'{"error": {"message": "said"}}', "b/o/k.jpg")
+    assert failures.classify(raised.value) == found
+    if found[0] == "forbidden":
+        told = str(failures.unusable("read", "gs://b/k.jpg", raised.value))
+        assert told.endswith("no permission; check the credentials and the policy of the bucket")
 
 
 def test_what_is_said_of_requests_that_are_all_refused() -> None:
