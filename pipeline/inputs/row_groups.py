@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
 from pipeline.inputs import tables
+from pipeline.inputs.entries import version_of
 from pipeline.store import objects, urls
 
 COPY_BYTES = 16 * 2**20
@@ -104,12 +105,19 @@ def _schema_and_batches(
     return kept, iter(reader)
 
 
-@lru_cache(maxsize=2)
 def _content(fs: AbstractFileSystem, path: str) -> pa.Buffer:
     """The file in the address space; of a store a copy on disk, gone once nobody reads it."""
+    info = objects.retrying(lambda: fs.info(path))
+    if info["size"] is None:
+        raise OSError(f"{urls.url_of(fs, path)}: the server does not say how long it is")
+    return _mapped(fs, path, info["size"], version_of(info))
+
+
+@lru_cache(maxsize=2)
+def _mapped(fs: AbstractFileSystem, path: str, size: int, version: int | None) -> pa.Buffer:
+    # kept by `version`, too, since a process may come to the file again once it has changed
     if urls.is_local(fs):
         return pa.memory_map(path).read_buffer()
-    size = int(fs.info(path)["size"])
     with tempfile.NamedTemporaryFile() as copy:
         for start in range(0, size, COPY_BYTES):
             span = {"start": start, "end": start + COPY_BYTES}

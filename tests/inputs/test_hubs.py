@@ -92,6 +92,9 @@ def test_both_forms_of_arrow(dataset: Any, tmp_path: Path) -> None:
     numbers = [str(number) for number in range(ROWS)]
     for name in ("a.feather", "b.arrow"):
         assert contents(tmp_path, input=str(tmp_path / name)) == numbers
+    feather.write_feather(table[:2], tmp_path / "new")
+    (tmp_path / "new").replace(tmp_path / "a.feather")
+    assert listed(tmp_path, input=str(tmp_path / "a.feather"))[0].num_rows == 2
     data = (tmp_path / "b.arrow").read_bytes()
     (tmp_path / "cut.arrow").write_bytes(data[: len(data) // 2])
     with pytest.raises(UsageError, match=r"cannot read .*cut\.arrow"):
