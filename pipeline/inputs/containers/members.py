@@ -37,6 +37,7 @@ class Lack(IntEnum):
     NOT_FOUND = 6
     ARCHIVED = 7
     UNREAD = 8
+    JOINED = 9
 
 
 UNLISTED = "what is in it could not be listed; once it can be read, --refresh lists it"
@@ -46,6 +47,10 @@ LACKS = {
     Lack.DAMAGED: (Code.CONTAINER_DAMAGED, "the archive is damaged here"),
     Lack.SPARSE: (Code.MEMBER_UNREADABLE, "a sparse file, which is not read"),
     Lack.UNENDED: (Code.CONTAINER_DAMAGED, "the archive has no end mark, so it may be cut off"),
+    Lack.JOINED: (
+        Code.CONTAINER_DAMAGED,
+        "another archive stands behind the end of this one, and is not read; keep them apart",
+    ),
     Lack.FORBIDDEN: (Code.FORBIDDEN, UNLISTED),
     Lack.NOT_FOUND: (Code.NOT_FOUND, UNLISTED),
     Lack.ARCHIVED: (Code.ARCHIVED, UNLISTED),
