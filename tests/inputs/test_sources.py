@@ -53,8 +53,9 @@ class Pages(BaseHTTPRequestHandler):
         "/in/": '<a href="../../"><a href="../"><a href="./"><a href="./sub/"><a href="/in/b.jpg">'
         '<a href="./a.jpg"><a href="/up.jpg"><a href="?C=N">',
         "/in/sub/": '<a href="/in/"><a href="c.jpg?sig=../1">',
+        "/in/a.jpg/": "",
     }
-    busy = ["/in/sub/"]
+    busy = ["/in/sub/", "/in/a.jpg", "/in/a.jpg"]
 
     def do_HEAD(self) -> None:
         busy = self.path in self.busy
@@ -83,6 +84,7 @@ def test_index_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert found == [f"{url}/a.jpg", f"{url}/b.jpg"]
         found = uris(tmp_path, input=f"{url}/")
         assert found == [f"{url}/a.jpg", f"{url}/b.jpg", f"{url}/sub/c.jpg?sig=../1"]
+        assert uris(tmp_path, input=f"{url}/a.jpg") == [f"{url}/a.jpg"]
         with pytest.raises(UsageError, match="no images under .*; the URL of a folder .* ends in"):
             listed(tmp_path, input=url)
     finally:
