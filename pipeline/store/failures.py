@@ -27,9 +27,11 @@ REJECTED = {
     "InvalidToken",
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
+    "AuthenticationFailed",
+    "InvalidAuthenticationInfo",
 }
-# of objects in GLACIER, DEEP_ARCHIVE and the archive tiers of INTELLIGENT_TIERING
-ARCHIVED = "InvalidObjectState"
+# of objects in GLACIER, DEEP_ARCHIVE and the archive tiers of INTELLIGENT_TIERING, and of Azure
+ARCHIVED = ("InvalidObjectState", "BlobArchived")
 # classes of exceptions, base classes included: of Python, aiohttp, botocore, httpx
 CONNECTION = {
     "ConnectionError",
@@ -96,7 +98,7 @@ def classify(error: BaseException) -> tuple[Code, bool]:
     status, names = http_status(error), _names(error)
     if status == 429 or any(word in _response_code(error) for word in THROTTLED):
         return Code.THROTTLED, True
-    if _response_code(error) == ARCHIVED:
+    if _response_code(error) in ARCHIVED:
         return Code.ARCHIVED, False
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return Code.NOT_FOUND, False
@@ -136,12 +138,14 @@ def _response_code(error: BaseException) -> str:
         response = getattr(cause, "response", None)
         if isinstance(response, dict):
             return str(response.get("Error", {}).get("Code", ""))
+        if code := getattr(cause, "error_code", None):  # an enumeration of Azure's
+            return str(getattr(code, "value", code))
     return ""
 
 
 def reason(error: BaseException) -> str:
     """What happened, in one line, and what to do where only the user can do it."""
-    if _response_code(error) == ARCHIVED:
+    if _response_code(error) in ARCHIVED:
         return "archived, in a storage class such as GLACIER; restore it, then retry the failures"
     if _response_code(error) == SKEWED:
         return f"the clock of the machine {socket.gethostname()} is wrong, says the store; set it"

@@ -11,6 +11,8 @@ from typing import Any
 import aiohttp
 import botocore.exceptions
 import pytest
+from azure.core.exceptions import HttpResponseError
+from azure.storage.blob import StorageErrorCode
 from gcsfs.retry import validate_response  # type: ignore[import-untyped]
 from s3fs.errors import translate_boto_error
 
@@ -60,6 +62,15 @@ def test_answers_of_google_cloud_storage(status: int, found: tuple[str, bool]) -
     if found[0] == "forbidden":
         told = str(failures.unusable("read", "gs://b/k.jpg", raised.value))
         assert told.endswith("no permission; check the credentials and the policy of the bucket")
+
+
+def test_answers_of_azure() -> None:
+    error: Any = HttpResponseError("said")
+    error.error_code = StorageErrorCode.BLOB_ARCHIVED
+    assert failures.classify(error) == ("archived", False)
+    assert "restore it" in failures.reason(error) and not failures.rejects_credentials(error)
+    error.error_code, error.status = StorageErrorCode.AUTHENTICATION_FAILED, 403
+    assert failures.classify(error) == ("forbidden", False) and failures.rejects_credentials(error)
 
 
 def test_what_is_said_of_requests_that_are_all_refused() -> None:
