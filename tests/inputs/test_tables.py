@@ -343,6 +343,7 @@ def test_texts_of_ten_megabytes(kind: str, tmp_path: Path) -> None:
         (b"uri,b\n/a,1\n/b,1,2\n", {}, "cannot read .* Expected 2 columns, got 3"),
         (b"uri,b\n/caf\xe9,1\n", {}, "cannot read .* byte 0xe9"),
         ("uri,b\n/a,1\n".encode("utf-16"), {}, "cannot read .*; save it anew as UTF-8"),
+        (b'{"uri": "/caf\xe9"}\n', {}, "cannot read .* a text of it is no UTF-8; save it anew"),
         (b"uri,uri\n/a,/b\n", {}, "cannot read .* multiple columns named uri"),
         (b"uri,b\n/" + b"x" * 40_000_000, {}, "a row of it is longer than 16,777,216 bytes"),
     ],
@@ -351,9 +352,10 @@ def test_texts_of_ten_megabytes(kind: str, tmp_path: Path) -> None:
 def test_unusable_tables(
     content: bytes, options: dict[str, Any], complaint: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "t.csv").write_bytes(content)
+    path = tmp_path / ("t.jsonl" if content.startswith(b"{") else "t.csv")
+    path.write_bytes(content)
     with pytest.raises(UsageError, match=complaint) as error:
-        listed(tmp_path, input=str(tmp_path / "t.csv"), **options)
+        listed(tmp_path, input=str(path), **options)
     assert "\n" not in str(error.value)
 
 
