@@ -101,6 +101,16 @@ def test_both_forms_of_arrow(dataset: Any, tmp_path: Path) -> None:
         listed(tmp_path, input=str(tmp_path / "cut.arrow"))
 
 
+def test_a_file_whose_images_are_texts(dataset: Any, tmp_path: Path) -> None:
+    """Each file has its own types, of which a listing sees those of the first."""
+    texts = pa.table(
+        {"image": [{"bytes": "x"}], "label": [1]}, metadata=dataset.data.schema.metadata
+    )
+    pq.write_table(texts, tmp_path / "a.parquet")
+    with pytest.raises(pa.ArrowTypeError, match=r"column 'image' of .*a\.parquet holds string"):
+        parquet.image(str(tmp_path / "a.parquet"), 0, 0, None, Reading())
+
+
 def test_offsets_that_lead_out_of_a_file(tmp_path: Path) -> None:
     """Arrow trusts them; to read such a value may end the process."""
     table = pa.table({"image": [b"x" * 0x1234]})

@@ -188,16 +188,14 @@ def _row_group(
     fs: AbstractFileSystem, path: str, group: int, column: str | None
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
     """The images of a row group and their paths; kept, since consecutive images share it."""
-
-    def read() -> pa.ChunkedArray:
-        name = column or image_column(row_groups.schema(fs, path), urls.url_of(fs, path))
-        return row_groups.column(fs, path, group, name)
-
-    return images_and_paths(objects.retrying(read), column, urls.url_of(fs, path))
+    url = urls.url_of(fs, path)
+    name = column or objects.retrying(lambda: image_column(row_groups.schema(fs, path), url))
+    values = objects.retrying(lambda: row_groups.column(fs, path, group, name))
+    return images_and_paths(values, name, url)
 
 
 def images_and_paths(
-    values: pa.ChunkedArray, column: str | None, url: str
+    values: pa.ChunkedArray, column: str, url: str
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
     """Of a column's values: the bytes, and where they are structs that have them the paths.
 
