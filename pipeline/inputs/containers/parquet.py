@@ -14,6 +14,7 @@ from fsspec import AbstractFileSystem
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import row_groups, tables
+from pipeline.inputs.containers import members
 from pipeline.inputs.references import absolute
 from pipeline.inputs.source import Source, carried_fields
 from pipeline.outputs.manifest import LISTED, MEMBER
@@ -54,7 +55,9 @@ def open_embedded(
             try:
                 groups = row_groups.groups(fs, name, list(config.carry))
                 for index, carried in enumerate(groups):
-                    yield _located(index, first, carried, url, schema)
+                    places = [[index, row] for row in range(carried.num_rows)]
+                    located = members.columns(url, "parquet", first, places)
+                    yield pa.table([*located, *map(carried.column, config.carry)], schema=schema)
                     first += carried.num_rows
             except Exception as error:  # of the file system, or of the table's content
                 raise failures.unusable("read", url, error) from error
@@ -125,20 +128,6 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _plain(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _located(index: int, first: int, carried: pa.Table, url: str, schema: pa.Schema) -> pa.Table:
-    rows = carried.num_rows
-    # no name inside the file is sure to be unique; the row's number is
-    columns = [
-        [f"{url}#{first + row}" for row in range(rows)],
-        *[pa.nulls(rows, pa.int64())] * 2,
-        [url] * rows,
-        ["parquet"] * rows,
-        [[index, row] for row in range(rows)],
-        *(carried[name] for name in schema.names[6:]),
-    ]
-    return pa.table(columns, schema=schema)
 
 
 def is_place(uri: str) -> bool:

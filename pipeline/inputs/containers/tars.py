@@ -15,14 +15,8 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from pipeline.errors import Code
-from pipeline.inputs.containers.members import (
-    UNREADABLE,
-    Broken,
-    Entry,
-    Lack,
-    MemberError,
-    digest,
-)
+from pipeline.inputs.containers.members import UNREADABLE, Broken, Entry, Lack, MemberError
+from pipeline.inputs.entries import digest
 
 BLOCK = tarfile.BLOCKSIZE
 # of one header with its long name or its PAX records
