@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from functools import lru_cache, partial
@@ -117,7 +118,7 @@ def _content(fs: AbstractFileSystem, path: str) -> pa.Buffer:
 def _mapped(fs: AbstractFileSystem, path: str, size: int, version: int | None) -> pa.Buffer:
     # kept by `version`, too, since a process may come to the file again once it has changed
     if urls.is_local(fs):
-        return pa.memory_map(path).read_buffer()
+        return pa.memory_map(os.fsencode(path)).read_buffer()
     with tempfile.NamedTemporaryFile() as copy:
         for start in range(0, size, COPY_BYTES):
             span = {"start": start, "end": start + COPY_BYTES}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 import tenacity
@@ -261,6 +263,10 @@ def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
     table.rename(table.with_suffix(".parquet"))
     with pytest.raises(UsageError, match=f"cannot read file://{tmp_path}/%FF.parquet"):
         listed(tmp_path, input=f"{tmp_path}/*.parquet")
+    feather.write_feather(pa.table({"image": [b"1"]}), file := io.BytesIO())
+    table.with_suffix(".arrow").write_bytes(file.getvalue())
+    found, _ = listed(tmp_path, input=f"{tmp_path}/*.arrow", bytes_column="image")
+    assert found["source_uri"].to_pylist() == [f"file://{tmp_path}/%FF.arrow"]
 
 
 def test_embedded_bytes(tmp_path: Path) -> None:
