@@ -166,7 +166,7 @@ def _forbidden(error: BaseException) -> str:
     )
     if place is None:  # only the operating system says of what
         return "no permission; check the credentials and the policy of the bucket"
-    place = os.fsdecode(place)
+    place = os.path.abspath(os.fsdecode(place))
     while not os.path.lexists(place):  # what is in a folder that is closed cannot be seen
         place = os.path.dirname(place)
     kind = "folder" if os.path.isdir(place) else "file"

@@ -86,8 +86,11 @@ def test_what_is_said_of_requests_that_are_all_refused() -> None:
         assert str(failures.unusable("read", "s3://b/x", error)) == f"cannot read s3://b/x: {told}"
 
 
-def test_of_a_local_path_the_rights_are_named(tmp_path: Path) -> None:
+def test_of_a_local_path_the_rights_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
     told = {
         "file": f"change the rights of the file {tmp_path}/file, or give another one",
         "hidden/file": f"change the rights of the folder {tmp_path}, or give another one",
@@ -96,5 +99,7 @@ def test_of_a_local_path_the_rights_are_named(tmp_path: Path) -> None:
         denied = PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/{name}")
         said = str(failures.unusable("read", f"{tmp_path}/{name}", denied))
         assert said == f"cannot read {tmp_path}/{name}: no permission; {wanted}"
+    relative = PermissionError(errno.EACCES, "Permission denied", "hidden/file")
+    assert str(failures.unusable("write", "hidden/file", relative)).endswith(told["hidden/file"])
     bucket = failures.unusable("read", "s3://b/x", PermissionError("Access Denied"))
     assert "check the credentials and the policy of the bucket" in str(bucket)
