@@ -77,8 +77,9 @@ def http_status(error: BaseException) -> int | None:
         if isinstance(response, dict):
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         else:
-            places = (cause, "status"), (response, "status_code"), (cause, "code")  # last: gcsfs
-            status = next((s for place in places if (s := getattr(*place, None))), None)
+            status = getattr(cause, "status", None) or getattr(response, "status_code", None)
+        if type(cause).__module__.startswith(("gcsfs.", "google.")):
+            status = getattr(cause, "code", None)
         if isinstance(status, int):
             return status
     return None

@@ -26,6 +26,9 @@ def test_classes_of_errors() -> None:
     assert failures.classify(dns) == ("connection", True)
     tls = aiohttp.ClientConnectorCertificateError(key, ssl.SSLCertVerificationError("expired"))
     assert failures.classify(tls) == ("read_failed", False)
+    short = aiohttp.ClientPayloadError("cut")
+    short.__cause__ = aiohttp.http_exceptions.ContentLengthError("cut")  # its code is no answer's
+    assert failures.classify(short) == ("connection", True)
     gone = FileNotFoundError("bucket/Throttle SlowDown 429.jpg")
     assert failures.classify(gone) == ("not_found", False)
     slow = botocore.exceptions.ClientError({"Error": {"Code": "SlowDown"}}, "GetObject")
