@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 import tenacity
 
 from pipeline.errors import UsageError
-from pipeline.inputs import readers
+from pipeline.inputs import arrow_ipc, readers
 from pipeline.inputs.access import URI_BYTES
 from pipeline.store import objects
 from tests.support.faulty import CUT, Fault, Proxy
@@ -459,6 +460,27 @@ def test_a_store_that_fails_while_a_table_is_read(
         options: dict[str, Any] = {"s3_options": {"endpoint_url": proxy.url}}
         assert uris(tmp_path, input=f"s3://{bucket}/t.{kind}", **options) == names
     assert set(proxy.injected) == {"SlowDown", CUT}
+
+
+class Counted(io.BytesIO):
+    """Knows how many bytes were read."""
+
+    count = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
+
+def test_of_arrow_only_the_columns_are_read_that_are_wanted() -> None:
+    table = pa.table({"image": [bytes(10**6)] * 4, "uri": ["/a"] * 4})
+    feather.write_feather(table, file := Counted(), chunksize=2, compression="uncompressed")
+    file.seek(0)
+    schema, batches = arrow_ipc.read(file, ["uri", "of another file"])
+    assert schema.names == ["image", "uri"]
+    assert [batch.to_pydict() for batch in batches] == [{"uri": ["/a", "/a"]}] * 2
+    assert file.count < 10_000
 
 
 class Whole(SimpleHTTPRequestHandler):
