@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import enumeration
-from pipeline.inputs.containers.members import digest
 from pipeline.inputs.digests import Digested, repeats
+from pipeline.inputs.entries import digest
 from pipeline.inputs.enumeration import Counted
 from pipeline.inputs.sources import by_products, open_source
 from pipeline.outputs.layout import Layout

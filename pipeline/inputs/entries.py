@@ -14,10 +14,14 @@ VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime")
 def version_of(info: dict[str, Any]) -> int | None:
     """What differs where the content does, as far as what a store says of an object tells.
 
-    63 bits of a digest, which a manifest holds better than the text that stores give.
+    A number, which a manifest holds better than the text that stores give.
     """
     for name in VERSIONS:
         if info.get(name):
-            digest = hashlib.blake2b(str(info[name]).encode(), digest_size=8).digest()
-            return int.from_bytes(digest) >> 1
+            return digest(str(info[name]).encode())
     return None
+
+
+def digest(data: bytes) -> int:
+    """63 bits, for a column of int64."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest()) >> 1

@@ -8,6 +8,8 @@ from itertools import pairwise
 
 from fsspec.utils import glob_translate
 
+from pipeline.errors import UsageError
+
 
 def expanded(pattern: str) -> list[str]:
     """The patterns that one with braces stands for, by bash's rule.
@@ -33,8 +35,18 @@ def expanded(pattern: str) -> list[str]:
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether a path, as a whole, is one that the pattern stands for."""
-    translated = re.compile("|".join(map(glob_translate, expanded(pattern))))
+    """Whether a path, as a whole, is one that the pattern stands for.
+
+    Raises:
+        UsageError: it has `**` beside other characters.
+    """
+    try:
+        translated = re.compile("|".join(map(glob_translate, expanded(pattern))))
+    except ValueError as error:
+        raise UsageError(
+            f"the glob {pattern!r} has ** beside other characters: it stands for folders, and has "
+            "to be alone between slashes, as in **/*.jpg"
+        ) from error
     return lambda path: bool(translated.match(path))
 
 

@@ -13,7 +13,7 @@ from fsspec import AbstractFileSystem
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import readers
-from pipeline.inputs.containers import lance_rows, parquet
+from pipeline.inputs.containers import lance_rows, members, parquet
 from pipeline.inputs.references import absolute
 from pipeline.inputs.source import Source, carried_fields
 from pipeline.inputs.uri_tables import uri_column_of, with_uris
@@ -62,7 +62,7 @@ def open_lance(
 def _read(
     table: Any, url: str, found: str | None, carry: Sequence[str], schema: pa.Schema
 ) -> Iterator[pa.Table]:
-    wanted = [*([found] if found else []), *carry]
+    wanted, folder = [*([found] if found else []), *carry], posixpath.dirname(url)
     first = 0
     try:
         # of the version that was opened, in the order of its rows
@@ -72,31 +72,12 @@ def _read(
         for rows in scanned:
             last = first + rows.num_rows
             if found:
-                columns = _named(rows[found], url)
+                uris = [absolute(uri, folder) for uri in rows[found].to_pylist()]
+                columns = [uris, *[pa.nulls(len(uris), pa.int64())] * 2]
             else:
-                columns = _members(range(first, last), url, int(table.version))
+                places = [[int(table.version), row] for row in range(first, last)]
+                columns = members.columns(url, lance_rows.KIND, first, places)
             yield pa.table([*columns, *map(rows.column, carry)], schema=schema)
             first = last
     except (ValueError, OSError) as error:
         raise failures.unusable("read", url, error) from error
-
-
-def _named(uris: pa.Array, url: str) -> list[Any]:
-    """The columns of `LISTED` for images that a table names."""
-    folder = posixpath.dirname(url)
-    return [[absolute(uri, folder) for uri in uris.to_pylist()], *_unknown(len(uris))]
-
-
-def _members(numbers: range, url: str, version: int) -> list[Any]:
-    """Those of `LISTED` and `MEMBER` for images in rows of a table."""
-    return [
-        [f"{url}#{row}" for row in numbers],
-        *_unknown(len(numbers)),
-        [url] * len(numbers),
-        [lance_rows.KIND] * len(numbers),
-        [[version, row] for row in numbers],
-    ]
-
-
-def _unknown(rows: int) -> list[pa.Array]:
-    return [pa.nulls(rows, pa.int64())] * 2

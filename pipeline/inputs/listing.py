@@ -138,8 +138,8 @@ def _raise(error: OSError) -> None:
 
 def _walk_any(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
     # on the web everything is a file; the slash tells an index page
-    if not path.endswith("/") and fs.isfile(path):
-        info = objects.retrying(lambda: fs.info(path), objects.FIRST_ATTEMPTS)
+    info = {} if path.endswith("/") else _info(fs, path)
+    if info.get("type") == "file":
         yield path, info.get("size"), version_of(info)
         return
     folders, seen = [path], set()
@@ -156,6 +156,16 @@ def _walk_any(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
             else:
                 yield name, info.get("size"), version_of(info)
         folders += reversed(within)
+
+
+def _info(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
+    """What the store says of a path; empty where it knows none, as of some folders."""
+    # not by `isfile`, for which a store that fails is one that has no such file
+    try:
+        found: dict[str, Any] = objects.retrying(lambda: fs.info(path), objects.FIRST_ATTEMPTS)
+    except FileNotFoundError:
+        return {}
+    return found
 
 
 def _in_folder(fs: AbstractFileSystem, folder: str, root: str) -> dict[str, dict[str, Any]]:

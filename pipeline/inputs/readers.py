@@ -22,6 +22,7 @@ from fsspec import AbstractFileSystem
 from fsspec.compression import compr
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.inputs import arrow_ipc
 from pipeline.store import objects
 
 BATCH_ROWS = 8192
@@ -77,7 +78,7 @@ class Reader:
             _check_names(found.names)
             return found
         if self.kind in ("arrow", "feather"):
-            return self._arrow()[0]
+            return arrow_ipc.read(self._open(), [])[0]
         if self.kind == "json":
             return self._json_schema()
         if self.kind in ("jsonl", "ndjson"):
@@ -96,7 +97,7 @@ class Reader:
             for batch in file.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False):
                 yield _in_columns(batch, schema)
         elif self.kind in ("arrow", "feather"):
-            for batch in self._arrow()[1]:
+            for batch in arrow_ipc.read(self._open(), schema.names)[1]:
                 yield _in_columns(batch, schema)
         elif self.kind == "json":
             rows = self._rows()
@@ -114,17 +115,6 @@ class Reader:
     def _parquet(self) -> pq.ParquetFile:
         # with a buffer in advance all row groups would be read at once
         return pq.ParquetFile(self._open(), pre_buffer=False)
-
-    def _arrow(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """Of both forms of Arrow's IPC, with a table of contents at the end and without."""
-        file = self._open()
-        has_contents = file.read(6) == b"ARROW1"
-        file.seek(0)
-        if not has_contents:
-            stream = pa.ipc.open_stream(file)
-            return stream.schema, iter(stream)
-        whole = pa.ipc.open_file(file)
-        return whole.schema, map(whole.get_batch, range(whole.num_record_batches))
 
     def _lines(self, schema: pa.Schema | None = None) -> Iterator[pa.Table]:
         # Arrow's dataset of a JSON file gives nulls for a single line without a line end

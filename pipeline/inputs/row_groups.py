@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from functools import lru_cache, partial
@@ -11,12 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from pipeline.inputs import tables
+from pipeline.inputs import arrow_ipc, tables
+from pipeline.inputs.entries import version_of
 from pipeline.store import objects, urls
 
 COPY_BYTES = 16 * 2**20
-# whether a file of Arrow IPC has a table of contents at its end, or is a stream
-FILE_MARK = b"ARROW1"
 
 
 def schema(fs: AbstractFileSystem, path: str) -> pa.Schema:
@@ -26,7 +26,7 @@ def schema(fs: AbstractFileSystem, path: str) -> pa.Schema:
         OSError, pyarrow.ArrowException: it cannot be read.
     """
     if tables.kind_of(path) != "parquet":
-        return _schema_and_batches(fs, path)[0]
+        return _arrow_ipc(fs, path, [])[0]
     with objects.opened(fs, path) as file:
         return pq.ParquetFile(file).schema_arrow
 
@@ -39,7 +39,7 @@ def groups(fs: AbstractFileSystem, path: str, columns: list[str]) -> Iterator[pa
     """
     if tables.kind_of(path) != "parquet":
         # of some column, since a batch without any does not know its rows
-        for batch in _schema_and_batches(fs, path, columns)[1]:
+        for batch in _arrow_ipc(fs, path, columns)[1]:
             batch.validate(full=True)
             yield pa.table(batch).select(columns) if columns else _nulls(batch.num_rows)
         return
@@ -57,7 +57,7 @@ def column(fs: AbstractFileSystem, path: str, group: int, name: str) -> pa.Chunk
         OSError, pyarrow.ArrowException: the file cannot be read.
     """
     if tables.kind_of(path) != "parquet":
-        batch = next(islice(_schema_and_batches(fs, path, [name])[1], group, None))
+        batch = next(islice(_arrow_ipc(fs, path, [name])[1], group, None))
         if batch is None:
             raise pa.ArrowInvalid(f"{urls.url_of(fs, path)} has no record batch {group} any more")
         # nothing else has looked at it: what reads values trusts their offsets
@@ -89,27 +89,25 @@ def _nulls(rows: int) -> pa.Table:
     return pa.table({"": pa.nulls(rows)})
 
 
-def _schema_and_batches(
-    fs: AbstractFileSystem, path: str, columns: list[str] | None = None
+def _arrow_ipc(
+    fs: AbstractFileSystem, path: str, columns: list[str]
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """Of both forms of Arrow's IPC, see `readers`; the batches of these columns or of the first."""
-    content = _content(fs, path)
-    whole = content.slice(0, len(FILE_MARK)).to_pybytes() == FILE_MARK
-    opened = pa.ipc.open_file if whole else pa.ipc.open_stream
-    kept = opened(content).schema
-    fields = [kept.get_field_index(name) for name in columns or kept.names[:1]]
-    reader = opened(content, options=pa.ipc.IpcReadOptions(included_fields=fields))
-    if whole:
-        return kept, map(reader.get_batch, range(reader.num_record_batches))
-    return kept, iter(reader)
+    return arrow_ipc.read(pa.BufferReader(_content(fs, path)), columns)
+
+
+def _content(fs: AbstractFileSystem, path: str) -> pa.Buffer:
+    """The file in the address space; of a store a copy on disk, gone once nobody reads it."""
+    info = objects.retrying(lambda: fs.info(path))
+    if info["size"] is None:
+        raise OSError(f"{urls.url_of(fs, path)}: the server does not say how long it is")
+    return _mapped(fs, path, info["size"], version_of(info))
 
 
 @lru_cache(maxsize=2)
-def _content(fs: AbstractFileSystem, path: str) -> pa.Buffer:
-    """The file in the address space; of a store a copy on disk, gone once nobody reads it."""
+def _mapped(fs: AbstractFileSystem, path: str, size: int, version: int | None) -> pa.Buffer:
+    # kept by `version`, too, since a process may come to the file again once it has changed
     if urls.is_local(fs):
-        return pa.memory_map(path).read_buffer()
-    size = int(fs.info(path)["size"])
+        return pa.memory_map(os.fsencode(path)).read_buffer()
     with tempfile.NamedTemporaryFile() as copy:
         for start in range(0, size, COPY_BYTES):
             span = {"start": start, "end": start + COPY_BYTES}

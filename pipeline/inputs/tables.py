@@ -107,7 +107,10 @@ def batches(fs: AbstractFileSystem, file: str, schema: pa.Schema) -> Iterator[pa
 
 def unreadable(url: str, error: Exception) -> UsageError:
     """The clear line for a table that cannot be read."""
+    what = "a text of it" if "Invalid UTF8" in str(error) else ""  # Arrow's words
     if isinstance(error, UnicodeDecodeError):
-        where, byte = urls.public(url), error.object[error.start]
-        return UsageError(f"cannot read {where}: byte {byte:#x} is no UTF-8; save it anew as UTF-8")
+        what = f"byte {error.object[error.start]:#x}"
+    if what:
+        where = urls.public(url)
+        return UsageError(f"cannot read {where}: {what} is no UTF-8; save it anew as UTF-8")
     return failures.unusable("read", url, error)

@@ -27,9 +27,11 @@ REJECTED = {
     "InvalidToken",
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
+    "AuthenticationFailed",
+    "InvalidAuthenticationInfo",
 }
-# of objects in GLACIER, DEEP_ARCHIVE and the archive tiers of INTELLIGENT_TIERING
-ARCHIVED = "InvalidObjectState"
+# of objects in GLACIER, DEEP_ARCHIVE and the archive tiers of INTELLIGENT_TIERING, and of Azure
+ARCHIVED = ("InvalidObjectState", "BlobArchived")
 # classes of exceptions, base classes included: of Python, aiohttp, botocore, httpx
 CONNECTION = {
     "ConnectionError",
@@ -76,6 +78,8 @@ def http_status(error: BaseException) -> int | None:
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         else:
             status = getattr(cause, "status", None) or getattr(response, "status_code", None)
+        if type(cause).__module__.startswith(("gcsfs.", "google.")):
+            status = getattr(cause, "code", None)
         if isinstance(status, int):
             return status
     return None
@@ -95,11 +99,12 @@ def classify(error: BaseException) -> tuple[Code, bool]:
     status, names = http_status(error), _names(error)
     if status == 429 or any(word in _response_code(error) for word in THROTTLED):
         return Code.THROTTLED, True
-    if _response_code(error) == ARCHIVED:
+    if _response_code(error) in ARCHIVED:
         return Code.ARCHIVED, False
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return Code.NOT_FOUND, False
-    if status in (401, 403) or names & {"PermissionError", "NoCredentialsError"}:
+    is_refused = status in (401, 403) or str(error).startswith("Forbidden: ")  # of gcsfs
+    if is_refused or names & {"PermissionError", "NoCredentialsError"}:
         return Code.FORBIDDEN, False
     if status == 408 or names & TIMEOUT:
         return Code.TIMEOUT, True
@@ -134,12 +139,14 @@ def _response_code(error: BaseException) -> str:
         response = getattr(cause, "response", None)
         if isinstance(response, dict):
             return str(response.get("Error", {}).get("Code", ""))
+        if code := getattr(cause, "error_code", None):  # an enumeration of Azure's
+            return str(getattr(code, "value", code))
     return ""
 
 
 def reason(error: BaseException) -> str:
     """What happened, in one line, and what to do where only the user can do it."""
-    if _response_code(error) == ARCHIVED:
+    if _response_code(error) in ARCHIVED:
         return "archived, in a storage class such as GLACIER; restore it, then retry the failures"
     if _response_code(error) == SKEWED:
         return f"the clock of the machine {socket.gethostname()} is wrong, says the store; set it"
@@ -160,7 +167,7 @@ def _forbidden(error: BaseException) -> str:
     )
     if place is None:  # only the operating system says of what
         return "no permission; check the credentials and the policy of the bucket"
-    place = os.fsdecode(place)
+    place = os.path.abspath(os.fsdecode(place))
     while not os.path.lexists(place):  # what is in a folder that is closed cannot be seen
         place = os.path.dirname(place)
     kind = "folder" if os.path.isdir(place) else "file"

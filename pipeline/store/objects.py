@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -175,47 +175,50 @@ def put(
             has but one attempt of its own.
         attempts: at most, where the store fails in a way that can pass.
     """
-    if urls.is_local(fs):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        # beside its target, so that the rename stays on one disk; the dot hides it from readers
-        temporary = f"{os.path.dirname(path)}/.{uuid.uuid4().hex}.tmp"
-        try:
+
+    def write() -> None:
+        if not urls.is_local(fs):
+            if check:
+                check()
+            fs.pipe_file(path, data)
+            return
+        with _temporary(path) as temporary:
             with open(temporary, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             if check:  # here, for on a disk that hangs all before it can take any time
-                retrying(check, attempts)
-            os.replace(temporary, path)
-        finally:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-    else:
-
-        def write() -> None:
-            if check:
                 check()
-            fs.pipe_file(path, data)
+            os.replace(temporary, path)
 
-        retrying(write, attempts)
+    retrying(write, attempts)
+
+
+@contextlib.contextmanager
+def _temporary(path: str) -> Iterator[str]:
+    """A file beside another, so that a rename stays on one disk; the dot hides it from readers."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    name = f"{os.path.dirname(path)}/.{uuid.uuid4().hex}.tmp"
+    try:
+        yield name
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
 
 
 def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
     """Write an object only if there is none; False if there was one."""
     if urls.is_local(fs):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{os.path.dirname(path)}/.{uuid.uuid4().hex}.tmp"
-        with open(temporary, "wb") as file:
-            file.write(data)
-        try:
-            os.link(temporary, path)
-            return True
-        except FileExistsError:
-            return False
-        except OSError:  # FAT, SMB and most of FUSE have no links
-            return _create_by_opening(path, data)
-        finally:
-            os.unlink(temporary)
+        with _temporary(path) as temporary:
+            with open(temporary, "wb") as file:
+                file.write(data)
+            try:
+                os.link(temporary, path)
+                return True
+            except FileExistsError:
+                return False
+            except OSError:  # FAT, SMB and most of FUSE have no links
+                return _create_by_opening(path, data)
     try:
         retrying(lambda: fs.pipe_file(path, data, mode="create"))
         return True

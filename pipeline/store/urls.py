@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,6 +19,8 @@ from pipeline.store import web
 # a server that does not say so much in this time is asked once more, or is not there
 CONNECT_SECONDS = 6.0
 AZURE = "; set AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT_NAME"
+# it logs a traceback of each error that it raises
+logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
 
 
 def protocol(url: str) -> str:

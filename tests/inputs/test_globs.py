@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 import subprocess
 
-from pipeline.inputs import globs
+import pytest
+
+from pipeline.errors import UsageError
+from pipeline.inputs import exclusions, globs
 
 
 def pattern(depth: int = 0) -> str:
@@ -35,3 +38,8 @@ def test_braces_as_bash_expands_them() -> None:
 def test_the_folder_before_wildcards() -> None:
     assert globs.folder("b/in/x*.jpg") == "b/in" and globs.folder("b/{x}/a.jpg") is None
     assert globs.folder("b/{x,y}/*.jpg") == "b" and globs.folder("b/{x}/*.jpg") == "b/{x}"
+
+
+def test_a_glob_that_means_nothing() -> None:
+    with pytest.raises(UsageError, match="'a\\*\\*.jpg' has \\*\\* beside other characters"):
+        exclusions.reasons(exclude=("b", "a**.jpg"))

@@ -92,10 +92,23 @@ def test_both_forms_of_arrow(dataset: Any, tmp_path: Path) -> None:
     numbers = [str(number) for number in range(ROWS)]
     for name in ("a.feather", "b.arrow"):
         assert contents(tmp_path, input=str(tmp_path / name)) == numbers
+    feather.write_feather(table[:2], tmp_path / "new")
+    (tmp_path / "new").replace(tmp_path / "a.feather")
+    assert listed(tmp_path, input=str(tmp_path / "a.feather"))[0].num_rows == 2
     data = (tmp_path / "b.arrow").read_bytes()
     (tmp_path / "cut.arrow").write_bytes(data[: len(data) // 2])
     with pytest.raises(UsageError, match=r"cannot read .*cut\.arrow"):
         listed(tmp_path, input=str(tmp_path / "cut.arrow"))
+
+
+def test_a_file_whose_images_are_texts(dataset: Any, tmp_path: Path) -> None:
+    """Each file has its own types, of which a listing sees those of the first."""
+    texts = pa.table(
+        {"image": [{"bytes": "x"}], "label": [1]}, metadata=dataset.data.schema.metadata
+    )
+    pq.write_table(texts, tmp_path / "a.parquet")
+    with pytest.raises(pa.ArrowTypeError, match=r"column 'image' of .*a\.parquet holds string"):
+        parquet.image(str(tmp_path / "a.parquet"), 0, 0, None, Reading())
 
 
 def test_offsets_that_lead_out_of_a_file(tmp_path: Path) -> None:

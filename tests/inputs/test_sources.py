@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 import tenacity
@@ -53,8 +55,9 @@ class Pages(BaseHTTPRequestHandler):
         "/in/": '<a href="../../"><a href="../"><a href="./"><a href="./sub/"><a href="/in/b.jpg">'
         '<a href="./a.jpg"><a href="/up.jpg"><a href="?C=N">',
         "/in/sub/": '<a href="/in/"><a href="c.jpg?sig=../1">',
+        "/in/a.jpg/": "",
     }
-    busy = ["/in/sub/"]
+    busy = ["/in/sub/", "/in/a.jpg", "/in/a.jpg"]
 
     def do_HEAD(self) -> None:
         busy = self.path in self.busy
@@ -83,6 +86,7 @@ def test_index_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert found == [f"{url}/a.jpg", f"{url}/b.jpg"]
         found = uris(tmp_path, input=f"{url}/")
         assert found == [f"{url}/a.jpg", f"{url}/b.jpg", f"{url}/sub/c.jpg?sig=../1"]
+        assert uris(tmp_path, input=f"{url}/a.jpg") == [f"{url}/a.jpg"]
         with pytest.raises(UsageError, match="no images under .*; the URL of a folder .* ends in"):
             listed(tmp_path, input=url)
     finally:
@@ -259,6 +263,10 @@ def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
     table.rename(table.with_suffix(".parquet"))
     with pytest.raises(UsageError, match=f"cannot read file://{tmp_path}/%FF.parquet"):
         listed(tmp_path, input=f"{tmp_path}/*.parquet")
+    feather.write_feather(pa.table({"image": [b"1"]}), file := io.BytesIO())
+    table.with_suffix(".arrow").write_bytes(file.getvalue())
+    found, _ = listed(tmp_path, input=f"{tmp_path}/*.arrow", bytes_column="image")
+    assert found["source_uri"].to_pylist() == [f"file://{tmp_path}/%FF.arrow"]
 
 
 def test_embedded_bytes(tmp_path: Path) -> None:

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 import tenacity
 
 from pipeline.errors import UsageError
-from pipeline.inputs import readers
+from pipeline.inputs import arrow_ipc, readers
 from pipeline.inputs.access import URI_BYTES
 from pipeline.store import objects
 from tests.support.faulty import CUT, Fault, Proxy
@@ -343,6 +344,7 @@ def test_texts_of_ten_megabytes(kind: str, tmp_path: Path) -> None:
         (b"uri,b\n/a,1\n/b,1,2\n", {}, "cannot read .* Expected 2 columns, got 3"),
         (b"uri,b\n/caf\xe9,1\n", {}, "cannot read .* byte 0xe9"),
         ("uri,b\n/a,1\n".encode("utf-16"), {}, "cannot read .*; save it anew as UTF-8"),
+        (b'{"uri": "/caf\xe9"}\n', {}, "cannot read .* a text of it is no UTF-8; save it anew"),
         (b"uri,uri\n/a,/b\n", {}, "cannot read .* multiple columns named uri"),
         (b"uri,b\n/" + b"x" * 40_000_000, {}, "a row of it is longer than 16,777,216 bytes"),
     ],
@@ -351,9 +353,10 @@ def test_texts_of_ten_megabytes(kind: str, tmp_path: Path) -> None:
 def test_unusable_tables(
     content: bytes, options: dict[str, Any], complaint: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "t.csv").write_bytes(content)
+    path = tmp_path / ("t.jsonl" if content.startswith(b"{") else "t.csv")
+    path.write_bytes(content)
     with pytest.raises(UsageError, match=complaint) as error:
-        listed(tmp_path, input=str(tmp_path / "t.csv"), **options)
+        listed(tmp_path, input=str(path), **options)
     assert "\n" not in str(error.value)
 
 
@@ -431,7 +434,7 @@ def test_damaged_tables(tmp_path: Path) -> None:
         (pa.table({"uri": ["/a"], "name": wrong}), ["name"]),
     ):
         pq.write_table(table, path)
-        with pytest.raises(UsageError, match="cannot read .* Invalid UTF8"):
+        with pytest.raises(UsageError, match="cannot read .* a text of it is no UTF-8"):
             listed(tmp_path, input=str(path), carry=carry)
     pq.ParquetWriter(path, pa.schema([("uri", pa.string())])).close()
     assert pq.ParquetFile(path).num_row_groups == 0
@@ -457,6 +460,27 @@ def test_a_store_that_fails_while_a_table_is_read(
         options: dict[str, Any] = {"s3_options": {"endpoint_url": proxy.url}}
         assert uris(tmp_path, input=f"s3://{bucket}/t.{kind}", **options) == names
     assert set(proxy.injected) == {"SlowDown", CUT}
+
+
+class Counted(io.BytesIO):
+    """Knows how many bytes were read."""
+
+    count = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
+
+def test_of_arrow_only_the_columns_are_read_that_are_wanted() -> None:
+    table = pa.table({"image": [bytes(10**6)] * 4, "uri": ["/a"] * 4})
+    feather.write_feather(table, file := Counted(), chunksize=2, compression="uncompressed")
+    file.seek(0)
+    schema, batches = arrow_ipc.read(file, ["uri", "of another file"])
+    assert schema.names == ["image", "uri"]
+    assert [batch.to_pydict() for batch in batches] == [{"uri": ["/a", "/a"]}] * 2
+    assert file.count < 10_000
 
 
 class Whole(SimpleHTTPRequestHandler):

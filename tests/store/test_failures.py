@@ -10,6 +10,10 @@ from typing import Any
 
 import aiohttp
 import botocore.exceptions
+import pytest
+from azure.core.exceptions import HttpResponseError
+from azure.storage.blob import StorageErrorCode
+from gcsfs.retry import validate_response  # type: ignore[import-untyped]
 from s3fs.errors import translate_boto_error
 
 from pipeline.store import failures
@@ -22,6 +26,9 @@ def test_classes_of_errors() -> None:
     assert failures.classify(dns) == ("connection", True)
     tls = aiohttp.ClientConnectorCertificateError(key, ssl.SSLCertVerificationError("expired"))
     assert failures.classify(tls) == ("read_failed", False)
+    short = aiohttp.ClientPayloadError("cut")
+    short.__cause__ = aiohttp.http_exceptions.ContentLengthError("cut")  # its code is no answer's
+    assert failures.classify(short) == ("connection", True)
     gone = FileNotFoundError("bucket/Throttle SlowDown 429.jpg")
     assert failures.classify(gone) == ("not_found", False)
     slow = botocore.exceptions.ClientError({"Error": {"Code": "SlowDown"}}, "GetObject")
@@ -41,6 +48,34 @@ def test_classes_of_errors() -> None:
     assert failures.classify(nobody) == ("forbidden", False)
 
 
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [
+        (401, ("forbidden", False)),
+        (403, ("forbidden", False)),
+        (404, ("not_found", False)),
+        (429, ("throttled", True)),
+        (503, ("server_error", True)),
+    ],
+)
+def test_answers_of_google_cloud_storage(status: int, found: tuple[str, bool]) -> None:
+    with pytest.raises(Exception, match="said|k.jpg") as raised:
+        validate_response(status, b'{"error": {"message": "said"}}', "b/o/k.jpg")
+    assert failures.classify(raised.value) == found
+    if found[0] == "forbidden":
+        told = str(failures.unusable("read", "gs://b/k.jpg", raised.value))
+        assert told.endswith("no permission; check the credentials and the policy of the bucket")
+
+
+def test_answers_of_azure() -> None:
+    error: Any = HttpResponseError("said")
+    error.error_code = StorageErrorCode.BLOB_ARCHIVED
+    assert failures.classify(error) == ("archived", False)
+    assert "restore it" in failures.reason(error) and not failures.rejects_credentials(error)
+    error.error_code, error.status = StorageErrorCode.AUTHENTICATION_FAILED, 403
+    assert failures.classify(error) == ("forbidden", False) and failures.rejects_credentials(error)
+
+
 def test_what_is_said_of_requests_that_are_all_refused() -> None:
     clock = f"the clock of the machine {socket.gethostname()} is wrong, says the store; set it"
     expired = "PermissionError: has expired; renew or correct the credentials"
@@ -54,8 +89,11 @@ def test_what_is_said_of_requests_that_are_all_refused() -> None:
         assert str(failures.unusable("read", "s3://b/x", error)) == f"cannot read s3://b/x: {told}"
 
 
-def test_of_a_local_path_the_rights_are_named(tmp_path: Path) -> None:
+def test_of_a_local_path_the_rights_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
     told = {
         "file": f"change the rights of the file {tmp_path}/file, or give another one",
         "hidden/file": f"change the rights of the folder {tmp_path}, or give another one",
@@ -64,5 +102,7 @@ def test_of_a_local_path_the_rights_are_named(tmp_path: Path) -> None:
         denied = PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/{name}")
         said = str(failures.unusable("read", f"{tmp_path}/{name}", denied))
         assert said == f"cannot read {tmp_path}/{name}: no permission; {wanted}"
+    relative = PermissionError(errno.EACCES, "Permission denied", "hidden/file")
+    assert str(failures.unusable("write", "hidden/file", relative)).endswith(told["hidden/file"])
     bucket = failures.unusable("read", "s3://b/x", PermissionError("Access Denied"))
     assert "check the credentials and the policy of the bucket" in str(bucket)

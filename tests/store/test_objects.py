@@ -44,6 +44,23 @@ def test_only_one_creates_where_there_are_no_links(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_disk_that_is_away_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, errors = os.replace, [OSError(errno.ESTALE, "Stale file handle")]
+
+    def replace_late(*paths: Any) -> None:
+        if errors:
+            raise errors.pop()
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", replace_late)
+    monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
+    fs, path = urls.filesystem(f"{tmp_path}/x")
+    objects.put(fs, path, b"1")
+    assert [(name.name, name.read_bytes()) for name in tmp_path.iterdir()] == [("x", b"1")]
+
+
 def test_a_store_lists_only_what_is_asked_for(s3: Any, bucket: str) -> None:
     fs, root = urls.filesystem(f"s3://{bucket}/out")
     for name in ("part-00001-a", "part-00001-b", "part-00010-a", "part-00011-a"):

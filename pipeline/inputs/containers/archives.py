@@ -23,6 +23,7 @@ from pipeline.inputs.containers.members import UNREADABLE, Broken, Entry
 from pipeline.inputs.containers.ranged import open_ranged
 from pipeline.inputs.containers.video import listing as videos
 from pipeline.inputs.entries import Entry as Listed
+from pipeline.inputs.entries import digest
 from pipeline.inputs.listing import extension_of, list_files
 from pipeline.inputs.source import Source, carried_fields
 from pipeline.outputs.manifest import LISTED, MEMBER
@@ -183,7 +184,7 @@ class _Listing:
             for entry, carried in carrying.images(entries, self.config.carry, left_out, passed):
                 if stop.is_set():
                     return
-                mark = members.digest(entry.name.encode(errors="surrogateescape"))
+                mark = digest(entry.name.encode(errors="surrogateescape"))
                 offset = entry.offset if mark in names else None
                 names.add(mark)
                 count += 1

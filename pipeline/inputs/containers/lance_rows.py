@@ -45,11 +45,12 @@ def opened(url: str, reading: Reading, version: int | None = None) -> Any:
         UsageError: pylance is not installed, or cannot be told an option of S3.
     """
     options = _storage_options(reading.s3_options) if urls.protocol(url) in ("s3", "s3a") else {}
-    return _opened(url, version, tuple(options.items()))
+    # which version is the latest may be another one the next time
+    open_version = _dataset if version is None else _opened
+    return open_version(url, version, tuple(options.items()))
 
 
-@lru_cache(maxsize=8)
-def _opened(url: str, version: int | None, options: tuple[tuple[str, str], ...]) -> Any:
+def _dataset(url: str, version: int | None, options: tuple[tuple[str, str], ...]) -> Any:
     try:
         import lance
     except ImportError as error:
@@ -60,6 +61,9 @@ def _opened(url: str, version: int | None, options: tuple[tuple[str, str], ...])
         return lance.dataset(url, version=version, storage_options=dict(options))
     except (ValueError, OSError) as error:
         raise _plain(error) from error
+
+
+_opened = lru_cache(maxsize=8)(_dataset)
 
 
 def _plain(error: Exception) -> OSError:

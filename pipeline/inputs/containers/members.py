@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from pipeline.errors import Code
 from pipeline.inputs.references import shortened
@@ -37,6 +38,7 @@ class Lack(IntEnum):
     NOT_FOUND = 6
     ARCHIVED = 7
     UNREAD = 8
+    JOINED = 9
 
 
 UNLISTED = "what is in it could not be listed; once it can be read, --refresh lists it"
@@ -46,6 +48,10 @@ LACKS = {
     Lack.DAMAGED: (Code.CONTAINER_DAMAGED, "the archive is damaged here"),
     Lack.SPARSE: (Code.MEMBER_UNREADABLE, "a sparse file, which is not read"),
     Lack.UNENDED: (Code.CONTAINER_DAMAGED, "the archive has no end mark, so it may be cut off"),
+    Lack.JOINED: (
+        Code.CONTAINER_DAMAGED,
+        "another archive stands behind the end of this one, and is not read; keep them apart",
+    ),
     Lack.FORBIDDEN: (Code.FORBIDDEN, UNLISTED),
     Lack.NOT_FOUND: (Code.NOT_FOUND, UNLISTED),
     Lack.ARCHIVED: (Code.ARCHIVED, UNLISTED),
@@ -108,6 +114,15 @@ def unlisted(error: Exception, count: int = 0) -> list[int]:
     return [lacks.get(code, Lack.UNREAD), 0]
 
 
+def columns(table: str, kind: str, first: int, places: list[list[int]]) -> list[Any]:
+    """Those of `LISTED` and `MEMBER` for images in rows of a table, from a number on."""
+    rows = len(places)
+    # no name inside a table is sure to be unique; the row's number is
+    uris = [f"{table}#{row}" for row in range(first, first + rows)]
+    unknown = [pa.nulls(rows, pa.int64())] * 2
+    return [uris, *unknown, [table] * rows, [kind] * rows, places]
+
+
 def uri(container: str, name: str, offset: int | None = None) -> str:
     """The URI of a member; equal ones are of one member.
 
@@ -125,9 +140,3 @@ def uri(container: str, name: str, offset: int | None = None) -> str:
 
 def _escape(found: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in found[0].encode(errors="surrogateescape"))
-
-
-def digest(*parts: bytes) -> int:
-    """63 bits, for a column of int64."""
-    joined = hashlib.blake2b(b"".join(parts), digest_size=8).digest()
-    return int.from_bytes(joined) >> 1

@@ -14,6 +14,7 @@ from fsspec import AbstractFileSystem
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import row_groups, tables
+from pipeline.inputs.containers import members
 from pipeline.inputs.references import absolute
 from pipeline.inputs.source import Source, carried_fields
 from pipeline.outputs.manifest import LISTED, MEMBER
@@ -54,7 +55,9 @@ def open_embedded(
             try:
                 groups = row_groups.groups(fs, name, list(config.carry))
                 for index, carried in enumerate(groups):
-                    yield _located(index, first, carried, url, schema)
+                    places = [[index, row] for row in range(carried.num_rows)]
+                    located = members.columns(url, "parquet", first, places)
+                    yield pa.table([*located, *map(carried.column, config.carry)], schema=schema)
                     first += carried.num_rows
             except Exception as error:  # of the file system, or of the table's content
                 raise failures.unusable("read", url, error) from error
@@ -127,20 +130,6 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _located(index: int, first: int, carried: pa.Table, url: str, schema: pa.Schema) -> pa.Table:
-    rows = carried.num_rows
-    # no name inside the file is sure to be unique; the row's number is
-    columns = [
-        [f"{url}#{first + row}" for row in range(rows)],
-        *[pa.nulls(rows, pa.int64())] * 2,
-        [url] * rows,
-        ["parquet"] * rows,
-        [[index, row] for row in range(rows)],
-        *(carried[name] for name in schema.names[6:]),
-    ]
-    return pa.table(columns, schema=schema)
-
-
 def is_place(uri: str) -> bool:
     """Whether a URI has the form of an embedded image's: its file, and its row there."""
     file, _, row = uri.rpartition("#")
@@ -188,16 +177,14 @@ def _row_group(
     fs: AbstractFileSystem, path: str, group: int, column: str | None
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
     """The images of a row group and their paths; kept, since consecutive images share it."""
-
-    def read() -> pa.ChunkedArray:
-        name = column or image_column(row_groups.schema(fs, path), urls.url_of(fs, path))
-        return row_groups.column(fs, path, group, name)
-
-    return images_and_paths(objects.retrying(read), column, urls.url_of(fs, path))
+    url = urls.url_of(fs, path)
+    name = column or objects.retrying(lambda: image_column(row_groups.schema(fs, path), url))
+    values = objects.retrying(lambda: row_groups.column(fs, path, group, name))
+    return images_and_paths(values, name, url)
 
 
 def images_and_paths(
-    values: pa.ChunkedArray, column: str | None, url: str
+    values: pa.ChunkedArray, column: str, url: str
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
     """Of a column's values: the bytes, and where they are structs that have them the paths.
 

@@ -6,6 +6,7 @@ compressed one offsets are those in the stream that is decompressed.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import tarfile
 import zlib
@@ -14,14 +15,8 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from pipeline.errors import Code
-from pipeline.inputs.containers.members import (
-    UNREADABLE,
-    Broken,
-    Entry,
-    Lack,
-    MemberError,
-    digest,
-)
+from pipeline.inputs.containers.members import UNREADABLE, Broken, Entry, Lack, MemberError
+from pipeline.inputs.entries import digest
 
 BLOCK = tarfile.BLOCKSIZE
 # of one header with its long name or its PAX records
@@ -122,7 +117,7 @@ def _broken(error: Exception, tar: tarfile.TarFile | None, last: int) -> Broken:
 
 
 def _check_end(file: Any, offset: int) -> None:
-    """tarfile takes whatever is no header for the end."""
+    """tarfile takes whatever is no header for the end, and looks no further."""
     try:
         file.seek(offset)
         block = file.read(BLOCK)
@@ -134,6 +129,12 @@ def _check_end(file: Any, offset: int) -> None:
         raise Broken(Lack.CUT, offset)
     if any(block):
         raise Broken(Lack.DAMAGED, offset)
+    # to the end of a record of any archive, and a header behind it; what else stands there is junk
+    with contextlib.suppress(*TORN, tarfile.HeaderError):
+        behind = file.read(tarfile.RECORDSIZE + BLOCK)
+        start = len(behind) - len(behind.lstrip(b"\0"))
+        _Header.frombuf(behind[start : start + BLOCK], "utf-8", "surrogateescape")
+        raise Broken(Lack.JOINED, offset + BLOCK + start)
 
 
 def span(place: list[int]) -> tuple[int, int]:

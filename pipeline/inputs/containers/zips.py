@@ -22,8 +22,9 @@ from functools import partial
 from typing import NamedTuple
 
 from pipeline.errors import Code
-from pipeline.inputs.containers.members import Broken, Entry, Lack, MemberError, digest
+from pipeline.inputs.containers.members import Broken, Entry, Lack, MemberError
 from pipeline.inputs.containers.ranged import Ranged
+from pipeline.inputs.entries import digest
 
 # signature, disks, entries, bytes and offset of the directory, bytes of the comment
 END = struct.Struct("<4s4H2LH")

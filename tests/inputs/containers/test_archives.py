@@ -179,6 +179,8 @@ def test_archives_that_cannot_be_read_to_their_end(tmp_path: Path) -> None:
         g__zip=b"nothing",
         h__tar=b"",
         i__jpg=b"1",
+        j__tar=whole * 2,
+        k__tar=whole + b"left by another program" * 99,
     )
     table, _ = listed(tmp_path, input=str(folder), extensions="jpg tar tgz zip")
     found: dict[str, list[Any]] = {}
@@ -196,6 +198,8 @@ def test_archives_that_cannot_be_read_to_their_end(tmp_path: Path) -> None:
         "g.zip": ["NOT_ONE"],
         "h.tar": ["NOT_ONE"],
         "i.jpg": [""],
+        "j.tar": ["0.jpg", "1.jpg", "2.jpg", "JOINED"],
+        "k.tar": ["0.jpg", "1.jpg", "2.jpg"],
     }
     for name in ("d.tar", "f.zip"):
         with pytest.raises(UsageError, match=f"cannot read {folder}/{name}: "):

@@ -46,6 +46,7 @@ def test_images_of_the_version_that_was_listed(tmp_path: Path) -> None:
     rows = found.to_pylist()
     lance.write_dataset(table(1000), url, mode="overwrite")
     assert [read(row) for row in rows] == [b"%d" % n for n in kept]
+    assert listed(tmp_path, input=url, bytes_column="image")[0].num_rows == ROWS
     shutil.rmtree(url)
     lance.write_dataset(table(), url)
     lance_rows._opened.cache_clear()

@@ -59,43 +59,32 @@ class Videos:
         Raises:
             OSError: it cannot be read; `MemberError` where no other try can help.
         """
+        frame = Place(*place)
         with self.slots:
-            return self._image(fs, path, Place(*place), max_whole, max_pixels, seconds)
+            for _ in range(DEATHS):
+                video = self._take(fs, path, frame)
+                try:
+                    if video.file is None:
+                        file = open_ranged(fs, path, max_whole=max_whole)
+                        limits = max_pixels, seconds, VIDEO_HANGS * seconds
+                        video.process.ask(file, "open", file.size, *limits)
+                        video.file = file
+                    video.last = frame
+                    return video.process.image(video.file, frame)
+                except Died as error:
+                    if error.hangs:
+                        message = f"no picture after {VIDEO_HANGS:g} times fetch_timeout"
+                        raise MemberError(Code.TIMEOUT, message) from error
+                finally:
+                    if not video.process.ended:
+                        self._keep(video)
+        raise MemberError(Code.MEMBER_UNREADABLE, "the decoder crashed on it")
 
     def close(self) -> None:
         """End the decoders that are idle."""
         with self.lock:
             while self.idle:
                 self.idle.pop().process.close()
-
-    def _image(
-        self,
-        fs: AbstractFileSystem,
-        path: str,
-        place: Place,
-        max_whole: int,
-        max_pixels: int,
-        seconds: float,
-    ) -> bytes:
-        for _ in range(DEATHS):
-            video = self._take(fs, path, place)
-            process = video.process
-            try:
-                if video.file is None:
-                    file = open_ranged(fs, path, max_whole=max_whole)
-                    limits = max_pixels, seconds, VIDEO_HANGS * seconds
-                    process.ask(file, "open", file.size, *limits)
-                    video.file = file
-                video.last = place
-                return process.image(video.file, place)
-            except Died as error:
-                if error.hangs:
-                    message = f"no picture after {VIDEO_HANGS:g} times fetch_timeout"
-                    raise MemberError(Code.TIMEOUT, message) from error
-            finally:
-                if not process.ended:
-                    self._keep(video)
-        raise MemberError(Code.MEMBER_UNREADABLE, "the decoder crashed on it")
 
     def _take(self, fs: AbstractFileSystem, path: str, place: Place) -> _Open:
         """One that comes to the frame soon, or else any of this video, or one without a video."""
