@@ -101,7 +101,7 @@ def write(
     leased = Layout.of(destination.leased)
 
     def check() -> None:
-        lease.check(leased, destination.token, attempts=1)
+        lease.check_open(leased, destination.token)
 
     first = pc.min(rows["image_id"]).as_py()
     name = FileName.new(status, index, destination.attempt, first)
