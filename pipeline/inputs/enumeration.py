@@ -85,7 +85,7 @@ def write_parts(
         number += 1
     for name in objects.names(layout.fs, layout.parts):  # of a listing that found more
         if name >= layout.part_name(number):
-            objects.delete(layout.fs, f"{layout.parts}/{name}", lease and lease.look)
+            objects.delete(layout.fs, f"{layout.parts}/{name}", lease.look if lease else None)
     return counted
 
 
