@@ -25,6 +25,7 @@ from pipeline.outputs import schema
 from pipeline.outputs.files import FileName, encode
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.layout import Layout
+from pipeline.outputs.lease import Lease
 from pipeline.outputs.manifest import Manifest
 from pipeline.stages.rows import detections_column
 from pipeline.store import objects
@@ -52,7 +53,8 @@ def write_killed(config: Config, layout: Layout, weights: Weights) -> tuple[Mani
     known = record.new(config, weights)
     record.begin(known, config, PLACEMENT)
     listed = null_run.list_input(config, layout, weights, stages.OBJECT_BYTES)
-    record.save(known, layout)
+    with Lease(layout) as lease:
+        record.save(known, lease)
     written = schema.with_carried(pa.schema([]), record.detector(weights))
     detections = detections_column(stages.made_up(stages.DISTINCT), stages.CATEGORIES)
     done = 0

@@ -88,7 +88,7 @@ class Assembly:
                 finished.large[made["image_id"].to_numpy() - finished.first_id] = False
                 rows = []
             # now, when all that is in it stands elsewhere
-            objects.delete(layout.fs, f"{layout.detections}/{name}")
+            objects.delete(layout.fs, f"{layout.detections}/{name}", finished.check)
 
     def _row(self, before: pa.Table) -> pa.Table:
         """The row of an image, given its row of status `large`."""

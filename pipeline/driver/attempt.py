@@ -38,7 +38,6 @@ from pipeline.outputs.manifest import Manifest
 from pipeline.outputs.seal import Seal
 from pipeline.stages.chain import Chain, Stages
 from pipeline.stages.write import Destination, by_file
-from pipeline.store import objects
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +115,6 @@ class Attempt:
                 elsewhere = sum(written.values())
                 chain, finished = self._process_slice(chain, finished, watch, elsewhere)
                 written[index] = finished.rows
-                self.lease.check()
                 self._seal(finished)
         return {**watch.state.sums, "processed": processed}, watch.state.examples
 
@@ -151,7 +149,8 @@ class Attempt:
         )
 
     def _finished(self, index: int) -> Finished:
-        finished = Finished.of(self.layout, self.manifest, index, self.record.retry_from)
+        retry_from, look = self.record.retry_from, self.lease.look
+        finished = Finished.of(self.layout, self.manifest, index, retry_from, look)
         finished.load()
         return finished
 
@@ -240,21 +239,22 @@ class Attempt:
         finished.remove_superseded()
         errors, files = dict(finished.errors), len(finished.files)
         sealed = Seal(self.record.attempt, finished.rows, finished.detections, errors, files)
-        sealed.save(self.layout, finished.index)
+        sealed.save(self.lease, finished.index)
 
     def _complete(self) -> None:
         errors: Counter[str] = Counter()
         detections = 0
+        self.lease.close()  # what came to a slice after this look at it, nobody would see
         for index in self.manifest.slices:
-            sealed = seal.standing(self.layout, index, self.record.retry_from)
-            if not sealed:
+            sealed = seal.load(self.layout, index, self.record.retry_from)
+            # not fewer: network disks keep a listing for up to a minute
+            if not sealed or sealed.surplus(self.layout, index) > 0:
                 raise RunError(
                     f"files came to slice {index} of {self.layout.url} after it was sealed; run "
                     f"the same command again, which takes out the rows that they repeat"
                 )
             errors.update(sealed.errors)
             detections += sealed.detections
-        self.lease.check()  # late, for all files have just been listed
         self.record.counts = {
             "images": self.manifest.rows,
             "ok": self.manifest.rows - sum(errors.values()),
@@ -262,12 +262,12 @@ class Attempt:
             "detections": detections,
             "duplicates": self.manifest.duplicates,
         }
-        record.save(self.record, self.layout)
-        objects.put(self.layout.fs, self.layout.success, b"")
+        record.save(self.record, self.lease)
+        self.lease.put(self.layout.success, b"")
         # last, so that the command of an interrupted retry finds it until then
         if self.record.retry_from:
             self.record.retry_from = 0
-            record.save(self.record, self.layout)
+            record.save(self.record, self.lease)
 
 
 def begin(
@@ -306,8 +306,8 @@ def begin(
     if config.retries_failures and not known.retry_from:
         known.retry_from = known.attempt
     known.counts = None
-    record.save(known, layout)
-    objects.delete(layout.fs, layout.success)
+    record.save(known, lease)
+    lease.delete(layout.success)
     return Attempt(
         config, weights, layout, lease, placement, listed, known, seconds, stages or Stages()
     )

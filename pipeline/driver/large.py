@@ -64,7 +64,7 @@ def detect(
         chain.client.renumber()
         files: list[str] = []
         for index in found.manifest.slices:
-            part = Finished.of(found.layout, found.manifest, index)
+            part = Finished.of(found.layout, found.manifest, index, check=finished.check)
             part.load()
             inner = process(inner, part)
             part.load()  # what a slice is sealed by
@@ -73,7 +73,7 @@ def detect(
         Assembly(chain, categories, found, files).write(finished, check)
         chain.client.flush()
         chain = dataclasses.replace(chain, placement=inner.placement)
-    regions.remove(finished.layout, finished.index)
+    regions.remove(finished.layout, finished.index, finished.check)
     return chain
 
 
@@ -85,7 +85,7 @@ def _regions(
     check: Callable[[], None],
 ) -> Regions:
     layout, index, mark = finished.layout, finished.index, chain.manifest.fingerprint
-    if found := regions.load(layout, index, mark, ids):
+    if found := regions.load(layout, index, mark, ids, finished.check):
         return found
     with contextlib.closing(Planner(chain.config, chain.client, suits)) as planner:
         return regions.write(layout, index, mark, _large(finished), planner, check)

@@ -17,6 +17,7 @@ from pipeline.errors import UsageError
 from pipeline.network.build import option
 from pipeline.network.contract import ARCHITECTURE, Weights
 from pipeline.outputs.layout import Layout
+from pipeline.outputs.lease import Lease
 from pipeline.outputs.schema import SCHEMA_VERSION
 from pipeline.reading import shown
 from pipeline.store import failures, objects, urls
@@ -104,9 +105,9 @@ def existing(layout: Layout, config: Config, weights: Weights) -> Record | None:
     return known
 
 
-def save(record: Record, layout: Layout) -> None:
+def save(record: Record, lease: Lease) -> None:
     text = json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False)
-    objects.put(layout.fs, layout.record, text.encode())
+    lease.put(lease.layout.record, text.encode())
 
 
 def check_same(record: Record, config: Config, weights: Weights) -> None:

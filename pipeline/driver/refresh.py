@@ -122,28 +122,26 @@ def _examples(layout: Layout, known: Manifest, gone: np.ndarray) -> Iterator[tup
 
 def _apply(layout: Layout, known: Manifest, difference: Difference, lease: Lease) -> None:
     """Until its end another call begins again, and comes to the same end."""
-    lease.check()
     counts = difference.counts()
     # parts that an interrupted call has written show nothing changed
     interrupted = objects.get_json(layout.fs, layout.refreshing) or {}
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     note: dict[str, Any] = {"at": interrupted.get("at", now)}
     note |= {name: max(count, interrupted.get(name, 0)) for name, count in counts.items()}
-    objects.put(layout.fs, layout.refreshing, json.dumps(note).encode())
+    lease.put(layout.refreshing, json.dumps(note).encode())
     if counts["new"] or counts["changed"]:
-        objects.delete(layout.fs, layout.success)
+        lease.delete(layout.success)
     if counts["new"]:  # the last slice grows
-        seal.remove(layout, known.slices[-1])
+        seal.remove(lease, known.slices[-1])
     for index in known.slices:
         changes = difference.changes(known.first_id(index), known.first_id(index + 1))
         changed = changes["image_id"][~changes["moved"]]
         if len(changed):
-            lease.check()
-            seal.remove(layout, index)
-            regions.remove(layout, index)  # of an image as it was before
-            Finished.of(layout, known, index).forget(changed)
+            seal.remove(lease, index)
+            regions.remove(layout, index, lease.look)  # of an image as it was before
+            Finished.of(layout, known, index, check=lease.look).forget(changed)
     grown = _write_parts(layout, known, difference, lease)
-    _write_gone(layout, known, difference.gone)
+    _write_gone(layout, known, difference.gone, lease)
     # of a call that was interrupted once it had saved the manifest
     others = [other for other in known.refreshed if other["at"] != interrupted.get("at")]
     manifest.save(
@@ -157,7 +155,7 @@ def _apply(layout: Layout, known: Manifest, difference: Difference, lease: Lease
         layout,
         lease,
     )
-    objects.delete(layout.fs, layout.refreshing)
+    lease.delete(layout.refreshing)
 
 
 def _write_parts(layout: Layout, known: Manifest, difference: Difference, lease: Lease) -> int:
@@ -213,7 +211,7 @@ def _bytes(table: pa.Table) -> int:
     return pc.sum(table["size_bytes"]).as_py() or 0
 
 
-def _write_gone(layout: Layout, known: Manifest, gone: np.ndarray) -> None:
+def _write_gone(layout: Layout, known: Manifest, gone: np.ndarray, lease: Lease) -> None:
     """The images whose rows are of objects that the input does not hold any more."""
     buffer = io.BytesIO()
     schema = pa.schema([("image_id", pa.int64()), ("image_uri", pa.string())])
@@ -222,4 +220,4 @@ def _write_gone(layout: Layout, known: Manifest, gone: np.ndarray) -> None:
             part = known.known_part(layout, number)
             mask = gone[number * known.part_rows :][: part.num_rows]
             writer.write_table(part.filter(pa.array(mask)).select(schema.names).cast(schema))
-    objects.put(layout.fs, layout.gone, buffer.getvalue())
+    lease.put(layout.gone, buffer.getvalue())

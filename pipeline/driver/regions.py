@@ -20,6 +20,7 @@ from pipeline.outputs.manifest import LISTED, Manifest
 from pipeline.stages.regions import FIELDS
 from pipeline.store import objects
 
+Check = Callable[[], None] | None
 # images whose regions are in memory
 PLANNED = 16
 SCHEMA = pa.schema([*LISTED, *FIELDS])
@@ -57,24 +58,26 @@ def _names(layout: Layout, index: int) -> list[str]:
     return [name for name in names if name.startswith(f"{index:05d}-")]
 
 
-def remove(layout: Layout, index: int) -> None:
-    """Remove what there is of a slice's regions."""
+def remove(layout: Layout, index: int, check: Check) -> None:
+    """Remove what there is of a slice's regions; `check` is that of `objects.put`."""
     for name in _names(layout, index):
-        _remove(layout, name)
+        _remove(layout, name, check)
 
 
-def _remove(layout: Layout, name: str) -> None:
+def _remove(layout: Layout, name: str, check: Check) -> None:
     inner = _inner(layout, name)
     # first, so that what is left of it is nobody's manifest
-    objects.delete(inner.fs, inner.manifest)
-    objects.delete_folder(inner.fs, inner.root)
+    objects.delete(inner.fs, inner.manifest, check)
+    objects.delete_folder(inner.fs, inner.root, check)
 
 
 def _inner(layout: Layout, name: str) -> Layout:
     return Layout.of(layout.url_of(f"{layout.windows}/{name}"))
 
 
-def load(layout: Layout, index: int, mark: str, ids: np.ndarray) -> Regions | None:
+def load(
+    layout: Layout, index: int, mark: str, ids: np.ndarray, check: Check = None
+) -> Regions | None:
     """The regions of images of a slice, if an earlier attempt has written all of their rows.
 
     Args:
@@ -82,6 +85,7 @@ def load(layout: Layout, index: int, mark: str, ids: np.ndarray) -> Regions | No
         index: number of the slice.
         mark: the run's fingerprint.
         ids: of the images. What holds not all of them is of other ones, and removed.
+        check: that of `objects.put`.
     """
     for name in _names(layout, index):
         inner = _inner(layout, name)
@@ -89,7 +93,7 @@ def load(layout: Layout, index: int, mark: str, ids: np.ndarray) -> Regions | No
             images = pq.read_table(pa.BufferReader(objects.get(inner.fs, _images(inner))))
             if np.isin(ids, images["image_id"].to_numpy()).all():
                 return Regions(inner, known, images)
-        _remove(layout, name)
+        _remove(layout, name, check)
     return None
 
 

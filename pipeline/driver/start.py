@@ -68,8 +68,8 @@ def _complete(config: Config, layout: Layout, known: Record | None) -> Record | 
     counts = known.counts if known and not known.retry_from else None
     if known and counts and objects.get(layout.fs, layout.success) is not None:
         if not config.retries_failures:
-            if _has_grown(layout, known):
-                log.info("files have come to %s since it was complete; looking", config.output)
+            if _has_changed(layout, known):
+                log.info("files of %s have come or gone since it was complete", config.output)
                 return None
             log.info("%s is complete already; nothing to do", config.output)
             return known
@@ -82,8 +82,8 @@ def _complete(config: Config, layout: Layout, known: Record | None) -> Record | 
     return None
 
 
-def _has_grown(layout: Layout, known: Record) -> bool:
-    """Whether a slice holds more files than it was sealed with."""
+def _has_changed(layout: Layout, known: Record) -> bool:
+    """Whether a slice holds more files than it was sealed with, or fewer."""
     listed = manifest.load(layout, fingerprint(known.identity))
     slices = listed.slices if listed else ()
     return any(not seal.standing(layout, index, 0) for index in slices)

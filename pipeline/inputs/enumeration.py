@@ -83,11 +83,9 @@ def write_parts(
         manifest.write_part(layout, number, part, lease)
         counted.add(part)
         number += 1
-    if lease:
-        lease.check()
     for name in objects.names(layout.fs, layout.parts):  # of a listing that found more
         if name >= layout.part_name(number):
-            objects.delete(layout.fs, f"{layout.parts}/{name}")
+            objects.delete(layout.fs, f"{layout.parts}/{name}", lease.look if lease else None)
     return counted
 
 

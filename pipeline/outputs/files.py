@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import uuid
@@ -24,6 +25,8 @@ SUMMARY = ("image_id", "num_detections", "error_code")
 # of columns that repeat within a file
 DICTIONARY = ("detections.list.element.label", "detections.list.element.label_id")
 BYTE_STREAM_SPLIT = [f"detections.list.element.{name}" for name in FLOATS]
+# of the random ones in a name
+DIGITS = 12
 NAME = re.compile(r"status=(ok|error|large)/part-(\d{5,})-(\d{4,})-(\d{12,})-([0-9a-f]+)\.parquet")
 
 
@@ -47,7 +50,18 @@ class FileName:
 
     @classmethod
     def new(cls, status: str, index: int, attempt: int, first_id: int) -> FileName:
-        return cls(status, index, attempt, first_id, uuid.uuid4().hex[:12])
+        return cls(status, index, attempt, first_id, uuid.uuid4().hex[:DIGITS])
+
+    def successor(self) -> FileName:
+        """Of a file with some of its rows, which takes its place in `order`."""
+        random = f"{self.random[:DIGITS]}{uuid.uuid4().hex[:DIGITS]}"
+        return dataclasses.replace(self, random=random)
+
+    @property
+    def order(self) -> tuple[int, int, int, str]:
+        """Of several rows of an image, the one stays whose file comes first by this."""
+        statuses = (*STATUSES, LARGE)
+        return statuses.index(self.status), -self.attempt, self.first_id, self.random
 
     @classmethod
     def parse(cls, path: str) -> FileName | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,6 +47,8 @@ class Finished:
         files: their names.
         detections: in them.
         errors: number of failed images by error code.
+        repeats: whether files hold rows that are in others, too.
+        check: called right before each change of a file, as that of `objects.put`.
     """
 
     layout: Layout
@@ -59,13 +61,23 @@ class Finished:
     files: set[str] = field(default_factory=set)
     detections: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    repeats: bool = False
+    check: Callable[[], None] | None = None
 
     @classmethod
-    def of(cls, layout: Layout, manifest: Manifest, index: int, retry_from: int = 0) -> Finished:
+    def of(
+        cls,
+        layout: Layout,
+        manifest: Manifest,
+        index: int,
+        retry_from: int = 0,
+        check: Callable[[], None] | None = None,
+    ) -> Finished:
         """Of a slice of a manifest, with no file looked at yet."""
-        rows = manifest.rows_of(index)
-        first_id = manifest.first_id(index)
-        return cls(layout, index, rows, first_id, retry_from, *np.zeros((2, rows), bool))
+        rows, first_id = manifest.rows_of(index), manifest.first_id(index)
+        made = cls(layout, index, rows, first_id, retry_from, *np.zeros((2, rows), bool))
+        made.check = check
+        return made
 
     @property
     def missing(self) -> int:
@@ -78,7 +90,7 @@ class Finished:
         return self.missing + int(np.count_nonzero(self.large))
 
     def load(self) -> None:
-        """Take in every file of the slice that is not known yet.
+        """Take in every file of the slice that is not known yet, and remove rows that repeat.
 
         Raises:
             RunError: one is damaged, or one that was taken in is gone.
@@ -86,7 +98,9 @@ class Finished:
         names = self._listed()
         self._check_there(self.files.difference(map(str, names)))
         for name, table in self._unknown(names):
-            self._add(name, table)
+            self._take(name, table)
+        if self.repeats:
+            self._remove_repeats()
 
     def _check_there(self, unlisted: Collection[str]) -> None:
         # by itself, for network disks keep a listing for up to a minute
@@ -101,7 +115,7 @@ class Finished:
     def look(self) -> None:
         """Take in what the files hold at this moment, repeats and all; nothing is changed."""
         for name, table in self._unknown(self._listed()):
-            self._take(name, table, self._fresh(table))
+            self._take(name, table)
 
     def _unknown(self, names: list[FileName]) -> Iterator[tuple[FileName, pa.Table]]:
         """Those of the files that are not known yet, by the `SUMMARY` columns of their rows."""
@@ -110,7 +124,7 @@ class Finished:
             yield from zip(names, threads.map(self._read, names), strict=True)
 
     def add(self, path: str, table: pa.Table) -> None:
-        """Take in a file that was just written; rows that are done elsewhere go.
+        """Take in a file that was just written.
 
         Args:
             path: of it below `detections/`.
@@ -118,16 +132,24 @@ class Finished:
         """
         name = FileName.parse(path)
         assert name, path
-        self._add(name, table)
+        self._take(name, table)
 
-    def _add(self, name: FileName, table: pa.Table) -> None:
-        fresh = self._fresh(table)
-        kept: FileName | None = name
-        if not fresh.all():
-            log.info("%s repeats %d rows; removing them", name, int((~fresh).sum()))
-            kept = self._filtered(name, fresh)
-        if kept:
-            self._take(kept, table, fresh)
+    def _remove_repeats(self) -> None:
+        """Remove the rows that files repeat which come before in `FileName.order`.
+
+        Every attempt keeps the same ones by that. Else a removal that is late, by one that was
+        taken over from, could take away the rows that its successor has kept.
+        """
+        names = sorted(filter(None, map(FileName.parse, self.files)), key=lambda name: name.order)
+        self.done[:] = self.large[:] = self.repeats = False
+        self.files, self.detections, self.errors = set(), 0, Counter()
+        for name, table in self._unknown(names):
+            kept: FileName | None = name
+            if not (fresh := self._fresh(table)).all():
+                log.info("%s repeats %d rows; removing them", name, int((~fresh).sum()))
+                kept, table = self._filtered(name, fresh), table.filter(pa.array(fresh))
+            if kept:
+                self._take(kept, table)
 
     def _fresh(self, table: pa.Table) -> np.ndarray:
         """Which rows are neither done elsewhere nor repeats of others in the table."""
@@ -136,7 +158,9 @@ class Finished:
         fresh &= np.isin(np.arange(len(places)), np.unique(places, return_index=True)[1])
         return fresh
 
-    def _take(self, name: FileName, table: pa.Table, fresh: np.ndarray) -> None:
+    def _take(self, name: FileName, table: pa.Table) -> None:
+        fresh = self._fresh(table)
+        self.repeats |= not fresh.all()
         table = table.filter(pa.array(fresh))
         places = table["image_id"].to_numpy() - self.first_id
         self.done[places] = True
@@ -165,13 +189,12 @@ class Finished:
         """Delete the error rows that a retry has redone."""
         for name in self._listed() if self.retry_from else ():
             if self._superseded(name):
-                objects.delete(self.layout.fs, self.layout.file(name))
+                objects.delete(self.layout.fs, self.layout.file(name), self.check)
 
     def _superseded(self, name: FileName) -> bool:
         return name.status == "error" and name.attempt < self.retry_from
 
     def _listed(self) -> list[FileName]:
-        # large ones last: a row that stays is taken for the image's, and not the one before it
         return listed(self.layout, index=self.index)
 
     def _read(self, name: FileName) -> pa.Table:
@@ -191,7 +214,7 @@ class Finished:
             data = objects.retrying(lambda: fs.cat_file(path))
             rows = pq.read_table(pa.BufferReader(data), partitioning=None)
             rows = rows.filter(pa.array(keep))
-            new_name = FileName.new(name.status, name.index, name.attempt, name.first_id)
-            objects.put(fs, self.layout.file(new_name), encode(rows, rows.schema))
-        objects.delete(fs, path)
+            new_name = name.successor()
+            objects.put(fs, self.layout.file(new_name), encode(rows, rows.schema), self.check)
+        objects.delete(fs, path, self.check)
         return new_name

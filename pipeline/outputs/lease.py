@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import math
 import os
 import socket
 import threading
@@ -17,10 +19,11 @@ from pipeline.store import failures, objects
 from pipeline.words import explain
 
 log = logging.getLogger(__name__)
-RENEW_SECONDS = 5.0
+RENEW_SECONDS, LOOK_SECONDS = 5.0, 1.0
 # an owner that has not renewed for so long is taken for dead
 STALE_SECONDS = 30.0
 TAKEN = "another run took this output over"
+CLOSED = "the run has come to its end without this worker"
 
 
 class LeaseLost(RunError):
@@ -45,6 +48,8 @@ class Lease:
         self.lost = False
         self._renewals = 0
         self._progress: dict[str, Any] = {}
+        self._closed = False
+        self._writing = threading.Lock()
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
@@ -69,8 +74,8 @@ class Lease:
         self._thread.join(RENEW_SECONDS)
         # what the run ends of is not to wait for a store that is away, nor be lost in its error
         try:
-            if holder(self.layout, objects.FIRST_ATTEMPTS) == self.token:
-                objects.delete(self.layout.fs, self.layout.lease)
+            with contextlib.suppress(LeaseLost):
+                self.delete(self.layout.lease, objects.FIRST_ATTEMPTS)
         except OSError as error:
             log.warning("the lease could not be given back: %s", explain(error))
 
@@ -87,17 +92,44 @@ class Lease:
             raise LeaseLost(TAKEN)
         check(self.layout, self.token, attempts)
 
+    def look(self) -> None:
+        """`check` for a step that is tried again as a whole."""
+        self.check(attempts=1)
+
     def put(self, path: str, data: bytes, attempts: int = objects.ATTEMPTS) -> None:
         """Write an object of the output, with a look at the lease right before it could be there.
 
         Raises:
             LeaseLost: another run took over.
         """
-        objects.put(self.layout.fs, path, data, lambda: self.check(attempts=1), attempts)
+        objects.put(self.layout.fs, path, data, self.look, attempts)
+
+    def delete(self, path: str, attempts: int = objects.ATTEMPTS) -> None:
+        """Remove an object of the output, with a look at the lease right before.
+
+        Raises:
+            LeaseLost: another run took over.
+        """
+        objects.delete(self.layout.fs, path, self.look, attempts)
+
+    def close(self) -> None:
+        """Have no worker write any more, also one that only now comes to it.
+
+        Raises:
+            LeaseLost: another run took over.
+        """
+        self._closed = True
+        self._put_itself()
+
+    def _put_itself(self, attempts: int = objects.ATTEMPTS) -> None:
+        with self._writing:  # lest a renewal that is under way opens it again
+            self._renewals += 1
+            self.put(self.layout.lease, self._content(), attempts)
 
     def _content(self) -> bytes:
         owner = {
             "token": self.token,
+            "closed": self._closed,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "process": _process(os.getpid()),
@@ -108,10 +140,9 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._released.wait(RENEW_SECONDS):
-            self._renewals += 1
             try:
                 # the next renewal is soon: the pauses between many attempts would outlast the lease
-                self.put(self.layout.lease, self._content(), objects.FIRST_ATTEMPTS)
+                self._put_itself(objects.FIRST_ATTEMPTS)
             except LeaseLost:
                 self.lost = True
                 return
@@ -145,11 +176,15 @@ class Lease:
                     f"choose another output"
                 )
             log.info("taking over from %s, which gave no sign of life", who)
-        if holder(self.layout) == seen.get("token"):
-            objects.delete(self.layout.fs, self.layout.lease)
+        with contextlib.suppress(LeaseLost):
+            objects.delete(
+                self.layout.fs,
+                self.layout.lease,
+                lambda: check(self.layout, seen.get("token"), attempts=1),
+            )
 
 
-def check(layout: Layout, token: str, attempts: int = objects.ATTEMPTS) -> None:
+def check(layout: Layout, token: str | None, attempts: int = objects.ATTEMPTS) -> None:
     """
     Raises:
         LeaseLost: the run with this token holds the output no more.
@@ -159,11 +194,27 @@ def check(layout: Layout, token: str, attempts: int = objects.ATTEMPTS) -> None:
         raise LeaseLost(TAKEN)
 
 
+def check_open(layout: Layout, token: str) -> None:
+    """As `check`, once, for a worker of the run.
+
+    Raises:
+        LeaseLost: likewise, or its owner has closed it.
+        OSError: it cannot be read.
+    """
+    found = read(layout, attempts=1) or {}
+    if found.get("token") != token:
+        raise LeaseLost(TAKEN)
+    if found.get("closed"):
+        raise LeaseLost(CLOSED)
+
+
 def _watched(layout: Layout, seen: dict[str, Any], seconds: float) -> dict[str, Any] | None:
-    """The lease as soon as it is another one than was seen; else as it is after so long."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        time.sleep(1.0)
+    """The lease as soon as it is another one than was seen; else as it is after so long.
+
+    Looks are counted, for who stood still himself, as a process or its machine does, saw nothing.
+    """
+    for _ in range(math.ceil(seconds / LOOK_SECONDS)):
+        time.sleep(LOOK_SECONDS)
         now = read(layout)
         if now != seen:
             return now

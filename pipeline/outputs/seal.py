@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.outputs.files import listed
 from pipeline.outputs.layout import Layout
+from pipeline.outputs.lease import Lease
 from pipeline.store import objects
 
 
@@ -29,10 +30,14 @@ class Seal:
     errors: dict[str, int]
     files: int | None = None
 
-    def save(self, layout: Layout, index: int) -> None:
-        """From now on the slice is sealed."""
+    def save(self, lease: Lease, index: int) -> None:
+        """From now on the slice is sealed; not if the lease is lost."""
         content = json.dumps(dataclasses.asdict(self)).encode()
-        objects.put(layout.fs, layout.seal(index), content)
+        lease.put(lease.layout.seal(index), content)
+
+    def surplus(self, layout: Layout, index: int) -> int:
+        """How many files the slice has more than it was sealed with; below 0 if some are gone."""
+        return 0 if self.files is None else len(listed(layout, index=index)) - self.files
 
 
 def load(layout: Layout, index: int, retry_from: int) -> Seal | None:
@@ -51,16 +56,15 @@ def load(layout: Layout, index: int, retry_from: int) -> Seal | None:
 
 
 def standing(layout: Layout, index: int, retry_from: int) -> Seal | None:
-    """The seal of a slice as of `load`, unless files have come since it was made.
+    """The seal of a slice as of `load`, unless files have come or gone since it was made.
 
-    A write that no lease could end any more may have put one there, of rows that are in others.
+    A write that no lease could end any more may have put one there, of rows that are in others;
+    and who finds one damaged deletes it, to have its images redone.
     """
     sealed = load(layout, index, retry_from)
-    if sealed and sealed.files is not None and len(listed(layout, index=index)) > sealed.files:
-        return None
-    return sealed
+    return None if sealed and sealed.surplus(layout, index) else sealed
 
 
-def remove(layout: Layout, index: int) -> None:
+def remove(lease: Lease, index: int) -> None:
     """Have a slice looked at again."""
-    objects.delete(layout.fs, layout.seal(index))
+    lease.delete(lease.layout.seal(index))

@@ -97,7 +97,7 @@ def write(destination: Destination, index: int, status: str, rows: pa.Table) -> 
     layout, leased = seen(destination.output), Layout.of(destination.leased)
 
     def check() -> None:
-        lease.check(leased, destination.token, attempts=1)
+        lease.check_open(leased, destination.token)
 
     first = pc.min(rows["image_id"]).as_py()
     name = FileName.new(status, index, destination.attempt, first)

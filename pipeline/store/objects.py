@@ -238,16 +238,38 @@ def _create_by_opening(path: str, data: bytes) -> bool:
         return False
 
 
-def delete(fs: AbstractFileSystem, path: str) -> None:
-    """Remove an object; one that is not there is no error."""
+def delete(
+    fs: AbstractFileSystem,
+    path: str,
+    check: Callable[[], None] | None = None,
+    attempts: int = ATTEMPTS,
+) -> None:
+    """Remove an object; one that is not there is no error.
+
+    `check` and `attempts` are those of `put`.
+    """
+
+    def remove() -> None:
+        if check:
+            check()
+        fs.rm_file(path)
+
     with contextlib.suppress(FileNotFoundError):
-        retrying(lambda: fs.rm_file(path))
+        retrying(remove, attempts)
 
 
-def delete_folder(fs: AbstractFileSystem, folder: str) -> None:
+def delete_folder(
+    fs: AbstractFileSystem, folder: str, check: Callable[[], None] | None = None
+) -> None:
     """Remove all objects below a folder; one that is not there is no error."""
+
+    def remove() -> None:
+        if check:
+            check()
+        fs.rm(folder, recursive=True)
+
     with contextlib.suppress(FileNotFoundError):
-        retrying(lambda: fs.rm(folder, recursive=True))
+        retrying(remove)
 
 
 def delete_matching(fs: AbstractFileSystem, folder: str, name: re.Pattern[str]) -> None:

@@ -278,10 +278,12 @@ def test_what_is_known_of_slices_that_are_done_again(
     """A retry of three slices, of which the last one lost its seal, as by `--refresh`."""
     output, told = leased(tmp_path), []
     layout = Layout.of(output)
+    lease = Lease(layout)
+    lease.token = "mine"
     for index in range(3):
         write(output, range(10 * index, 10 * index + 10), [10 * index], index=index)
-        Seal(1, 10, 9, {"truncated": 1}, 2).save(layout, index)
-    seal.remove(layout, 2)
+        Seal(1, 10, 9, {"truncated": 1}, 2).save(lease, index)
+    seal.remove(lease, 2)
 
     class Watched(contextlib.nullcontext[Any]):
         def __init__(self, coordinator: Any, config: Any, placement: Any, reporter: Any, _: Any):
@@ -292,7 +294,6 @@ def test_what_is_known_of_slices_that_are_done_again(
         told.append((watch.reporter.finished, elsewhere, watch.reporter.failed.total()))
         return chain, finished
 
-    nothing: Any = SimpleNamespace(publish=None, check=lambda: None)
     monkeypatch.setattr(attempt, "Watch", Watched)
     for name, function in (("_chain", lambda *_: None), ("_process_slice", process)):
         monkeypatch.setattr(Attempt, name, function)
@@ -301,7 +302,8 @@ def test_what_is_known_of_slices_that_are_done_again(
     noted: Any = SimpleNamespace(run_id="r", retry_from=2)
     placement = Placement("cpu", 1, 0, 1, 0, 1, 1, 1, 64)
     config = Config(input="i", output=output)
-    begun = Attempt(config, nothing, layout, nothing, placement, known, noted, 0, Stages())
+    nothing: Any = None
+    begun = Attempt(config, nothing, layout, lease, placement, known, noted, 0, Stages())
     sums, _ = begun._process_pending(nothing, None)
     assert sums == {"processed": 3}
     assert told == [(18, 9, 0), (18, 10, 0), (27, 20, 0)]

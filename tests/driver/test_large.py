@@ -57,6 +57,8 @@ class Held:
 
     def check(self) -> None: ...
 
+    def look(self) -> None: ...
+
     def kept(self, written: int) -> str:
         return f"{written} are written"
 

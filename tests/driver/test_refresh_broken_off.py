@@ -71,7 +71,7 @@ def test_a_kill_around_the_manifest(
             patch.setattr(
                 objects,
                 "delete",
-                lambda fs, path: killed() if "refreshing" in path else delete(fs, path),
+                lambda fs, path, *how: killed() if "refreshing" in path else delete(fs, path, *how),
             )
         with pytest.raises(KeyboardInterrupt):
             listed.refresh()

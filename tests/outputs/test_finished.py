@@ -6,15 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import RunError
+from pipeline.outputs import seal
+from pipeline.outputs.files import SUMMARY, FileName
 from pipeline.outputs.finished import Finished
 from pipeline.outputs.layout import Layout
+from pipeline.outputs.lease import LeaseLost
 from pipeline.outputs.manifest import Manifest
 from pipeline.stages.write import by_file
 from tests.support.outputs import rows, tables
 from tests.support.writing import leased, write
+
+OK = "detections/status=ok"
 
 
 @pytest.fixture
@@ -54,6 +60,59 @@ def test_repeated_rows_go(output: str) -> None:
     again = finished(output, 4)
     again.load()
     assert (again.detections, again.errors) == (state.detections, state.errors)
+
+
+def test_every_attempt_removes_the_same(tmp_path: Path) -> None:
+    """Whatever it took in first: else one that is late would take what another one has kept."""
+    kept = set[str]()
+    for first in range(2):
+        (tmp_path / f"{first}").mkdir()
+        output = leased(tmp_path / f"{first}")
+        for name in ("a", "b"):
+            write(output, [0, 1])
+            (made,) = (p for p in (Path(output) / OK).iterdir() if len(p.stem) > 40)
+            made.rename(made.with_name(f"part-00000-0001-000000000000-{name}.parquet"))
+        state = finished(output, 2)
+        path = sorted((Path(output) / OK).iterdir())[first]
+        state.add(f"status=ok/{path.name}", pq.read_table(path, columns=list(SUMMARY)))
+        state.load()
+        assert ids(output) == [0, 1] and state.missing == 0
+        kept |= {path.name for path in (Path(output) / OK).iterdir()}
+    assert len(kept) == 1
+
+
+def test_a_file_with_some_of_the_rows_keeps_its_place() -> None:
+    files = [FileName.new("ok", 0, 1, 0) for _ in range(9)]
+    ranked = sorted(files, key=lambda name: name.order)
+    for _ in range(3):
+        files = [name.successor() for name in files]
+        again = sorted(files, key=lambda name: name.order)
+        assert [name.random[:12] for name in again] == [name.random[:12] for name in ranked]
+    assert len(str(files[0])) < 120
+
+
+def test_nothing_is_removed_without_the_lease(output: str) -> None:
+    def lost() -> None:
+        raise LeaseLost
+
+    write(output, [0, 1, 2], failed=[2])
+    write(output, [1, 3])
+    write(output, [0])
+    for change in (Finished.load, lambda state: state.forget(np.array([3]))):
+        with pytest.raises(LeaseLost):
+            change(finished(output, 4, check=lost))
+    assert ids(output) == [0, 0, 1, 1, 2, 3]
+
+
+def test_a_seal_holds_for_the_files_that_it_was_made_of(output: str) -> None:
+    layout = Layout.of(output)
+    Path(layout.seal(0)).parent.mkdir()
+    Path(layout.seal(0)).write_text(
+        '{"attempt": 1, "images": 3, "detections": 3, "errors": {}, "files": 2}'
+    )
+    for number, holds in enumerate((False, True, False)):
+        write(output, [number])
+        assert bool(seal.standing(layout, 0, 0)) == holds
 
 
 def test_a_repeated_row_within_one_file(output: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,6 +80,38 @@ def test_a_lease_that_stands_still_is_taken_over(layout: Layout) -> None:
     foreign(layout)
     with Lease(layout) as held:
         assert holder(layout) == held.token
+
+
+def test_who_stood_still_does_not_take_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a process that is stopped for a minute between two looks at the lease of a live run."""
+    layout, looks = Layout.of(f"{tmp_path}/out"), itertools.count()
+    seen = foreign(layout)
+
+    def sleep(_: float) -> None:
+        if next(looks) == 1:
+            foreign(layout, renewals=4)
+
+    clock = SimpleNamespace(sleep=sleep, monotonic=lambda: 60.0 * next(looks))
+    monkeypatch.setattr(lease, "time", clock)
+    with pytest.raises(UsageError, match="is writing"):
+        Lease(layout).__enter__()
+    assert lease.read(layout) == seen | {"renewals": 4}
+
+
+def test_no_worker_writes_where_the_run_counts(layout: Layout) -> None:
+    with Lease(layout) as held:
+        lease.check_open(layout, held.token)
+        held.close()
+        with pytest.raises(LeaseLost, match="come to its end"):
+            lease.check_open(layout, held.token)
+        before = renewals(layout)
+        time.sleep(0.6)
+        assert renewals(layout) > before
+        held.check()
+        with pytest.raises(LeaseLost, match="come to its end"):
+            lease.check_open(layout, held.token)
 
 
 def test_a_dead_process_of_this_machine_is_replaced_at_once(

@@ -13,6 +13,8 @@ from pipeline.outputs.schema import DETECTION, ROW
 from pipeline.stages.write import Destination, Writer
 from tests.support.fetching import Silent
 
+SCHEMA = schema.with_carried(pa.schema([]), {})
+
 
 def leased(folder: Path, token: str = "mine") -> str:
     """An output in this folder whose lease is held, by `write` unless the token is another."""
@@ -43,7 +45,6 @@ def write(
     output: str, ids: Sequence[int], failed: Sequence[int] = (), attempt: int = 1, index: int = 0
 ) -> pa.Table:
     """Write rows by a stage that holds the lease; returns its summary."""
-    written = schema.with_carried(pa.schema([]), {})
-    destination = Destination(output, output, attempt, "mine", written)
+    destination = Destination(output, output, attempt, "mine", SCHEMA)
     writer = Writer(destination, index, Silent())  # type: ignore[arg-type]
     return writer(finished_rows(ids, failed))
