@@ -77,8 +77,9 @@ def place(config: Config, nodes: list[Node]) -> Placement:
     largest = max((node.get("memory", 0) for node in hosts), default=0)
     memory = min(REPLICA_MEMORY, int(largest / 2))
     most, spare = _room(nodes, cpus, share, memory)
-    freed = max(1, int(cpus / STAGE_CPUS + 1e-6))  # by a replica less
-    fit = most - max(0, math.ceil((2 - spare) / freed))
+    # by a replica less; where it has less than an actor, only several make room for one
+    freed = cpus / STAGE_CPUS if cpus < STAGE_CPUS else int(cpus / STAGE_CPUS + 1e-6)
+    fit = most - max(0, math.ceil((2 - spare) / freed - 1e-6))
     if fit < 1:
         raise UsageError(_too_small(nodes, cpus, share))
     slots = sum(_times(node, "GPU", share) for node in nodes) if share else 0
@@ -94,7 +95,7 @@ def place(config: Config, nodes: list[Node]) -> Placement:
         cpus=cpus,
         memory=memory,
         threads=math.ceil(cpus),
-        fetchers=max(1, min(math.ceil(replicas / per_fetcher), free // 2)),
+        fetchers=max(1, min(math.ceil(replicas / per_fetcher), int(free / 2 + 1e-6))),
         micro_batch=config.micro_batch or MICRO_BATCH[device],
         rows_per_file=config.rows_per_file or ROWS_PER_FILE[device],
         waiting=max(0, replicas - fit),

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 
 def read(file: Any, columns: Sequence[str]) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """The schema and the batches of a file.
+    """The schema and the batches of a file; of a stream all is read, whatever is wanted of it.
 
     Args:
         file: seekable.

@@ -15,7 +15,7 @@ from fsspec import AbstractFileSystem
 from pipeline.inputs import globs, s3_listing
 from pipeline.inputs.entries import Entry, version_of
 from pipeline.inputs.references import resolved
-from pipeline.store import objects, urls
+from pipeline.store import failures, objects, urls
 
 
 def list_files(
@@ -159,11 +159,16 @@ def _walk_any(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
 
 
 def _info(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
-    """What the store says of a path; empty where it knows none, as of some folders."""
+    """What the store says of a path; empty where it says nothing, as of some folders.
+
+    Of a container Azure does not, to a signature that may list it.
+    """
     # not by `isfile`, for which a store that fails is one that has no such file
     try:
         found: dict[str, Any] = objects.retrying(lambda: fs.info(path), objects.FIRST_ATTEMPTS)
-    except FileNotFoundError:
+    except OSError as error:
+        if failures.classify(error)[1]:
+            raise
         return {}
     return found
 

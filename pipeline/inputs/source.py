@@ -44,12 +44,14 @@ def carried_fields(config: Config, schema: pa.Schema, column: str) -> list[pa.Fi
         column: that holds the images or their URIs.
 
     Raises:
-        UsageError: there is no such column, or the output cannot have it.
+        UsageError: there is no such column, or several, or the output cannot have it.
     """
+    where = urls.public(config.input)
     for name in (column, *config.carry):
         if name not in schema.names:
-            where = urls.public(config.input)
             raise UsageError(f"{where} has no column {name!r}; it has {', '.join(schema.names)}")
+        if schema.names.count(name) > 1:
+            raise UsageError(f"{where} has several columns {name!r}; rename all but one of them")
     optional = {RECOVERED_SHARE.name} if config.accept_truncated is not None else set()
     optional |= set(FRAME.names) if config.reads_videos else set()
     reserved = {*optional, *ROW.names, *LISTED.names, *MEMBER.names, "status", "encoded"}

@@ -125,11 +125,14 @@ def seen(output: str) -> Layout:
         RunError: this machine does not see it.
     """
     layout = Layout.of(output)
-    if urls.is_local(layout.fs) and not os.path.isdir(layout.run):
+    try:
+        if urls.is_local(layout.fs):
+            objects.retrying(lambda: os.stat(layout.run))
+    except FileNotFoundError as error:
         raise RunError(
             f"the machine {socket.gethostname()} of the cluster does not see {output}: give a URL, "
             "or a path on a disk that all of its machines see"
-        )
+        ) from error
     return layout
 
 

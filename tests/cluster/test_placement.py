@@ -59,6 +59,9 @@ def test_no_more_replicas_than_fit() -> None:
     assert placed([{"CPU": 4}] * 3, cpus_per_replica=3.8).replicas == 2
     in_pieces = placed([{"CPU": 4.0}] * 40 + [{"CPU": 0.5}], cpus_per_replica=3.8)
     assert (in_pieces.replicas, in_pieces.fetchers) == (40, 1)
+    # one replica less makes no room for such an actor
+    for cpus, replicas in ((0.1, 5), (0.2, 2), (0.05, 10)):
+        assert placed([{"CPU": 1}], cpus_per_replica=cpus).replicas == replicas
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 import tenacity
+from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.errors import UsageError
 from pipeline.inputs import sniffing
@@ -248,6 +249,24 @@ def test_s3(s3: Any, bucket: str, tmp_path: Path) -> None:
     assert len(uris(tmp_path, input=root)) == 1104
     table, _ = listed(tmp_path, input=f"{root}/one.jpg")
     assert table["size_bytes"].to_pylist() == [3]
+
+
+def test_a_container_that_tells_nothing_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Azure's for a signature that may list it; a store that fails is no such container."""
+    told: list[Exception] = [PermissionError("not authorized")]
+
+    def info(self: Any, path: str) -> Any:
+        raise told[0]
+
+    MemoryFileSystem().pipe("/container/a.jpg", b"1")
+    monkeypatch.setattr(MemoryFileSystem, "info", info)
+    monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
+    assert uris(tmp_path, input="memory://container") == ["memory:///container/a.jpg"]
+    told[0] = ConnectionError("away")
+    with pytest.raises(UsageError, match="cannot read memory://container: ConnectionError: away"):
+        listed(tmp_path, input="memory://container")
 
 
 def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:

@@ -462,6 +462,30 @@ def test_a_store_that_fails_while_a_table_is_read(
     assert set(proxy.injected) == {"SlowDown", CUT}
 
 
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_columns_of_one_name(kind: str, tmp_path: Path) -> None:
+    """Of what is wanted there can be but one; others are no concern of ours."""
+    path = tmp_path / f"t.{kind}"
+    pages = [pa.array(values) for values in ([b"1"], [b"2"], ["x"])]
+
+    def write(*names: str) -> None:
+        table = pa.table(pages, names=names)
+        if kind == "parquet":
+            pq.write_table(table, path)
+            return
+        with pa.ipc.new_file(path, table.schema) as file:
+            file.write_table(table)
+
+    write("image", "image", "label")
+    options: dict[str, Any] = {"input": str(path), "bytes_column": "image"}
+    with pytest.raises(UsageError, match="has several columns 'image'; rename all but one"):
+        listed(tmp_path, **options)
+    write("image", "note", "note")
+    with pytest.raises(UsageError, match="has several columns 'note'; rename all but one"):
+        listed(tmp_path, carry="note", **options)
+    assert listed(tmp_path, **options)[0].num_rows == 1
+
+
 class Counted(io.BytesIO):
     """Knows how many bytes were read."""
 

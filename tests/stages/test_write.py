@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -97,6 +98,22 @@ def test_a_machine_that_does_not_see_the_output(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=told):
         Fetch._part(stage, 0)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_network_disk_that_is_away_is_not_taken_for_one_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, stat, errors = leased(tmp_path), os.stat, [OSError(errno.ESTALE, "Stale file handle")]
+
+    def stat_late(path: Any, **options: Any) -> os.stat_result:
+        if str(path).endswith("_run") and errors:
+            raise errors.pop()
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat_late)
+    monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
+    write(output, [0])
+    assert not errors and len(rows(output)) == 1
 
 
 def test_nothing_is_written_without_the_lease(tmp_path: Path) -> None:
