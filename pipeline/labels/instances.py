@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from types import SimpleNamespace
 from typing import IO, Any, NamedTuple
 
 import ijson
@@ -160,7 +161,8 @@ def _text(file: IO[bytes]) -> Any:
     if stream.peek(4).startswith(codecs.BOM_UTF8):
         stream.read(len(codecs.BOM_UTF8))
     elif stream.peek(4)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        return codecs.EncodedFile(stream, "utf-8", "utf-16")
+        # what else it has is the stream's own, such as `readinto`, by which ijson would get UTF-16
+        return SimpleNamespace(read=codecs.EncodedFile(stream, "utf-8", "utf-16").read)
     return stream
 
 

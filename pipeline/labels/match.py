@@ -184,8 +184,7 @@ def places(output: Output, truth: Truth, wanted: Collection[str] | None = None) 
     matched = by_name if found[True] else by_base
     if keys:
         _check(matched, output, keys, by_key=False)
-    if not matched.whole_names:
-        count = len(found[False])
+    if not matched.whole_names and (count := len(found[False])):
         log.warning("%s images found by the last part of their name: the folders differ", count)
     return found[matched.whole_names]
 

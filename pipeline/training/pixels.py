@@ -96,4 +96,5 @@ def _object(fs: AbstractFileSystem, path: str, config: Config) -> bytes:
 
 def read_many(config: Config, images: Iterable[Image]) -> Iterator[np.ndarray | str]:
     """What `read` gives of each, in the same order; `READERS` at a time."""
-    return (pixels.result() for _, pixels in ahead(partial(read, config), images, READERS))
+    for _, pixels in ahead(partial(read, config), images, READERS):
+        yield pixels.result()

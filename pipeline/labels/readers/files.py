@@ -41,7 +41,9 @@ def contents(fs: AbstractFileSystem, paths: Iterable[str]) -> Iterator[tuple[str
     def read(path: str) -> bytes:
         return bytes(objects.retrying(lambda: fs.cat_file(path)))
 
-    return ((path, data.result()) for path, data in ahead(read, paths, READERS))
+    # no expression, which would keep the threads for as long as a traceback is kept
+    for path, data in ahead(read, paths, READERS):
+        yield path, data.result()
 
 
 class Pictures:

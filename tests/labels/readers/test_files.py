@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
 from pipeline.errors import UsageError
+from pipeline.labels.readers import files
 from pipeline.labels.truth import load_truth
 from tests.support import synthetic
 from tests.support.annotated import BOX, HEAD, LINE, check, write
@@ -203,6 +206,14 @@ def test_parts_of_two_exports(tmp_path: Path) -> None:
     truth = load_truth(str(tmp_path))
     assert len({*truth.category_ids.values()}) == 2
     assert truth.box_categories.tolist() == [truth.category_ids[name] for name in ("cup", "glass")]
+
+
+def test_no_thread_outlives_an_error(tmp_path: Path) -> None:
+    before = threading.enumerate()
+    gone = (f"{tmp_path}/{number}.txt" for number in range(20))
+    with pytest.raises(FileNotFoundError) as caught:
+        next(files.contents(LocalFileSystem(), gone))
+    assert threading.enumerate() == before, caught  # whoever tells of it still has its traceback
 
 
 def test_voc_of_one_image(tmp_path: Path) -> None:

@@ -239,6 +239,7 @@ def test_one_line_for_each_mistake(
     output: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder, to = tmp_path / "tasks", tmp_path / "a"
     tasks = exported(output, folder)
@@ -274,6 +275,7 @@ def test_one_line_for_each_mistake(
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1 and not (to / "review.json").exists()
     assert re.search(complaint, printed), printed
+    assert not caplog.records
 
 
 def test_exports_that_showed_other_boxes(
