@@ -11,8 +11,8 @@ def lacking(error: BaseException) -> str | None:
     if not isinstance(error, ModuleNotFoundError) or module in ("", "jobs", "pipeline"):
         return None
     return (
-        f"{sys.executable} has no module {module}: install Prelabel's packages there, or start the "
-        f"Python that has them; by `ray job submit`, add --runtime-env runtime_env.yaml"
+        f"{sys.executable} has no module {module}: install Prelabel's packages there, or start "
+        "the Python that has them; with `ray job submit`, add --runtime-env runtime_env.yaml"
     )
 
 

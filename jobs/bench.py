@@ -53,11 +53,13 @@ def check(given: dict[str, Any]) -> None:
             raise UsageError(f"--{flag} must be at least {LEAST_SIDE}, not {given[name]}")
     path = Path(given.get("json", "."))
     if not path.parent.is_dir() or ("json" in given and path.is_dir()):
-        raise UsageError(f"cannot write --json {path}: no such folder, or a folder itself")
+        raise UsageError(
+            f"cannot write --json {path}: its folder does not exist, or it is a folder itself"
+        )
     if "no_pipeline" not in given and not importlib.util.find_spec("ray"):
         raise UsageError(
-            "Ray is not installed, which the run from end to end needs; pass --no-pipeline to "
-            "leave it out"
+            "Ray, which the end-to-end run needs, is not installed; pass --no-pipeline to leave "
+            "that run out"
         )
 
 

@@ -61,11 +61,11 @@ def text(found: Calibration, left_out: Collection[str]) -> str:
     lines.append(_line(found.overall, width, heads.index("threshold")))
     lines += [
         "",
-        f"With a confidence of {found.claim.confidence:g}, of the boxes from a threshold on at "
-        f"least {found.claim.precision:.4g} are",
-        f"right in the {found.images - found.reviewed:,} images that were not reviewed, if the "
-        f"{found.reviewed:,} that were are a random draw.",
-        "Nothing is shown of objects that were not found.",
+        f"With a confidence of {found.claim.confidence:g}, at least {found.claim.precision:.4g} "
+        "of the boxes at or above a threshold are",
+        f"right in the {found.images - found.reviewed:,} images that were not reviewed, provided "
+        f"that the {found.reviewed:,} reviewed are a random draw.",
+        "This says nothing about objects that were not found.",
     ]
     joint = found.claim.among(len(found.groups))
     for group in found.groups:
@@ -75,7 +75,9 @@ def text(found: Calibration, left_out: Collection[str]) -> str:
             lines.append(_why_none(group, found, joint))
     if left_out:
         named = strays.named(left_out)
-        lines.append(f"no categories of the corrections, so nothing is accepted: {named}")
+        lines.append(
+            f"not among the categories of the corrections, so nothing is accepted: {named}"
+        )
     return "\n".join(lines)
 
 
@@ -93,10 +95,13 @@ def _line(group: Group, width: int, shown: int | None = None) -> str:
 
 
 def _why_none(group: Group, found: Calibration, claim: Claim) -> str:
-    why = "too many boxes of the highest scores are wrong"
+    why = "too many of the boxes with the highest scores are wrong"
     if group.boxes < claim.least:
         images = round(claim.least * found.reviewed / max(group.boxes, 1))
-        why = f"it takes about {claim.least:,} boxes, {words.count(images, 'image')}"
+        why = (
+            f"that takes about {claim.least:,} reviewed boxes, from about "
+            f"{words.count(images, 'image')}"
+        )
     return f"{words.printable(group.name, WIDEST)}: nothing is accepted; {why}"
 
 

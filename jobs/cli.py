@@ -75,13 +75,16 @@ class Parser(argparse.ArgumentParser):
         flag = next((one for one in reversed(before) if one.startswith("-")), None)
         action = self._option_string_actions.get(flag or "")
         if action and action.nargs is None:
-            return f"{flag} takes one value, not {word!r}, too: quote a glob, or give the folder"
+            return (
+                f"{flag} takes one value, so {word!r} is left over: put a glob in quotes, or give "
+                "the folder"
+            )
         flags = [one for one in ("--input", "--output") if one in self._option_string_actions]
         missing = [one for one in flags if one[2:] not in known]
         if missing and not flag:
             bare = itertools.takewhile(lambda one: not one.startswith("-"), arguments)
             pairs = zip(missing, map(shlex.quote, bare), strict=False)
-            return f"write {' '.join(map(' '.join, pairs))}"
+            return f"paths need their flags: write {' '.join(map(' '.join, pairs))}"
         return f"{word!r} belongs to no flag"
 
 
@@ -150,7 +153,9 @@ class Target:
         elif urls.is_local(self.fs) and _is_special(self.path):
             kind = "a device or a pipe, which would be replaced"
         if kind:
-            raise UsageError(f"{flag} {self.url} is {kind}; give the name of a file, as {example}")
+            raise UsageError(
+                f"{flag} {self.url} is {kind}; give the name of a file, such as {example}"
+            )
 
     def write(self, data: bytes) -> None:
         """

@@ -28,8 +28,11 @@ def copy_photographs() -> Path:
     try:
         import skimage  # late, as torch below: help and typos need neither
     except ImportError as error:
-        need = "the photographs are scikit-image's: pip install '.[demo]' in the clone"
-        raise UsageError(f"{need}, or give prelabel detect a folder of yours") from error
+        need = (
+            "the photographs come with scikit-image, which is not installed: pip install "
+            "'.[demo]' in the clone"
+        )
+        raise UsageError(f"{need}, or run prelabel detect on a folder of your own") from error
 
     source = Path(skimage.__file__).parent / "data"
     names = (
@@ -59,8 +62,8 @@ def usable_weights() -> str:
     except UsageError as error:
         print(f"demo: {error}", file=sys.stderr)
         print(
-            "demo: going on with random:0, an UNTRAINED network: every step of the run is real, "
-            "but its boxes and labels mean nothing",
+            "demo: continuing with random:0, an UNTRAINED network: every step of the run is "
+            "real, but its boxes and labels mean nothing",
             file=sys.stderr,
         )
         return "random:0"
@@ -89,7 +92,7 @@ def called(detection: dict[str, Any]) -> str:
 def parser() -> cli.Parser:
     """It has no flags of its own."""
     folder = f"Everything is written below {FOLDER}/ in the working directory. "
-    return cli.Parser("demo", __doc__, f"{folder}Exit codes: as of prelabel detect.")
+    return cli.Parser("demo", __doc__, f"{folder}Exit codes: those of prelabel detect.")
 
 
 def job(arguments: list[str]) -> int:

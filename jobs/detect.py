@@ -172,11 +172,12 @@ def show(summary: Summary) -> None:
     print(f"detections  {summary.detections:,}")
     print(f"errors      {failed:,}" + (f" ({codes})" if failed else ""))
     if summary.duplicates:
-        print(f"repeated    {summary.duplicates:,} rows of the input, each image processed once")
+        print(f"repeated    {summary.duplicates:,} rows of the input left out")
     if summary.low_contrast:
         print(
-            f"contrast    {summary.low_contrast:,} images of more than 8 bits a sample use a 16th "
-            f"of the grey levels or less, such as {summary.low_contrast_example}: see --depth-range"
+            f"contrast    {summary.low_contrast:,} images of more than 8 bits per sample use at "
+            f"most a 16th of the grey levels, such as {summary.low_contrast_example}; see "
+            "--depth-range"
         )
     if summary.processed:
         rate = summary.processed / summary.seconds

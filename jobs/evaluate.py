@@ -90,7 +90,7 @@ def text(found: Evaluation, best: dict[str, Best], remarks: list[str], export: l
     lines += ["", f"{words.count(found.images, 'annotated image')} evaluated with {found.backend}"]
     if found.beyond_limit:
         lines.append(
-            f"{found.beyond_limit:,} detections beyond the best 100 of an image and category: "
+            f"{found.beyond_limit:,} detections beyond the best 100 per image and category: "
             "COCO's metrics leave them out"
         )
     return "\n".join([*lines, *remarks])
@@ -107,7 +107,7 @@ def thresholds(best: dict[str, Best], width: int, export: list[str]) -> list[str
         cells = [f"{at.threshold:.2f}", number(at.precision), number(at.recall), number(at.f1)]
         shown = words.printable(name, WIDEST)
         lines.append(f"{shown:{width}} " + " ".join(f"{cell:>9}" for cell in cells))
-    return [*lines, "", f"export so    {words.command('export')} {shlex.join(export)}"]
+    return [*lines, "", f"to export    {words.command('export')} {shlex.join(export)}"]
 
 
 def _export(
@@ -127,12 +127,17 @@ def notes(output: Output, matched: Matched, foreign: Counter[str], present_only:
     truth = matched.truth
     if not matched.whole_names:
         count = len(matched.uris) - len(matched.absent)
-        lines.append(f"{count:,} images found by the last part of their name: the folders differ")
+        lines.append(
+            f"{count:,} images matched by the last part of their names only: the folders differ"
+        )
     if matched.failed:
-        lines.append(f"{len(matched.failed):,} of them failed in the run: nothing found there")
+        lines.append(
+            f"{len(matched.failed):,} annotated images failed in the run, counted as images with "
+            "nothing found"
+        )
     if matched.absent:
         names = ", ".join(_absent(matched))
-        then = "left out" if present_only else "nothing found there"
+        then = "left out" if present_only else "counted as images with nothing found"
         lines.append(
             f"{len(matched.absent):,} annotated images have no row in the run, {then}: {names}"
         )
@@ -141,11 +146,17 @@ def notes(output: Output, matched: Matched, foreign: Counter[str], present_only:
         lines.append(f"{matched.without_truth:,} images of the run have no annotations: {names}")
     for name, count in sorted(matched.left_out.items()):
         quoted = repr(words.printable(name, 100))
-        lines.append(f"{count:,} detections of {quoted}, no category of the annotations, left out")
+        lines.append(
+            f"{count:,} detections of {quoted}, which is not a category of the annotations, left "
+            "out"
+        )
     if foreign:
         names = strays.named(foreign)
         count = foreign.total()
-        lines.append(f"{count:,} annotations of what is no class of the run, never found: {names}")
+        lines.append(
+            f"{count:,} annotations of categories that are not classes of the run, counted as not "
+            f"found: {names}"
+        )
     if truth.unreviewed:
         count = truth.unreviewed.total()
         lines.append(f"{count:,} images not reviewed, left out: {told(truth.unreviewed)}")

@@ -17,16 +17,18 @@ from pipeline.store import urls
 # counts that an export may have besides images and boxes, for a person
 LEFT_OUT = {
     "boxes_left_out": "boxes below the threshold or of other classes",
-    "doubles_left_out": "boxes of an object that has a better one",
-    "images_of_no_video": "images that are no frames of videos",
+    "doubles_left_out": "boxes of an object that has a better box",
+    "images_of_no_video": "images that are not frames of videos",
     "images_failed": "images that failed in the run",
-    "images_unreadable": "images that cannot be read any more",
+    "images_unreadable": "images that can no longer be read",
     "images_without_georeference": "images without a georeference",
     "images_of_unusable_georeference": "images whose georeference cannot be used",
     "boxes_off_the_map": "boxes without a place in longitude and latitude",
-    "images_listed_but_not_found": "listed images without a row that is ok",
-    "images_not_in_annotations": "images that the annotations lack (only in results.json)",
-    "boxes_of_classes_not_in_annotations": "boxes of classes that they lack (likewise)",
+    "images_listed_but_not_found": "listed images that have no row with status ok",
+    "images_not_in_annotations": "images that the annotations lack (from results.json only)",
+    "boxes_of_classes_not_in_annotations": (
+        "boxes of classes that the annotations lack (from results.json only)"
+    ),
 }
 
 
@@ -105,20 +107,23 @@ def show(record: dict[str, Any], options: Options) -> None:
         f"left out: {', '.join(left) or 'nothing'}"
     )
     if crs := record.get("crs"):
-        print(f"WGS 84 from {', '.join(told_crs(name, entry) for name, entry in crs.items())}")
+        print(
+            "converted to WGS 84 from "
+            f"{', '.join(told_crs(name, entry) for name, entry in crs.items())}"
+        )
     if options.accept:
         print(f"accepted: {_accepted(record)}")
         to = f"{to}/review"
     how = (options.with_images and shard.how_with_images) or shard.how
     print(how.format(to=f"{to}/FOLDER" if split else to))
     if (protocol := urls.protocol(to)) != "file":
-        print(f"a program that reads no {protocol}:// wants a copy of that on a disk")
+        print(f"a program that cannot read {protocol}:// needs a copy of that on a disk")
 
 
 def told_crs(name: str, entry: dict[str, Any]) -> str:
     """A CRS that boxes came from, for a person."""
     metres = entry["accuracy_metres"]
-    how = "accuracy unknown" if metres is None else f"to {metres:g} m, says PROJ"
+    how = "accuracy unknown" if metres is None else f"accurate to {metres:g} m according to PROJ"
     return f"{name} ({words.count(entry['images'], 'image')}{f', {how}' if metres != 0 else ''})"
 
 
@@ -126,7 +131,10 @@ def _accepted(record: dict[str, Any]) -> str:
     counts = record["counts"]
     if images := counts.get("images_accepted", 0):
         boxes = words.count(counts["boxes_accepted"], "box")
-        return f"{words.count(images, 'image')} with {boxes}; whether they lack boxes is not known"
+        return (
+            f"{words.count(images, 'image')} with {boxes}; whether boxes are missing in them is "
+            "not known"
+        )
     if names := record["accept_no_boxes_of"]:
         return f"0 images; the calibration accepts no box of {strays.named(names)}"
     return "0 images; each has a box below the threshold of its category, or none at all"
@@ -143,7 +151,7 @@ def job(arguments: list[str]) -> int:
     unreadable = record["counts"].get("images_unreadable", 0)
     if unreadable:
         print(
-            f"prelabel export: {words.count(unreadable, 'image')} could not be read, left "
+            f"prelabel export: {words.count(unreadable, 'image')} could not be read and are left "
             "out; the rest is complete",
             file=sys.stderr,
         )

@@ -65,7 +65,7 @@ def shown(output: Output, truth: Truth, given: dict[str, Any]) -> tuple[classes.
         chosen = classes.of_export(output.categories, changed)
     known = ["as the flags say"] if any(name in given for name in CHOICE) else []
     known += ["as export.json says"] if record else []
-    every = "all of the run, for no export.json is beside the corrections"
+    every = "all of the run, since there is no export.json beside the corrections"
     return chosen, ", else ".join(known) or every
 
 
@@ -80,8 +80,8 @@ def job(arguments: list[str]) -> int:
     chosen, known = shown(output, truth, given)
     present_only = given.get("present_only", False)
     record = review(output, truth, chosen, given["to"], seconds, present_only)
-    print(f"{text(record)}\n\nshown were boxes {known}")
-    print(f"what is right now  {given['to'].rstrip('/')}/{CORRECTIONS}")
+    print(f"{text(record)}\n\nboxes that people saw: {known}")
+    print(f"corrected boxes  {given['to'].rstrip('/')}/{CORRECTIONS}")
     return 0
 
 

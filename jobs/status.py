@@ -71,7 +71,7 @@ def show(status: Status) -> None:
     else:
         _show_images(status)
     if word(status) == "stopped":
-        print("go on       with the command that began it")
+        print("continue    with the command that began it")
 
 
 def _show_images(status: Status) -> None:
@@ -83,7 +83,7 @@ def _show_images(status: Status) -> None:
     progress = (status.owner or {}).get("progress") if status.alive else None
     if progress:
         left, rate = progress["seconds_left"], progress["images_per_second"]
-        waiting = ", of which some wait for their file" if progress["images"] else ""
+        waiting = ", some of them not yet in a file" if progress["images"] else ""
         pace = f"{rate:g} images/s" if rate else "no rate yet"
         print(
             f"done        {progress['images']:,}{waiting}; {pace}"

@@ -74,8 +74,8 @@ def described(given: dict[str, Any]) -> tuple[str, Config, Recipe, bool]:
         config = Config(**values | {"input": images or _home(truth), "output": to})
         if other := next((name for name in WITHOUT if getattr(config, name) is not None), None):
             raise UsageError(
-                f"{other} has no use in a training, which takes all images, each as a whole: leave "
-                "it out of --config"
+                f"{other} does not apply to a training, which takes all images, each as a whole: "
+                "leave it out of --config"
             )
         return truth, config, Recipe(**given), images is not None
     except UsageError as error:
@@ -103,7 +103,7 @@ def show(outcome: Outcome, config: Config) -> None:
     print(f"report      {page}")
     print(f"checkpoint  {checkpoint}")
     command = f"{words.command('detect')} --input IMAGES --output LABELS"
-    print(f"detect so   {command} --weights {shlex.quote(checkpoint)}")
+    print(f"to detect   {command} --weights {shlex.quote(checkpoint)}")
 
 
 def job(arguments: list[str]) -> int:

@@ -37,7 +37,7 @@ def job(arguments: list[str]) -> int:
     if found.breaches:
         broken = [name for name, check in found.checks.items() if check.breaches]
         print(
-            f"prelabel verify: {found.url} is not as it should be: "
+            f"prelabel verify: {found.url} fails verification: "
             f"{words.count(found.breaches, 'breach')} of {', '.join(broken)}",
             file=sys.stderr,
         )

@@ -403,7 +403,7 @@ class _Once(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         for place, (key, _) in enumerate(node.value):
             if key.value in (other.value for other, _ in node.value[:place]):
-                told = f"{key.value} is there twice"
+                told = f"{key.value} is given twice"
                 raise yaml.MarkedYAMLError(problem=told, problem_mark=key.start_mark)
         return super().construct_mapping(node, deep)
 
@@ -425,7 +425,7 @@ def from_yaml(path: str) -> dict[str, Any]:
     valid = [*(f.name for f in dataclasses.fields(Config)), *SHORT]
     for name in values:
         if name in MODEL_OPTIONS and name not in valid:
-            raise UsageError(f"--config {path}: {name} stands under `model:`")
+            raise UsageError(f"--config {path}: {name} belongs under `model:`")
         if name not in valid:
             raise UsageError(f"--config {path} has an unknown key {nearest(str(name), valid)}")
     return {name: value for name, value in values.items() if value is not None}

@@ -124,10 +124,10 @@ def nearest_class(name: str, valid: Collection[str]) -> str:
     """As `nearest`, with some of the classes that there are where none is near.
 
     >>> nearest_class("cat", ["dog"]), nearest_class("dgo", ["dog"])
-    ("'cat' (there are 'dog')", "'dgo' (did you mean 'dog'?)")
+    ("'cat' (known are 'dog')", "'dgo' (did you mean 'dog'?)")
     """
     told = nearest(name, valid)
     if told != repr(name) or not valid:
         return told
     some = ", ".join(map(repr, sorted(valid)[:10]))
-    return f"{told} (there are {some}{', ...' if len(valid) > 10 else ''})"
+    return f"{told} (known are {some}{', ...' if len(valid) > 10 else ''})"

@@ -31,29 +31,31 @@ def checked_url(name: str, value: Any) -> str:
         raise UsageError(f"{name} must be a path or URL, not {value!r}")
     if found := ONE_SLASH.match(value):
         # not the URL itself, which may hold credentials
-        raise UsageError(f"{name} has one slash behind its scheme: {found[0]}/ and not {found[0]}")
+        raise UsageError(
+            f"{name} has only one slash after its scheme: write {found[0]}/, not {found[0]}"
+        )
     if CHAINED.match(value):
         kind = value.partition(":")[0]
         raise UsageError(
-            f"{name} is a URL of fsspec's that leads through another one ({kind}:...), which is "
-            "not taken: unpack an archive, and give the URL or path of what is in it"
+            f"{name} is a chained URL of fsspec ({kind}:...), which is not supported: unpack an "
+            "archive first, and give the URL or path of its content"
         )
     if "://" in value:
         try:
             parts = urlsplit(value)
         except ValueError as error:
-            raise UsageError(f"{name} is no URL: {value!r} ({error})") from error
+            raise UsageError(f"{name} is not a URL: {value!r} ({error})") from error
         # in Azure's URLs a container stands before the @
         if parts.password or (parts.username and parts.scheme in ("s3", "s3a", "http", "https")):
-            raise UsageError(f"{name} holds credentials; give them by the environment instead")
+            raise UsageError(f"{name} holds credentials; give them in the environment instead")
         scheme, _, rest = value.partition("://")
         return _path(name, value) if parts.scheme == "file" else f"{scheme.lower()}://{rest}"
     if name == "weights" and (value in WEIGHTS or value.startswith("random:")):
         return "COCO_V1" if value == "DEFAULT" else value
     if name == "weights" and re.fullmatch("[A-Z][A-Z0-9_]+", value) and not os.path.exists(value):
         raise UsageError(
-            f"weights has no {value!r}: they are COCO_V1, the path or URL of a checkpoint, or "
-            "random:SEED"
+            "weights must be COCO_V1, the path or URL of a checkpoint, or random:SEED, not "
+            f"{value!r}"
         )
     return os.path.abspath(os.path.expanduser(value))
 
@@ -62,7 +64,7 @@ def _path(name: str, url: str) -> str:
     """The path that a `file://` URL means; the URL itself where no text has that path's bytes."""
     path = path_of(url)
     if not path.startswith("/"):
-        raise UsageError(f"{name} has to begin with file:/// or be a path, not {url!r}")
+        raise UsageError(f"{name} must begin with file:/// or be a path, not {url!r}")
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -50,7 +50,7 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         if self.kind in (bool, str):
-            return "true or false" if self.kind is bool else "a text"
+            return "true or false" if self.kind is bool else "text"
         noun = "whole number" if self.kind is int else "number"
         noun = f"a list of {self.length} {noun}s" if self.length else f"a {noun}"
         if math.isinf(self.least):

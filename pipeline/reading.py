@@ -65,7 +65,7 @@ def checked_headers(value: Any) -> dict[str, Any]:
 
 def _header(name: str, value: Any) -> tuple[str, str]:
     if not HEADER_NAME.fullmatch(name):
-        raise UsageError("http_headers must be `Name: value`; one has no such name")
+        raise UsageError("http_headers must be `Name: value`; one has no valid name")
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise UsageError(f"http_headers: the value of {name} must be a line of text")
     return name.title(), value.strip()
@@ -93,7 +93,7 @@ def checked_s3(value: Any) -> dict[str, Any]:
     for name, given in _mapping("s3_options", value).items():
         if CREDENTIALS.search(name):
             raise UsageError(
-                f"s3_options: {name} looks like a credential; give those by the AWS environment or "
+                f"s3_options: {name} looks like a credential; give it in the AWS environment or "
                 "profile instead"
             )
         if name not in S3_OPTIONS:
@@ -104,11 +104,11 @@ def checked_s3(value: Any) -> dict[str, Any]:
             if given is None:
                 raise UsageError(f"s3_options: {name} must be true or false")
         elif not isinstance(given, str) or not given:
-            raise UsageError(f"s3_options: {name} must be a text")
+            raise UsageError(f"s3_options: {name} must be text")
         if name == "endpoint_url" and "@" in given:
             raise UsageError(
-                "s3_options: endpoint_url holds credentials; give them by the AWS "
-                "environment or profile instead"
+                "s3_options: endpoint_url holds credentials; give them in the AWS environment or "
+                "profile instead"
             )
         checked[name] = given
     return checked

@@ -36,11 +36,14 @@ from pipeline.errors import UsageError
         ({"uri_column": False}, "uri_column must be a name, not False"),
         ({"bytes_column": 3}, "bytes_column must be a name, not 3"),
         ({"input": ""}, "must be a path or URL"),
-        ({"input": "zip://images::/x.zip"}, "input is a URL of fsspec's .*: unpack an archive"),
-        ({"input": "ZIP://images.zip"}, "input is a URL of fsspec's"),
-        ({"output": "simplecache::s3://b/out"}, "output is a URL of fsspec's"),
-        ({"weights": "s3::file://x.pth"}, "weights is a URL of fsspec's"),
-        ({"input": "file://server/a"}, "input has to begin with file:/// or be a path"),
+        (
+            {"input": "zip://images::/x.zip"},
+            "input is a chained URL of fsspec .*: unpack an archive",
+        ),
+        ({"input": "ZIP://images.zip"}, "input is a chained URL of fsspec"),
+        ({"output": "simplecache::s3://b/out"}, "output is a chained URL of fsspec"),
+        ({"weights": "s3::file://x.pth"}, "weights is a chained URL of fsspec"),
+        ({"input": "file://server/a"}, "input must begin with file:/// or be a path"),
         ({"stall_timeout": 300}, r"must be above fetch_timeout \(300\) and decode_timeout"),
         ({"fps": 1, "stall_timeout": 450}, "must be above 1.5 times fetch_timeout"),
         (
@@ -51,8 +54,11 @@ from pipeline.errors import UsageError
         ({"accept_truncated": 95}, "accept_truncated must be above 0 and at most 1, not 95"),
         ({"accept_truncated": True}, "accept_truncated must be above 0 and at most 1, not True"),
         ({"sniff": 1}, "sniff must be true or false, not 1"),
-        ({"input": "s3:/b/in"}, "input has one slash behind its scheme: s3:// and not s3:/$"),
-        ({"weights": "COCO_V2"}, "weights has no 'COCO_V2': they are COCO_V1, the path or URL"),
+        (
+            {"input": "s3:/b/in"},
+            "input has only one slash after its scheme: write s3://, not s3:/$",
+        ),
+        ({"weights": "COCO_V2"}, "weights must be COCO_V1, the path or URL"),
         ({"score_threshold": 30}, "model.box_score_thresh .--score-threshold. must be"),
     ],
 )
@@ -147,7 +153,7 @@ def test_yaml(tmp_path: Path) -> None:
     for text, complaint in (
         (
             "model:\n  min_size: 400\nlimit: 3\nmodel:\n  max_size: 900\n",
-            "model is there twice .*line 4",
+            "model is given twice .*line 4",
         ),
         ("limit: 2026-13-45", "cannot read --config .*: month must be in 1..12"),
     ):
@@ -223,7 +229,7 @@ def test_short_names_and_keywords_in_yaml(tmp_path: Path) -> None:
     path.write_text("min_size: 300\nscore_threshold: 0.3\nmodel:\nlimit:\n")
     assert from_yaml(str(path)) == {"min_size": 300, "score_threshold": 0.3}
     path.write_text("box_nms_thresh: 0.3\n")
-    with pytest.raises(UsageError, match="box_nms_thresh stands under `model:`"):
+    with pytest.raises(UsageError, match="box_nms_thresh belongs under `model:`"):
         from_yaml(str(path))
 
 

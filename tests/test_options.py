@@ -74,7 +74,7 @@ BAD: list[tuple[str, list[Any], str]] = [
         "a list of 4 numbers from 1e-06 to 1e+06",
     ),
     ("progress", [1, 0, "yes", None], "true or false"),
-    ("weights_backbone", [1, True, ["x"], None], "a text"),
+    ("weights_backbone", [1, True, ["x"], None], "text"),
 ]
 
 

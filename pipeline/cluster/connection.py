@@ -77,17 +77,18 @@ def _start() -> None:
             if OTHER_VERSION in str(error):
                 raise UsageError(
                     f"cannot join the Ray cluster. {' '.join(str(error).split())}. Start its Ray "
-                    "from this environment, or set RAY_ADDRESS=local: Ray for this command alone"
+                    "from this environment, or set RAY_ADDRESS=local to start a Ray for this "
+                    "command only"
                 ) from error
             if TOO_SLOW not in str(error):
                 raise
             ray.shutdown()
             if not tries_left:
                 raise UsageError(
-                    f"Ray did not start on this machine in time, {STARTS} times; it is too busy, "
-                    "or short of memory. Try again when less runs on it"
+                    f"Ray did not start in time on this machine, in {STARTS} attempts: it is too "
+                    "busy, or short of memory; try again when less is running on it"
                 ) from error
-            log.warning("Ray did not start in time on this machine; once more")
+            log.warning("Ray did not start in time on this machine; trying once more")
 
 
 def _our_code_first() -> contextlib.AbstractContextManager[None]:
@@ -103,8 +104,9 @@ def _our_code_first() -> contextlib.AbstractContextManager[None]:
 def _check_token() -> None:
     if address := ray_internals.refuses_token():
         raise UsageError(
-            f"the Ray cluster at {address} wants its token: set RAY_AUTH_MODE=token, and have what "
-            "its head has in ~/.ray/auth_token in the same file here, or in RAY_AUTH_TOKEN"
+            f"the Ray cluster at {address} requires a token: set RAY_AUTH_MODE=token, and copy "
+            "~/.ray/auth_token from its head node to the same file here, or its content to "
+            "RAY_AUTH_TOKEN"
         )
 
 
@@ -124,7 +126,7 @@ def await_gpu(config: Config, check: Callable[[], None] | None = None) -> None:
     if config.device != "cuda" or not config.replicas or gpus_of(alive()):
         return
     wanted = math.ceil(config.replicas * config.gpus_per_replica)
-    log.info("the cluster has no GPU; waiting for an autoscaler to bring the first of %d", wanted)
+    log.info("the cluster has no GPU; waiting for an autoscaler to add the first of %d", wanted)
     share = {"GPU": config.gpus_per_replica}
     asked = [placement_group([share]) for _ in range(config.replicas)]
     deadline = time.monotonic() + GPU_SECONDS
@@ -134,8 +136,8 @@ def await_gpu(config: Config, check: Callable[[], None] | None = None) -> None:
                 check()
             if time.monotonic() > deadline:
                 raise RunError(
-                    f"no GPU has come to the cluster in {GPU_SECONDS / 60:.0f} minutes; `ray "
-                    "status` on its head says what its autoscaler does"
+                    f"no GPU has joined the cluster in {GPU_SECONDS / 60:.0f} minutes; `ray "
+                    "status` on its head node says what the autoscaler is doing"
                 )
             time.sleep(LOOK_SECONDS)
     finally:

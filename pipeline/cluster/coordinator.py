@@ -64,8 +64,8 @@ class Coordinator:
         self.start_deaths[actor] += 1
         if self.start_deaths[actor] > START_DEATHS:
             self.fail(
-                f"a {stage} actor died in each of {START_DEATHS} starts; its log, among Ray's of "
-                f"the node, has the reason"
+                f"a {stage} actor died in each of {START_DEATHS} starts; the reason is in its "
+                "log, among Ray's logs on the node"
             )
 
     def ready(self, stage: str, actor: str) -> None:
@@ -129,8 +129,8 @@ class Coordinator:
         node = self.state.nodes.get(actor)
         machine = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes()}.get(node)
         self.fail(
-            f"a {stage} actor on the machine {machine} dies with every image, {why}. The actor's "
-            f"log, among Ray's of that machine, has the reason"
+            f"a {stage} actor on the machine {machine} dies with every image, {why}. The reason "
+            "is in the actor's log, among Ray's logs on that machine"
         )
 
     def condemn(

@@ -90,8 +90,8 @@ class Ledger:
             return failure
         if self.deaths[image_id] >= DEATHS:
             reason = self.reasons.get(image_id)
-            message = f"the process died {DEATHS} times with this image alone in its hands"
-            message += f"; the last words: {reason}" if reason else ""
+            message = f"the process died {DEATHS} times while it worked on this image alone"
+            message += f"; its last message: {reason}" if reason else ""
             self.condemn(image_id, Failure("replica", Code.KILLED_WORKER, message), whole)
             self.in_a_row[actor][file] += 1
             return self.condemned[image_id]

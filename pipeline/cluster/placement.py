@@ -107,13 +107,13 @@ def _device(config: Config, nodes: list[Node]) -> str:
     device = config.device if config.device != "auto" else ("cuda" if gpus else "cpu")
     if device == "cuda" and not gpus:
         raise UsageError(
-            "the cluster has no GPU; pass --device cpu to run without, or --device cuda and "
-            "--replicas to have an autoscaler bring some"
+            "the cluster has no GPU; pass --device cpu to run without one, or --device cuda and "
+            "--replicas to have an autoscaler add some"
         )
     if not gpus and not any(node.get("CPU") for node in nodes):
         raise UsageError(
-            "no node of the cluster takes work; pass --device cuda and --replicas to have an "
-            "autoscaler bring GPUs"
+            "no node of the cluster has CPUs or GPUs for work; pass --device cuda and --replicas "
+            "to have an autoscaler add GPUs"
         )
     return device
 
@@ -152,7 +152,7 @@ def _too_small(nodes: list[Node], cpus: float, share: float) -> str:
         f" and {largest.get('GPU', 0):g} GPUs" if share else ""
     )
     return (
-        f"the cluster is too small to ever start: a replica needs {needs} on one node, and "
-        f"fetching and writing {RESERVED_CPUS:g} CPUs more; the largest node has {has}. Lower "
+        f"the cluster is too small for the run: a replica needs {needs} on one node, and fetching "
+        f"and writing need {RESERVED_CPUS:g} CPUs more; the largest node has {has}. Lower "
         f"--cpus-per-replica{' or --gpus-per-replica' if share else ''}, or use larger nodes"
     )

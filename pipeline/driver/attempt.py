@@ -181,7 +181,7 @@ class Attempt:
         fresh = self._finished(finished.index)
         if fresh.unfinished:
             raise RunError(
-                f"{fresh.unfinished:,} images came to no end; run the same command again"
+                f"{fresh.unfinished:,} images were not finished; run the same command again"
             )
         return chain, fresh
 
@@ -219,7 +219,10 @@ class Attempt:
             elif broken:
                 raise broken
             elif finished.missing == before:
-                raise RunError(f"{before:,} images came to no end; nothing was written for them")
+                raise RunError(
+                    f"{before:,} images were not finished, and nothing was written for them; run "
+                    "the same command again"
+                )
         return chain
 
     def _placed_anew(self, chain: Chain, watch: Watch) -> Chain:
@@ -228,8 +231,8 @@ class Attempt:
             placement = connection.place(self.config)
         except UsageError as error:  # of the cluster as it is now; it was large enough
             raise RunError(f"the cluster has lost nodes that the run needs: {error}") from error
-        what = "grown" if watch.grown else "lost parts"
-        log.info("the cluster has %s; going on with %d replicas", what, placement.replicas)
+        what = "grown" if watch.grown else "lost nodes"
+        log.info("the cluster has %s; continuing with %d replicas", what, placement.replicas)
         watch.placed(placement)
         return dataclasses.replace(chain, placement=placement)
 
@@ -250,8 +253,8 @@ class Attempt:
             # not fewer: network disks keep a listing for up to a minute
             if not sealed or sealed.surplus(self.layout, index) > 0:
                 raise RunError(
-                    f"files came to slice {index} of {self.layout.url} after it was sealed; run "
-                    f"the same command again, which takes out the rows that they repeat"
+                    f"files were added to slice {index} of {self.layout.url} after it was sealed; "
+                    "run the same command again, which removes the rows that they repeat"
                 )
             errors.update(sealed.errors)
             detections += sealed.detections

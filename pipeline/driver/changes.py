@@ -27,14 +27,14 @@ def _of_model(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     name, *others = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
     told = _change(FLAGS.get(name, f"model.{name}"), before.get(name), now.get(name))
     if others:
-        told += f"; likewise {', '.join(FLAGS.get(k, f'model.{k}') for k in others)}"
+        told += f"; also changed: {', '.join(FLAGS.get(k, f'model.{k}') for k in others)}"
     elif name == "box_score_thresh" and now.get(name, 0) > before.get(name, 0):
-        told += "; for fewer boxes report and export take --score-threshold, without a new run"
+        told += "; to see fewer boxes without a new run, give --score-threshold to report or export"
     return told
 
 
 def _change(flag: str, before: Any, now: Any) -> str:
-    way = f"the same {flag}"
+    way = f"give the same {flag}"
     if flag == "--categories":
         before = words.count(len(before or ()), "name")
         now = f"{words.count(len(now), 'name')}, not the same"

@@ -94,7 +94,9 @@ def _check_input(config: Config) -> None:
     if next(iter(source.read()), None) is None:
         enumeration.check_not_empty(config, source, enumeration.Counted())
     if f"{config.output}/".startswith(f"{config.input.rstrip('/')}/"):
-        log.warning("the output %s lies within the input; another place is clearer", config.output)
+        log.warning(
+            "the output %s is inside the input; a folder outside it is clearer", config.output
+        )
 
 
 def _check_store_answers(config: Config) -> None:
@@ -118,5 +120,9 @@ def _check_file(what: str, url: str, reading: Reading) -> None:
             raise IsADirectoryError
     except OSError as error:
         told = failures.unusable("read", f"{what} {url}", error)
-        hint = f"; {what} takes a file, with a name a line" if what == "categories" else ""
+        hint = (
+            f"; {what} takes a file, such as a text with one name per line"
+            if what == "categories"
+            else ""
+        )
         raise UsageError(f"{told}{hint}") from error

@@ -80,7 +80,7 @@ class Planner:
         try:
             stored = begun(self.stored.header(*file)).result()
             if not stored:
-                raise DecodeError(Code.NOT_AN_IMAGE, "it is no TIFF any more")
+                raise DecodeError(Code.NOT_AN_IMAGE, "it is no longer a TIFF")
             limits = (config.tile, config.tile_overlap, config.max_pixels)
             regions = plan(stored, *limits, samples)
             rows = [_row(image, stored, region) for region in regions]

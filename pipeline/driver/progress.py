@@ -116,7 +116,7 @@ class Reporter:
         share = f"{pace.done:,} of {pace.images:,} images ({100 * pace.done // pace.images} %)"
         busy = "" if seconds is None else f", network {pace.busy:.0%}".replace("%", " %")
         regions = int(sums.get("regions", 0))
-        large = f", {regions:,} of large ones' regions" if regions else ""
+        large = f", {regions:,} regions of large images" if regions else ""
         return f"{share}{large}, {left}, {count(errors, 'error')}{busy}"
 
     def pace(self, sums: Mapping[str, float]) -> Pace:
@@ -143,5 +143,7 @@ class Reporter:
         again = int(sums.get("images", 0)) - (written - self.finished)
         text = f"{written:,} {'image is' if written == 1 else 'images are'} written"
         if again > 0:
-            text += f", {again:,} that {'was' if again == 1 else 'were'} begun will be done again"
+            text += (
+                f", {again:,} that {'was' if again == 1 else 'were'} begun will be processed again"
+            )
         return text

@@ -117,8 +117,8 @@ def check_same(record: Record, config: Config, weights: Weights) -> None:
     """
     if record.layout != LAYOUT:
         raise UsageError(
-            f"{config.output} was written by another version of this program, which gave its files "
-            f"other names; finish it with that one, or choose another output"
+            f"{config.output} was written by another version of this program, which gave its "
+            "files other names; finish it with that version, or choose another output"
         )
     now = identity(continued(record, config), weights)
     if config.retries_failures:

@@ -46,13 +46,18 @@ def check(config: Config) -> None:
         UsageError: its input cannot be listed again.
     """
     if config.retries_failures:
-        raise UsageError("--refresh lists the input again: give the run's own --input")
+        raise UsageError(
+            "--refresh lists the input of the run again: give that as --input, not the table of "
+            "failed images"
+        )
     if config.limit is not None:
-        raise UsageError("--refresh takes no --limit: which images are the first ones may change")
+        raise UsageError(
+            "--refresh cannot be combined with --limit: which images are the first may change"
+        )
     if config.bytes_column:
         raise UsageError(
-            "--refresh cannot tell the new images of a bytes_column from the old: run on the new "
-            "files, into an output of their own"
+            "--refresh cannot tell new images of a bytes_column from old ones: run detect on the "
+            "new files, with an output of their own"
         )
 
 
@@ -86,7 +91,7 @@ def refresh(config: Config, layout: Layout, mark: str, dry_run: bool = False) ->
                 _refresh(config, layout, known, lease)
     except (OSError, LeaseLost) as error:
         text = words.explain(error)
-        raise RunError(f"bringing {layout.url} up to date broke off: {text}") from error
+        raise RunError(f"the refresh of {layout.url} failed: {text}") from error
 
 
 def _refresh(config: Config, layout: Layout, known: Manifest, lease: Lease | None) -> None:

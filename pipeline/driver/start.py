@@ -69,7 +69,10 @@ def _complete(config: Config, layout: Layout, known: Record | None) -> Record | 
     if known and counts and objects.get(layout.fs, layout.success) is not None:
         if not config.retries_failures:
             if _has_changed(layout, known):
-                log.info("files of %s have come or gone since it was complete", config.output)
+                log.info(
+                    "files of %s were added or removed after it was complete; checking it",
+                    config.output,
+                )
                 return None
             log.info("%s is complete already; nothing to do", config.output)
             return known
@@ -108,7 +111,7 @@ def _execute(
             return begun.run(make_engine, started)
     except (ray.exceptions.RayError, OSError, LeaseLost) as error:
         log.debug("traceback", exc_info=True)
-        raise RunError(f"the run to {config.output} broke off: {_reason(error)}") from error
+        raise RunError(f"the run to {config.output} failed: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -118,5 +121,5 @@ def _reason(error: Exception) -> str:
         text = str(cause) if isinstance(cause, RunError) else explain(cause)
         return text.partition(RAYS_ADVICE)[0].rstrip()
     if isinstance(error, ray.exceptions.RayActorError):
-        return "a worker could not go on: " + str(error).strip().splitlines()[-1].strip()
+        return "a worker could not continue: " + str(error).strip().splitlines()[-1].strip()
     return explain(error)

@@ -98,8 +98,10 @@ def preview(config: Config, weights: Weights, placement: Placement, found: Manif
     each = f"each {share}{placement.cpus:g} CPUs; micro-batches of {placement.micro_batch}"
     log.info("replicas  %d on %s, %s", placement.replicas, placement.device, each)
     if placement.waiting:
-        log.info("          %d of them wait for GPUs to come", placement.waiting)
+        log.info("          %d of them wait for an autoscaler to add GPUs", placement.waiting)
     elif config.replicas and config.replicas > placement.replicas:
         wanted = config.replicas
-        log.warning("          the cluster has no room for the %d that were asked for", wanted)
+        log.warning(
+            "          the cluster has no room for the %d replicas that were asked for", wanted
+        )
     log.info("output    %s", config.output)

@@ -23,8 +23,9 @@ def for_room(state: State, placement: Placement) -> str | None:
     kinds = [kind for kind in ("CPU", "GPU") if there.get(kind)]
     has = ", ".join(f"{free.get(kind, 0):g} of {there[kind]:g} {kind}s" for kind in kinds)
     return (
-        f"no replica has started yet: its process is slow to start, or other work holds the "
-        f"{_needs(placement)} of each ({has} are free); `ray status` and `ray job list` tell"
+        "no replica has started yet: its process is slow to start, or other work holds the "
+        f"{_needs(placement)} that each needs ({has} are free); `ray status` and `ray job list` "
+        "show which"
     )
 
 
@@ -32,17 +33,17 @@ def standing(state: State, placement: Placement, output: str) -> str:
     """Which stage stands still, the last one that has work, and what it waits for."""
     held = state.held
     if not state.ready["detect"]:
-        waits = "its network to load" if state.starts["detect"] else "room on the cluster"
+        waits = "its network to be loaded" if state.starts["detect"] else "room on the cluster"
         return (
-            f"detect, none of whose {placement.replicas} replicas has started, waits for {waits}; "
-            f"each needs {_needs(placement)}"
+            f"detect waits for {waits}: none of its {placement.replicas} replicas has started, "
+            f"and each needs {_needs(placement)}"
         )
     if held.get("write"):
         return f"write waits for the store of {output}"
     if held.get("detect"):
         return f"detect waits for the decoding or the forward of {held['detect']:,} images"
     if held.get("fetch"):
-        return f"fetch waits for the store, to read some of {held['fetch']:,} images"
+        return f"fetch waits for the store to deliver some of {held['fetch']:,} images"
     return "fetch has no work, and waits for a place to run"
 
 

@@ -226,7 +226,7 @@ class Watch:
         text += f"({self.config.max_error_rate:g}) allows"
         for code, count in self.state.codes.most_common(1):
             examples = ", ".join(self.state.examples[code])
-            text += f"; the commonest error is {code} ({count:,}), for instance {examples}"
+            text += f"; the most common error is {code} ({count:,}), for instance {examples}"
         return text
 
 

@@ -40,7 +40,9 @@ def plan(config: Config, prices: Prices, images: int | None = None, shared: bool
     config, placement = _placed(config)
     nodes = connection.alive()
     if len(nodes) > 1 and not shared:
-        raise UsageError("give --scratch, a prefix that all nodes of the cluster can reach")
+        raise UsageError(
+            "--scratch is missing: give a prefix that all nodes of the cluster can reach"
+        )
     size = images or IMAGES[placement.device] // (TILED if config.tile else 1)
     sample = draw(config, size)
     # the errors of a few images end no trial

@@ -64,12 +64,12 @@ def read_prices(path: str | Path = PRICES) -> Prices:
         requests = {kind: float(per_million[kind]) / 1e6 for kind in ("get", "put", "list")}
         numbers = [(m.gpus, m.cpus, m.tflops, m.dollars_per_hour) for m in machines]
         if not machines or any(not value > 0 for line in numbers for value in line):
-            raise ValueError("it must name a machine, and its numbers must be above 0")
+            raise ValueError("it must list a machine, and its numbers must be above 0")
         if few := next((m for m in machines if m.cpus <= m.gpus * RESERVED_CPUS), None):
-            raise ValueError(f"{few.name} must have more than {RESERVED_CPUS:g} CPUs a GPU")
+            raise ValueError(f"{few.name} must have more than {RESERVED_CPUS:g} CPUs per GPU")
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         raise UsageError(
-            f"--prices {path} is no table of prices ({explain(error)}); begin with a copy of "
+            f"--prices {path} is not a table of prices ({explain(error)}); start from a copy of "
             f"{PRICES}"
         ) from error
     return Prices(machines, requests, str(content.get("source") or ""))

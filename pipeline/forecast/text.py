@@ -73,7 +73,7 @@ def _input(config: Config, counted: Counted, trial: Trial) -> list[str]:
     size, about = counted.known_bytes, ""
     if not size:
         size, about = sum(read) // max(1, len(read)) * counted.rows, "about "
-    pixels = ", frames of videos as their pixels" if config.reads_videos else ""
+    pixels = ", counting frames of videos as their decoded pixels" if config.reads_videos else ""
     sizes = _sizes(trial.rows)
     common = [f"{w}x{h} {n / trial.images:.0%}" for (w, h), n in sizes.most_common(SIZES)]
     if len(sizes) > SIZES:
@@ -86,16 +86,17 @@ def _input(config: Config, counted: Counted, trial: Trial) -> list[str]:
         f"images      {counted.rows:,}, {about}{words.size(size)}{pixels}",
         f"tried       {described(trial)}",
         f"sizes       {', '.join(common)}",
-        f"detections  {found / trial.images:.1f} an image",
+        f"detections  {found / trial.images:.1f} per image",
         f"errors      {share:.1%}" + (f" ({codes})" if codes else ""),
     ]
     if config.tile:
-        lines.insert(4, f"views       {trial.views:,.1f} an image: all of it, and its tiles")
+        lines.insert(4, f"views       {trial.views:,.1f} per image: the whole of it, and its tiles")
     if counted.duplicates:
         lines.insert(2, f"repeated    {counted.duplicates:,} URIs, left out")
     if share > config.max_error_rate:
         lines.append(
-            f"            --max-error-rate is {config.max_error_rate:g}: the run would end"
+            f"            more than --max-error-rate {config.max_error_rate:g} allows: the run "
+            "would end"
         )
     return lines
 
@@ -122,7 +123,7 @@ def _elsewhere(
     options, gflop = weights.options, _gflop(config, weights, trial)
     heads = "".join(f"{count(n, 'GPU'):>20}" for n in GPUS)
     lines = [
-        f"estimates for other machines, at {gflop:,.0f} GFLOP an image:",
+        f"estimates for other machines, at {gflop:,.0f} GFLOP per image:",
         f"{'':14}{'images/s a GPU':>15}{heads}   limit",
     ]
     for machine in prices.machines:
@@ -138,16 +139,16 @@ def _elsewhere(
         network = f"as on this {tried.gpu}, by the TFLOP/s that each reaches; "
     else:
         network = (
-            f"as measured on an {estimates.MEASURED_ON}; of the others by the same share of their "
-            "peak,\nnot measured. "
+            f"as measured on an {estimates.MEASURED_ON}; on the others, not measured, at the same "
+            "share of their peak.\n"
         )
     lines.append(f"network: {network}decoding: as on these cores")
-    lookup = "from memory, not looked up; --prices FILE takes a table of yours"
+    lookup = "from memory, not looked up; give your own table with --prices FILE"
     lines.append(f"prices: {prices.source or lookup}")
     if config.input.startswith("s3://"):
         rows_per_file = config.rows_per_file or ROWS_PER_FILE["cuda"]
         asked = estimates.request_dollars(images, rows_per_file, prices.requests)
-        lines.append(f"requests to the bucket, one read an image: ${asked:,.2f} beside that")
+        lines.append(f"requests to the bucket, one read per image: ${asked:,.2f} on top of that")
     return lines
 
 
@@ -155,14 +156,14 @@ def _settings(config: Config, images: int, trial: Trial) -> list[str]:
     rates, whole = estimates.here(trial, config), Manifest(images, 0, [])
     lines = [
         "settings for this hardware:",
-        f"  fetch_concurrency {estimates.reads_for(rates, trial)}, in place of "
-        f"{config.fetch_concurrency}: reads in flight of each fetch actor",
+        f"  fetch_concurrency {estimates.reads_for(rates, trial)}, instead of "
+        f"{config.fetch_concurrency}: reads in flight in each fetch actor",
         f"  slices {len(whole.slices):,}, of at most {whole.slice_rows:,} images",
     ]
     if trial.placement.gpus:
         lines.insert(
             1,
-            f"  --cpus-per-replica {estimates.cpus_for(rates, trial)}, in place of "
+            f"  --cpus-per-replica {estimates.cpus_for(rates, trial)}, instead of "
             f"{trial.placement.cpus:g}: cores that decode as fast as the network takes images",
         )
     return lines

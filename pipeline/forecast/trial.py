@@ -96,11 +96,11 @@ def try_out(config: Config, weights: Weights, placement: Placement, sample: Samp
 def _too_few(tried: int, there: int, errors: Counter[str]) -> str:
     """Why nothing was measured, and what to do."""
     found = f": {', '.join(f'{code} {n:,}' for code, n in errors.most_common())}" if errors else ""
-    advice = "give a larger --sample" if tried < there else "the input has no others to try"
+    advice = "give a larger --sample" if tried < there else "the input has no other images to try"
     failed = f"{errors.total():,} of {count(tried, 'image')} failed{found}"
     return (
-        f"no forward was measured, for {failed}, and the first that a replica is given does "
-        f"not count; {advice}"
+        f"no forward was measured: {failed}, and the first forward of a replica does not count; "
+        f"{advice}"
     )
 
 

@@ -151,15 +151,15 @@ def _check(image: BandsFile, bands: tuple[int, ...]) -> None:
     tags = image.tag_v2
     count, bits = number(tags, SAMPLES, 1), numbers(tags, BITS_PER_SAMPLE)
     if max(bands) > count:
-        message = f"there is no band {max(bands)}, for this TIFF has {count}"
+        message = f"there is no band {max(bands)}: this TIFF has {count}"
         raise DecodeError(Code.UNSUPPORTED_MODE, message)
     if count == 1:
         return
     refuse(tags)
     if len(set(bits)) != 1 or bits[0] not in (8, 16):
-        raise unsupported(tags, "bands are read of 8 or of 16 bits each")
+        raise unsupported(tags, "bands must have 8 or 16 bits each")
     if number(tags, COMPRESSION, NONE) not in BYTEWISE:
-        raise unsupported(tags, "no bands can be taken out of its compression")
+        raise unsupported(tags, "bands cannot be read one by one with its compression")
 
 
 def _with_tags(file: bytes, tags: Mapping[int, Sequence[int]], little: bool) -> bytes:

@@ -79,11 +79,13 @@ def open_image(source: EncodedFile) -> ImageFile:
     """
     start = source.getvalue()[:SIGNATURE_BYTES]
     if start.startswith(b"MM\0+"):
-        message = "a BigTIFF of high bytes first is not read; store it with low bytes first"
+        message = "a big-endian BigTIFF is not supported; store it as little-endian"
         raise DecodeError(Code.UNSUPPORTED_MODE, message)
     readers = [reader for signature, reader in READERS if signature.match(start)]
     if not readers:
-        raise DecodeError(Code.NOT_AN_IMAGE, f"no known image format; begins {start[:16]!r}")
+        raise DecodeError(
+            Code.NOT_AN_IMAGE, f"not a known image format; it begins with {start[:16]!r}"
+        )
     reader = readers[0]
     try:
         return _opened(reader, source)
@@ -132,7 +134,7 @@ def failure(error: Exception, source: EncodedFile, image: ImageFile | None = Non
         return DecodeError(Code.TOO_MANY_PIXELS, message)
     jpeg = source.getvalue() if source.getvalue().startswith(b"\xff\xd8") else b""
     if kind := unreadable(jpeg):
-        message = f"{kind} is not read; store a baseline or progressive JPEG"
+        message = f"{kind} is not supported; store a baseline or progressive JPEG"
         return DecodeError(Code.UNSUPPORTED_MODE, message)
     if any(word in message for word in ("cannot handle", "Unsupported")):
         return DecodeError(Code.UNSUPPORTED_MODE, message)

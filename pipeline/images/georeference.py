@@ -55,16 +55,21 @@ def georeference(tags: ImageFileDirectory_v2) -> Georeference | None:
     if not any(tag in tags for tag in (PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, KEYS)):
         return None
     if number(tags, ORIENTATION, 1) in range(2, 9):  # GDAL leaves such images lying
-        raise GeoreferenceError("it is to be turned, and readers differ on what its places are of")
+        raise GeoreferenceError(
+            "its orientation tag turns it, and readers disagree on whether its coordinates are "
+            "those of the turned image"
+        )
     keys = _keys(tags)
     model = keys.get(MODEL_TYPE) or (PROJECTED if CRS_KEYS[PROJECTED] in keys else GEOGRAPHIC)
     if model not in CRS_KEYS:
-        raise GeoreferenceError(f"its coordinates are of model type {model}, no map")
+        raise GeoreferenceError(
+            f"its coordinates are of model type {model}, neither projected nor geographic"
+        )
     code = keys.get(CRS_KEYS[model], 0)
     if code == USER_DEFINED:
         raise GeoreferenceError("its CRS is defined by the file itself, without an EPSG code")
     if code not in EPSG_CODES:
-        raise GeoreferenceError(f"it names no EPSG code of a CRS (it has {code})")
+        raise GeoreferenceError(f"it has no EPSG code of a CRS ({code} is none)")
     affine = _affine(tags)
     if keys.get(RASTER_TYPE) == PIXEL_IS_POINT:  # its places are of the middles of pixels
         affine[:, 2] -= affine[:, :2].sum(1) / 2
@@ -87,11 +92,13 @@ def _affine(tags: ImageFileDirectory_v2) -> np.ndarray:
     elif len(matrix) >= 16:
         affine = matrix[[0, 1, 3, 4, 5, 7]].reshape(2, 3)
     elif len(tiepoints) > 6:
-        raise GeoreferenceError("it has ground control points alone; rectify it, as gdalwarp does")
+        raise GeoreferenceError(
+            "it has only ground control points; rectify it, for example with gdalwarp"
+        )
     else:
-        raise GeoreferenceError("it says not where its pixels lie")
+        raise GeoreferenceError("it does not say where its pixels lie")
     if not np.isfinite(affine).all() or np.linalg.det(affine[:, :2]) == 0:
-        raise GeoreferenceError("the places of its pixels are no plane")
+        raise GeoreferenceError("its transformation is not finite or cannot be inverted")
     return affine
 
 
@@ -99,13 +106,15 @@ def _of_scale(scale: np.ndarray, tiepoints: np.ndarray) -> np.ndarray:
     """Of the size of a pixel, and places in the image with their places on the map."""
     width, height = scale[:2].tolist()
     if not (width > 0 and height > 0):
-        raise GeoreferenceError(f"its pixels are {width:g} by {height:g} in size")
+        raise GeoreferenceError(
+            f"its pixel size is {width:g} by {height:g}, and both must be above 0"
+        )
     (x, y), (east, north) = tiepoints[0, :2], tiepoints[0, 3:5]
     affine = np.array([[width, 0, east - x * width], [0, -height, north + y * height]])
     ones = np.ones((len(tiepoints), 1))
     apart = np.hstack([tiepoints[:, :2], ones]) @ affine.T - tiepoints[:, 3:5]
     if not (np.abs(apart) <= scale[:2] / 2).all():
-        raise GeoreferenceError("its tiepoints are not those of its pixels' size")
+        raise GeoreferenceError("its tiepoints do not agree with its pixel size")
     return affine
 
 
@@ -113,4 +122,4 @@ def _floats(tags: ImageFileDirectory_v2, tag: int) -> np.ndarray:
     try:
         return np.atleast_1d(np.array(tags.get(tag, ()), np.float64))
     except (TypeError, ValueError) as error:  # a hostile file has values of any type
-        raise GeoreferenceError(f"tag {tag} holds no numbers") from error
+        raise GeoreferenceError(f"tag {tag} does not hold numbers") from error

@@ -23,7 +23,7 @@ class AvifFile(AvifImagePlugin.AvifImageFile):
 
     def _open(self) -> None:
         if not features.check("avif"):
-            message = "this build of Pillow reads no AVIF; install the one of pip"
+            message = "this build of Pillow cannot read AVIF; install Pillow with pip"
             raise DecodeError(Code.UNSUPPORTED_MODE, message)
         super()._open()
         self.info.pop("xmp", None)  # what that says of turns is not meant for readers of AVIF
@@ -39,8 +39,8 @@ class HeicFile(ImageFile):
             import pillow_heif
         except ImportError as error:
             message = (
-                "HEIC needs pillow-heif on each machine that decodes: "
-                "pip install '.[heic]' in the clone, on a cluster by its image or runtime_env"
+                "HEIC needs pillow-heif on each machine that decodes: pip install '.[heic]' in "
+                "the clone, or on a cluster in its image or runtime_env"
             )
             raise DecodeError(Code.UNSUPPORTED_MODE, message) from error
         options = pillow_heif.options

@@ -12,7 +12,7 @@ BARE = {0x01, *range(0xD0, 0xDA)}
 UNREADABLE = {
     **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE), "a hierarchical JPEG"),
     0xCB: "a lossless JPEG with arithmetic coding",
-    0xF7: "a JPEG-LS",
+    0xF7: "a JPEG-LS image",
 }
 FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, *UNREADABLE}
 # what the segments that libjpeg takes colours from must hold at least, behind their length

@@ -25,7 +25,7 @@ STRIPS, TILES = (273, 279), (324, 325)
 NONE, DEFLATE = 1, 8
 GREY, RGB, SEPARATED, YCBCR, LAB = 1, 2, 5, 6, 8
 NAMES = {
-    0: "grey where white is 0",
+    0: "grey with white as 0",
     GREY: "grey",
     RGB: "RGB",
     3: "palette",
@@ -38,8 +38,8 @@ REDUCED = (1, 3)
 PREMULTIPLIED = 1
 MOST_SAMPLES = 6  # of a pixel, in Pillow
 ADVICE = (
-    "store plain grey or RGB of 8 or 16 unsigned bits, low bytes first, "
-    "by Deflate, LZW or without compression"
+    "store plain grey or RGB of 8 or 16 unsigned bits, little-endian, compressed with Deflate or "
+    "LZW or not at all"
 )
 
 
@@ -50,7 +50,7 @@ class TiffFile(TiffImageFile):
         tags = self.tag_v2
         refuse(tags)
         if MOST_SAMPLES < number(tags, SAMPLES, 1) < 2**16:
-            reason = f"more than {MOST_SAMPLES} samples a pixel are not read without --bands"
+            reason = f"more than {MOST_SAMPLES} samples per pixel are supported only with --bands"
             raise unsupported(tags, reason)
         what = _description(tags)
         if number(tags, PLANAR, 1) == 2:
@@ -65,10 +65,12 @@ class TiffFile(TiffImageFile):
             super()._setup()
         except SyntaxError as error:
             if isinstance(error.__cause__, KeyError):  # in none of Pillow's tables
-                raise unsupported(what, "such samples are not read") from error
+                raise unsupported(
+                    what, "this combination of samples and bits is not supported"
+                ) from error
             raise
         except KeyError as error:
-            raise SyntaxError(f"there is no tag {error}") from error
+            raise SyntaxError(f"tag {error} is missing") from error
         finally:
             if as_deflate:
                 tags[COMPRESSION] = compression
@@ -83,7 +85,7 @@ class TiffFile(TiffImageFile):
 def refuse(tags: ImageFileDirectory_v2) -> None:
     """Raise for what Pillow would read, but not as it is meant, or complain of as damage."""
     if number(tags, SUBFILE, 0) in REDUCED and SUB_DIRECTORIES in tags:
-        reason = "it is but the preview of what stands below it, as in a camera's raw file"
+        reason = "it is only the preview of an image in a subdirectory, as in a camera's raw file"
         raise unsupported(tags, reason)
     compression = number(tags, COMPRESSION, NONE)
     if compression in jpeg2000.KINDS:
@@ -92,25 +94,25 @@ def refuse(tags: ImageFileDirectory_v2) -> None:
         compression != NONE and not can_decode(compression)
     ):
         name = COMPRESSION_INFO.get(compression, "unknown")
-        raise unsupported(tags, f"there is no decoder of compression {compression} ({name})")
+        raise unsupported(tags, f"there is no decoder for compression {compression} ({name})")
     formats = numbers(tags, SAMPLE_FORMAT)
     if 2 in formats:
         raise unsupported(tags, "signed samples have no defined range")
     if 3 in formats:
         raise unsupported(tags, "floating-point samples have no defined range")
     if number(tags, PHOTOMETRIC, 0) == SEPARATED and number(tags, INK_SET, 1) == 2:
-        raise unsupported(tags, "its inks are not those of CMYK")
+        raise unsupported(tags, "its inks are not CMYK")
 
 
 def _check_jpeg2000(tags: ImageFileDirectory_v2) -> None:
     if not jpeg2000.can_decode():
-        raise unsupported(tags, "this build of Pillow has no JPEG 2000")
+        raise unsupported(tags, "this build of Pillow cannot read JPEG 2000")
     samples, photometric = number(tags, SAMPLES, 1), number(tags, PHOTOMETRIC, 0)
     is_aperio = number(tags, COMPRESSION, NONE) == jpeg2000.APERIO_YCBCR
     kinds = {(1, GREY), (3, RGB), (3, YCBCR if is_aperio else RGB)}
     is_8_bits = set(numbers(tags, BITS_PER_SAMPLE)) == {8}
     if (samples, photometric) not in kinds or not is_8_bits or number(tags, PLANAR, 1) == 2:
-        raise unsupported(tags, "JPEG 2000 is read of grey and RGB of 8 bits, not in planes")
+        raise unsupported(tags, "JPEG 2000 is supported only as grey or RGB of 8 bits, not planar")
 
 
 def _jpeg2000_tiles(tags: ImageFileDirectory_v2) -> Iterator[_Tile]:
@@ -139,11 +141,11 @@ def _settle_planes(tags: ImageFileDirectory_v2) -> None:
     colors = {RGB: 3, SEPARATED: 4, YCBCR: 3, LAB: 3}.get(photometric, 1)
     beyond, extra = samples - colors, numbers(tags, EXTRA_SAMPLES)
     if PREMULTIPLIED in extra and (photometric, beyond) != (RGB, 1):
-        raise unsupported(tags, "planes multiplied by their alpha are not read")
+        raise unsupported(tags, "planar images with premultiplied alpha are not supported")
     if photometric == LAB:  # a and b would come shifted
-        raise unsupported(tags, "planes of CIELab are not read")
+        raise unsupported(tags, "planar CIELab is not supported")
     if photometric == YCBCR and numbers(tags, SUBSAMPLING) != (1, 1):
-        raise unsupported(tags, "planes of subsampled YCbCr are not read")
+        raise unsupported(tags, "planar YCbCr with subsampling is not supported")
     unnamed_alpha = photometric == RGB and beyond == 1 and not extra
     if PREMULTIPLIED not in extra and beyond > 0 and (len(extra) == beyond or unnamed_alpha):
         bits = numbers(tags, BITS_PER_SAMPLE)
@@ -206,9 +208,9 @@ def _description(tags: ImageFileDirectory_v2) -> str:
     samples, photometric = number(tags, SAMPLES, 1), number(tags, PHOTOMETRIC, 0)
     bits = "/".join(map(str, dict.fromkeys(numbers(tags, BITS_PER_SAMPLE) or (1,))))
     kind = NAMES.get(photometric, f"photometric {photometric}")
-    order = ", high bytes first" if tags.prefix == b"MM" else ""
-    planes = ", in planes" if number(tags, PLANAR, 1) == 2 else ""
-    return f"a TIFF of {kind}, samples a pixel: {samples}, of {bits} bits{order}{planes}"
+    order = ", big-endian" if tags.prefix == b"MM" else ""
+    planes = ", planar" if number(tags, PLANAR, 1) == 2 else ""
+    return f"a TIFF of {kind}, samples per pixel: {samples}, bits per sample: {bits}{order}{planes}"
 
 
 def unsupported(what: ImageFileDirectory_v2 | str, reason: str) -> DecodeError:

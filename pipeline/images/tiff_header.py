@@ -129,7 +129,7 @@ def stored_image(tags: ImageFileDirectory_v2) -> StoredImage:
         raise _complaint(f"{width}x{height} pixels")
     planes = number(tags, SAMPLES, 1) if number(tags, PLANAR, 1) == 2 else 1
     if planes < 1:
-        raise _complaint(f"{planes} samples a pixel")
+        raise _complaint(f"{planes} samples per pixel")
     shape = (planes, -(-height // part_height), -(-width // part_width))
     offsets, sizes = (_places(tags, pair, shape) for pair in zip(TILES, STRIPS, strict=True))
     if sizes.max() >= MOST_BYTES:
@@ -153,7 +153,7 @@ def read_directory(read: ReadRange, directory: int = 0) -> ImageFileDirectory_v2
     if not file.start.startswith((*SIGNATURES, BIG_ENDIAN_BIG_TIFF)):
         return None
     if file.start.startswith(BIG_ENDIAN_BIG_TIFF):
-        message = "a BigTIFF of high bytes first is not read; store it with low bytes first"
+        message = "a big-endian BigTIFF is not supported; store it as little-endian"
         raise DecodeError(Code.UNSUPPORTED_MODE, message)
     return read_tags(file, directory)
 
@@ -186,9 +186,12 @@ def _places(
     """Offsets, or sizes, under the tags of tiles or else of strips: int64 of that shape."""
     found = numbers(tags, pair[0] if pair[0] in tags else pair[1])
     if len(found) != shape[0] * shape[1] * shape[2]:
-        raise _complaint(f"the places of its strips or tiles are {len(found)}, not {shape}")
+        raise _complaint(
+            f"it lists {len(found)} strips or tiles, and its size needs "
+            f"{shape[0] * shape[1] * shape[2]}"
+        )
     if found and not 0 <= min(found) <= max(found) < MOST_PLACE:
-        raise _complaint("a strip or tile lies outside of any file")
+        raise _complaint("a strip or tile has an impossible offset or size")
     return np.array(found, np.int64).reshape(shape)
 
 

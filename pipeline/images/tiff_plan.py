@@ -84,7 +84,7 @@ def _too_large(
 ) -> DecodeError:
     width, height = size
     kind = "tiles" if stored.is_tiled else "strips"
-    message = f"a window of {tile} pixels lies in {kind} of together {width}x{height}"
+    message = f"the {kind} that a window of {tile} pixels needs are {width}x{height} together"
     message += f", over max_pixels, which is {max_pixels}"
     return DecodeError(Code.TOO_MANY_PIXELS, message)
 
@@ -129,7 +129,7 @@ def check(stored: StoredImage, region: Region, max_pixels: int, samples: Samples
     has_range = number(tags, SAMPLES, 1) == 1 or samples.bands
     declared = any(tag in tags for pair in DECLARED for tag in pair)
     if is_deep and has_range and declared and not samples.depth_range:
-        reason = "whether samples leave the range that it declares, only the whole image tells"
+        reason = "only the whole image tells whether samples leave the range that it declares"
         raise unsupported(tags, f"{reason}; give depth_range MIN and MAX to read it in windows")
     read_header(stored.file(region, {}), max_pixels, samples)
 
@@ -138,7 +138,9 @@ def _check_kind(tags: ImageFileDirectory_v2) -> None:
     """Refuse what a part of a file does not tell as the whole does."""
     compression, photometric = number(tags, COMPRESSION, NONE), number(tags, PHOTOMETRIC, 0)
     if compression == OLD_JPEG:
-        raise unsupported(tags, "JPEG in its old form is not read in windows")
+        raise unsupported(tags, "old-style JPEG compression cannot be read in windows")
     # what is left out, Pillow guesses from the bytes that are stored
     if photometric == YCBCR and compression == NONE and not numbers(tags, SUBSAMPLING):
-        raise unsupported(tags, "YCbCr without its subsampling is not read in windows")
+        raise unsupported(
+            tags, "YCbCr that does not declare its subsampling cannot be read in windows"
+        )

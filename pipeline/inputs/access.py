@@ -69,7 +69,7 @@ def locate(
     kind, home = urls.protocol(uri), urls.protocol(source)
     if not trusted and kind not in STORES and kind != home:
         known = kind.split("::")[0] in fsspec.available_protocols()
-        what = f"{kind[:100]!r} named by an input on {home!r}"
+        what = f"protocol {kind[:100]!r}, named by an input on {home!r}"
         raise UriError(Code.URI_NOT_ALLOWED if known else Code.UNKNOWN_PROTOCOL, what)
     _check_form(kind, uri)
     client = local_client if home == "file" or _host(source) in LOOPBACK else remote_client
@@ -93,7 +93,10 @@ def _check_form(kind: str, uri: str) -> None:
         elif not _host(uri):
             complaint = "it names no host"
         elif _in_disguise(str(_host(uri))):
-            raise UriError(Code.URI_NOT_ALLOWED, "an IPv4 address not written as four numbers")
+            raise UriError(
+                Code.URI_NOT_ALLOWED,
+                "its host is an IPv4 address that is not written as four numbers",
+            )
     elif uri.endswith("/"):
         complaint = "it names a folder"
     elif kind in ("s3", "s3a"):
@@ -101,7 +104,7 @@ def _check_form(kind: str, uri: str) -> None:
         if not bucket or not key:
             complaint = "it names no object"
         elif "?versionId=" in key:  # s3fs would read the latest version of the key before it
-            complaint = "versions of objects cannot be named"
+            complaint = "a version of an object cannot be named; leave out ?versionId="
     if complaint:
         raise UriError(Code.INVALID_URI, complaint)
 
@@ -143,14 +146,19 @@ def _socket(info: aiohttp.AddrInfoType) -> socket.socket:
     family, kind, protocol, _, address = info
     found = reached(str(address[0]))
     if found.is_link_local or any(found in network for network in METADATA):
-        raise UriError(Code.URI_NOT_ALLOWED, "a link-local address or one of a metadata service")
+        raise UriError(
+            Code.URI_NOT_ALLOWED, "its host is a link-local address or that of a metadata service"
+        )
     return socket.socket(family, kind, protocol)
 
 
 def _socket_to_others(info: aiohttp.AddrInfoType) -> socket.socket:
     found = reached(str(info[4][0]))
     if found.is_loopback or found.is_unspecified:  # the latter, too, reaches this machine
-        raise UriError(Code.URI_NOT_ALLOWED, "this machine's own address named by a remote input")
+        raise UriError(
+            Code.URI_NOT_ALLOWED,
+            "its host is this machine itself, which a remote input must not name",
+        )
     return _socket(info)
 
 

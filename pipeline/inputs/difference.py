@@ -78,15 +78,15 @@ def compare(config: Config, layout: Layout, known: Manifest, folder: Path) -> Di
     source, counted = open_source(config, by_products=True), Counted()
     if source.is_table and "source_uri" in source.schema.names:
         raise UsageError(
-            "--refresh cannot tell the new images of tables that hold them from the old: run on "
-            "the new files, into an output of their own"
+            "--refresh cannot tell new images from old ones in tables that hold the images "
+            "themselves: run detect on the new files, with an output of their own"
         )
     schema = known.read_part(layout, 0).drop_columns("image_id").schema
     for now, before in zip(source.schema, schema, strict=True):
         if now.type != before.type:
             raise UsageError(
-                f"column {now.name!r} of the input holds {now.type} now and held "
-                f"{before.type}; choose another output"
+                f"column {now.name!r} of the input is now {now.type} and was {before.type}; "
+                "choose another output"
             )
     listed = folder / "listed.arrow"
     with Digested(*VALUES) as before, Digested(*VALUES) as now:

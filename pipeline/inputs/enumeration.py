@@ -122,14 +122,14 @@ def check_not_empty(config: Config, source: Source, counted: Counted) -> None:
         others = f"(looked for {wanted}{others}){_of_web(where)}"
         if ways := _ways(config, source):
             found, flags = zip(*ways, strict=True)
-            told = f"{' and '.join(found)}, no images under {where}: add {' or '.join(flags)}"
+            told = f"no images under {where}, but {' and '.join(found)}: add {' or '.join(flags)}"
             raise UsageError(f"{told} {others}")
         raise UsageError(f"no images under {where} {others}")
 
 
 def _of_web(where: str) -> str:
     is_file = urls.protocol(where) in WEB and not where.endswith("/")
-    return "; the URL of a folder on the web ends in /" if is_file else ""
+    return "; the URL of a folder on a web server must end in /" if is_file else ""
 
 
 def say_passed(config: Config, source: Source) -> None:
@@ -138,7 +138,7 @@ def say_passed(config: Config, source: Source) -> None:
         log.info("passed over %s", _kinds(source))
     elif source.passed:
         others = any(not name.startswith("/") for name in source.passed)
-        more = "; --extensions names what is read" if others else ""
+        more = "; --extensions sets what is read" if others else ""
         hint = "".join(f", {flag} reads {found}" for found, flag in _ways(config, source))
         log.info("passed over %s%s%s", passed_over(source), more, hint)
 

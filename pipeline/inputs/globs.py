@@ -44,8 +44,8 @@ def matcher(pattern: str) -> Callable[[str], bool]:
         translated = re.compile("|".join(map(glob_translate, expanded(pattern))))
     except ValueError as error:
         raise UsageError(
-            f"the glob {pattern!r} has ** beside other characters: it stands for folders, and has "
-            "to be alone between slashes, as in **/*.jpg"
+            f"the glob {pattern!r} has ** beside other characters: ** means any folders, and must "
+            "be alone between slashes, as in **/*.jpg"
         ) from error
     return lambda path: bool(translated.match(path))
 

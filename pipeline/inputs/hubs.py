@@ -186,4 +186,4 @@ def _check_whole(files: list[str], what: str) -> None:
     homes = Counter((posixpath.dirname(shard.string), shard["total"]) for shard in shards)
     if any(number < int(total) for (_, total), number in homes.items()):
         there, total = sum(homes.values()), sum(int(total) for _, total in homes)
-        raise UsageError(f"of {what} {there} of {total} files are there; download the others")
+        raise UsageError(f"only {there} of {total} files of {what} are there; download the others")

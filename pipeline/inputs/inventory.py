@@ -194,11 +194,13 @@ def _parsed(url: str, content: Any) -> Inventory:
             for file in content["files"]
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{url} is no manifest of an S3 Inventory: {error!r}") from error
+        raise UsageError(f"{url} is not a manifest of an S3 Inventory: {error!r}") from error
     if kind not in FORMATS:
-        raise UsageError(f"{url} is of an inventory in {kind}; make one in {', '.join(FORMATS)}")
+        raise UsageError(
+            f"{url} belongs to an inventory in {kind}; configure one in {', '.join(FORMATS)}"
+        )
     if not files:
-        raise UsageError(f"{url} is of an inventory without files")
+        raise UsageError(f"{url} belongs to an inventory without files")
     return Inventory(bucket, kind, columns, files)
 
 
@@ -215,7 +217,7 @@ def _fetched(file: File, reading: Reading) -> Iterator[str]:
             local.write(chunk)
         if digest.hexdigest() != file.md5:
             raise UsageError(
-                f"{file.url} is not as its inventory's manifest says: its MD5 checksum is "
+                f"{file.url} does not match its inventory's manifest: its MD5 checksum is "
                 f"{digest.hexdigest()}, not {file.md5}; take a newer inventory"
             )
         local.flush()
@@ -235,9 +237,11 @@ def _wanted(names: list[str]) -> dict[str, str]:
     """
     plain = {name.replace("_", "").lower(): name for name in names}
     if "key" not in plain:
-        raise UsageError(f"an inventory without keys; its columns: {', '.join(names)}")
+        raise UsageError(f"the inventory has no column of keys; its columns: {', '.join(names)}")
     if "versionid" in plain and "islatest" not in plain:
-        raise UsageError("an inventory of versions that does not say which is the latest")
+        raise UsageError(
+            "the inventory lists versions, but not which is the latest; include the field IsLatest"
+        )
     return {plain[name]: name for name in COLUMNS if name in plain}
 
 

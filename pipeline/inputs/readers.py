@@ -28,7 +28,7 @@ from pipeline.store import objects
 BATCH_ROWS = 8192
 # of a text table; no row may be longer
 BLOCK_BYTES = 16 * 2**20
-TOO_LONG = f"a row of it is longer than {BLOCK_BYTES:,} bytes"
+TOO_LONG = f"it has a row of more than {BLOCK_BYTES:,} bytes"
 csv.field_size_limit(BLOCK_BYTES)
 
 
@@ -194,7 +194,7 @@ class Reader:
     def _json_schema(self) -> pa.Schema:
         rows = list(islice(self._rows(), BATCH_ROWS))
         if not rows:
-            raise ValueError("it is no list of texts or objects, and has none as `images`")
+            raise ValueError("it is not a list of texts or objects, and has none under `images`")
         names = dict.fromkeys(chain.from_iterable(rows))
         return pa.table({name: [row.get(name) for row in rows] for name in names}).schema
 
@@ -221,7 +221,7 @@ def _row(item: Any) -> dict[str, Any]:
         return item
     if isinstance(item, str | None):
         return {"uri": item}
-    raise ValueError(f"an item of it is neither a text nor an object: {item!r:.100}")
+    raise ValueError(f"one of its items is neither a text nor an object: {item!r:.100}")
 
 
 def _in_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

@@ -13,14 +13,14 @@ WRAPPED = re.compile(
     r"""\s*(["'])([a-z][a-z0-9+.-]*://.*)\1\s*|\s+([a-z][a-z0-9+.-]*://.*)""", re.I
 )
 HINTS = (
-    (re.compile(r"\s\Z"), "the URI ends in a blank or a line end"),
-    (re.compile(r"""(\A|/)(["']).*\2\s*\Z"""), "the name stands in quotes"),
+    (re.compile(r"\s\Z"), "the URI ends in a space or a line break"),
+    (re.compile(r"""(\A|/)(["']).*\2\s*\Z"""), "the name is in quotes"),
     (re.compile(r"\\"), "the URI has backslashes; here names are separated by /"),
     (
         re.compile(r"\.(tar|tar\.gz|tgz|zip)#", re.I),
-        "tables name files; the images of an archive are found by giving it as --input",
+        "tables name files; to read the images of an archive, give it as --input",
     ),
-    (re.compile(r"/#"), "a name begins with #; comments of a text list begin with # and a blank"),
+    (re.compile(r"/#"), "a name begins with #; comments of a text list begin with # and a space"),
 )
 
 

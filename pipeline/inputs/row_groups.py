@@ -59,7 +59,7 @@ def column(fs: AbstractFileSystem, path: str, group: int, name: str) -> pa.Chunk
     if tables.kind_of(path) != "parquet":
         batch = next(islice(_arrow_ipc(fs, path, [name])[1], group, None))
         if batch is None:
-            raise pa.ArrowInvalid(f"{urls.url_of(fs, path)} has no record batch {group} any more")
+            raise pa.ArrowInvalid(f"{urls.url_of(fs, path)} no longer has a record batch {group}")
         # nothing else has looked at it: what reads values trusts their offsets
         batch.validate(full=True)
         return pa.table(batch)[name]

@@ -48,7 +48,9 @@ def open_source(config: Config, by_products: bool = False) -> Source:
     dataset = [] if is_table or found else find_dataset(config, fs, path)
     in_rows = is_table or dataset or config.bytes_column
     if in_rows and (name := "include" if config.include else config.exclude and "exclude"):
-        raise UsageError(f"{name} is for a listing; the input is a table, whose rows say all")
+        raise UsageError(
+            f"{name} is for a listing; the input is a table, of which all rows are read"
+        )
     if in_rows and not config.retries_failures and config.reads_videos:
         raise UsageError("fps, every_nth and keyframes are for a listing; the input is a table")
     if is_lance:
@@ -60,7 +62,7 @@ def open_source(config: Config, by_products: bool = False) -> Source:
     if archives.opened(config, fs, path):
         if found:
             raise UsageError(
-                "archives and videos in an inventory are not opened; give a glob of them"
+                "archives and videos in an inventory are not opened; give a glob that matches them"
             )
         return archives.open_archives(config, fs, path)
     if config.carry:

@@ -74,7 +74,7 @@ def find(
         raise UsageError(f"no table ({', '.join(extensions)}) at {urls.public(config.input)}")
     if len({kind_of(name) for name in files}) > 1:
         where = urls.public(config.input)
-        raise UsageError(f"{where} mixes tables of several kinds; choose one by a glob")
+        raise UsageError(f"{where} has tables of several kinds; choose one kind with a glob")
     return files
 
 
@@ -107,10 +107,10 @@ def batches(fs: AbstractFileSystem, file: str, schema: pa.Schema) -> Iterator[pa
 
 def unreadable(url: str, error: Exception) -> UsageError:
     """The clear line for a table that cannot be read."""
-    what = "a text of it" if "Invalid UTF8" in str(error) else ""  # Arrow's words
+    what = "a text in it" if "Invalid UTF8" in str(error) else ""  # Arrow's words
     if isinstance(error, UnicodeDecodeError):
         what = f"byte {error.object[error.start]:#x}"
     if what:
         where = urls.public(url)
-        return UsageError(f"cannot read {where}: {what} is no UTF-8; save it anew as UTF-8")
+        return UsageError(f"cannot read {where}: {what} is not UTF-8; save the file as UTF-8")
     return failures.unusable("read", url, error)

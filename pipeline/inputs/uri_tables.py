@@ -43,8 +43,8 @@ def open_table(config: Config, fs: AbstractFileSystem, path: str) -> Source:
         return open_embedded(config, fs, path, files)
     if not uri_column:
         raise UsageError(
-            f"{urls.public(config.input)} has no column named {', '.join(URI_COLUMNS)}; "
-            f"choose one of its columns by uri_column: {', '.join(table_schema.names)}"
+            f"{urls.public(config.input)} has no column named {', '.join(URI_COLUMNS)}; choose "
+            f"one of its columns with uri_column: {', '.join(table_schema.names)}"
         )
     carried = carried_fields(config, table_schema, uri_column)
     table_schema = with_uris(config, table_schema, uri_column, kind)

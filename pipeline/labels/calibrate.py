@@ -67,13 +67,14 @@ class _Run:
         """
         if self.reviewed < LEAST_IMAGES:
             raise UsageError(
-                f"{words.count(self.reviewed, 'image')} of {output.url} in {corrections} cannot "
-                f"show how far its scores are right; review {LEAST_IMAGES} or more, drawn at random"
+                f"{words.count(self.reviewed, 'image')} of {output.url} in {corrections}: too few "
+                f"to show how far its scores are right; review {LEAST_IMAGES} or more, drawn at "
+                "random"
             )
         if self.reviewed == self.images:
             raise UsageError(
-                f"every image of {output.url} is in {corrections}: there are no others of which "
-                f"it could show anything"
+                f"every image of {output.url} is in {corrections}: none is left that a "
+                "calibration could be used for"
             )
         every, squares, mine = self.sums.T
         means = every / self.images
@@ -84,14 +85,14 @@ class _Run:
         apart = np.abs(mine / self.reviewed - means) / errors
         if apart.max() <= MOST_APART:
             return
-        what = f"{mine[0] / self.reviewed:.1f} boxes an image where the run has {means[0]:.1f}"
+        what = f"{mine[0] / self.reviewed:.1f} boxes per image where the run has {means[0]:.1f}"
         if apart[0] < apart[1]:
             mean = mine[1] / max(mine[0], 1)
             what = f"a mean score of {mean:.2f} where the run has {every[1] / every[0]:.2f}"
         raise UsageError(
-            f"the images in {corrections} are no random draw of {output.url}: they have {what}, "
-            f"{apart.max():.0f} standard errors apart, so what holds for them need not hold for "
-            f"others; review images drawn at random"
+            f"the images in {corrections} are not a random draw of {output.url}: they have "
+            f"{what}, {apart.max():.0f} standard errors apart, so what holds for them need not "
+            "hold for the others; review images drawn at random"
         )
 
 
@@ -146,10 +147,10 @@ def _check_claim(claim: Claim, boxes: int, reviewed: int) -> None:
     if boxes < claim.least:
         images = math.ceil(claim.least * reviewed / max(boxes, 1))
         raise UsageError(
-            f"{words.count(boxes, 'reviewed box')} cannot show that {claim.precision:.4g} of "
-            f"all are right with a confidence of {claim.confidence:g}, were they all right: it "
-            f"takes {claim.least:,}, which is about {words.count(images, 'image')}; review more, "
-            f"or lower --precision"
+            f"{words.count(boxes, 'reviewed box')} cannot show with a confidence of "
+            f"{claim.confidence:g} that {claim.precision:.4g} of all are right, even if every one "
+            f"of them is: that takes {claim.least:,}, from about {words.count(images, 'image')}; "
+            "review more, or lower --precision"
         )
 
 

@@ -194,8 +194,8 @@ def load(url: str, output: Output) -> Calibration:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
-            f"{urls.public(url)} is no calibration that {words.command('calibrate')} has written: "
-            f"{words.explain(error)}"
+            f"{urls.public(url)} is not a calibration that {words.command('calibrate')} has "
+            f"written: {words.explain(error)}"
         ) from error
     except Exception as error:  # each file system has its own
         raise failures.unusable("read", url, error) from error
@@ -205,8 +205,9 @@ def load(url: str, output: Output) -> Calibration:
     ):
         if theirs != ours:
             raise UsageError(
-                f"{urls.public(url)} is of {what} ({theirs[:12]}) than {output.url} ({ours[:12]}), "
-                f"of which it shows nothing; make one with {words.command('calibrate')}"
+                f"{urls.public(url)} was made from {what} ({theirs[:12]}) than {output.url} "
+                f"({ours[:12]}), so it says nothing about it; make one with "
+                f"{words.command('calibrate')}"
             )
     return found
 

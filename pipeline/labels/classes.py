@@ -148,7 +148,7 @@ def parse_assignments(words: list[str], form: str) -> dict[str, float]:
         except ValueError:
             name = ""
         if not name:
-            raise UsageError(f"{form} is the form, not {word!r}")
+            raise UsageError(f"{form} is the form of the flag, not {word!r}")
     return found
 
 
@@ -176,7 +176,8 @@ def _read(path: str, valid: set[str]) -> dict[str, str]:
         pairs = list(content.items())
     else:
         raise UsageError(
-            f"--classes {path} must hold a list of names, a name a line, or `name: new name` lines"
+            f"--classes {path} must hold a list of names, one name per line, or `name: new name` "
+            "lines"
         )
     if not pairs:
         raise UsageError(f"--classes {path} keeps no class")
@@ -186,5 +187,5 @@ def _read(path: str, valid: set[str]) -> dict[str, str]:
                 f"--classes {path} has an unknown name {nearest_class(str(name), valid)}"
             )
         if new is not None and not (isinstance(new, str) and new.strip()):
-            raise UsageError(f"--classes {path}: the new name of {name!r} must be a word")
+            raise UsageError(f"--classes {path}: the new name of {name!r} must be text")
     return {name: name if new is None else new for name, new in pairs}

@@ -98,8 +98,8 @@ class ImageNames:
                 words.printable(self.names[place], 200) for place in (exact or places)[:2]
             )
             raise UsageError(
-                f"the annotations list two images, {first!r} and {second!r}, that are both called "
-                f"as {words.printable(path, 200)!r}: leave one of them, or rename it"
+                f"the annotations list two images, {first!r} and {second!r}, that both match "
+                f"{words.printable(path, 200)!r}: remove or rename one of them"
             )
         return exact[0]
 

@@ -79,9 +79,8 @@ class Matched:
             place = candidate[0]
             if (other := self.uris[place]) is not None:
                 self.conflict = self.conflict or (
-                    f"{_shown(other)} and {_shown(uri)} are both called as image "
-                    f"{self.truth.ids[place]} ({_shown(self.truth.names[place])}) of "
-                    f"{self.truth.url}"
+                    f"{_shown(other)} and {_shown(uri)} both match image {self.truth.ids[place]} "
+                    f"({_shown(self.truth.names[place])}) of {self.truth.url}"
                 )
             self.sizes.look(place, uri, *size)
             self.uris[place] = uri
@@ -185,7 +184,9 @@ def places(output: Output, truth: Truth, wanted: Collection[str] | None = None) 
     if keys:
         _check(matched, output, keys, by_key=False)
     if not matched.whole_names and (count := len(found[False])):
-        log.warning("%s images found by the last part of their name: the folders differ", count)
+        log.warning(
+            "%s images matched by the last part of their names only: the folders differ", count
+        )
     return found[matched.whole_names]
 
 
@@ -195,9 +196,9 @@ def _checked_key(output: Output, image_key: str | None) -> str:
     if key in ROW.names and key != "image_uri":
         own = "the run's own number of a row" if key == "image_id" else "of the run itself"
         raise UsageError(
-            f"--image-key {key} is {own}, no id of the annotations: name a column that --carry "
-            f"took along ({', '.join(carried) or 'this run has none'}), or leave --image-key out: "
-            f"then images are found by their names"
+            f"--image-key {key} is {own}, not an id of the annotations: name a column that "
+            f"--carry has copied ({', '.join(carried) or 'this run has none'}), or leave "
+            "--image-key out to match images by their names"
         )
     if key not in output.schema.names:
         raise UsageError(
@@ -213,14 +214,15 @@ def _check(matched: Matched, output: Output, keys: list[str | None], by_key: boo
         raise UsageError(f"{matched.conflict}; {way}")
     if all(uri is None for uri in matched.uris):
         way = (
-            "are these the annotations of these images? Else name the column that holds the id or "
-            "file name with --image-key"
+            "give the annotations of these images, or name the column that holds the id or file "
+            "name with --image-key"
             if by_key
             else "give the annotations of these images"
         )
         raise UsageError(
-            f"no image of {output.url} is in {truth.url}: there, images are called "
-            f"{_shown(truth.names[0])!r} (id {truth.ids[0]}), here {_shown(str(keys[0]))!r}; {way}"
+            f"no image of {output.url} is in {truth.url}: the annotations have "
+            f"{_shown(truth.names[0])!r} (id {truth.ids[0]}), the output has "
+            f"{_shown(str(keys[0]))!r}; {way}"
         )
     matched.sizes.check()
 
@@ -235,8 +237,8 @@ def _category_ids(truth: Truth, classes: Classes) -> np.ndarray:
     if max(ids, default=-1) < 0:
         theirs, ours = ", ".join([*truth.category_ids][:5]), ", ".join(classes.names[:5])
         raise UsageError(
-            f"no class of the run is a category of {truth.url}: there {theirs}, here {ours}; give "
-            f"the classes the names of the categories with --classes"
+            f"no class of the run is a category of {truth.url}: the annotations have {theirs}, "
+            f"the run has {ours}; rename the classes to the categories with --classes"
         )
     return np.array([*ids, -1])[:-1]
 
@@ -252,6 +254,7 @@ def _keys(column: pa.ChunkedArray, output: Output) -> list[str | None]:
         or pa.types.is_integer(column.type)
     ):
         raise UsageError(
-            f"--image-key names a column of {column.type} in {output.url}; it takes text or numbers"
+            f"--image-key names a column of {column.type} in {output.url}; it needs one of text "
+            "or whole numbers"
         )
     return [None if value is None else str(value) for value in values]

@@ -82,14 +82,16 @@ def read(output: Output, image_id: int, uri: str) -> bytes | str:
             column = output.record["identity"].get("bytes_column")
             found = reading.read(row, output.input, column, limits, trusted, how)
             if not isinstance(found, str):
-                return found if found is not None else "the bytes column is null here"
+                return found if found is not None else "the bytes column is null in this row"
             uri = found
         fs, path = access.locate(uri, output.input, trusted, reading=how)
         # of what was read in windows, not all is to be in memory now
         limit = limits.max_object_bytes
         span = {"start": 0, "end": limit + 1} if config.get("tile") else {}
         data = bytes(objects.retrying(lambda: fs.cat_file(path, **span), attempts=3))
-        return data if len(data) <= limit or not span else f"over max_object_bytes, {limit}"
+        return (
+            data if len(data) <= limit or not span else f"over max_object_bytes, which is {limit}"
+        )
     except (OSError, UsageError, pa.ArrowException) as error:
         return failures.reason(error)
 
@@ -109,7 +111,7 @@ def _tags(output: Output, image_id: int, uri: str) -> ImageFileDirectory_v2 | st
         def read_range(start: int, end: int) -> bytes:
             found = objects.retrying(lambda: fs.cat_file(path, start=start, end=end), attempts=3)
             if len(found) > end - start:
-                raise OSError("the server does not give parts of a file")
+                raise OSError("the server does not support ranges")
             return bytes(found)
 
         return read_directory(read_range)

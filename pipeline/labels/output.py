@@ -57,7 +57,7 @@ class Output:
         """
         known = manifest.load(self.layout, fingerprint(self.record["identity"]))
         if known is None:
-            raise OSError(f"{self.layout.url_of(self.layout.manifest)} is not of this run")
+            raise OSError(f"{self.layout.url_of(self.layout.manifest)} does not belong to this run")
         return known
 
     @cached_property
@@ -191,4 +191,4 @@ def _described(output: Output) -> Output:
         if b"detector" in (schema.metadata or {}):
             detector = json.loads(schema.metadata[b"detector"])
             return dataclasses.replace(output, detector=detector, schema=schema)
-    raise RunError(f"{output.url}/detections holds no file that says what made it")
+    raise RunError(f"no file in {output.url}/detections says what network made it")

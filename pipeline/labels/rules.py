@@ -16,13 +16,13 @@ from pipeline.labels.output import Output
 from pipeline.outputs.schema import ROW, SCHEMA_VERSION
 
 RULES = {
-    "uris": "each row has the URI of its id in the manifest",
+    "uris": "each row has the URI that the manifest has for its id",
     "run": "each row has the run's run_id and model_id",
     "status": "ok rows have detections and no error; error rows a reason and no detections",
-    "sizes": "ok rows have a width and a height; num_detections is their number",
-    "boxes": "boxes are inside of their image and have an area",
-    "scores": "scores are sorted, and within the run's threshold and 1",
-    "labels": "label ids are classes of the run, under their names",
+    "sizes": "ok rows have a width and a height; num_detections is the number of detections",
+    "boxes": "boxes are inside their image and have an area",
+    "scores": "scores are sorted, and between the run's threshold and 1",
+    "labels": "label ids are classes of the run, with their names",
 }
 # float32, rounded when torchvision scales boxes back to the image
 TOLERANCE = 1e-6
@@ -57,7 +57,7 @@ def differences(schema: pa.Schema, output: Output) -> Iterator[str]:
     known = output.record.get("weights")
     known = known if isinstance(known, dict) else {}
     if not schema.equals(output.schema):
-        yield "another schema than that of the first file"
+        yield "its schema is not that of the first file"
     for column in ROW:
         if column.name not in schema.names or not schema.field(column.name).equals(column):
             yield f"column {column.name} is missing or not {column.type}"
@@ -68,7 +68,7 @@ def differences(schema: pa.Schema, output: Output) -> Iterator[str]:
     if not isinstance(detector, dict) or detector.get("schema_version") != SCHEMA_VERSION:
         yield f"no `detector` of schema version {SCHEMA_VERSION} in its metadata"
     elif detector != output.detector:
-        yield "another `detector` than that of the first file"
+        yield "its `detector` is not that of the first file"
     elif any(
         detector.get(name) != known.get(other)
         for name, other in (
@@ -78,7 +78,7 @@ def differences(schema: pa.Schema, output: Output) -> Iterator[str]:
             ("categories", "categories"),
         )
     ):
-        yield "another network in its `detector` than in run.json"
+        yield "the network in its `detector` is not that of run.json"
 
 
 def broken(table: pa.Table, status: str, output: Output, expected: pa.Array) -> Iterator[Breach]:
@@ -109,10 +109,10 @@ def broken(table: pa.Table, status: str, output: Output, expected: pa.Array) -> 
 def _of_rows(
     table: pa.Table, status: str, output: Output, expected: pa.Array
 ) -> Iterator[tuple[str, pa.Array, str]]:
-    yield "uris", pc.not_equal(table["image_uri"], expected), "has not the manifest's URI"
+    yield "uris", pc.not_equal(table["image_uri"], expected), "does not have the manifest's URI"
     run_id, model_id = output.record.get("run_id"), output.detector.get("model_id")
-    yield "run", pc.not_equal(table["run_id"], run_id or ""), "is of another run"
-    yield "run", pc.not_equal(table["model_id"], model_id or ""), "is of another model"
+    yield "run", pc.not_equal(table["run_id"], run_id or ""), "belongs to another run"
+    yield "run", pc.not_equal(table["model_id"], model_id or ""), "belongs to another model"
     length = pc.list_value_length(table["detections"])
     if status == "ok":
         yield "status", table["detections"].is_null(), "is ok, but has no list of detections"
@@ -121,10 +121,10 @@ def _of_rows(
         small = pc.or_(pc.less(table["width"], 1), pc.less(table["height"], 1))
         yield "sizes", small, "has no width or height"
         wrong = pc.not_equal(table["num_detections"], length)
-        yield "sizes", wrong, "has a num_detections that is not their number"
+        yield "sizes", wrong, "has a num_detections that is not the number of its detections"
     else:
         yield "status", table["detections"].is_valid(), "is an error, but has detections"
-        yield "status", table["num_detections"].is_valid(), "is an error, but has a number of them"
+        yield "status", table["num_detections"].is_valid(), "is an error, but has num_detections"
         for name in ("error_stage", "error_code", "error_message"):
             yield "status", table[name].is_null(), f"is an error without {name}"
 
@@ -136,7 +136,7 @@ def _of_boxes(
     size = found.sizes[found.owners]
     # so written that NaN is a breach
     inside = (low >= 0) & (high <= size * (1 + TOLERANCE))
-    yield "boxes", ~np.all(inside, axis=1), "has a box outside"
+    yield "boxes", ~np.all(inside, axis=1), "has a box outside the image"
     yield "boxes", ~np.all(low < high, axis=1), "has a box without area"
     threshold = np.float32(output.detector.get("score_threshold", 0.0))
     in_range = (found.scores >= threshold) & (found.scores <= 1)

@@ -26,7 +26,7 @@ CANDIDATES = 20
 AT_ONCE = 256
 
 REASONS = {
-    "uncertainty": "about {:.1f} corrections to be expected",
+    "uncertainty": "about {:.1f} corrections expected",
     "disagreement": "classes disagree about one place ({:.2f})",
     "crowding": "crowded: {:.0f} objects",
 }
@@ -80,7 +80,7 @@ def select(
     """
     wanted = _checked(budget, threshold, diversity, weights or {})
     if not output.counts["ok"]:
-        raise UsageError(f"every image of {output.url} has failed: there is nothing to select")
+        raise UsageError(f"every image of {output.url} failed: there is nothing to select")
     values = measure(output, classes, threshold)
     total = values.total(wanted)
     # stable, so that the same output gives the same list

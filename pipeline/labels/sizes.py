@@ -42,8 +42,8 @@ class Sizes:
         """
         if self.others:
             raise UsageError(
-                f"{words.count(self.others, 'image')} of {self.truth.url} of another size than in "
-                f"the annotations, such as {self.example}; boxes are pixels of the upright image: "
-                f"give annotations of the images as they are, neither resized nor turned (or "
-                f"without width and height, if only these are wrong)"
+                f"{words.count(self.others, 'image')} of {self.truth.url} with another size than "
+                f"the annotations say, such as {self.example}; boxes are pixels of the upright "
+                "image: give annotations of the images as they are, neither resized nor turned "
+                "(or without width and height, if only these are wrong)"
             )

@@ -49,14 +49,17 @@ def check(
         reasons["of images that the run does not have"] = count
         ways.append("--present-only leaves out images that the run does not have")
     if by_name:
-        reasons[f"of categories that are no class of the run ({named(by_name)})"] = by_name.total()
-        ways.append("--classes gives the run's classes the names of the categories")
+        reasons[f"of categories that are not classes of the run ({named(by_name)})"] = (
+            by_name.total()
+        )
+        ways.append("--classes renames the run's classes to the categories")
     lost = np.count_nonzero(without_class | (without_image & counted)) + truth.left_out.total()
     every = np.count_nonzero(counted) + truth.left_out.total()
     if 2 * lost > every:
         raise UsageError(
             f"{lost:,} of {every:,} annotations of {truth.url} have nothing in {output.url} to be "
-            f"compared with: {told(reasons)}; {'; '.join(ways) or 'is it the right file?'}"
+            f"compared with: {told(reasons)}; "
+            f"{'; '.join(ways) or 'check that it is the right file'}"
         )
     return by_name
 

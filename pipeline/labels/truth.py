@@ -164,7 +164,7 @@ def load_truth(url: str) -> Truth:
     except UsageError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, ijson.JSONError) as error:
-        raise UsageError(f"{url} is no {called}: {words.explain(error)}") from error
+        raise UsageError(f"{url} is not valid {called}: {words.explain(error)}") from error
     except Exception as error:  # each file system has its own
         raise failures.unusable("read", url, error) from error
     _check(truth)
@@ -180,8 +180,8 @@ def told_kinds(sources: Sequence[Source]) -> str:
     found = list(dict.fromkeys(source.kind for source in sources))
     if "coco" in found:
         raise UsageError(
-            f"there are {len(sources)} files of annotations, and COCO's are read one at a time, "
-            f"unpacked: name one of them, such as {urls.public(sources[0].url)}"
+            f"there are {len(sources)} files of annotations, and COCO files are read one at a "
+            f"time, unpacked: give one of them, such as {urls.public(sources[0].url)}"
         )
     return " and ".join(READERS[kind][0] for kind in found)
 
@@ -224,7 +224,8 @@ def _check(truth: Truth) -> None:
     if lost > kept:
         raise UsageError(
             f"{lost:,} of the {lost + kept:,} annotations of {truth.url} cannot be used: "
-            f"{told(truth.left_out)}; give the file that its images and annotations come from"
+            f"{told(truth.left_out)}; give the original file, which has all images, categories "
+            "and boxes"
         )
 
 

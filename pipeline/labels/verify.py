@@ -50,13 +50,13 @@ class Verification:
         self.counted: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.checks = {
-            "finished": Check("_SUCCESS and a readable run.json stand there"),
-            "manifest": Check("the manifest is this run's and holds the rows that it says"),
-            "files": Check("every file of detections is whole, and there are no others"),
-            "schema": Check("all files have one schema, that of version 1, and one `detector`"),
-            "once": Check("every id of the manifest stands in exactly one row"),
+            "finished": Check("_SUCCESS exists, and run.json can be read"),
+            "manifest": Check("the manifest belongs to this run and holds as many rows as it says"),
+            "files": Check("every file of detections can be read, and there are no other files"),
+            "schema": Check("all files have the schema of version 1, and the same `detector`"),
+            "once": Check("every id of the manifest is in exactly one row"),
             **{name: Check(rule) for name, rule in rules.RULES.items()},
-            "counts": Check("the counts of run.json are those of the files"),
+            "counts": Check("the counts in run.json are those of the files"),
         }
 
     @property
@@ -90,14 +90,16 @@ class Verification:
             content = json.loads(data) if data is not None else None
             if isinstance(content, dict):
                 return content
-            self.checks[check].breach(f"{name} is missing" if data is None else f"{name}: no JSON")
+            self.checks[check].breach(
+                f"{name} is missing" if data is None else f"{name}: not a JSON object"
+            )
         except (OSError, ValueError) as error:
             self.checks[check].breach(f"{name}: {words.explain(error)}")
         return {}
 
     def _record(self) -> dict[str, Any]:
         if objects.get(self.layout.fs, self.layout.success) is None:
-            self.checks["finished"].breach("_SUCCESS is missing: the run has not come to its end")
+            self.checks["finished"].breach("_SUCCESS is missing: the run has not finished")
         return self._json(self.layout.record, "finished")
 
     def _manifest(self, record: dict[str, Any]) -> Manifest:
@@ -113,7 +115,7 @@ class Verification:
         rows = content.get("rows")
         # nothing larger is believed, for memory is taken for each row
         if not _is_count(rows) or rows != held:
-            check.breach(f"its parts hold {held:,} rows, manifest.json says {rows!r}")
+            check.breach(f"its parts hold {held:,} rows, but manifest.json says {rows!r}")
         believed = min(rows, held) if _is_count(rows) else held
         return dataclasses.replace(known, rows=believed)
 
@@ -160,7 +162,7 @@ class Verification:
                 path = f"{folder}/{name}"
                 # what a killed writer left on a disk begins with a dot, and is no file to readers
                 if path not in known and path not in folders and not name.startswith("."):
-                    self.checks["files"].breach(f"{path} is not of this run")
+                    self.checks["files"].breach(f"{path} does not belong to this run")
 
     def _file(
         self, output: Output, name: FileName, read: Future[pa.Table], seen: np.ndarray, first: int
@@ -180,7 +182,9 @@ class Verification:
         self._note(table, name.status)
         ids = table["image_id"].to_numpy()
         if len(ids) and ids.min() < name.first_id:
-            self.checks["files"].breach(f"{name} holds the smaller id {ids.min()}")
+            self.checks["files"].breach(
+                f"{name} holds the id {ids.min()}, below the first one in its name"
+            )
         places = ids - first
         inside = (places >= 0) & (places < len(seen))
         for image_id in ids[~inside].tolist():
@@ -250,7 +254,9 @@ def check_finished(layout: Layout) -> None:
         return
     if so_far:
         told = f"{so_far.written:,} of {so_far.images:,} images are written"
-        raise UsageError(f"{layout.url} is not finished: {told}; its detect command continues")
+        raise UsageError(
+            f"{layout.url} is not finished: {told}; run its detect command again to continue"
+        )
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

@@ -52,6 +52,6 @@ def brought(url: str, data: bytes) -> Brought:
         return Brought(names, checked_options(content["model"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
-            f"weights {url} say of their network what makes no sense ({explain(error)}); copy them "
-            "again, or use the version that they were trained with"
+            f"weights {url} have a description of their network that makes no sense "
+            f"({explain(error)}); copy them again, or use the version that they were trained with"
         ) from error

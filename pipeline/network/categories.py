@@ -16,7 +16,7 @@ import yaml
 from pipeline.errors import UsageError
 from pipeline.words import explain, printable, without_secrets
 
-FORMS = "text with a name a line, CSV (1,name), YAML or JSON with a list or ids, or COCO JSON"
+FORMS = "text with one name per line, CSV (1,name), YAML or JSON with a list or ids, or COCO JSON"
 # keys under which other programs keep the names
 KEYS = ("categories", "id2label", "names", "classes")
 HEADS = {"name", "names", "class", "classes", "label", "labels", "category", "categories"}
@@ -81,9 +81,9 @@ def _text(data: bytes) -> str:
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _OddError("it is no text in UTF-8; save it as that") from error
+        raise _OddError("it is not text in UTF-8; save it as UTF-8") from error
     if re.search(r"[\x00-\x08\x0e-\x1f]", text):
-        raise _OddError("it is no text, or not in UTF-8; save it as that")
+        raise _OddError("it is not text, or not in UTF-8; save it as text in UTF-8")
     return text
 
 
@@ -132,7 +132,7 @@ def _read(text: str, name: str) -> _Named:
             content = json.loads(text)
         except ValueError as error:
             if name.endswith(".json"):
-                raise _OddError(f"it is no JSON ({explain(error)})") from error
+                raise _OddError(f"it is not valid JSON ({explain(error)})") from error
         else:
             return _of_content(content)
     lines = [line.strip() for line in text.splitlines()]
@@ -154,7 +154,7 @@ def _of_yaml(text: str, lines: list[str]) -> _Named:
     try:
         content = yaml.load(text, yaml.BaseLoader)  # which leaves `no` and `1` as they stand
     except yaml.YAMLError as error:
-        raise _OddError(f"it is no YAML ({explain(error)})") from error
+        raise _OddError(f"it is not valid YAML ({explain(error)})") from error
     # names without dashes are one text to YAML
     return _of_content(lines if isinstance(content, str) else content)
 
@@ -182,7 +182,9 @@ def _of_entries(entries: list[dict[str, Any]]) -> _Named:
     if not any("id" in entry for entry in entries):
         return _Named(names)
     if odd := [entry for entry in entries if not _is_id(entry.get("id"))]:
-        raise _OddError(f"it has a category without a whole number as id: {printable(odd[0], 80)}")
+        raise _OddError(
+            f"it has a category whose id is not a whole number: {printable(odd[0], 80)}"
+        )
     top = [e for e in entries if str(e.get("supercategory", "")).casefold() == "none"]
     roots = {int(top[0]["id"])} if len(top) == 1 < len(entries) else set()
     return _Named(names, [int(entry["id"]) for entry in entries], roots)
@@ -216,7 +218,7 @@ def _of_table(lines: list[str], is_csv: bool) -> _Named:
         lines = [row[0].strip() for row in csv.reader(lines) if row]
         lines = lines[1:] if lines[0].casefold() in HEADS else lines
         if not lines:
-            raise _OddError("it has a head and no names")
+            raise _OddError("it has a header line but no names")
     return _Named([_name(line) for line in lines])
 
 
@@ -226,5 +228,5 @@ def _is_id(value: Any) -> bool:
 
 def _name(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        raise _OddError(f"{printable(repr(value), 80)} is no name of a class")
+        raise _OddError(f"{printable(repr(value), 80)} is not the name of a class")
     return str(value).strip()

@@ -73,7 +73,7 @@ def state_dict(url: str, data: bytes) -> dict[str, torch.Tensor]:
 def _loaded(url: str, data: bytes) -> Any:
     refused = _no_checkpoint(data)
     if refused:
-        raise UsageError(f"weights {url} are no checkpoint: the file is {refused}")
+        raise UsageError(f"weights {url} are not a checkpoint: the file is {refused}")
     try:
         if length_of_header(data):
             import safetensors.torch
@@ -82,8 +82,8 @@ def _loaded(url: str, data: bytes) -> Any:
         return pickles.load(data)
     except pickles.WouldExecute as error:
         raise UsageError(
-            f"weights {url} refused: beside tensors the file needs {error}, and loading that could "
-            f"execute code; {TORCH_SAVE}"
+            f"weights {url} are refused: besides tensors, the file needs {error}, and loading "
+            f"that could execute code; {TORCH_SAVE}"
         ) from error
     except Exception as error:  # whatever the readers make of a damaged file
         # torch's own advice is to load it unsafely
@@ -97,7 +97,7 @@ def _loaded(url: str, data: bytes) -> Any:
 def _no_checkpoint(data: bytes) -> str:
     """What a file is that is no checkpoint, and what to do; empty for one that may be one."""
     if not data:
-        return "empty; was it copied to its end?"
+        return "empty; copy it again"
     if length := length_of_header(data):
         return _no_safetensors(data, length)
     for beginning, what, todo in BEGINNINGS:
@@ -117,7 +117,7 @@ def _no_checkpoint(data: bytes) -> str:
         return f"a bare pickle, and loading that could execute code; {TORCH_SAVE}"
     if not data.strip(b"\0"):
         return "all zeros; copy it again"
-    return f"of no known kind, it begins with {data[:12]!r}; {TORCH_SAVE}"
+    return f"of no known kind: it begins with {data[:12]!r}; {TORCH_SAVE}"
 
 
 def _no_torch_zip(data: bytes) -> str:
@@ -132,9 +132,11 @@ def _no_torch_zip(data: bytes) -> str:
         return f"a TorchScript archive; {TORCH_SAVE}"
     if not pickled:
         found = printable(", ".join(names[:3]), 120)
-        return f"a zip of something else ({found}); unpack it, or {TORCH_SAVE}"
+        return f"a zip without a checkpoint ({found}); unpack it, or {TORCH_SAVE}"
     if protocol > 3:
-        return f"written with pickle protocol {protocol}; save it with torch.save's own, which is 2"
+        return (
+            f"written with pickle protocol {protocol}; save it with that of torch.save, which is 2"
+        )
     return ""
 
 
@@ -204,7 +206,7 @@ def _tensors(value: Any, holder: str, seen: set[int]) -> Iterator[Found]:
 def _network(url: str, loaded: Any) -> dict[str, torch.Tensor]:
     if not isinstance(loaded, Mapping | list | tuple):
         kind = type(loaded).__name__
-        raise UsageError(f"weights {url} hold no state dict, but one {kind}; {TORCH_SAVE}")
+        raise UsageError(f"weights {url} hold a {kind}, not a state dict; {TORCH_SAVE}")
     found = list(_tensors(loaded, "", set()))
     prefix, others = _prefixes(url, found, loaded)
     state: dict[str, torch.Tensor] = {}
@@ -232,8 +234,8 @@ def _prefixes(url: str, found: list[Found], loaded: Any) -> tuple[str, tuple[str
         tensors = count(len(found), "tensor") if found else "no tensor"
         raise UsageError(
             f"weights {url} are not of a {ARCHITECTURE}: they have {tensors} ({listed}) and no "
-            f"{CLASSIFIER}; what fits is the state dict of torchvision's {ARCHITECTURE}, also "
-            f"under a name such as model_state_dict"
+            f"{CLASSIFIER}; give a state dict of torchvision's {ARCHITECTURE}, which may be under "
+            "a name such as model_state_dict"
         )
     if len(prefixes) > 1 and _rank(prefixes[0]) == _rank(prefixes[1]):
         listed = printable(" and ".join(p[:-1] for p in prefixes[:2]), 200)
@@ -272,5 +274,7 @@ def _plain(url: str, name: str, tensor: torch.Tensor) -> torch.Tensor:
         odd = "of complex numbers"
     if odd:
         name = printable(name, 200)
-        raise UsageError(f"weights {url} hold no plain values in {name}: it is {odd}; {TORCH_SAVE}")
+        raise UsageError(
+            f"weights {url} hold a tensor that is not plain, {name}: it is {odd}; {TORCH_SAVE}"
+        )
     return tensor.float() if tensor.is_floating_point() else tensor

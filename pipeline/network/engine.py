@@ -147,7 +147,7 @@ class Engine:
                 found, finite = found.cpu(), bool(flags[1])
         if not finite:
             raise FloatingPointError(
-                "the network's values are no finite numbers"
+                "the network's values are not finite numbers"
                 + ("; pass --precision fp32" if self.dtype == torch.float16 else "")
             )
         results = zip(found.numpy(), images, sizes, strict=True)

@@ -54,9 +54,9 @@ def check() -> None:
         max_pool(x)
     except Exception as error:  # of Triton, of its compiler, of the system
         raise RuntimeError(
-            f"Triton, which came with torch, runs no kernel on this node ({explain(error)}): it "
-            "needs a C compiler, the headers of Python and a folder to write to (apt install gcc "
-            "python3-dev; TRITON_CACHE_DIR)"
+            f"Triton, which came with torch, cannot run a kernel on this node ({explain(error)}): "
+            "it needs a C compiler, the headers of Python and a folder to write to (apt install "
+            "gcc python3-dev; TRITON_CACHE_DIR)"
         ) from error
 
 

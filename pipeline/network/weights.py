@@ -150,7 +150,7 @@ def _checked_classes(config: Config, state: Mapping[str, torch.Tensor]) -> int:
     if len(shape) != 2 or shape[0] < 2:
         raise UsageError(
             f"weights {config.weights} are not of a {ARCHITECTURE}: {CLASSIFIER} has shape "
-            f"{shape}, not one row a class, of which the background is one"
+            f"{shape}, not one row per class, the background included"
         )
     wanted = config.model.get("num_classes", shape[0])
     if wanted != shape[0]:
@@ -182,10 +182,10 @@ def _fitted(
         also = f", and {more} more" if more else ""
         told = printable("; ".join(shown), 600)
         looks = [what for name, what in RELATIVES.items() if name in state]
-        like = f", and this one looks like {looks[0]}" if looks else ""
+        like = f"; this one looks like {looks[0]}" if looks else ""
         raise UsageError(
-            f"weights {config.weights} do not fit {ARCHITECTURE}: {told}{also}; what "
-            f"fits is the state dict of torchvision's {ARCHITECTURE}{like}"
+            f"weights {config.weights} do not fit {ARCHITECTURE}: {told}{also}; give a state dict "
+            f"of torchvision's {ARCHITECTURE}{like}"
         )
     return fitted
 
@@ -203,8 +203,8 @@ def _check_finite(config: Config, state: Mapping[str, torch.Tensor]) -> None:
     for name, tensor in state.items():
         if not tensor.isfinite().all():
             raise UsageError(
-                f"weights {config.weights} hold what is no finite number, first in {name}; was the "
-                f"training broken off or did it diverge? Give an earlier checkpoint"
+                f"weights {config.weights} hold values that are not finite, first in {name}; the "
+                "training may have diverged or been interrupted: give an earlier checkpoint"
             )
 
 

@@ -138,8 +138,8 @@ def check_count(layout: Layout, held: int, counted: int, what: str = "images") -
     """
     if held != counted:
         raise RunError(
-            f"the files of {layout.url} hold {held:,} {what} and its run.json counts {counted:,}; "
-            f"{command('verify')} {layout.url} tells what is wrong"
+            f"the files of {layout.url} hold {held:,} {what}, but its run.json counts "
+            f"{counted:,}; {command('verify')} {layout.url} tells what is wrong"
         )
 
 

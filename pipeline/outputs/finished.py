@@ -108,8 +108,8 @@ class Finished:
             path = self.layout.file(name)
             if not objects.retrying(partial(self.layout.fs.exists, path)):
                 raise RunError(
-                    f"{self.layout.url_of(path)} is gone, which this run had taken in; run the "
-                    f"same command again, which redoes its images"
+                    f"{self.layout.url_of(path)} is gone, although this run had counted it; run "
+                    "the same command again to redo its images"
                 )
 
     def look(self) -> None:

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 RENEW_SECONDS, LOOK_SECONDS = 5.0, 1.0
 # an owner that has not renewed for so long is taken for dead
 STALE_SECONDS = 30.0
-TAKEN = "another run took this output over"
-CLOSED = "the run has come to its end without this worker"
+TAKEN = "another run has taken over this output"
+CLOSED = "the run has ended without this worker"
 
 
 class LeaseLost(RunError):
@@ -77,7 +77,7 @@ class Lease:
             with contextlib.suppress(LeaseLost):
                 self.delete(self.layout.lease, objects.FIRST_ATTEMPTS)
         except OSError as error:
-            log.warning("the lease could not be given back: %s", explain(error))
+            log.warning("the lease could not be released: %s", explain(error))
 
     def publish(self, progress: dict[str, Any]) -> None:
         """Have the next renewal say how far the run is, for whoever reads the lease."""
@@ -172,8 +172,8 @@ class Lease:
                 return
             if now != seen:
                 raise UsageError(
-                    f"another run ({who}) is writing to {self.layout.url}; wait for its end or "
-                    f"choose another output"
+                    f"another run ({who}) is writing to {self.layout.url}; wait until it ends, or "
+                    "choose another output"
                 )
             log.info("taking over from %s, which gave no sign of life", who)
         with contextlib.suppress(LeaseLost):

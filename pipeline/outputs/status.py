@@ -106,7 +106,7 @@ def record_of(layout: Layout) -> dict[str, Any]:
     if known is None:
         raise no_output(layout, "_run/run.json")
     if not isinstance(known, dict):
-        raise ValueError("it holds no record of a run")
+        raise ValueError("it is not the record of a run")
     return known
 
 
@@ -123,7 +123,7 @@ def no_output(layout: Layout, lacking: str) -> UsageError:
     url = layout.url
     if not objects.retrying(lambda: layout.fs.exists(layout.root), objects.FIRST_ATTEMPTS):
         return UsageError(f"{url} does not exist")
-    message = f"{url} is no output of prelabel detect: it has no {lacking}"
+    message = f"{url} is not an output of prelabel detect: it has no {lacking}"
     if inside := re.fullmatch("(.+)/(detections|_run)(/.*)?", url):
         above = Layout.of(inside[1])
         if objects.get(above.fs, above.record, objects.FIRST_ATTEMPTS) is not None:
@@ -143,7 +143,7 @@ def finished_record(layout: Layout) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise failures.unusable("read", layout.url_of(layout.record), error) from error
     if not finished or not known.get("counts"):
-        raise UsageError(f"{layout.url} is not finished; give its detect command again first")
+        raise UsageError(f"{layout.url} is not finished; run its detect command again first")
     return known
 
 

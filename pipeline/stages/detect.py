@@ -128,7 +128,7 @@ class Detector:
         if not self.client.in_doubt:
             return True
         if failure := self.client.begin_alone(BLANK, "blank"):
-            self.client.broken(f"also with a blank one: {failure.message}")
+            self.client.broken(f"even with a blank one: {failure.message}")
             return False
         pixels = np.zeros((64, 64, 3), np.uint8)
         self._forward([View(Outcome(BLANK, "blank"), np.array([0, 0, 64, 64]), pixels)])

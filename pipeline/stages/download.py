@@ -100,7 +100,7 @@ class Downloader:
                     # it was listed, but that is as long again the second time
                     if size is not None and len(data) != size and len(data) not in lengths:
                         lengths.add(len(data))
-                        raise ConnectionError(f"{len(data)} bytes came of {size}")
+                        raise ConnectionError(f"{len(data)} bytes arrived, not {size}")
                     outcome.data = data
             patience.answered()
         except (FetchError, UriError) as error:

@@ -112,8 +112,8 @@ class Fetch:
             if self.client.in_doubt:
                 shown = printable(urls.public(file), 200)
                 self.client.broken(
-                    f"at last with one of {shown}: {failure.message}. If that file is the cause, "
-                    f"move it away, and its images become error rows"
+                    f"most recently with one of {shown}: {failure.message}. If that file is the "
+                    "cause, move it away; its images then become error rows"
                 )
             yield self._rows(row, [Fetched(code=failure.code, message=failure.message)])
         else:

@@ -136,10 +136,10 @@ class Reads:
             outcome.data = found
             if found is None:
                 outcome.code = Code.NO_BYTES
-                outcome.message = "the bytes column is null here"
+                outcome.message = "the bytes column is null in this row"
             elif len(found) > config.max_object_bytes:
                 outcome.data, outcome.code = None, Code.OBJECT_TOO_LARGE
-                outcome.message = f"over max_object_bytes, {config.max_object_bytes}"
+                outcome.message = f"over max_object_bytes, which is {config.max_object_bytes}"
         except Exception as error:  # as for objects: the outcome of its image
             _failed(outcome, error)
         outcome.seconds = time.monotonic() - started

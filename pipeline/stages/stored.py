@@ -140,12 +140,12 @@ class StoredImages:
             stored = await self._kept(uri, size, region.overview)
             if (now := (stored.width, stored.height)) != whole:
                 was = f"{whole[0]}x{whole[1]} pixels when its regions were planned"
-                raise DecodeError(Code.CORRUPT, f"it had {was}, and {now[0]}x{now[1]} now")
+                raise DecodeError(Code.CORRUPT, f"it had {was}, and has {now[0]}x{now[1]} now")
             parts = stored.parts(region)
             if sum(end - start for start, end in parts) > self.config.max_object_bytes:
                 limit = self.config.max_object_bytes
                 outcome.code = Code.OBJECT_TOO_LARGE
-                outcome.message = f"what is stored of it is over max_object_bytes, {limit}"
+                outcome.message = f"its stored data is over max_object_bytes, which is {limit}"
                 return outcome
             data, outcome.attempts = await self._read(uri, parts)
             outcome.data = await asyncio.to_thread(stored.file, region, data)
@@ -170,7 +170,7 @@ class StoredImages:
             self.kept.pop(key, None)
             raise
         if stored is None:
-            raise DecodeError(Code.NOT_AN_IMAGE, "it is no TIFF any more")
+            raise DecodeError(Code.NOT_AN_IMAGE, "it is no longer a TIFF")
         return stored
 
     async def _read(self, uri: str, parts: Iterable[Range]) -> tuple[dict[Range, bytes], int]:

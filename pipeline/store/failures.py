@@ -149,7 +149,9 @@ def reason(error: BaseException) -> str:
     if _response_code(error) in ARCHIVED:
         return "archived, in a storage class such as GLACIER; restore it, then retry the failures"
     if _response_code(error) == SKEWED:
-        return f"the clock of the machine {socket.gethostname()} is wrong, says the store; set it"
+        return (
+            f"the store says that the clock of the machine {socket.gethostname()} is wrong; set it"
+        )
     if "NoCredentialsError" in _names(error):
         return (
             "no credentials for S3; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE "
@@ -183,7 +185,7 @@ def unusable(action: str, url: str, error: BaseException) -> UsageError:
     if code is Code.NOT_FOUND:
         why = "it does not exist"
     elif isinstance(error, FileExistsError | NotADirectoryError):
-        why = "a file stands where a folder should be; give another name"
+        why = "there is a file where a folder should be; give another name"
     elif isinstance(error, IsADirectoryError):
         why = "it is a folder; give the file in it"
     elif code is Code.FORBIDDEN and why == explain(error):
@@ -195,7 +197,7 @@ def unusable(action: str, url: str, error: BaseException) -> UsageError:
         why += f"; is the network up, and AWS_ENDPOINT_URL{named} right?"
     elif code in (Code.CONNECTION, Code.TIMEOUT) and protocol(url) == "hf":
         why = (
-            f"{why.rstrip('.')}; without a network give the folder of a downloaded copy, such as "
+            f"{why.rstrip('.')}; without a network, give the folder of a downloaded copy, such as "
             "~/.cache/huggingface/hub/datasets--OWNER--NAME/snapshots/COMMIT"
         )
     return UsageError(f"cannot {action} {public(url)}: {why}")

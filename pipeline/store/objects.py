@@ -28,7 +28,7 @@ FIRST_ATTEMPTS = 3
 CONTENT = (pa.ArrowException, json.JSONDecodeError)
 CONTENT_ATTEMPTS = 3
 # of an error after the last attempt, lest whoever called tries all of them again
-ENOUGH = "it was tried again, as often as it may be"
+ENOUGH = "no retries are left"
 # 1, 2, 4 ... seconds, each with up to one more
 RETRY_WAIT = tenacity.wait_exponential_jitter(initial=1, max=30, jitter=1)
 
@@ -79,7 +79,7 @@ def _can_pass(error: BaseException) -> bool:
 def _say(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     if error and state.attempt_number > 1:
-        log.warning("the store fails (%s); trying again", words.explain(error))
+        log.warning("the store failed (%s); trying again", words.explain(error))
 
 
 def opened(fs: AbstractFileSystem, path: str) -> Any:

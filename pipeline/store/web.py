@@ -85,8 +85,8 @@ def _check_range(request: aiohttp.ClientRequest, response: aiohttp.ClientRespons
         response.close()
         raise Unranged(
             response.status,
-            f"{response.reason}: the server sends all {whole:,} bytes of the file in the place of "
-            f"a range, which is taken up to {WHOLE_BYTES:,}; put the file where ranges "
+            f"{response.reason}: the server ignores ranges and sends all {whole:,} bytes of the "
+            f"file, more than the {WHOLE_BYTES:,} that are accepted; put the file where ranges "
             "can be read, or unpack it",
         )
 

@@ -59,7 +59,7 @@ def run(task: Task, after: After) -> None:
             log.debug("traceback", exc_info=True)
             if losses == MOST_LOSSES:
                 raise RunError(f"workers were lost {losses + 1} times: {explain(error)}") from error
-            log.warning("workers were lost, all start anew: %s", explain(error))
+            log.warning("workers were lost; all of them start again: %s", explain(error))
         except ray.train.TrainingFailedError as error:
             raise RunError(f"Ray Train failed: {explain(error)}") from error
 
@@ -99,7 +99,7 @@ def _has_room(task: Task) -> bool:
     if there < (task.recipe.workers or 1):
         raise UsageError(
             f"--workers {task.recipe.workers}: the cluster has {there:g} "
-            f"{'GPU' if use_gpu else 'CPU'}s, and each worker takes one"
+            f"{'GPU' if use_gpu else 'CPU'}s, and each worker needs one; lower --workers"
         )
     return use_gpu
 

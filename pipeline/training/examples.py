@@ -33,7 +33,7 @@ FRAME = re.compile(
     rf"#t=[\d.]+$|(\.(?:{'|'.join(VIDEO_EXTENSIONS)}))/[^/]+$", re.IGNORECASE | re.ASCII
 )
 LEAST_SIDE = 1.0  # pixels; of less, nothing is left once the network has resized the image
-OUTSIDE, SMALL, CROWD = "outside of their image", "smaller than a pixel", "of crowds"
+OUTSIDE, SMALL, CROWD = "outside their image", "smaller than a pixel", "of crowds"
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,9 @@ def _check(found: Found, clipped: int) -> None:
     kept = sum(len(example.categories) for example in found.examples)
     if found.left_out[OUTSIDE] > kept:
         raise UsageError(
-            f"{found.left_out[OUTSIDE]:,} boxes of {found.truth.url} lie outside of their images, "
-            f"and {kept:,} inside: give the images that they were drawn on, upright and in that "
-            "size, as --images"
+            f"{found.left_out[OUTSIDE]:,} boxes of {found.truth.url} lie outside their images, "
+            f"and only {kept:,} inside: give the images that they were drawn on, upright and in "
+            "that size, as --images"
         )
     if found.left_out:
         count = words.count(found.left_out.total(), "box")

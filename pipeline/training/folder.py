@@ -76,7 +76,8 @@ class Folder:
             raise failures.unusable("read", self.url_of(RECORD), error) from error
         if RECORD in names or (found and not _is_record(found)):
             raise UsageError(
-                f"{self.url_of(RECORD)} is no record of a training: give another folder as --to"
+                f"{self.url_of(RECORD)} is not the record of a training: give another folder as "
+                "--to"
             )
         if CHECKPOINT in names:
             raise UsageError(

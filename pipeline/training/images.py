@@ -111,7 +111,7 @@ def _listed(truth: Truth, config: Config) -> list[Image | str]:
             if isinstance(other, Image) and other.uri != uri:
                 pair = " and ".join(words.printable(u, 200) for u in (other.uri, uri))
                 raise UsageError(
-                    f"{pair} are both called as {words.printable(truth.names[place[0]], 200)} of "
+                    f"{pair} both match {words.printable(truth.names[place[0]], 200)} of "
                     f"{truth.url}; give the folder of one of them as --images"
                 )
             known[place[0]] = _image(uri, row)
@@ -119,10 +119,12 @@ def _listed(truth: Truth, config: Config) -> list[Image | str]:
     found = next((x for x in (whole, by_end) if any(isinstance(i, Image) for i in x)), None)
     if not found:
         there = words.printable(truth.names[0], 200)
-        here = f"here {words.printable(example, 200)!r}" if example else "and here is none"
+        here = (
+            f"the input has {words.printable(example, 200)!r}" if example else "the input has none"
+        )
         raise UsageError(
-            f"no image of {truth.url} is in {urls.public(config.input)}: there, images are called "
-            f"{there!r}, {here}; are these the annotations of these images?"
+            f"no image of {truth.url} is in {urls.public(config.input)}: the annotations have "
+            f"{there!r}, {here}; give the annotations and the images that belong together"
         )
     return found
 
@@ -131,6 +133,6 @@ def _check_version(truth: Truth, place: int, uri: str, row: dict[str, Any] | Non
     version = truth.versions.get(truth.names[place])
     if version and row and row["source_place"][0] != version:
         raise UsageError(
-            f"{words.printable(uri, 200)} is of version {row['source_place'][0]} of its table, and "
-            f"{truth.url} of version {version}: leave --images out, and that one is read"
+            f"{words.printable(uri, 200)} is of version {row['source_place'][0]} of its table, "
+            f"and {truth.url} of version {version}: leave --images out to read that version"
         )

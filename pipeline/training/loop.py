@@ -155,7 +155,7 @@ def _state(task: Task, world: World) -> dict[str, Any] | None:
         raise UsageError(f"{task.folder.url} holds epochs but {why}: give another folder as --to")
     if state and world.rank == 0:
         url = task.folder.url_of(STATE)
-        log.warning("%s is of another training; this one starts anew", url)
+        log.warning("%s belongs to another training; this one starts from the beginning", url)
     return None
 
 
@@ -210,10 +210,12 @@ class _Stream:
                     continue
                 failed, self.unread = failed + 1, self.unread + 1
                 shown = words.printable(example.image.uri, 200)
-                log.warning("%s cannot be read any more, left out: %s", shown, image)
+                log.warning("%s can no longer be read, left out: %s", shown, image)
                 if failed >= MOST_UNREAD:
                     break
-        raise RunError(f"{failed} images in a row cannot be read any more: is their store away?")
+        raise RunError(
+            f"{failed} images in a row can no longer be read; check that their store can be reached"
+        )
 
 
 def _measure(task: Task, world: World, network: nn.Module) -> Evaluation | None:

@@ -62,7 +62,11 @@ def detections(
     for (place, image), content in zip(images.items(), read, strict=True):
         if isinstance(content, str):
             shown = words.printable(image.uri, 200)
-            log.warning("%s cannot be read any more, nothing found there: %s", shown, content)
+            log.warning(
+                "%s can no longer be read, counted as an image with nothing found: %s",
+                shown,
+                content,
+            )
             continue
         tensor = torch.tensor(content).to(device).permute(2, 0, 1).float() / 255
         model.roi_heads.box_roi_pool.scales = None  # which torchvision keeps from the first image

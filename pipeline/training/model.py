@@ -88,7 +88,7 @@ def step(
     parameters = [p for group in chosen.param_groups for p in group["params"]]
     if not torch.nn.utils.clip_grad_norm_(parameters, CLIP).isfinite():
         raise RunError(
-            f"the loss ({loss.item():g}) or its gradient is no finite number: the training "
+            f"the loss ({loss.item():g}) or its gradient is not a finite number: the training "
             "diverges. Give a lower --lr, and another folder as --to"
         )
     chosen.step()

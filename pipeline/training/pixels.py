@@ -75,8 +75,8 @@ def encoded(config: Config, image: Image) -> bytes | str:
             trusted, how = config.trust_uris, config.reading
             found = _object(*access.locate(found, config.input, trusted, reading=how), config)
         if found is None:
-            return "the bytes column is null here"
-        return found if len(found) <= limit else f"over max_object_bytes, {limit}"
+            return "the bytes column is null in this row"
+        return found if len(found) <= limit else f"over max_object_bytes, which is {limit}"
     except FileNotFoundError:
         return "it does not exist"
     except (OSError, UsageError, pa.ArrowException) as error:

@@ -102,21 +102,22 @@ def _held_out(
         return Found(held, [])
     if not held.ids:
         raise UsageError(
-            f"--holdout {recipe.holdout:g} holds no image out, for there are few, or of few "
-            "videos: raise it, give --val, or --holdout 0 to train all epochs without measuring"
+            f"--holdout {recipe.holdout:g} holds no image out, because there are few images, or "
+            "frames of few videos: raise it, give --val, or --holdout 0 to train all epochs "
+            "without measuring"
         )
     found = examples.find(held, config, listed, shrinks_to)
     mine = {example.image.uri for example in given.examples}
     if both := {image.uri for image in found.images} & mine:
         shown = words.printable(min(both), 200)
         raise UsageError(
-            f"{words.count(len(both), 'image')} of --val would be trained on, too, such as {shown}:"
-            " leave them out of one of the two"
+            f"{words.count(len(both), 'image')} of --val would also be trained on, such as "
+            f"{shown}: leave them out of one of the two"
         )
     if evaluate(found.truth, Matched(found.truth, True)).metrics["AP"] is None:
         raise UsageError(
-            "the images that are held out have no box, so that there is no AP: raise --holdout, "
-            "give --val, or --holdout 0"
+            "the images that are held out have no box, so there is no AP: raise --holdout, give "
+            "--val, or --holdout 0"
         )
     return found
 
@@ -145,8 +146,8 @@ def _check_alone(name: str, truth: Truth, classes: Sequence[str]) -> None:
     both = [other for other in truth.category_ids if fold_class(other) == fold_class(name)]
     if like and len(both) > 1:
         raise UsageError(
-            f"{truth.url} has the categories {both[0]!r} and {both[1]!r}, but the network has the "
-            f"class {like[0]!r} alone for both: rename one"
+            f"{truth.url} has the categories {both[0]!r} and {both[1]!r}, but the network has "
+            f"only the class {like[0]!r} for both: rename one"
         )
     if len(like) > 1:
         raise UsageError(
@@ -174,12 +175,16 @@ def _notes(given: Found, measured: Found, begun: Start) -> list[str]:
     unseen = start.missing([*begun.categories.values()], dict(enumerate(names)))
     if unseen:
         notes.append(
-            f"no box to learn from, kept as they are: {words.printable(', '.join(unseen))}"
+            "classes without a box to learn from, kept as they are: "
+            f"{words.printable(', '.join(unseen))}"
         )
     if begun.new:
         notes.append(f"new classes: {words.printable(', '.join(begun.new))}")
     strange = start.missing(list(measured.truth.category_ids), begun.categories)
     if strange:
         listed = words.printable(", ".join(strange))
-        notes.append(f"held out, but of no class of the network, never found: {listed}")
+        notes.append(
+            "held-out categories that are not classes of the network, counted as not found: "
+            f"{listed}"
+        )
     return notes

@@ -86,8 +86,8 @@ class Recipe:
                 raise UsageError(f"augment has an unknown name {nearest(name, AUGMENTATIONS)}")
         if self.workers and self.batch % self.workers:
             raise UsageError(
-                f"batch ({self.batch}) must be a multiple of workers ({self.workers}), for each "
-                "takes the same number of images"
+                f"batch ({self.batch}) must be a multiple of workers ({self.workers}), because "
+                "each takes the same number of images"
             )
 
     @property

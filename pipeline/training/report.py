@@ -42,7 +42,7 @@ def html(record: Mapping[str, Any], url: str) -> str:
 <div class="charts">{curves}</div>
 <section><h2>Epochs</h2><div class="panel scroll">{_epochs(epochs, top)}</div>
 <p>AP is COCO's, on the images that are held out. The checkpoint is of the epoch with the highest
-one, so that it looks a little better there than on images that chose nothing.</p></section>
+AP, so its AP is slightly higher here than on images that had no part in that choice.</p></section>
 <section><h2>Classes</h2><div class="panel scroll">{_classes(record, top)}</div></section>
 <section><h2>What to know</h2><ul>{notes or "<li>Nothing was left out.</li>"}</ul></section>
 <section><h2>How it was made</h2>{_making(record)}</section>"""

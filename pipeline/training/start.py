@@ -64,8 +64,8 @@ def start(config: Config, recipe: Recipe, shown: Sequence[str]) -> Start:
     is_random = config.weights.startswith("random:")
     if "weights_backbone" in config.model and not is_random:
         raise UsageError(
-            "model.weights_backbone has no use, for the weights bring a backbone: leave it out, or "
-            "give --weights random:0"
+            "model.weights_backbone has no use, because the weights include a backbone: leave it "
+            "out, or give --weights random:0"
         )
     trained_layers = _trained_layers(config, is_random)
     read = partial(objects.read, reading=config.reading)

@@ -82,7 +82,7 @@ def train(truth: Truth, val: Truth | None, config: Config, recipe: Recipe, liste
             return Outcome(known, folder)
     task, record = preparation.prepared(truth, val, config, recipe, begun, folder, wanted, listed)
     if known := _known(folder, wanted):  # again, for that took long
-        log.info("goes on after epoch %d", len(known["epochs"]))
+        log.info("continuing after epoch %d", len(known["epochs"]))
         record |= {name: known[name] for name in ("began", "epochs")}
     _say(record)
     folder.write_record(record)
@@ -113,8 +113,8 @@ def _known(folder: Folder, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
         if before != value:
             told = "" if name in ("annotations", "weights") else f" ({before!r}, now {value!r})"
             raise UsageError(
-                f"{folder.url} holds a training with other {name}{words.printable(told)}: give the "
-                "same, or another folder as --to"
+                f"{folder.url} holds a training that differs in {name}{words.printable(told)}: "
+                "give the same, or another folder as --to"
             )
     return known
 
@@ -164,7 +164,7 @@ def _shown(truth: Truth) -> list[str]:
     """Names of the categories that have boxes, in order of id."""
     drawn = set(np.unique(truth.box_categories[~truth.crowds]).tolist())
     if not drawn:
-        raise UsageError(f"{truth.url} has no box, and without one nothing can be learned")
+        raise UsageError(f"{truth.url} has no box to learn from; give annotations with boxes")
     return [name for name, category in truth.category_ids.items() if category in drawn]
 
 

@@ -52,7 +52,7 @@ def test_no_gpu_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "remove_placement_group", taken.append)
     for options in ({"device": "cuda"}, {"device": "auto", "replicas": 3}):  # wait for none
         await_gpu(Config(input="i", output="o", **options))
-    with pytest.raises(RunError, match="no GPU has come to the cluster"):
+    with pytest.raises(RunError, match="no GPU has joined the cluster"):
         await_gpu(Config(input="i", output="o", device="cuda", replicas=3, gpus_per_replica=0.5))
     assert asked == taken == [[{"GPU": 0.5}]] * 3
     with pytest.raises(KeyboardInterrupt):  # a signal meanwhile
@@ -79,7 +79,9 @@ def test_ray_that_starts_too_slowly(late: int, monkeypatch: pytest.MonkeyPatch) 
     if late < connection.STARTS:
         connection.connect()
     else:
-        with pytest.raises(UsageError, match="did not start on this machine in time, 2 times"):
+        with pytest.raises(
+            UsageError, match="did not start in time on this machine, in 2 attempts"
+        ):
             connection.connect()
     assert len(starts) == min(late + 1, connection.STARTS)
 
@@ -188,4 +190,4 @@ def test_a_cluster_that_wants_a_token(
         assert done.stdout == "joins\n"
     else:
         assert done.stdout.count("\n") == 1
-        assert f"{head} wants its token: set RAY_AUTH_MODE=token" in done.stdout
+        assert f"{head} requires a token: set RAY_AUTH_MODE=token" in done.stdout

@@ -100,9 +100,13 @@ def test_memory() -> None:
         ([{"CPU": 4}] * 3, {"cpus_per_replica": 5}, "the largest node has 4 CPUs"),
         ([{"CPU": 8}], {"device": "cuda"}, "has no GPU"),
         ([{"CPU": 8, "GPU": 1}], {"gpus_per_replica": 2}, "and 2 GPUs on one node"),
-        ([{"CPU": 0.5}], {}, "too small to ever start"),
-        ([{"CPU": 0}], {}, "no node of the cluster takes work; pass --device cuda"),
-        ([{}], {"replicas": 3}, "no node of the cluster takes work; pass --device cuda"),
+        ([{"CPU": 0.5}], {}, "too small for the run"),
+        ([{"CPU": 0}], {}, "no node of the cluster has CPUs or GPUs for work; pass --device cuda"),
+        (
+            [{}],
+            {"replicas": 3},
+            "no node of the cluster has CPUs or GPUs for work; pass --device cuda",
+        ),
         ([{"CPU": 0}], {"device": "cuda"}, "has no GPU"),
     ],
 )

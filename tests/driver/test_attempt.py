@@ -44,7 +44,7 @@ def test_a_replica_that_cannot_start(
 ) -> None:
     monkeypatch.setattr(chain, "INIT_DEATHS", 1)
     options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
-    with pytest.raises(RunError, match="worker could not go on: .*no such device here$"):
+    with pytest.raises(RunError, match="worker could not continue: .*no such device here$"):
         go(Absent, **options)
 
 
@@ -150,7 +150,7 @@ def test_too_many_errors_end_the_run(cluster: None, folder: Path, tmp_path: Path
         go(**options)
     text = str(caught.value)
     assert "images failed, more than max_error_rate (0.05) allows" in text
-    assert "the commonest error is not_found" in text and text.count(f"{folder}/") == 3
+    assert "the most common error is not_found" in text and text.count(f"{folder}/") == 3
     kept = [row["image_id"] for row in rows(str(tmp_path / "out"))]
     assert len(kept) == len(set(kept))
     assert not (tmp_path / "out/_SUCCESS").exists()
@@ -252,7 +252,9 @@ def test_several_slices(
 
     with monkeypatch.context() as patch:
         patch.setattr(record, "end", late)
-        with pytest.raises(RunError, match="files came to slice 0 .*run the same command again"):
+        with pytest.raises(
+            RunError, match="files were added to slice 0 .*run the same command again"
+        ):
             run(config, PixelEngine)
     assert not (tmp_path / "out/_SUCCESS").exists() and len(rows(str(tmp_path / "out"))) > 600
     summary = run(config, PixelEngine)

@@ -80,7 +80,7 @@ def test_no_server_behind_the_endpoint(tmp_path: Path, monkeypatch: pytest.Monke
 def test_an_output_within_the_input(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         check(config(tmp_path, output=f"{tmp_path}/in/labels"), dry_run=False)
-        assert "lies within the input" in caplog.text
+        assert "is inside the input" in caplog.text
         caplog.clear()
         check(config(tmp_path, output=f"{tmp_path}/in-labels"), dry_run=False)
         assert not caplog.text

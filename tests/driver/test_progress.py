@@ -86,8 +86,8 @@ def test_a_line_is_no_longer_than_the_terminal(
     "images,written,text",
     [
         (860, 1860, "1,860 images are written"),
-        (924, 1860, "1,860 images are written, 64 that were begun will be done again"),
-        (1, 1000, "1,000 images are written, 1 that was begun will be done again"),
+        (924, 1860, "1,860 images are written, 64 that were begun will be processed again"),
+        (1, 1000, "1,000 images are written, 1 that was begun will be processed again"),
         # figures of a killed process are too low
         (10, 1020, "1,020 images are written"),
     ],

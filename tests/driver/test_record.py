@@ -227,8 +227,8 @@ def test_a_run_goes_on_with_the_endings_it_was_begun_with(before: tuple[str, ...
             {},
             {"box_score_thresh": 0.3},
             "--score-threshold was not given and is now 0.3; choose another output, or leave "
-            "--score-threshold out; for fewer boxes report and export take --score-threshold, "
-            "without a new run",
+            "--score-threshold out; to see fewer boxes without a new run, give --score-threshold "
+            "to report or export",
         ),
         (
             {"box_score_thresh": 0.3},
@@ -240,7 +240,7 @@ def test_a_run_goes_on_with_the_endings_it_was_begun_with(before: tuple[str, ...
             {"max_size": 128},
             {"max_size": 256, "box_score_thresh": 0.1},
             "--score-threshold was not given and is now 0.1; choose another output, or leave "
-            "--score-threshold out; likewise model.max_size",
+            "--score-threshold out; also changed: model.max_size",
         ),
     ],
 )

@@ -127,9 +127,7 @@ def test_a_table(tmp_path: Path) -> None:
     (note,) = fresh.refreshed
     assert (note["new"], note["changed"], note["gone"]) == (1, 0, 1)
     write(("2.png", 1))
-    with pytest.raises(
-        UsageError, match="column 'tag' of the input holds int64 now and held string"
-    ):
+    with pytest.raises(UsageError, match="column 'tag' of the input is now int64 and was string"):
         refresh.refresh(config, output, "mark")
 
 
@@ -232,9 +230,9 @@ def listed(output: Layout, known: Manifest) -> list[tuple[str, int, int]]:
 @pytest.mark.parametrize(
     "options,complaint",
     [
-        ({"limit": 3}, "takes no --limit"),
+        ({"limit": 3}, "cannot be combined with --limit"),
         ({"bytes_column": "image", "input": "/t.parquet"}, "new images of a bytes_column"),
-        ({"input": "/o/detections/status=error"}, "the run's own --input"),
+        ({"input": "/o/detections/status=error"}, "not the table of failed images"),
     ],
 )
 def test_what_cannot_be_listed_again(options: dict[str, Any], complaint: str) -> None:

@@ -111,7 +111,7 @@ def test_a_refresh_that_loses_its_lease(listed: Input, monkeypatch: pytest.Monke
         return found
 
     monkeypatch.setattr(refresh, "compare", suspended)
-    with pytest.raises(RunError, match="another run took this output over"):
+    with pytest.raises(RunError, match="another run has taken over this output"):
         listed.refresh()
     known = manifest.load(listed.output, MARK)
     assert known and known.rows == 3

@@ -161,7 +161,7 @@ def test_what_the_cluster_cannot_run(cluster: None, folder: Path, tmp_path: Path
     options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path / "out")}
     with pytest.raises(UsageError, match="the cluster has no GPU; pass --device cpu"):
         go(**options, device="cuda")
-    with pytest.raises(UsageError, match="too small to ever start: a replica needs 2 CPUs"):
+    with pytest.raises(UsageError, match="too small for the run: a replica needs 2 CPUs"):
         go(**options, cpus_per_replica=2)
     assert not (tmp_path / "out").exists()
 

@@ -84,9 +84,9 @@ def wait_for(happened: Callable[[], object]) -> None:
 @pytest.mark.parametrize(
     "stages,text",
     [
-        ([], "detect, none of whose 2 replicas has started, waits for room on the cluster"),
+        ([], "detect waits for room on the cluster: none of its 2 replicas has started"),
         (["detect"], "detect waits for the decoding or the forward of 3 images"),
-        (["fetch"], "fetch waits for the store, to read some of 3 images"),
+        (["fetch"], "fetch waits for the store to deliver some of 3 images"),
         (["fetch", "detect", "write"], "write waits for the store of /"),
     ],
 )
@@ -110,7 +110,7 @@ def test_a_run_without_room_says_so_once(
     """Another job may hold the cluster; until `stall_timeout` nothing else would tell."""
     monkeypatch.setattr(watch, "HINT_SECONDS", 0.2)
     with watching(coordinator, stall_timeout=100) as seen, seen.over(Endless()):
-        wait_for(lambda: "other work holds the 1 CPUs of each (" in caplog.text)
+        wait_for(lambda: "other work holds the 1 CPUs that each needs (" in caplog.text)
         time.sleep(0.5)
     assert caplog.text.count("are free); `ray status` and `ray job list`") == 1
 
@@ -153,8 +153,8 @@ def test_too_many_errors(coordinator: Any) -> None:
         with pytest.raises(RunError) as e:
             seen.check()
     assert str(e.value) == (
-        "1,000 of the first 1,000 images failed, more than max_error_rate (0.05) allows; the "
-        "commonest error is forbidden (100), for instance s3://b/0, s3://b/1, s3://b/2"
+        "1,000 of the first 1,000 images failed, more than max_error_rate (0.05) allows; the most "
+        "common error is forbidden (100), for instance s3://b/0, s3://b/1, s3://b/2"
     )
 
 

@@ -110,34 +110,37 @@ def test_what_is_said() -> None:
     assert "images      1,000,000, about 50 GB" in said
     of_videos = dataclasses.replace(CONFIG, fps=1)
     videos = text.text(of_videos, weights, counted, TRIAL, read_prices(), None)
-    assert "images      1,000,000, about 50 GB, frames of videos as their pixels" in videos
-    assert "errors      10.0% (not_found 1)\n            --max-error-rate is 0.05" in said
-    assert "sizes       640x480 90%" in said and "detections  1.8 an image" in said
+    assert (
+        "images      1,000,000, about 50 GB, counting frames of videos as their decoded pixels"
+        in videos
+    )
+    assert "errors      10.0% (not_found 1)\n            more than --max-error-rate 0.05" in said
+    assert "sizes       640x480 90%" in said and "detections  1.8 per image" in said
     assert "  network          2.0   the bottleneck" in said
     assert "all images here: 2 d 21 h, 10 s of it to start" in said
-    assert "prices: from memory, not looked up; --prices FILE takes a table of yours" in said
+    assert "prices: from memory, not looked up; give your own table with --prices FILE" in said
     assert all(len(line) <= 100 for line in said.splitlines())
     assert (
         "g6.2xlarge" in said
         and "as measured on an H200" in said
-        and "requests to the bucket, one read an image: $0.4" in said
+        and "requests to the bucket, one read per image: $0.4" in said
     )
     assert "--cpus-per-replica" not in said and "views" not in said
     # a size that the checkpoint brings, too small for half precision
     of_128 = dataclasses.replace(weights, options=weights.options | {"min_size": 128})
     said = text.text(CONFIG, of_128, counted, TRIAL, read_prices(), None)
-    (gflop,) = re.findall(r"at (\d+) GFLOP an image", said)
+    (gflop,) = re.findall(r"at (\d+) GFLOP per image", said)
     (per_gpu,) = re.findall(r"g6\.2xlarge +(\d+) ", said)
     assert int(per_gpu) == pytest.approx(0.43 * 60_000 / int(gflop), rel=0.02)
     tiled = dataclasses.replace(CONFIG, tile=1024)
     slides = pa.table({"height": [12_000], "width": [12_000]})
     trial = dataclasses.replace(TRIAL, views=_views(tiled, slides))
     said = text.text(tiled, weights, counted, trial, read_prices(), None)
-    assert "\nviews       226.0 an image: all of it, and its tiles\ndetections" in said
+    assert "\nviews       226.0 per image: the whole of it, and its tiles\ndetections" in said
     on_gpu = dataclasses.replace(PLACEMENT, gpus=1)
     gpu = dataclasses.replace(TRIAL, placement=on_gpu, forward_seconds=0.0025)
     said = text.text(CONFIG, weights, counted, gpu, read_prices(), L4)
-    assert "network: as on this L4" in said and "--cpus-per-replica 4, in place of 2" in said
+    assert "network: as on this L4" in said and "--cpus-per-replica 4, instead of 2" in said
 
 
 def test_tiles_are_computed_with(tmp_path: Path) -> None:
@@ -152,8 +155,8 @@ def test_tiles_are_computed_with(tmp_path: Path) -> None:
     rows[8] |= {"width": 9000, "height": 2, "num_detections": None}  # too thin for the network
     trial = dataclasses.replace(TRIAL, views=len(views), rows=pa.Table.from_pylist(rows))
     said = text.text(config, weights, Counted(rows=10), trial, read_prices(), None)
-    assert f"at {gflop:,.0f} GFLOP an image" in said
-    assert "\nviews       16.0 an image: all of it, and its tiles\n" in said
+    assert f"at {gflop:,.0f} GFLOP per image" in said
+    assert "\nviews       16.0 per image: the whole of it, and its tiles\n" in said
 
 
 def test_why_nothing_was_measured() -> None:
@@ -161,8 +164,8 @@ def test_why_nothing_was_measured() -> None:
     assert "40 of 40 images failed: empty 30, too_thin 10, and" in said
     assert said.endswith("; give a larger --sample")
     said = _too_few(1, 1, Counter())
-    assert "0 of 1 image failed, and the first that a replica is given does not count" in said
-    assert said.endswith("the input has no others to try")
+    assert "0 of 1 image failed, and the first forward of a replica does not count" in said
+    assert said.endswith("the input has no other images to try")
 
 
 def test_the_command(cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,7 +182,7 @@ def test_the_command(cluster: None, tmp_path: Path, capsys: pytest.CaptureFixtur
     (trial,) = (tmp_path / "trial").iterdir()
     sides = [row["width"] for row in rows(str(trial)) if row["status"] == "ok"]
     views = sum({32: 1, 64: 5}[side] for side in sides)
-    assert f"views       {views / len(sides):.1f} an image" in said and 64 in sides
+    assert f"views       {views / len(sides):.1f} per image" in said and 64 in sides
     (attempt,) = json.loads((trial / "_run/run.json").read_bytes())["attempts"]
     assert attempt["forwarded"] == views - 1  # but for the first one, which is slow
     seconds = attempt["seconds"]["forward"] / attempt["forwarded"] * views / 16

@@ -28,5 +28,5 @@ def test_a_table_of_prices_that_is_none(
     path.write_text(content)
     assert job.main(["--input", "i", "--prices", str(path)]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"prelabel plan: --prices {path} is no table of prices")
+    assert said.startswith(f"prelabel plan: --prices {path} is not a table of prices")
     assert said.count("\n") == 1

@@ -77,17 +77,20 @@ def test_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "tags,reason",
     [
-        ({TIEPOINTS: [*POINT, 0, 0] * 4, KEYS: keys(**UTM)}, "ground control points alone"),
-        ({KEYS: keys(**UTM)}, "not where its pixels lie"),
-        (placed((2, -3), POINT, **UTM), "pixels are 2 by -3 in size"),
-        (placed((2, 3), POINT, (9, 9, 500_018, 4_999_979), **UTM), "not those of its pixels' size"),
-        (turned(1, 2, 0, 2, 4, 0, **UTM), "no plane"),
-        (turned(np.nan, 2, 0, 2, 5, 0, **UTM), "no plane"),
+        ({TIEPOINTS: [*POINT, 0, 0] * 4, KEYS: keys(**UTM)}, "only ground control points"),
+        ({KEYS: keys(**UTM)}, "not say where its pixels lie"),
+        (placed((2, -3), POINT, **UTM), "pixel size is 2 by -3, and both must be above 0"),
+        (
+            placed((2, 3), POINT, (9, 9, 500_018, 4_999_979), **UTM),
+            "do not agree with its pixel size",
+        ),
+        (turned(1, 2, 0, 2, 4, 0, **UTM), "cannot be inverted"),
+        (turned(np.nan, 2, 0, 2, 5, 0, **UTM), "cannot be inverted"),
         (placed((2, 3), POINT, crs=32767), "defined by the file itself"),
         (placed((2, 3), POINT, crs=0), "no EPSG code"),
         (placed((2, 3), POINT), "no EPSG code"),
         (placed((2, 3), POINT, model=3), "model type 3"),
-        (placed((2, 3), POINT, **UTM) | {ORIENTATION: [6]}, "is to be turned"),
+        (placed((2, 3), POINT, **UTM) | {ORIENTATION: [6]}, "its orientation tag turns it"),
         ({**placed((2, 3), POINT), KEYS: (1, 1)}, "no EPSG code"),
     ],
 )

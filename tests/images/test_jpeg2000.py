@@ -113,7 +113,7 @@ def test_what_is_not_read() -> None:
     assert refused(file(deep, ANY_KIND, True)).startswith("unsupported_mode: OSError: Unsupported")
     pixels = picture(HEIGHT, WIDTH)
     ycbcr = {PHOTOMETRIC: (SHORT, [6])}
-    assert "JPEG 2000 is read of grey and RGB" in refused(
+    assert "JPEG 2000 is supported only as grey or RGB" in refused(
         file(pixels, ANY_KIND, True, changed=ycbcr)
     )
 

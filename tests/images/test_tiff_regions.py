@@ -175,8 +175,10 @@ def test_what_only_the_whole_tells() -> None:
 def test_what_is_too_large() -> None:
     assert "is over 1000 times max_pixels" in refused(zeros(200, 200, tile=(16, 16)), max_pixels=39)
     one_strip = refused(zeros(200, 200, rowsperstrip=200))
-    assert one_strip.startswith("too_many_pixels: a window of 32 pixels lies in strips of together")
-    assert "lies in tiles of" in refused(zeros(200, 200, tile=(160, 160)))
+    assert one_strip.startswith("too_many_pixels: the strips that a window of 32 pixels needs are")
+    assert "the tiles that a window of 32 pixels needs are" in refused(
+        zeros(200, 200, tile=(160, 160))
+    )
 
 
 @pytest.mark.parametrize("is_tiled", [True, False])

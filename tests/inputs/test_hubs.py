@@ -137,7 +137,7 @@ def test_a_downloaded_repository(dataset: Any, tmp_path: Path) -> None:
     assert contents(tmp_path, input=f"{root}/default/train") == numbers
     assert contents(tmp_path, input=f"{root}/data/test-*.parquet") == numbers
     os.unlink(root / "data" / "train-00000-of-00002.parquet")
-    with pytest.raises(UsageError, match="of split 'train' of .* 1 of 2 files are there"):
+    with pytest.raises(UsageError, match="only 1 of 2 files of split 'train' of .* are there"):
         listed(tmp_path, input=str(root))
 
 
@@ -241,5 +241,5 @@ def test_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """The hub's own switch; the line says what to give instead."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(objects, "FIRST_ATTEMPTS", 1)
-    with pytest.raises(UsageError, match="offline mode is enabled.*without a network give the"):
+    with pytest.raises(UsageError, match="offline mode is enabled.*without a network, give the"):
         listed(tmp_path, input="hf://datasets/me/cells")

@@ -94,7 +94,7 @@ def test_versions(
     assert found.duplicates == 1 and len(set(table["object_version"].to_pylist())) == 1
     assert "passed over 3 files: 2 older versions, 1 delete marker" in caplog.text
     without = [{k: v for k, v in row.items() if k != "is_latest"} for row in rows]
-    with pytest.raises(UsageError, match="does not say which is the latest"):
+    with pytest.raises(UsageError, match="but not which is the latest"):
         listed(tmp_path, input=publish(s3, bucket, [without], kind))
 
 
@@ -136,9 +136,9 @@ def test_what_is_not_as_the_manifest_says(s3: Any, bucket: str, tmp_path: Path) 
     s3.delete_object(Bucket=bucket, Key=data)
     assert f"cannot read s3://{bucket}/{data}: it does not exist" in complaint(input=url)
     copy.write_text(json.dumps(manifest | {"fileFormat": "Avro"}))
-    assert "is of an inventory in avro" in complaint(input=str(copy))
+    assert "belongs to an inventory in avro" in complaint(input=str(copy))
     copy.write_text(json.dumps(manifest | {"files": [{"key": "x"}]}))
-    assert "is no manifest of an S3 Inventory: KeyError('size')" in complaint(input=str(copy))
+    assert "is not a manifest of an S3 Inventory: KeyError('size')" in complaint(input=str(copy))
     s3.put_object(Bucket=bucket, Key=data, Body=gzip.compress(b""))
     empty = {"key": data, "size": 20, "MD5checksum": hashlib.md5(gzip.compress(b"")).hexdigest()}
     copy.write_text(json.dumps(manifest | {"files": [empty]}))

@@ -64,10 +64,10 @@ def test_on_a_disk_the_system_resolves_names() -> None:
 @pytest.mark.parametrize(
     "uri,words",
     [
-        ("s3://b/a.jpg ", "ends in a blank or a line end"),
-        ("/in/a.jpg\r", "ends in a blank or a line end"),
+        ("s3://b/a.jpg ", "ends in a space or a line break"),
+        ("/in/a.jpg\r", "ends in a space or a line break"),
         (r"s3://b/x\a.jpg", "has backslashes; here names are separated by /"),
-        ("s3://b/'x/a.jpg'", "stands in quotes"),
+        ("s3://b/'x/a.jpg'", "is in quotes"),
         ("s3://b/#x", "comments of a text list"),
     ],
 )

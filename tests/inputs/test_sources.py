@@ -88,7 +88,9 @@ def test_index_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         found = uris(tmp_path, input=f"{url}/")
         assert found == [f"{url}/a.jpg", f"{url}/b.jpg", f"{url}/sub/c.jpg?sig=../1"]
         assert uris(tmp_path, input=f"{url}/a.jpg") == [f"{url}/a.jpg"]
-        with pytest.raises(UsageError, match="no images under .*; the URL of a folder .* ends in"):
+        with pytest.raises(
+            UsageError, match="no images under .*; the URL of a folder .* must end in"
+        ):
             listed(tmp_path, input=url)
     finally:
         server.shutdown()
@@ -133,7 +135,7 @@ def test_what_is_passed_over_is_said(
     said, *_ = caplog.messages
     assert said.startswith("passed over 14 files: 2 .psd, 2 without an ending, 1 .")
     assert said.endswith(
-        ", 4 others; --extensions names what is read, --sniff reads 2 files without an ending"
+        ", 4 others; --extensions sets what is read, --sniff reads 2 files without an ending"
     )
 
 
@@ -160,12 +162,12 @@ def test_files_without_an_ending_by_their_first_bytes(
     assert uris(tmp_path, input=str(tmp_path / "in"), sniff=True) == found
     said = caplog.messages[-1]
     assert said == (
-        "passed over 5 files: 4 without an ending, 1 .txt; --extensions names what is read"
+        "passed over 5 files: 4 without an ending, 1 .txt; --extensions sets what is read"
     )
     only = str(tmp_path / "in" / "jpeg")
     assert uris(tmp_path, input=only, sniff=True) == ["in/jpeg"]
     with pytest.raises(
-        UsageError, match="^1 file without an ending, no images under .*: add --sniff "
+        UsageError, match="^no images under .*, but 1 file without an ending: add --sniff "
     ):
         uris(tmp_path, input=only)
 

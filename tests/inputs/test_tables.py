@@ -114,11 +114,11 @@ def test_any_names(kind: str, tmp_path: Path) -> None:
         ('\ufeff [{"path": "/a", "n": 1}, {"n": 2.5, "x": [{}]}]', ["/a", ""]),
         ('{"annotations": [{"image_id": 1}], "images": [{"file_name": "x/a.jpg"}]}', ["x/a.jpg"]),
         ('["/a", {"uri": "/b"}]', ["/a", "/b"]),
-        ("[]", "cannot read .*no list of texts or objects|is no list of texts or objects"),
-        ('{"files": ["a"]}', "is no list of texts or objects, and has none as `images`"),
-        ("[1]", "an item of it is neither a text nor an object: 1"),
+        ("[]", "cannot read .*not a list of texts or objects|is not a list of texts or objects"),
+        ('{"files": ["a"]}', "is not a list of texts or objects, and has none under `images`"),
+        ("[1]", "one of its items is neither a text nor an object: 1"),
         ('["a.jpg", "b', "cannot read .*list.json"),
-        ('"a.jpg"', "is no list"),
+        ('"a.jpg"', "is not a list"),
         ("", "cannot read .*list.json"),
         ('[{"uri": 5}]', "holds int64, not URIs"),
     ],
@@ -192,7 +192,7 @@ def test_tables_in_several_folders(tmp_path: Path) -> None:
         "in/train/2.jpg",
     ]
     (tmp_path / "in" / "more.txt").write_text("/x.jpg")
-    with pytest.raises(UsageError, match="mixes tables of several kinds"):
+    with pytest.raises(UsageError, match="has tables of several kinds"):
         listed(tmp_path, input=str(tmp_path / "in"), uri_column="file_name")
 
 
@@ -343,10 +343,10 @@ def test_texts_of_ten_megabytes(kind: str, tmp_path: Path) -> None:
         (b"uri,b\n/a,1\n/b\n", {}, "cannot read .* Expected 2 columns, got 1"),
         (b"uri,b\n/a,1\n/b,1,2\n", {}, "cannot read .* Expected 2 columns, got 3"),
         (b"uri,b\n/caf\xe9,1\n", {}, "cannot read .* byte 0xe9"),
-        ("uri,b\n/a,1\n".encode("utf-16"), {}, "cannot read .*; save it anew as UTF-8"),
-        (b'{"uri": "/caf\xe9"}\n', {}, "cannot read .* a text of it is no UTF-8; save it anew"),
+        ("uri,b\n/a,1\n".encode("utf-16"), {}, "cannot read .*; save the file as UTF-8"),
+        (b'{"uri": "/caf\xe9"}\n', {}, "cannot read .* a text in it is not UTF-8; save it anew"),
         (b"uri,uri\n/a,/b\n", {}, "cannot read .* multiple columns named uri"),
-        (b"uri,b\n/" + b"x" * 40_000_000, {}, "a row of it is longer than 16,777,216 bytes"),
+        (b"uri,b\n/" + b"x" * 40_000_000, {}, "it has a row of more than 16,777,216 bytes"),
     ],
     ids=itertools.count(),
 )
@@ -434,7 +434,7 @@ def test_damaged_tables(tmp_path: Path) -> None:
         (pa.table({"uri": ["/a"], "name": wrong}), ["name"]),
     ):
         pq.write_table(table, path)
-        with pytest.raises(UsageError, match="cannot read .* a text of it is no UTF-8"):
+        with pytest.raises(UsageError, match="cannot read .* a text in it is not UTF-8"):
             listed(tmp_path, input=str(path), carry=carry)
     pq.ParquetWriter(path, pa.schema([("uri", pa.string())])).close()
     assert pq.ParquetFile(path).num_row_groups == 0

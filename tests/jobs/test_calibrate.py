@@ -43,8 +43,8 @@ def test_what_it_prints(output: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert accepted == f"{said['groups'][0]['accepted_share']:.1%}" != "0.0%"
     assert lines[3].split()[-2:] == ["-", "0.0%"]
     assert "3 rare ones, taken together: 'bicycle', 'dog', 'cup'" in lines
-    assert lines[-1].startswith("3 rare ones: nothing is accepted; too many boxes of the highest")
-    assert "177 images that were not reviewed, if the 120 that were are" in lines[7]
+    assert lines[-1].startswith("3 rare ones: nothing is accepted; too many of the boxes with")
+    assert "177 images that were not reviewed, provided that the 120 reviewed are" in lines[7]
 
 
 def test_a_claim_that_nothing_can_be_shown_of_yet(
@@ -52,7 +52,10 @@ def test_a_claim_that_nothing_can_be_shown_of_yet(
 ) -> None:
     assert call(output, output.parent / "review.json", "--precision", "0.98") == 0
     printed = capsys.readouterr().out
-    assert "3 rare ones: nothing is accepted; it takes about 406 boxes, " in printed
+    assert (
+        "3 rare ones: nothing is accepted; that takes about 406 reviewed boxes, from about "
+        in printed
+    )
     assert f"report {output} --calibration " in printed.splitlines()[-1]
     said = json.loads((output.parent / "calibration.json").read_text())
     assert [group["accepted_share"] for group in said["groups"]] == [0.0, 0.0, 0.0]
@@ -68,7 +71,7 @@ def test_classes_that_the_corrections_lack(
     content["annotations"] = [a for a in content["annotations"] if a["category_id"] in known]
     (tmp_path / "review.json").write_text(json.dumps(content))
     assert call(output, tmp_path / "review.json", "--precision", "0.85") == 0
-    said = "no categories of the corrections, so nothing is accepted: 'cup'"
+    said = "not among the categories of the corrections, so nothing is accepted: 'cup'"
     assert capsys.readouterr().out.splitlines()[-3] == said
     made = json.loads((output.parent / "calibration.json").read_text())
     assert 47 not in [label for group in made["groups"] for label in group["labels"]]
@@ -99,11 +102,11 @@ def only(output: Path, keep: str) -> Path:
 @pytest.mark.parametrize(
     "keep,flags,complaint",
     [
-        ("review", ["--precision", "0.9999"], "it takes 59,912, which is about 5,5"),
+        ("review", ["--precision", "0.9999"], "that takes 59,912, from about 5,5"),
         ("review", ["--precision", "98"], "--precision must be above 0 and below 1, not 98"),
         ("few", [], "12 images of"),
         ("all", [], "every image of"),
-        ("crowded", [], "are no random draw of"),
+        ("crowded", [], "are not a random draw of"),
     ],
 )
 def test_one_line_for_what_cannot_be_shown(

@@ -43,7 +43,9 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
     for named in (str(tmp_path / "pipe"), "/dev/stdout"):
         with pytest.raises(UsageError, match="a pipe, which would be replaced; give the name of"):
             cli.Target("--to", named, "report.html")
-    with pytest.raises(UsageError, match="is a folder; give the name of a file, as report.html"):
+    with pytest.raises(
+        UsageError, match="is a folder; give the name of a file, such as report.html"
+    ):
         cli.Target("--to", str(tmp_path), "report.html")
 
 

@@ -84,8 +84,8 @@ def test_failures_and_images_of_little_contrast_are_said(
     assert "retry them  the same command with --input '/my out/detections/status=error'" in said
     lines = [line for line in said if "contrast" in line]
     assert lines == [
-        "contrast    1,234 images of more than 8 bits a sample use a 16th of the grey levels or "
-        "less, such as s3://b/a.tif: see --depth-range"
+        "contrast    1,234 images of more than 8 bits per sample use at most a 16th of the grey "
+        "levels, such as s3://b/a.tif; see --depth-range"
     ]
 
 
@@ -162,7 +162,7 @@ def images(folder: Path, tmp_path: Path) -> dict[str, str]:
             "--input i --output o --fps 1 --every-nth 2",
             "--fps, --every-nth and keyframes: give one of them",
         ),
-        ("--input a.jpg b.jpg --output o", "--input takes one value, not 'b.jpg', too"),
+        ("--input a.jpg b.jpg --output o", "--input takes one value, so 'b.jpg' is left over"),
         ("photos o ", "write --input photos --output o"),
         ("photos --output o", "write --input photos"),
         ("--input i --output o --dry-run x", "'x' belongs to no flag"),
@@ -179,10 +179,10 @@ def images(folder: Path, tmp_path: Path) -> dict[str, str]:
         ("--input {in} --output {dir}/o --weights {dir}", "it is a folder; give the file in it"),
         ("--input {dir}/junk.parquet --output {dir}/o", "cannot read"),
         ("--input {in} --output s3://", "names no bucket"),
-        ("--input s3://buck[et/x --output {dir}/o", "is no URL"),
+        ("--input s3://buck[et/x --output {dir}/o", "is not a URL"),
         ("--input {dir}/t.csv --output {dir}/o", "has no column named"),
         ("--input {dir}/t.csv --output {dir}/o --uri-column c", "has no column 'c'"),
-        ("--input {in} --output {dir}/o --cpus-per-replica 64", "too small to ever start"),
+        ("--input {in} --output {dir}/o --cpus-per-replica 64", "too small for the run"),
     ],
 )
 def test_a_mistake_is_one_line_and_code_2(

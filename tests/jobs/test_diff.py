@@ -157,12 +157,12 @@ def test_what_cannot_be_compared_is_counted_and_named(
     ("flags", "words"),
     [
         (["--score-threshold", "1.5"], "--score-threshold must be within 0 and 1"),
-        (["--score-threshold", "0.01"], "below the 0.05 that the run of A kept boxes from"),
+        (["--score-threshold", "0.01"], "below 0.05, from which the run of A kept boxes"),
         (["--iou", "0"], "--iou must be above 0 and at most 1, not 0"),
         (["--agnostic-nms", "1"], "--agnostic-nms must be above 0 and below 1, not 1"),
         (["--list", "x.doc"], "--list must end in .parquet, .csv"),
-        (["--to", "."], "is a folder; give the name of a file, as diff.html"),
-        (["--json", "/"], "is a folder; give the name of a file, as diff.json"),
+        (["--to", "."], "is a folder; give the name of a file, such as diff.html"),
+        (["--json", "/"], "is a folder; give the name of a file, such as diff.json"),
         (["--pictures", "3"], "--pictures goes with --to"),
         (["--pictures", "-3", "--to", "d.html"], "--pictures must be within 0 and 1000"),
         (["--thresold", "1"], "unknown argument '--thresold'"),
@@ -181,6 +181,6 @@ def test_one_output_is_missing(
     both: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert diff.main([str(both[0]), str(tmp_path)]) == 2
-    assert "is no output of prelabel detect" in capsys.readouterr().err
+    assert "is not an output of prelabel detect" in capsys.readouterr().err
     assert diff.main([str(both[0])]) == 2
     assert "required: B" in capsys.readouterr().err

@@ -74,18 +74,18 @@ def test_more_than_coco_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str
     synthetic.rewrite(next((output / "detections/status=ok").iterdir()), crowded)
     instances(tmp_path / "gt.json", rows(str(output)), CONTIGUOUS)
     assert job.main([str(output), "--annotations", str(tmp_path / "gt.json")]) == 0
-    said = "31 detections beyond the best 100 of an image and category: COCO's metrics leave"
+    said = "31 detections beyond the best 100 per image and category: COCO's metrics leave"
     assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     "content,flags,complaint",
     [
-        ("{", [], "is no instances JSON"),
+        ("{", [], "is not valid instances JSON"),
         ('{"images": [], "annotations": []}', [], "lists no images or no categories"),
         (None, [], "it does not exist"),
         (ONE_IMAGE % "cup", [], "no image of"),
-        (ONE_IMAGE % "x", [], "give the classes the names"),
+        (ONE_IMAGE % "x", [], "rename the classes to the categories"),
         (ONE_IMAGE % "cup", ["--image-key", "coco"], "has no column 'coco'"),
         (
             '{"images": [{"id": 1}], "annotations": [{"image_id": 1, "category_id": 1}], '

@@ -72,7 +72,7 @@ def test_usage(
 
 def test_no_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main([str(tmp_path), "--to", str(tmp_path / "report.html")]) == 2
-    assert "is no output of prelabel detect" in capsys.readouterr().err
+    assert "is not an output of prelabel detect" in capsys.readouterr().err
 
 
 def test_damaged_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,5 +120,5 @@ def test_on_s3(output: Path, s3: Any, bucket: str, tmp_path: Path) -> None:
     target = f"s3://{bucket}/reports/report.html"
     assert report.main([f"s3://{bucket}/out", "--to", target]) == 0
     written = s3.get_object(Bucket=bucket, Key="reports/report.html")["Body"].read().decode()
-    assert "from when 2 files of detections were written" in written.replace("\xa0", " ")
+    assert "the times at which 2 files of detections were written" in written.replace("\xa0", " ")
     assert written.count("data:image/webp") > 20

@@ -97,7 +97,7 @@ def test_broken_off_it_goes_on_to_the_same_weights(
     broken_off(data, tmp_path / "to", monkeypatch)
     assert (tmp_path / "to/last.pth").exists()
     assert train.main(arguments(data, tmp_path / "to", seed="1")) == 2
-    assert "holds a training with other seed (0, now 1)" in capsys.readouterr().err
+    assert "holds a training that differs in seed (0, now 1)" in capsys.readouterr().err
     assert train.main(arguments(data, tmp_path / "to")) == 0
     assert not (tmp_path / "to/last.pth").exists()
     same = [(to / "checkpoint.safetensors").read_bytes() for to in (trained, tmp_path / "to")]
@@ -117,7 +117,7 @@ def test_finished_it_says_so(
     assert "is finished already; nothing to do" in caplog.text
     assert "checkpoint  " in capsys.readouterr().out
     assert train.main(arguments(data, trained, epochs="3")) == 2
-    assert "other epochs (2, now 3)" in capsys.readouterr().err
+    assert "differs in epochs (2, now 3)" in capsys.readouterr().err
 
 
 def test_a_state_that_is_not_of_its_record(
@@ -141,7 +141,7 @@ def test_a_state_that_is_not_of_its_record(
     torch.save(own, state)
     (to / "train.json").write_text(json.dumps(record(to) | {"epochs": []}))
     assert train.main(arguments(data, to, epochs="1")) == 0
-    assert "last.pth is of another training; this one starts anew" in caplog.text
+    assert "last.pth belongs to another training; this one starts from the beginning" in caplog.text
     assert [e["epoch"] for e in record(to)["epochs"]] == [1]
 
 
@@ -179,10 +179,10 @@ def test_another_training_takes_over(
     "more,words",
     [
         ({"images": "/nowhere"}, "/nowhere"),
-        ({"val": ""}, "val must be a path or URL"),
+        ({"val": ""}, "--val is empty"),
         ({"batch": "0"}, "batch must be a whole number above 0"),
-        ({"config": "TILED"}, "tile has no use in a training"),
-        ({"val": "TRUTH"}, "2 images of --val would be trained on, too, such as "),
+        ({"config": "TILED"}, "tile does not apply to a training"),
+        ({"val": "TRUTH"}, "2 images of --val would also be trained on, such as "),
     ],
 )
 def test_what_cannot_be_is_one_line(
@@ -208,11 +208,11 @@ def test_without_a_box_or_without_held_out_images(
     empty = drawn.write(tmp_path / "empty.json", content | {"annotations": []})
     given = arguments(data, tmp_path / "to")
     assert train.main([str(empty), *given[1:]]) == 2
-    assert "has no box, and without one nothing can be learned" in capsys.readouterr().err
+    assert "has no box to learn from" in capsys.readouterr().err
     place = given.index("--val")
     split = [*given[:place], *given[place + 2 :], "--holdout", "0.0001"]
     assert train.main(split) == 2
-    assert "holds no image out, for there are few" in capsys.readouterr().err
+    assert "holds no image out, because there are few" in capsys.readouterr().err
 
 
 def test_another_program_s_checkpoint_is_not_written_over(

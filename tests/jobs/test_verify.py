@@ -33,7 +33,9 @@ def test_a_file_of_any_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     output = synthetic.write(tmp_path / "out", 3)
     (output / "detections/status=ok/\x1b[2J\n.parquet").write_bytes(b"")
     assert job.main([str(output)]) == 1
-    assert "status=ok/\ufffd[2J\ufffd.parquet is not of this run" in capsys.readouterr().out
+    assert (
+        "status=ok/\ufffd[2J\ufffd.parquet does not belong to this run" in capsys.readouterr().out
+    )
 
 
 def test_a_run_that_is_not_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,6 +48,7 @@ def test_a_run_that_is_not_finished(tmp_path: Path, capsys: pytest.CaptureFixtur
     left = len(outputs.rows(str(output)))
     assert job.main([str(output)]) == 2
     told = (
-        f"{output} is not finished: {left} of 300 images are written; its detect command continues"
+        f"{output} is not finished: {left} of 300 images are written; run its detect command "
+        "again to continue"
     )
     assert capsys.readouterr().err == f"prelabel verify: {told}\n"

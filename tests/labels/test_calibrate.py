@@ -161,10 +161,10 @@ def test_the_same_input_gives_the_same_file(output: Path, right: dict[int, list[
 @pytest.mark.parametrize(
     "key,value,complaint",
     [
-        ("run_id", "9" * 32, "is of another run (999999999999) than"),
-        ("weights_sha256", "f" * 64, "is of other weights (ffffffffffff) than"),
+        ("run_id", "9" * 32, "was made from another run (999999999999) than"),
+        ("weights_sha256", "f" * 64, "was made from other weights (ffffffffffff) than"),
         ("version", 2, "its version is 2, not 1"),
-        ("groups", [{}], "is no calibration that"),
+        ("groups", [{}], "is not a calibration that"),
     ],
     ids=["run", "weights", "version", "content"],
 )

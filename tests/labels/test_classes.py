@@ -65,9 +65,9 @@ def test_labels_outside_of_the_classes_are_left_out() -> None:
     [
         ("- persn\n", "did you mean 'person'"),
         ("cat\nox\n", "unknown name 'cat' .did you mean 'car'"),
-        ("ox\n", "unknown name 'ox' .there are 'car', 'cup', 'person', 'truck'"),
-        ("person: 3\n", "the new name of 'person' must be a word"),
-        ("person: ' '\n", "the new name of 'person' must be a word"),
+        ("ox\n", "unknown name 'ox' .known are 'car', 'cup', 'person', 'truck'"),
+        ("person: 3\n", "the new name of 'person' must be text"),
+        ("person: ' '\n", "the new name of 'person' must be text"),
         ("- car: vehicle\n", "unknown name"),
         ("[]\n", "keeps no class"),
         ("3\n", "must hold a list of names"),

@@ -90,7 +90,7 @@ def test_an_export_says_so(
     assert (record["counts"]["boxes"], record["counts"]["doubles_left_out"]) == (single, left_out)
     content = json.loads((tmp_path / "a/instances.json").read_text())
     assert len(content["annotations"]) == single
-    assert f"{left_out:,} boxes of an object that has a better one" in capsys.readouterr().out
+    assert f"{left_out:,} boxes of an object that has a better box" in capsys.readouterr().out
 
 
 def test_a_report_says_so(output: Path, tmp_path: Path) -> None:

@@ -161,7 +161,11 @@ def test_images_on_one_side_only(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert everything["absent"]["count"] == 30 and everything["images"] == 140
     assert everything["without_truth"]["count"] == 10
     assert everything["failed"] == 1
-    for line in ("30 annotated images have no row", "10 images of the run", "1 of them failed"):
+    for line in (
+        "30 annotated images have no row",
+        "10 images of the run",
+        "1 annotated images failed",
+    ):
         assert line in printed
     assert list(everything["metrics"].values()) == pytest.approx(
         reference(truth, results(found[:110], CONTIGUOUS)), abs=1e-12
@@ -189,7 +193,7 @@ def test_classes_are_matched_by_name(tmp_path: Path, capsys: pytest.CaptureFixtu
     plain = evaluated(tmp_path)
     cars = sum(box["label"] == "vehicle" for row in renamed for box in row["detections"])
     assert plain["left_out"] == {"car": cars}
-    assert f"{cars:,} detections of 'car', no category" in capsys.readouterr().out
+    assert f"{cars:,} detections of 'car', which is not a category" in capsys.readouterr().out
     (tmp_path / "classes.yaml").write_text("person:\nbicycle:\ncar: vehicle\ndog:\ncup:\n")
     mapped = evaluated(tmp_path, "--classes", str(tmp_path / "classes.yaml"))
     # the export takes the run's names, where the annotations write one otherwise

@@ -100,6 +100,6 @@ def test_the_longest_name_goes_first() -> None:
 )
 def test_two_images_of_one_name(names: list[str], uri: str) -> None:
     known = ImageNames([*names, "else.jpg"])
-    with pytest.raises(UsageError, match="two images, .* that are both called as"):
+    with pytest.raises(UsageError, match="two images, .* that both match"):
         known.place(uri)
     assert known.place("/data/else.jpg") == (2, True)  # and the others are found

@@ -114,8 +114,8 @@ def test_odd_annotations_that_can_be_used(
 @pytest.mark.parametrize(
     "odd,reason",
     [
-        ([], "that are no objects of JSON"),
-        (None, "that are no objects of JSON"),
+        ([], "that are not JSON objects"),
+        (None, "that are not JSON objects"),
         ({}, "of an image that the file does not list"),
         (BOX | {"image_id": None}, "of an image that the file does not list"),
         (BOX | {"image_id": [1]}, "of an image that the file does not list"),
@@ -143,14 +143,17 @@ def test_odd_annotations_are_counted_and_left_out(tmp_path: Path, odd: Any, reas
 @pytest.mark.parametrize(
     "text,complaint",
     [
-        ("", "holds no annotations that are known: COCO"),
-        ("{", "is no instances JSON"),
-        ("NaN", "holds no annotations that are known: COCO"),
-        ("[]", "lists no images or no categories; it is no instances JSON"),
+        ("", "holds no annotations of a known format: COCO"),
+        ("{", "is not valid instances JSON"),
+        ("NaN", "holds no annotations of a known format: COCO"),
+        ("[]", "lists no images or no categories, so it is not instances JSON"),
         ('{"images": [[]]}', r"has an image without an id: \[\]"),
         ('{"images": [{"id": 1}], "categories": [[]]}', "has a category without an id or a name"),
-        ('{"images": [{"id": 1}], "categories": [{"id": "x", "name": "a"}]}', "'x', no number"),
-        ('{"images": [{"id": 1}], "categories": [{"id": -1, "name": "a"}]}', "is -1: number them"),
+        ('{"images": [{"id": 1}], "categories": [{"id": "x", "name": "a"}]}', "'x', not a number"),
+        (
+            '{"images": [{"id": 1}], "categories": [{"id": -1, "name": "a"}]}',
+            "is -1: number categories",
+        ),
     ],
 )
 def test_what_is_no_file_of_annotations(tmp_path: Path, text: str, complaint: str) -> None:

@@ -95,8 +95,8 @@ def test_a_local_file_named_by_a_remote_manifest_is_not_read(tmp_path: Path) -> 
     output = open_output(str(synthetic.write(tmp_path / "out", 3)))
     (tmp_path / "file").write_bytes(b"local")
     local = str(tmp_path / "file")
-    assert read(output, 0, local) == "UriError: 'file' named by an input on 's3'"
-    assert read(output, 0, "nope://x") == "UriError: 'nope' named by an input on 's3'"
+    assert read(output, 0, local) == "UriError: protocol 'file', named by an input on 's3'"
+    assert read(output, 0, "nope://x") == "UriError: protocol 'nope', named by an input on 's3'"
     output.record["config"]["trust_uris"] = True  # as the run that made it was told
     assert read(output, 0, local) == b"local"
     assert "cannot open nope://x" in str(read(output, 0, "nope://x"))

@@ -134,7 +134,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     "damage,complaint",
     [
         (lambda path: shutil.rmtree(path), "out does not exist"),
-        (lambda path: shutil.rmtree(path / "_run"), "is no output of prelabel detect"),
+        (lambda path: shutil.rmtree(path / "_run"), "is not an output of prelabel detect"),
         (lambda path: (path / "_SUCCESS").unlink(), "is not finished"),
         (lambda path: (path / "_run/run.json").write_text("{"), "cannot read"),
         (

@@ -128,10 +128,13 @@ def test_some_that_do_not_fit_are_counted_and_named(
     assert evaluated(output, content, tmp_path) == 0
     printed = capsys.readouterr().out
     assert (
-        "4 annotations left out: 2 that are no objects of JSON, 1 of an image that the file does "
+        "4 annotations left out: 2 that are not JSON objects, 1 of an image that the file does "
         "not list, 1 without a box or a polygon"
     ) in printed
-    assert "1 annotations of what is no class of the run, never found: 'zebra'" in printed
+    assert (
+        "1 annotations of categories that are not classes of the run, counted as not found: 'zebra'"
+        in printed
+    )
     found = json.loads((tmp_path / "ev/metrics.json").read_text())
     assert sum(found["annotations_left_out"].values()) == 4
     assert [c["AP"] for c in found["categories"]] == [pytest.approx(1)] * 5 + [0]
@@ -150,10 +153,22 @@ def other_classes(content: Content) -> None:
 @pytest.mark.parametrize(
     "change,complaint,way",
     [
-        (each("annotations", "image_id", lambda k: k - 500), "of an image that the", "give the fi"),
-        (each("annotations", "category_id", lambda k: k + 80), "of a category that the", "give th"),
+        (
+            each("annotations", "image_id", lambda k: k - 500),
+            "of an image that the",
+            "give the original",
+        ),
+        (
+            each("annotations", "category_id", lambda k: k + 80),
+            "of a category that the",
+            "give the original",
+        ),
         (other_images, "of images that the run does not have", "--present-only leaves out"),
-        (other_classes, "categories that are no class of the run .*'pedestrian', 'Auto'", "--clas"),
+        (
+            other_classes,
+            "categories that are not classes of the run .*'pedestrian', 'Auto'",
+            "--clas",
+        ),
     ],
 )
 def test_most_that_do_not_fit_end_in_an_error(
@@ -203,7 +218,11 @@ def test_columns_that_hold_no_ids_of_the_annotations(
     each("annotations", "image_id", lambda k: k - 499)(content)
     assert evaluated(output, content, tmp_path, "--image-key", key) == 2
     said = capsys.readouterr().err
-    assert f"--image-key {key} is" in said and "--carry" in said and "found by their names" in said
+    assert (
+        f"--image-key {key} is" in said
+        and "--carry" in said
+        and "match images by their names" in said
+    )
     assert evaluated(output, content, tmp_path, "--image-key", "image_uri") == 0
     assert evaluated(output, content, tmp_path, "--image-key", "coco_id") == 2
     assert "has no column 'coco_id'" in capsys.readouterr().err

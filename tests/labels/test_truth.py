@@ -70,7 +70,7 @@ def test_folders_that_differ_count_only_where_none_agree(
     assert "3 annotated images evaluated" in printed and "3 images of the run have no" in printed
     assert "folders differ" not in printed
     assert job.main([str(one), "--annotations", str(tmp_path / "gt.json")]) == 0
-    assert "3 images found by the last part of their name: the folders differ" in (
+    assert "3 images matched by the last part of their names only: the folders differ" in (
         capsys.readouterr().out
     )
 
@@ -78,9 +78,9 @@ def test_folders_that_differ_count_only_where_none_agree(
 @pytest.mark.parametrize(
     "images,categories,complaint",
     [
-        ([1, 1], [1, 2], "two images of one id"),
+        ([1, 1], [1, 2], "two images with the same id"),
         ([1, None], [1, 2], "whose id is None"),
-        ([1, 2], [1, 1], "two categories of name 'n1' or id 1"),
+        ([1, 2], [1, 1], "two categories with the name 'n1' or the id 1"),
     ],
 )
 def test_ids_that_are_not_ids(
@@ -102,7 +102,7 @@ def test_two_images_of_the_run_are_one_of_the_truth(
     output = synthetic.write(tmp_path / "out", 4, names=["a/1.jpg", "a/2.jpg", "b/1.jpg", "c.jpg"])
     truth(tmp_path, "1.jpg", "2.jpg")
     assert job.main([str(output), "--annotations", str(tmp_path / "gt.json")]) == 2
-    assert "a/1.jpg and s3://bucket/images/b/1.jpg are both" in capsys.readouterr().err
+    assert "a/1.jpg and s3://bucket/images/b/1.jpg both match" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("names,code", [(("a 1.jpg", "a%201.jpg"), 0), (("a 1.jpg",), 2)])
@@ -114,7 +114,7 @@ def test_two_images_of_the_run_in_two_spellings(
     assert job.main([str(output), "--annotations", str(tmp_path / "gt.json")]) == code
     captured = capsys.readouterr()
     if code:
-        assert "a 1.jpg and s3://bucket/images/a%201.jpg are both called as" in captured.err
+        assert "a 1.jpg and s3://bucket/images/a%201.jpg both match" in captured.err
     else:
         assert "2 annotated images evaluated" in captured.out and "no row" not in captured.out
 
@@ -187,7 +187,7 @@ def test_a_name_twice_of_which_one_is_an_unused_root(
     }
     (tmp_path / "gt.json").write_text(json.dumps(content))
     if expected is None:
-        with pytest.raises(UsageError, match="two categories of name 'cup' or id"):
+        with pytest.raises(UsageError, match="two categories with the name 'cup' or the id"):
             load_truth(str(tmp_path / "gt.json"))
     else:
         assert load_truth(str(tmp_path / "gt.json")).category_ids == expected

@@ -213,7 +213,7 @@ def test_damage_is_caught(
     printed = capsys.readouterr()
     for check in expected:
         assert found[check].examples[0] in printed.out
-    assert printed.err.count("\n") == 1 and "is not as it should be" in printed.err
+    assert printed.err.count("\n") == 1 and "fails verification" in printed.err
 
 
 def test_a_whole_output(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,9 @@ def test_others_metadata_says_nothing() -> None:
     ],
 )
 def test_what_makes_no_sense_is_one_line(content: Any) -> None:
-    with pytest.raises(UsageError, match="say of their network what makes no sense") as refused:
+    with pytest.raises(
+        UsageError, match="have a description of their network that makes no sense"
+    ) as refused:
         brought("url", saved(content))
     line = str(refused.value)
     assert "\n" not in line and line.endswith("or use the version that they were trained with")

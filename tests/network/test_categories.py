@@ -136,17 +136,17 @@ def test_what_could_be_taken_for_something_else(
         ("- WBC\nRBC\n- Platelets\n", "some of its lines begin with '- ' and some do not"),
         ("", "it is empty"),
         ("# nothing\n", "it is empty"),
-        ("{}", "is not one of text with a name a line"),
-        ("[]", "is not one of text with a name a line"),
-        ('{"a": "b"}', "is not one of text with a name a line"),
-        ('["a", null, "c"]', "None is no name of a class"),
-        ('["a", "", "c"]', "'' is no name of a class"),
-        ('{"categories": [{"id": null, "name": "a"}]}', "without a whole number as id"),
-        ('{"categories": [{"id": 1}]}', "None is no name of a class"),
-        ("names: [a", "it is no YAML"),
-        ("WBC\nRBC\nPlättchen\n".encode("cp1252"), "it is no text in UTF-8; save it as that"),
-        ("WBC\nRBC\n".encode("utf-16-le"), "it is no text, or not in UTF-8"),
-        (b"PK\x03\x04\x00", "it is no text, or not in UTF-8"),
+        ("{}", "is not one of text with one name per line"),
+        ("[]", "is not one of text with one name per line"),
+        ('{"a": "b"}', "is not one of text with one name per line"),
+        ('["a", null, "c"]', "None is not the name of a class"),
+        ('["a", "", "c"]', "'' is not the name of a class"),
+        ('{"categories": [{"id": null, "name": "a"}]}', "whose id is not a whole number"),
+        ('{"categories": [{"id": 1}]}', "None is not the name of a class"),
+        ("names: [a", "it is not valid YAML"),
+        ("WBC\nRBC\nPlättchen\n".encode("cp1252"), "it is not text in UTF-8; save it as UTF-8"),
+        ("WBC\nRBC\n".encode("utf-16-le"), "it is not text, or not in UTF-8"),
+        (b"PK\x03\x04\x00", "it is not text, or not in UTF-8"),
     ],
 )
 def test_what_is_refused(text: str | bytes, complaint: str) -> None:
@@ -156,11 +156,13 @@ def test_what_is_refused(text: str | bytes, complaint: str) -> None:
 
 
 def test_json_that_is_none() -> None:
-    with pytest.raises(UsageError, match="cannot read categories /a/names.json: it is no JSON"):
+    with pytest.raises(
+        UsageError, match="cannot read categories /a/names.json: it is not valid JSON"
+    ):
         read("WBC\nRBC\nPlatelets\n", "names.json")
     with pytest.raises(UsageError, match="its columns are not an id and a name"):
         read("WBC,x\nRBC,y\nPlatelets,z\n", "names.csv")
-    with pytest.raises(UsageError, match="it has a head and no names"):
+    with pytest.raises(UsageError, match="it has a header line but no names"):
         parse(b"name\n", "/a/names.csv", "w.pth", None)
 
 

@@ -156,13 +156,13 @@ def test_the_content_says_the_kind(tiny: State) -> None:
         ),
         (
             {},
-            "they have no tensor () and no roi_heads.box_predictor.cls_score.weight; what fits is",
+            "they have no tensor () and no roi_heads.box_predictor.cls_score.weight; give a state",
         ),
         ([], "they have no tensor () and no"),
-        (torch.ones(2), "hold no state dict, but one Tensor; save model.state_dict()"),
-        (argparse.Namespace(a=1), "hold no state dict, but one Unneeded; save model.state_dict()"),
-        ("text", "hold no state dict, but one str; save model.state_dict()"),
-        (None, "hold no state dict, but one NoneType; save"),
+        (torch.ones(2), "hold a Tensor, not a state dict; save model.state_dict()"),
+        (argparse.Namespace(a=1), "hold a Unneeded, not a state dict; save model.state_dict()"),
+        ("text", "hold a str, not a state dict; save model.state_dict()"),
+        (None, "hold a NoneType, not a state dict; save"),
     ],
 )
 def test_no_network_in_it(content: Any, expected: str) -> None:
@@ -179,7 +179,7 @@ def test_values_of_other_kinds(tiny: State) -> None:
         (torch.ones(2, device="meta"), "it is on device meta"),
     ):
         line = refusal(saved({**tiny, CLASSIFIER: value}))
-        assert f"hold no plain values in {CLASSIFIER}: {expected}; save" in line
+        assert f"hold a tensor that is not plain, {CLASSIFIER}: {expected}; save" in line
 
 
 def test_in_a_circle(tiny: State) -> None:

@@ -244,8 +244,8 @@ def test_what_has_no_room_is_done_again(
     "precision,part,factor,advice",
     [
         ("fp16", "backbone.body.conv1.weight", 1e5, "numbers; pass --precision fp32$"),
-        ("fp32", "rpn.head.cls_logits.bias", np.nan, "no finite numbers$"),
-        ("fp32", "roi_heads.box_predictor.bbox_pred.weight", np.inf, "no finite numbers$"),
+        ("fp32", "rpn.head.cls_logits.bias", np.nan, "not finite numbers$"),
+        ("fp32", "roi_heads.box_predictor.bbox_pred.weight", np.inf, "not finite numbers$"),
     ],
 )
 def test_numbers_that_overflow_are_no_boxes(

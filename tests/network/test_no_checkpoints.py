@@ -31,7 +31,7 @@ def _cut_state(tiny: State, save: Callable[[State], bytes]) -> bytes:
 
 
 NO_CHECKPOINTS: dict[str, tuple[Callable[[State], bytes], str]] = {
-    "empty": (lambda s: b"", "empty; was it copied to its end?"),
+    "empty": (lambda s: b"", "empty; copy it again"),
     "lfs": (
         lambda s: b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 173\n",
         "a Git-LFS pointer, not the file; run `git lfs pull`",
@@ -43,12 +43,15 @@ NO_CHECKPOINTS: dict[str, tuple[Callable[[State], bytes], str]] = {
     "gzip": (lambda s: gzip.compress(saved(s)), "compressed by gzip; unpack it"),
     "bzip2": (lambda s: bz2.compress(saved(s)), "compressed by bzip2; unpack it"),
     "xz": (lambda s: lzma.compress(saved(s)), "compressed by xz; unpack it"),
-    "zip": (lambda s: zipped(**{"w.pth": saved(s)}), "a zip of something else (w.pth); unpack it"),
+    "zip": (
+        lambda s: zipped(**{"w.pth": saved(s)}),
+        "a zip without a checkpoint (w.pth); unpack it",
+    ),
     "docx": (
         lambda s: zipped(a=b"1", b=b"2", c=b"3", d=b"4"),
-        "a zip of something else (a, b, c); unpack it",
+        "a zip without a checkpoint (a, b, c); unpack it",
     ),
-    "npz": (lambda s: zipped(**{"a.npy": b""}), "a zip of something else (a.npy); unpack it"),
+    "npz": (lambda s: zipped(**{"a.npy": b""}), "a zip without a checkpoint (a.npy); unpack it"),
     "empty zip": (lambda s: zipped(), "an empty zip; give the checkpoint itself"),
     "tar": (lambda s: tarred(**{"w.pth": saved(s)}), "a tar archive; unpack it"),
     "old torch": (lambda s: tarred(pickle=b"", tensors=b""), "an archive of torch before 0.1.10"),
@@ -71,11 +74,11 @@ NO_CHECKPOINTS: dict[str, tuple[Callable[[State], bytes], str]] = {
     "jpeg": (lambda s: b"\xff\xd8\xff\xe0\0\x10JFIF", "a JPEG image; give the checkpoint itself"),
     "zeros": (lambda s: b"\0" * 4096, "all zeros; copy it again"),
     "pickle": (pickle.dumps, "a bare pickle, and loading that could execute code; save model"),
-    "text": (lambda s: b"Not Found\n", "of no known kind, it begins with b'Not Found\\n'; save"),
-    "short": (lambda s: b"\x80", "of no known kind, it begins with b'\\x80'"),
+    "text": (lambda s: b"Not Found\n", "of no known kind: it begins with b'Not Found\\n'; save"),
+    "short": (lambda s: b"\x80", "of no known kind: it begins with b'\\x80'"),
     "protocol": (
         lambda s: saved(s, pickle_protocol=4),
-        "written with pickle protocol 4; save it with torch.save's own, which is 2",
+        "written with pickle protocol 4; save it with that of torch.save, which is 2",
     ),
 }
 
@@ -84,7 +87,7 @@ NO_CHECKPOINTS: dict[str, tuple[Callable[[State], bytes], str]] = {
 def test_no_checkpoint(case: str, tiny: State) -> None:
     made, expected = NO_CHECKPOINTS[case]
     line = refusal(made(tiny))
-    assert f"are no checkpoint: the file is {expected}" in line
+    assert f"are not a checkpoint: the file is {expected}" in line
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:Warning")
@@ -100,7 +103,7 @@ def test_cut_off_anywhere(save: Callable[[State], bytes] | None, tiny: State) ->
     data = save(tiny) if save else saved(tiny, _use_new_zipfile_serialization=False)
     for length in range(0, len(data) - 1, 7):
         line = refusal(data[:length])
-        assert "are no checkpoint: the file is" in line or "damaged or cut off" in line
+        assert "are not a checkpoint: the file is" in line or "damaged or cut off" in line
         assert "weights_only" not in line
 
 

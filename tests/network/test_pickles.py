@@ -53,7 +53,7 @@ def test_the_class_that_it_needs_is_named(tiny: State, tmp_path: pathlib.Path) -
         for zip_format in (True, False):
             data = saved({"model": tiny, "x": value}, _use_new_zipfile_serialization=zip_format)
             line = refusal(data)
-            assert f"refused: beside tensors the file needs {name}, and loading that" in line
+            assert f"refused: besides tensors, the file needs {name}, and loading that" in line
             assert "could execute code; save model.state_dict()" in line
     assert not (tmp_path / "owned").exists()
 

@@ -143,7 +143,9 @@ def test_what_is_no_number(state: dict[str, torch.Tensor], tmp_path: Path, value
     broken = state[name].clone()
     broken[3, 2] = value
     torch.save({**state, name: broken}, path)
-    with pytest.raises(UsageError, match=f"w.pth hold what is no finite number, first in {name};"):
+    with pytest.raises(
+        UsageError, match=f"w.pth hold values that are not finite, first in {name};"
+    ):
         weights_of(path)
 
 
@@ -158,13 +160,13 @@ def test_what_does_not_fit(
     state: dict[str, torch.Tensor], checkpoint: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "w.pth"
-    fits = "; what fits is the state dict of torchvision's fasterrcnn_resnet50_fpn_v2"
+    fits = "; give a state dict of torchvision's fasterrcnn_resnet50_fpn_v2"
     torch.save(fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict(), path)
     line = refusal(path)
     assert re.search(
         r"do not fit fasterrcnn_resnet50_fpn_v2: \S+ is missing; .* is unknown; ", line
     )
-    assert f"{fits}, and this one looks like the older fasterrcnn_resnet50_fpn, without V2" in line
+    assert f"{fits}; this one looks like the older fasterrcnn_resnet50_fpn, without V2" in line
     torch.save({**state, "backbone.body.conv1.weight": torch.zeros(64, 3, 3, 3)}, path)
     assert f"conv1.weight has shape (64, 3, 3, 3), not (64, 3, 7, 7){fits}" in refusal(path)
     torch.save({**state, "backbone.body.conv1.weight": torch.ones(64, 3, 7, 7).char()}, path)
@@ -175,7 +177,7 @@ def test_what_does_not_fit(
     assert "are not of a fasterrcnn_resnet50_fpn_v2: they have 1 tensor (fc.wei" in refusal(path)
     for odd in (torch.ones(1, 1024), torch.tensor(1.0), torch.ones(4)):
         torch.save({**state, "roi_heads.box_predictor.cls_score.weight": odd}, path)
-        assert f"has shape {tuple(odd.shape)}, not one row a class" in refusal(path)
+        assert f"has shape {tuple(odd.shape)}, not one row per class" in refusal(path)
     path.write_bytes(checkpoint.read_bytes()[:100_000])
     assert "a zip, such as torch.save writes, that is cut off or damaged; copy it" in refusal(path)
     assert "does not exist" in refusal(tmp_path / "absent.pth")
@@ -230,7 +232,9 @@ def test_a_mistake_is_one_line_and_code_2(
     assert detect.main(flags) == 2
     out, err = capsys.readouterr()
     (line,) = [line for line in err.splitlines() if line.startswith("prelabel detect: ")]
-    assert f"weights {path} are no checkpoint: the file is a Git-LFS pointer" in line and out == ""
+    assert (
+        f"weights {path} are not a checkpoint: the file is a Git-LFS pointer" in line and out == ""
+    )
     assert not (tmp_path / "o").exists()
 
 

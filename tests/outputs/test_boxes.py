@@ -85,17 +85,17 @@ def test_without_any(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no output of prelabel detect"):
+    with pytest.raises(UsageError, match="is not an output of prelabel detect"):
         read_boxes(str(tmp_path))
     output = synthetic.write(tmp_path / "out", 3)
     with pytest.raises(UsageError, match="has no category 'dgo' .did you mean 'dog'"):
         read_boxes(str(output), categories=["dgo"])
-    with pytest.raises(UsageError, match="has no category 'x' .there are '"):
+    with pytest.raises(UsageError, match="has no category 'x' .known are '"):
         read_boxes(str(output), categories="x")
     (file,) = (output / "detections/status=ok").iterdir()
     late = file.with_name("part-00000-0001-000000000000-ffff.parquet")
     shutil.copy(file, late)
-    with pytest.raises(RunError, match="hold 6 images .* counts 3; .*verify"):
+    with pytest.raises(RunError, match="hold 6 images .* but its run.json counts 3; .*verify"):
         read_boxes(str(output))
     late.unlink()
     file.write_bytes(b"junk")

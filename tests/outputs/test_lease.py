@@ -53,7 +53,7 @@ def renewals(layout: Layout) -> int:
 def test_held_then_released(layout: Layout) -> None:
     with Lease(layout) as held:
         assert holder(layout) == held.token
-        with pytest.raises(UsageError, match=r"another run \(process \d+ on .*wait for its end"):
+        with pytest.raises(UsageError, match=r"another run \(process \d+ on .*wait until it ends"):
             Lease(layout).__enter__()
         assert holder(layout) == held.token
     assert holder(layout) is None
@@ -71,7 +71,7 @@ def test_a_store_that_creates_whatever_is_there(
 
     monkeypatch.setattr(objects, "create", replace)
     with Lease(layout) as held:
-        with pytest.raises(UsageError, match="wait for its end"):
+        with pytest.raises(UsageError, match="wait until it ends"):
             Lease(layout).__enter__()
         assert holder(layout) == held.token
 
@@ -104,13 +104,13 @@ def test_no_worker_writes_where_the_run_counts(layout: Layout) -> None:
     with Lease(layout) as held:
         lease.check_open(layout, held.token)
         held.close()
-        with pytest.raises(LeaseLost, match="come to its end"):
+        with pytest.raises(LeaseLost, match="ended without this worker"):
             lease.check_open(layout, held.token)
         before = renewals(layout)
         time.sleep(0.6)
         assert renewals(layout) > before
         held.check()
-        with pytest.raises(LeaseLost, match="come to its end"):
+        with pytest.raises(LeaseLost, match="ended without this worker"):
             lease.check_open(layout, held.token)
 
 

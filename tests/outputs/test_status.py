@@ -41,7 +41,7 @@ def test_a_listing_that_was_killed(tmp_path: Path, capsys: pytest.CaptureFixture
     "images,rate,left,text",
     [
         (0, 0.0, None, "done        0; no rate yet\n"),
-        (20, 0.5, 160, "done        20, of which some wait for their file; 0.5 images/s, 2 min 40"),
+        (20, 0.5, 160, "done        20, some of them not yet in a file; 0.5 images/s, 2 min 40"),
     ],
 )
 def test_how_far_a_run_is(

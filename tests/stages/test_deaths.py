@@ -116,7 +116,7 @@ def test_a_replica_that_dies_with_a_blank_image_too(weights: ray.ObjectRef[Weigh
     found, deaths = alive(stage, rows_of([png(np.full((40, 40, 3), 50, np.uint8))] * BAD))
     assert codes(found) == ["killed_worker"] * CONDEMNED_IN_A_ROW
     assert deaths == 1 + DEATHS * (CONDEMNED_IN_A_ROW + 1)
-    assert "dies with every image, also with a blank one" in stage.client.coordinator.state.failure
+    assert "dies with every image, even with a blank one" in stage.client.coordinator.state.failure
 
 
 def test_with_a_region_that_kills_its_image_is_given_up(weights: ray.ObjectRef[Weights]) -> None:
@@ -162,8 +162,8 @@ def test_containers_that_kill_a_fetch_actor(
         assert deaths == 1 + DEATHS * BAD
     else:
         assert failure == (
-            "a fetch actor on the machine None dies with every image, at last with one of "
-            f"{folder}/19.tar: the process died 3 times with this image alone in its hands. If "
-            "that file is the cause, move it away, and its images become error rows. The actor's "
-            "log, among Ray's of that machine, has the reason"
+            "a fetch actor on the machine None dies with every image, most recently with one of "
+            f"{folder}/19.tar: the process died 3 times while it worked on this image alone. If "
+            "that file is the cause, move it away; its images then become error rows. The reason "
+            "is in the actor's log, among Ray's logs on that machine"
         )

@@ -103,7 +103,7 @@ def test_a_damaged_header_is_the_outcome_of_its_image(
     assert looked_at(reader(tmp_path), path, path.stat().st_size) is None
     found = looked_at(reader(tmp_path, max_object_bytes=9), path, path.stat().st_size)
     assert found and (found.stage, found.code) == ("decode", "corrupt")
-    assert found.message and "0 samples a pixel" in found.message
+    assert found.message and "0 samples per pixel" in found.message
 
     def odd(*_: Any) -> None:
         raise ZeroDivisionError("what nobody thought of")

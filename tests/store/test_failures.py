@@ -77,7 +77,7 @@ def test_answers_of_azure() -> None:
 
 
 def test_what_is_said_of_requests_that_are_all_refused() -> None:
-    clock = f"the clock of the machine {socket.gethostname()} is wrong, says the store; set it"
+    clock = f"the store says that the clock of the machine {socket.gethostname()} is wrong; set it"
     expired = "PermissionError: has expired; renew or correct the credentials"
     for code, told in (("RequestTimeTooSkewed", clock), ("ExpiredToken", expired)):
         response: Any = {"Error": {"Code": code, "Message": "has expired"}}

@@ -81,7 +81,7 @@ def test_an_archived_object(s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatc
         ({"aws_session_token": "c4n4ry"}, "aws_session_token looks like a credential"),
         ({"endpoint_url": "http://u:c4n4ry@h"}, "endpoint_url holds credentials"),
         ({"anon": "c4n4ry"}, "anon must be true or false"),
-        ({"profile": 3}, "profile must be a text"),
+        ({"profile": 3}, "profile must be text"),
         (["anon"], "must hold `name: value` lines"),
     ],
 )

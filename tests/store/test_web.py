@@ -140,7 +140,7 @@ def test_a_server_that_repeats_what_it_was_sent(server: str) -> None:
         ({"Authorization": CANARY}, "Authorization may be a secret"),
         ({"X-Key": CANARY}, "X-Key may be a secret"),
         ({"Referer": f"a\n{CANARY}"}, "the value of Referer must be a line of text"),
-        ({f"a b {CANARY}": "x"}, "one has no such name"),
+        ({f"a b {CANARY}": "x"}, "one has no valid name"),
         ({"https://h/path": {}}, "a server is written https://HOST"),
         ({"ftp://h": {}}, "a server is written https://HOST"),
         ({f"https://u:{CANARY}@h": {}}, "a server is written https://HOST"),

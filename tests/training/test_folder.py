@@ -78,7 +78,9 @@ def test_a_file_in_the_folder_s_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["null", "[1]", "{}", '{"a": 1}', '{"epochs": [3]}'])
 def test_a_record_of_another_program(tmp_path: Path, content: str) -> None:
     (tmp_path / "train.json").write_text(content)
-    with pytest.raises(UsageError, match="train.json is no record of a training: give another"):
+    with pytest.raises(
+        UsageError, match="train.json is not the record of a training: give another"
+    ):
         Folder(str(tmp_path)).record()
 
 

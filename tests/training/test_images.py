@@ -116,7 +116,7 @@ def test_a_container_that_may_not_be_read(folder: Path) -> None:
     truth = Truth("t", ids=[0], names=[f"{folder}/a.tar#1.png"])
     config = Config(input="s3://bucket/folder", output="out")
     (found,) = images.locate(truth, config, False)
-    assert isinstance(found, str) and found.endswith("'file' named by an input on 's3'")
+    assert isinstance(found, str) and found.endswith("protocol 'file', named by an input on 's3'")
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])
@@ -124,7 +124,9 @@ def test_images_of_a_given_container(folder: Path, kind: str) -> None:
     (found,) = located(folder, [f"a.{kind}#2.png"], f"a.{kind}")
     expected = content(folder, Image(f"{folder}/images/2.png"))
     assert np.array_equal(content(folder, found), expected)
-    with pytest.raises(UsageError, match=rf"there, images are called '7.png', here '.*a.{kind}#1"):
+    with pytest.raises(
+        UsageError, match=rf"the annotations have '7.png', the input has '.*a.{kind}#1"
+    ):
         located(folder, ["7.png"], f"a.{kind}")
 
 

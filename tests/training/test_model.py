@@ -93,7 +93,7 @@ def test_statistics_are_updated_where_that_is_wanted(begun: Start, network: Fast
 def test_a_loss_that_is_no_number_is_one_line(network: FasterRCNN) -> None:
     with torch.no_grad():
         network.roi_heads.box_predictor.cls_score.bias.fill_(torch.inf)
-    with pytest.raises(RunError, match="no finite number: the training diverges. Give a lower"):
+    with pytest.raises(RunError, match="not a finite number: the training diverges. Give a lower"):
         model.step(network, model.optimizer(network, PLAIN), *batch())
 
 

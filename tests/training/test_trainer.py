@@ -30,5 +30,5 @@ def test_a_training_that_held_single_frames_out(tmp_path: Path) -> None:
         return trainer._known(folder, wanted)
 
     assert known("a.jpg", 0.2) and known("a.mp4#t=1.000", 0)
-    with pytest.raises(UsageError, match=r"with other holdout_of \(None, now 'videos'\)"):
+    with pytest.raises(UsageError, match=r"differs in holdout_of \(None, now 'videos'\)"):
         known("a.mp4#t=1.000", 0.2)

@@ -36,8 +36,8 @@ def test_from_none_to_fewer_than_the_run_asks_for(tmp_path: Path) -> None:
         assert driver.end(280) == 0, driver.said()
     tiles.check_complete(output, IMAGES)
     said = driver.log.read_text()
-    assert "waiting for an autoscaler to bring the first of 3" in said
-    assert "wait for GPUs to come" in said
+    assert "waiting for an autoscaler to add the first of 3" in said
+    assert "wait for an autoscaler to add GPUs" in said
 
 
 @pytest.mark.soak

@@ -166,7 +166,7 @@ def test_a_kill(
     assert status.main([output]) == 0
     said = capsys.readouterr().out
     assert said.startswith(f"{output} is stopped\nattempt     1, since 20")
-    assert "was killed" in said and "go on       with the command that began it" in said
+    assert "was killed" in said and "continue    with the command that began it" in said
     assert files(output) == before
 
     # the same command, on the cluster of this process, which is there already

@@ -66,7 +66,7 @@ def test_a_node_comes(proxy: Proxy, s3: Any, bucket: str, tmp_path: Path, engine
         )
         assert len(by_node) == 2 and by_node.total() == count
         assert (
-            "the cluster has grown; going on with 2 replicas"
+            "the cluster has grown; continuing with 2 replicas"
             in tmp_path.joinpath("log").read_text()
         )
     finally:

@@ -228,6 +228,6 @@ def test_a_cluster_of_a_plain_start(left_behind: bool, command: list[str], tmp_p
         if left_behind:
             assert done.returncode == 2
             assert done.stderr.count("\n") == 1
-            assert "wants its token: set RAY_AUTH_MODE=token" in done.stderr
+            assert "requires a token: set RAY_AUTH_MODE=token" in done.stderr
         else:
             assert done.returncode == 0, done.stderr

@@ -107,5 +107,5 @@ def test_what_one_worker_raises_ends_all(tmp_path: Path, calibrated_file: str) -
     # one of Ray's own threads fails where other clusters are on the machine
     tracebacks = [line for line in said.splitlines() if "Traceback" in line]
     assert all("PlacementGroupCleaner" in line for line in tracebacks), said
-    assert "start anew" not in said
+    assert "start again" not in said
     assert json.loads(record.read_text())["finished"] is None

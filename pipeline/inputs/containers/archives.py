@@ -74,7 +74,9 @@ def open_archives(config: Config, fs: AbstractFileSystem, path: str) -> Source:
     """
     if urls.public(config.input) != config.input:
         what = "a video" if config.reads_videos else "an archive"
-        raise UsageError(f"{what} takes no URL with a query: it would stand in every row")
+        raise UsageError(
+            f"{what} must have a URL without a query, which would be written to every row"
+        )
     if config.carry and not _archives(config, _named(fs, path)):
         raise UsageError("carry needs a manifest table, bytes_column or archives, not videos")
     texts = pa.schema([("image_uri", pa.string()), *((name, pa.string()) for name in config.carry)])
@@ -154,8 +156,8 @@ class _Listing:
             ends = (place for place, letter in enumerate(url) if letter == "#")
             if any(extension_of(url[:end]) in containers for end in ends):
                 raise UsageError(
-                    f"the file {url} is called as if it were in an archive or a video: rename it, "
-                    "or leave it out by --exclude"
+                    f"the file {url} has a name like that of a member of an archive or a video: "
+                    "rename it, or leave it out with --exclude"
                 )
 
     def _archive(self, listed: Listed, first: int, stop: threading.Event) -> Iterator[pa.Table]:

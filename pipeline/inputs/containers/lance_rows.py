@@ -79,7 +79,7 @@ def _storage_options(given: Mapping[str, Any]) -> dict[str, str]:
         UsageError: Lance has no such option.
     """
     if "profile" in given:
-        raise UsageError("tables of Lance take no --s3-option profile: set AWS_PROFILE instead")
+        raise UsageError("tables of Lance cannot use --s3-option profile: set AWS_PROFILE instead")
     endpoint = (
         given.get("endpoint_url")
         or os.environ.get("AWS_ENDPOINT_URL_S3")
@@ -110,7 +110,7 @@ def image(
         table = opened(url, reading, version)
         values, paths = _images(table, url, row // ROWS, column)
     except FileNotFoundError as error:
-        what = f"version {version} of the table is gone, or a file of it: {error}"
+        what = f"version {version} of the table, or a file of it, is gone: {error}"
         raise MemberError(Code.CONTAINER_CHANGED, what) from error
     return parquet.image_or_path(values, paths, row % ROWS, url)
 

@@ -41,16 +41,16 @@ class Lack(IntEnum):
     JOINED = 9
 
 
-UNLISTED = "what is in it could not be listed; once it can be read, --refresh lists it"
+UNLISTED = "its content could not be listed; once it can be read, --refresh lists it"
 LACKS = {
     Lack.NOT_ONE: (Code.CONTAINER_DAMAGED, "it is not the kind of archive that its name says"),
     Lack.CUT: (Code.CONTAINER_DAMAGED, "the archive is cut off here"),
     Lack.DAMAGED: (Code.CONTAINER_DAMAGED, "the archive is damaged here"),
-    Lack.SPARSE: (Code.MEMBER_UNREADABLE, "a sparse file, which is not read"),
+    Lack.SPARSE: (Code.MEMBER_UNREADABLE, "a sparse file, which is not supported"),
     Lack.UNENDED: (Code.CONTAINER_DAMAGED, "the archive has no end mark, so it may be cut off"),
     Lack.JOINED: (
         Code.CONTAINER_DAMAGED,
-        "another archive stands behind the end of this one, and is not read; keep them apart",
+        "another archive follows the end of this one and is not read; store them as separate files",
     ),
     Lack.FORBIDDEN: (Code.FORBIDDEN, UNLISTED),
     Lack.NOT_FOUND: (Code.NOT_FOUND, UNLISTED),

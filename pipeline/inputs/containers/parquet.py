@@ -37,7 +37,9 @@ def open_embedded(
         UsageError: there is no such file, or it lacks a column.
     """
     if urls.public(config.input) != config.input:
-        raise UsageError("bytes_column takes no URL with a query: it would stand in every row")
+        raise UsageError(
+            "bytes_column needs a URL without a query, which would be written to every row"
+        )
     passed: Counter[str] = Counter()
     files = files or tables.find(config, fs, path, passed)
     try:
@@ -85,9 +87,11 @@ def image_column(schema: pa.Schema, where: str) -> str:
     """
     found = image_columns(schema)
     if len(found) != 1:
-        which = f"several columns of images ({', '.join(found)})" if found else "no such column"
+        which = (
+            f"several columns of images ({', '.join(found)})" if found else "no column of images"
+        )
         raise UsageError(
-            f"{where} has {which}; choose one of its columns by bytes_column: "
+            f"{where} has {which}; choose one of its columns with bytes_column: "
             f"{', '.join(schema.names)}"
         )
     return found[0]
@@ -198,7 +202,7 @@ def images_and_paths(
     # each file has its own types, and reading values of some executes what they hold
     if values is None or not (_is_bytes(values.type) or pa.types.is_null(values.type)):
         held = values.type if values is not None else "a struct without bytes"
-        raise pa.ArrowTypeError(f"column {column!r} of {url} holds {held}")
+        raise pa.ArrowTypeError(f"column {column!r} of {url} holds {held}, not image bytes")
     return values, paths if paths is not None and _is_text(paths.type) else None
 
 

@@ -81,5 +81,5 @@ def open_ranged(
     """
     length = size if size is not None else objects.retrying(lambda: fs.size(path))
     if length is None:
-        raise OSError(f"{urls.url_of(fs, path)}: the server does not say how long it is")
+        raise OSError(f"{urls.url_of(fs, path)}: the server does not say how large the file is")
     return Ranged(fs, path, length, max_whole)

@@ -158,7 +158,9 @@ def image(place: list[int], data: bytes) -> bytes:
         MemberError: something else is there, or not all of it.
     """
     if digest(data[:BLOCK]) != place[2]:
-        raise MemberError(Code.CONTAINER_CHANGED, "the archive has another member here by now")
+        raise MemberError(
+            Code.CONTAINER_CHANGED, "the archive has changed: another member is here now"
+        )
     if len(data) < BLOCK + place[1]:
         found = f"{len(data) - BLOCK:,} of its {place[1]:,} bytes are there"
         raise MemberError(Code.CONTAINER_DAMAGED, f"the archive is cut off: {found}")

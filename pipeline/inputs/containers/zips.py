@@ -195,7 +195,7 @@ def image(place: list[int], data: bytes) -> bytes:
         MemberError: something else is there, or it is encrypted, damaged, of an unknown method.
     """
     if place[6] & ENCRYPTED:
-        raise MemberError(Code.ENCRYPTED, "encrypted; decrypt the archive")
+        raise MemberError(Code.ENCRYPTED, "the member is encrypted; decrypt the archive")
     pieces = io.BytesIO()
     with _opened(place, data) as member:
         try:
@@ -204,7 +204,7 @@ def image(place: list[int], data: bytes) -> bytes:
         except DAMAGED as error:
             raise MemberError(Code.MEMBER_UNREADABLE, f"damaged: {error}") from error
     if pieces.tell() != place[2]:
-        found = f"{pieces.tell():,} bytes of {place[2]:,}"
+        found = f"{pieces.tell():,} of {place[2]:,} bytes"
         raise MemberError(Code.MEMBER_UNREADABLE, f"damaged: it has {found}")
     return pieces.getvalue()
 
@@ -213,10 +213,12 @@ def _opened(place: list[int], data: bytes) -> zipfile.ZipExtFile:
     """The member's content, which is decompressed, and checked by its CRC, as it is read."""
     _, _, size, packed, method, crc, _ = place
     if len(data) < LOCAL.size or data[:4] != b"PK\3\4":
-        raise MemberError(Code.CONTAINER_CHANGED, "the archive has no member here by now")
+        raise MemberError(Code.CONTAINER_CHANGED, "the archive has changed: no member is here now")
     _, _, flags, _, _, _, written, _, _, named, extra = LOCAL.unpack_from(data)
     if not flags & STREAMED and written != crc:
-        raise MemberError(Code.CONTAINER_CHANGED, "the archive has another member here by now")
+        raise MemberError(
+            Code.CONTAINER_CHANGED, "the archive has changed: another member is here now"
+        )
     info = zipfile.ZipInfo("member")
     info.compress_type, info.CRC, info.compress_size, info.file_size = method, crc, packed, size
     first = LOCAL.size + named + extra

@@ -92,8 +92,8 @@ def compare(a: str, b: str, options: Options) -> Comparison:
         kept = float(output.detector["score_threshold"])
         if options.score_threshold < kept:
             raise UsageError(
-                f"--score-threshold {options.score_threshold:g} is below the {kept:g} that the run "
-                f"of {name} kept boxes from; give {kept:g} or more"
+                f"--score-threshold {options.score_threshold:g} is below {kept:g}, from which the "
+                f"run of {name} kept boxes; give {kept:g} or more"
             )
     chosen = _classes(outputs, options)
     names = chosen[0].names
@@ -145,6 +145,8 @@ def _boxes(
         found = boxes.from_table(table.filter(alike))
         if not (np.isfinite(found.xyxy).all() and np.isfinite(found.scores).all()):
             url = output.url
-            raise RunError(f"boxes that are no numbers; see {words.command('verify')} {url}")
+            raise RunError(
+                f"{url} has boxes that are not numbers; see {words.command('verify')} {url}"
+            )
         sides.append(own.choose(found))
     return sides[0], sides[1]

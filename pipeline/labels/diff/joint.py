@@ -66,7 +66,7 @@ class Joint:
             pair = left.slice(0, rows), right.slice(0, rows)
             if not pair[0]["image_id"].equals(pair[1]["image_id"]):
                 raise RunError(
-                    f"{self.a.url} or {self.b.url} has not each id once; "
+                    f"{self.a.url} or {self.b.url} does not have each id exactly once; "
                     f"{words.command('verify')} tells which"
                 )
             yield pair
@@ -121,8 +121,8 @@ def join(a: Output, b: Output) -> Joint:
             return Joint(a, b, by, in_order=False)
     first, second = (next((part[0].as_py() for part in _uris(side)), "nothing") for side in (a, b))
     raise UsageError(
-        f"no image of {a.url} is in {b.url}: here is {words.printable(first, 200)!r}, there "
-        f"{words.printable(second, 200)!r}; give two outputs over the same images"
+        f"no image of {a.url} is in {b.url}: the first has {words.printable(first, 200)!r}, the "
+        f"second {words.printable(second, 200)!r}; give two outputs over the same images"
     )
 
 
@@ -175,8 +175,8 @@ def _check_once(output: Output, table: pa.Table, keys: np.ndarray) -> None:
         uris = table["image_uri"].take(order[twice[0] : twice[0] + 2]).to_pylist()
         first, second = (words.printable(uri, 200) for uri in uris)
         raise UsageError(
-            f"{output.url} has two images of one name, {first!r} and {second!r}, and its input "
-            f"is another than the other's: run both over one input"
+            f"{output.url} has two images of the same name, {first!r} and {second!r}, and its "
+            "input is not that of the other output: run both over the same input"
         )
 
 

@@ -130,7 +130,7 @@ def judge(
     lost = {place for one in matched for place in (*one.absent, *one.failed)}
     common = [place for place in range(len(truth.ids)) if place not in lost]
     if not common:
-        raise UsageError(f"no image of {truth.url} is ok on both sides")
+        raise UsageError(f"no image of {truth.url} has the status ok in both outputs")
     places = {str(matched[0].uris[place]): place for place in common}
     categories = np.array(truth.ids_of(classes[0].names))
     first, second = (_evaluated(truth, one, common) for one in matched)

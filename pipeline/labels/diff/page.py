@@ -30,7 +30,7 @@ def build(found: Comparison) -> frame.Page:
         Gallery(
             "changed",
             "Most changed",
-            "By the sum of what has changed of their boxes, the most first.",
+            "Sorted by how much their boxes changed in all, the most first.",
             found.tally.best.samples,
         )
     ]
@@ -89,8 +89,8 @@ def _facts(found: Comparison) -> str:
         weights = output.record["weights"]
         shown = f"{output.url}: {weights['model_id']}, sha256 {weights['sha256'][:12]}"
         lines.append((name, shown))
-    counted = f"of a score of {options.score_threshold:g} or more; pairs from an IoU of "
-    counted += f"{options.iou:g} on"
+    counted = f"with a score of {options.score_threshold:g} or more; paired from an IoU of "
+    counted += f"{options.iou:g}"
     if options.agnostic_nms is not None:
         counted += f"; doubles (IoU above {options.agnostic_nms:g}) left out"
     lines.append(("Boxes", counted))

@@ -27,8 +27,8 @@ MOST_CONFUSIONS = 20
 def meanings(threshold: float) -> dict[str, str]:
     """What each kind of change is."""
     return {
-        "same": f"IoU of {SAME_IOU:g} or more, one label",
-        "moved": f"IoU below {SAME_IOU:g}, one label",
+        "same": f"IoU of {SAME_IOU:g} or more, same label",
+        "moved": f"IoU below {SAME_IOU:g}, same label",
         "relabelled": "another label in B",
         "fell": f"below {threshold:g} in B",
         "rose": f"below {threshold:g} in A",
@@ -44,7 +44,7 @@ def text(found: Comparison) -> str:
     lines = [f"{name}  {o.url}  {_model(o)}" for name, o in zip("AB", sides, strict=True)]
     compared = f"{words.count(tally.images, 'image')} compared, by {found.joint.by}"
     lines += ["", f"{compared}; {tally.changed:,} changed", *remarks(found), ""]
-    at = f"boxes of a score of {found.options.score_threshold:g} or more"
+    at = f"boxes with a score of {found.options.score_threshold:g} or more"
     lines.append(f"{at}: {tally.boxes[:, 0].sum():,} in A, {tally.boxes[:, 1].sum():,} in B")
     for kind, meaning in meanings(found.options.score_threshold).items():
         lines.append(f"  {TITLES[kind]:10} {tally.totals[kind]:>11,}  {meaning}")

@@ -92,7 +92,9 @@ def export(output: str, options: Options) -> dict[str, Any]:
 def _truth(annotations: str, kept: classes.Classes) -> Truth:
     truth = load_truth(annotations)
     if max(truth.ids_of(kept.names), default=-1) < 0:
-        raise UsageError(f"{annotations} has none of the classes; rename by --classes")
+        raise UsageError(
+            f"{annotations} has none of the classes as a category; rename them with --classes"
+        )
     return truth
 
 
@@ -167,7 +169,9 @@ def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Im
             table = table.filter(table["frame_index"].is_valid())
         found = boxes.from_table(table)
         if not (np.isfinite(found.xyxy).all() and np.isfinite(found.scores).all()):
-            raise RunError(f"boxes that are no numbers; see {words.command('verify')} {run.url}")
+            raise RunError(
+                f"{run.url} has boxes that are not numbers; see {words.command('verify')} {run.url}"
+            )
         chosen = job.classes.with_doubles(found)
         counts["boxes_left_out"] += len(found.labels) - len(chosen.labels)
         single = job.classes.without_doubles(chosen)
@@ -181,8 +185,8 @@ def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Im
     counts["images_listed_but_not_found"] = len(wanted) - matched
     if not matched:
         raise UsageError(
-            f"none of the {len(wanted):,} images in {job.options.images} has "
-            f"detections in {run.url}; the URIs must be the same"
+            f"none of the {len(wanted):,} images in {job.options.images} has detections in "
+            f"{run.url}; its URIs must be those of the output"
         )
 
 

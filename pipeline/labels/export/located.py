@@ -44,8 +44,8 @@ def items(
             yield item
     if not any_found and (lost := job.counts[NONE] + job.counts[UNUSABLE]):
         raise UsageError(
-            f"{words.count(lost, 'image')} without a georeference that can be used, and none with: "
-            f"--format {job.options.format} is for GeoTIFFs whose CRS has an EPSG code"
+            f"none of {words.count(lost, 'image')} has a georeference that can be used: --format "
+            f"{job.options.format} is for GeoTIFFs whose CRS has an EPSG code"
         )
 
 
@@ -62,12 +62,12 @@ def _located(
     """
     where = georeference(tags) if tags else None
     if tags is None or where is None:
-        job.leave_out(NONE, image, "no GeoTIFF" if tags else "no TIFF")
+        job.leave_out(NONE, image, "not a GeoTIFF" if tags else "not a TIFF")
         return None
     size = number(tags, WIDTH, 0), number(tags, LENGTH, 0)
     if size != (image.width, image.height):
         was = f"{image.width}x{image.height} pixels in the run"
-        job.leave_out("images_unreadable", image, f"it had {was}, and {size[0]}x{size[1]} now")
+        job.leave_out("images_unreadable", image, f"it had {was}, and has {size[0]}x{size[1]} now")
         return None
     polygons = projection.polygons(image.xyxy, where)
     lies = np.array([bool(rings) for rings in polygons], bool)

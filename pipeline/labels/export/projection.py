@@ -119,14 +119,14 @@ def _made(where: Georeference) -> Transformer:
     try:
         crs = _crs(where.epsg)
         if not (crs.is_projected or crs.is_geographic):
-            raise GeoreferenceError(f"{name} is no CRS of maps")
+            raise GeoreferenceError(f"{name} is neither a projected nor a geographic CRS")
         given, unit = str(where.unit), crs.axis_info[0].unit_code
         if where.unit and DEGREES.get(given, given) != DEGREES.get(unit, unit):
             raise GeoreferenceError(f"its unit (EPSG:{where.unit}) is not that of {name}")
         # a ballpark transformation leaves out that datums differ, by up to hundreds of metres
         return Transformer.from_crs(crs, "OGC:CRS84", always_xy=True, allow_ballpark=False)
     except ProjError as error:
-        raise GeoreferenceError(f"PROJ has no way from {name} to WGS 84") from error
+        raise GeoreferenceError(f"PROJ has no transformation from {name} to WGS 84") from error
 
 
 def _crs(code: int) -> CRS:
@@ -143,7 +143,7 @@ def _crs(code: int) -> CRS:
     match [found.to_epsg() for found in crs.get_non_deprecated()]:
         case [int(other)] if not (successor := CRS.from_epsg(other)).is_deprecated:
             return successor
-    raise GeoreferenceError(f"EPSG has withdrawn the code {code}, without one in its place")
+    raise GeoreferenceError(f"EPSG has withdrawn the code {code} without a replacement")
 
 
 def _continued(longitudes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -72,8 +72,7 @@ class Options:
             raise UsageError(f"--padding must be within 0 and 10, not {self.padding:g}")
         if self.format == "cvat-video" and self.tasks_per_file:
             raise UsageError(
-                "--format cvat-video is a folder for each video: --tasks-per-file does not go with "
-                "it"
+                "--format cvat-video writes a folder for each video: leave out --tasks-per-file"
             )
         limited = {
             "--with-images": (
@@ -91,7 +90,7 @@ class Options:
         }
         for flag, (value, formats) in limited.items():
             if value and self.format not in formats:
-                raise UsageError(f"{flag} goes with --format {' or '.join(formats)} only")
+                raise UsageError(f"{flag} works only with --format {' or '.join(formats)}")
 
 
 @dataclass(frozen=True)

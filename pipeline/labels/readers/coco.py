@@ -32,11 +32,13 @@ def read(url: str, truth: Truth, known: Origins) -> None:
     _read_images(url, truth, known)
     categories = list(instances.items(url, "categories"))
     if not truth.ids or not categories:
-        raise UsageError(f"{truth.url} lists no images or no categories; it is no instances JSON")
+        raise UsageError(
+            f"{truth.url} lists no images or no categories, so it is not instances JSON"
+        )
     names = _names(truth.url, categories)
     _read_boxes(url, truth, set(names))
     if not (len(truth.xywh) or truth.left_out or "annotations" in instances.keys(url)):
-        raise UsageError(f"{truth.url} has no `annotations`, be they an empty list")
+        raise UsageError(f"{truth.url} has no `annotations`, not even an empty list")
     truth.category_ids = _once_each(truth, names, categories)
 
 
@@ -49,12 +51,12 @@ def _read_images(url: str, truth: Truth, known: Origins) -> None:
             )
         image_id = instances.identifier(entry["id"])
         if image_id is None:
-            raise UsageError(f"{truth.url} has an image whose id is {entry['id']!r}, no number")
+            raise UsageError(f"{truth.url} has an image whose id is {entry['id']!r}, not a number")
         truth.ids.append(image_id)
         truth.names.append(_name(entry, known))
         sizes.extend(size_of(entry.get("width"), entry.get("height")))
     if len(truth.by_id) < len(truth.ids):
-        raise UsageError(f"{truth.url} has two images of one id")
+        raise UsageError(f"{truth.url} has two images with the same id")
     truth.sizes = np.frombuffer(sizes, np.int32).reshape(-1, 2)
 
 
@@ -82,9 +84,13 @@ def _names(url: str, categories: list[dict[str, Any]]) -> dict[int, str]:
         try:
             category = int(category)
         except (TypeError, ValueError):
-            raise UsageError(f"{url} has a category whose id is {category!r}, no number") from None
+            raise UsageError(
+                f"{url} has a category whose id is {category!r}, not a number"
+            ) from None
         if not 0 <= category < 2**31:  # below 0 is none, and boxes in memory have 32 bits for it
-            raise UsageError(f"{url} has a category whose id is {category}: number them from 0 on")
+            raise UsageError(
+                f"{url} has a category whose id is {category}: number categories from 0"
+            )
         if category in found:
             raise _twice(url, name, category)
         found[category] = name
@@ -111,7 +117,7 @@ def _once_each(
 
 
 def _twice(url: str, name: str, category: int) -> UsageError:
-    return UsageError(f"{url} has two categories of name {name!r} or id {category}")
+    return UsageError(f"{url} has two categories with the name {name!r} or the id {category}")
 
 
 # ------------------------------------------------------------------------------- boxes
@@ -143,7 +149,7 @@ def _read_boxes(url: str, truth: Truth, categories: set[int]) -> None:
 def _box(truth: Truth, categories: dict[str, int], entry: Any) -> tuple[int, int, instances.Box]:
     """Place and category."""
     if not isinstance(entry, dict):
-        raise instances.OddError("that are no objects of JSON")
+        raise instances.OddError("that are not JSON objects")
     image_id, category_id = entry.get("image_id"), entry.get("category_id")
     if type(image_id) is not int or type(category_id) is not int:  # which takes time
         image_id, category_id = map(instances.identifier, (image_id, category_id))

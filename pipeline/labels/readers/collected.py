@@ -13,7 +13,7 @@ from pipeline.errors import UsageError
 from pipeline.labels.readers.origins import Origin, Origins
 from pipeline.store import urls
 
-NO_RECTANGLE = "that are no rectangles"
+NO_RECTANGLE = "that are not rectangles"
 WITHOUT_LABEL = "without a label, or with several"
 
 # label, left, top, right, bottom in pixels of the upright image
@@ -89,7 +89,7 @@ class Collected:
             if not label:
                 self.left_out[WITHOUT_LABEL] += 1
             elif not all(map(math.isfinite, corners)):
-                self.left_out["whose corners are no numbers"] += 1
+                self.left_out["whose corners are not numbers"] += 1
             elif corners[2] < corners[0] or corners[3] < corners[1]:
                 self.left_out["whose box has a negative width or height"] += 1
             else:
@@ -154,15 +154,15 @@ def corners_of(name: str, texts: Iterable[str | None]) -> list[float]:
         shown = words.printable(urls.public(name), 200)
         raise UsageError(
             f"image {shown} has a box whose corners are {texts}: each must be a number, with a "
-            f"point before its decimals"
+            "decimal point"
         ) from None
 
 
 def rotated(name: str) -> UsageError:
     """The refusal of a box that stands aslant."""
     return UsageError(
-        f"image {words.printable(urls.public(name), 200)} has a rotated box, and the boxes here "
-        f"are upright: set its rotation to 0, or draw it anew"
+        f"image {words.printable(urls.public(name), 200)} has a rotated box, and only upright "
+        "boxes are supported: set its rotation to 0, or draw it again"
     )
 
 
@@ -170,6 +170,6 @@ def sizeless(name: str) -> UsageError:
     """The refusal of fractions of what is not known."""
     return UsageError(
         f"the size of image {words.printable(urls.public(name), 200)} is not known, and its boxes "
-        f"are fractions of it: put the images.csv of an export with widths and heights, or the "
-        f"image itself, beside them"
+        "are fractions of it: put an export's images.csv that has widths and heights, or the "
+        "image itself, beside the annotations"
     )

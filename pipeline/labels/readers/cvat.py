@@ -32,7 +32,7 @@ def read(url: str, found: Collected) -> None:
         with fs.open(path, "rb") as file:
             _read_images(url, file, found)
     except ElementTree.ParseError as error:
-        raise UsageError(f"{urls.public(url)} is no XML: {error}") from error
+        raise UsageError(f"{urls.public(url)} is not XML: {error}") from error
 
 
 def _read_images(url: str, file: IO[bytes], found: Collected) -> None:

@@ -15,7 +15,7 @@ from pipeline.errors import UsageError
 from pipeline.labels.readers.collected import Collected, LabelledBox, corners_of, rotated
 from pipeline.store import urls
 
-ELSEWHERE = "in frames that the run has not"
+ELSEWHERE = "in frames that the run does not have"
 FRAME = re.compile(r"frame_(\d+)\Z")
 
 
@@ -56,7 +56,10 @@ class Tracks:
         """
         self.is_video = True
         if track.get("task_id"):
-            raise UsageError(f"{urls.public(self.url)} is of a project; export task by task")
+            raise UsageError(
+                f"{urls.public(self.url)} is the export of a whole project; export each task by "
+                "itself"
+            )
         boxes = sorted((_box(box) for box in track.iter("box")), key=lambda box: box.frame)
         label = track.get("label", "")
         for box in boxes:
@@ -87,9 +90,9 @@ class Tracks:
         """
         if not self.names:
             raise UsageError(
-                f"{urls.public(self.url)} is CVAT for video, which knows frames by number alone: "
-                f"put the images.csv of the export beside it, or export the job as CVAT for images "
-                f"1.1"
+                f"{urls.public(self.url)} is CVAT for video, which knows frames only by number: "
+                "put the images.csv of the export beside it, or export the job as CVAT for "
+                "images 1.1"
             )
         for frame in self.reviewed:
             name = self.names[frame]

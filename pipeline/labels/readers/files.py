@@ -76,5 +76,7 @@ class Pictures:
         try:
             header = read_header(data, Config.max_pixels)
         except DecodeError as error:
-            raise UsageError(f"{path} beside the annotations is no image: {error}") from error
+            raise UsageError(
+                f"{path} beside the annotations cannot be read as an image: {error}"
+            ) from error
         return header.width, header.height

@@ -74,14 +74,14 @@ def find(url: str) -> list[Source]:
 
 def _unknown(url: str) -> UsageError:
     shown = words.printable(urls.public(url), 200)
-    return UsageError(f"{shown} holds no annotations that are known: {KNOWN}")
+    return UsageError(f"{shown} holds no annotations of a known format: {KNOWN}")
 
 
 def _detected(url: str) -> UsageError:
     shown = words.printable(urls.public(url), 200)
     return UsageError(
-        f"{shown} is an output of prelabel detect, not annotations: export it and give what came "
-        f"back, or what prelabel review has written"
+        f"{shown} is an output of prelabel detect, not annotations: give the corrected export of "
+        "it, or what prelabel review has written"
     )
 
 
@@ -91,7 +91,9 @@ def _file(url: str) -> Source:
         return Source("yolo", folder, folder, folder)
     kind = _content(url)
     if kind == "voc":
-        raise UsageError(f"{url} is Pascal VOC's of one image: give the folder of all of them")
+        raise UsageError(
+            f"{url} is the Pascal VOC file of one image: give the folder that holds all of them"
+        )
     return Source(kind, url, folder, folder)
 
 
@@ -124,7 +126,7 @@ def _table(url: str) -> str:
         return "huggingface"
     if "geometry" in schema.names:
         raise _on_a_map(url)
-    raise UsageError(f"{url} is Parquet without annotations that are known")
+    raise UsageError(f"{url} is Parquet, but holds no annotations of a known format")
 
 
 def _object(url: str) -> str:
@@ -139,15 +141,19 @@ def _object(url: str) -> str:
                 raise _on_a_map(url)
             if key == "features":
                 raise UsageError(
-                    f"{url} is of save_to_disk() of datasets: write it by to_parquet()"
+                    f"{url} was written by save_to_disk() of datasets: write it with to_parquet()"
                 )
             if key == "shapes":
-                raise UsageError(f"{url} is LabelMe's JSON, which is not read: convert it to COCO")
+                raise UsageError(
+                    f"{url} is LabelMe's JSON, which is not supported: convert it to COCO"
+                )
     return "coco"
 
 
 def _on_a_map(url: str) -> UsageError:
-    return UsageError(f"{url} has boxes in map coordinates; give annotations in pixels, as of COCO")
+    return UsageError(
+        f"{url} has boxes in map coordinates; give annotations in pixels, such as COCO"
+    )
 
 
 def _list(url: str) -> str:
@@ -158,7 +164,7 @@ def _list(url: str) -> str:
     if "data" in entry:
         return "labelstudio"
     if "image_id" in entry and "bbox" in entry:
-        raise UsageError(f"{url} holds detections alone; give the file that lists the images, too")
+        raise UsageError(f"{url} holds only detections; give the file that also lists the images")
     if not {"annotation_id", "annotator"} & set(entry):
         raise _unknown(url)  # such as CreateML's
     return "labelstudio-min"
@@ -208,7 +214,9 @@ def _check_alone(url: str, known: str, names: list[str]) -> None:
 
 
 def _several(url: str, files: list[str]) -> UsageError:
-    return UsageError(f"{url} holds {', '.join(files[:5])}: name the one that came back")
+    return UsageError(
+        f"{url} holds {', '.join(files[:5])}: give the path of the one with the corrections"
+    )
 
 
 def _names(fs: AbstractFileSystem, folder: str) -> list[str]:

@@ -77,7 +77,9 @@ def read_huggingface(url: str, found: Collected) -> None:
         for row in batch.to_pylist():
             name = (row.get("image") or {}).get("path")
             if not name:
-                raise UsageError(f"{url} has a row whose image has no path: nothing tells which")
+                raise UsageError(
+                    f"{url} has a row whose image has no path, so nothing tells which image it is"
+                )
             boxes = list(_boxes(url, names, row["objects"]))
             size = size_of(row.get("width"), row.get("height"))
             found.add(name, boxes, found.origins.find(name), size)

@@ -9,7 +9,7 @@ from pipeline.labels.readers.collected import Collected
 from pipeline.labels.readers.kinds import Source
 from pipeline.labels.readers.origins import Origins
 
-NOT_BACK = "not among what came back"
+NOT_BACK = "missing from the corrections"
 # kind -> how a person calls it, what reads it
 READERS: dict[str, tuple[str, Callable[[str, Collected], None]]] = {
     "labelstudio": ("Label Studio JSON", labelstudio.read),
@@ -19,7 +19,7 @@ READERS: dict[str, tuple[str, Callable[[str, Collected], None]]] = {
     "yolo": ("YOLO", yolo.read),
     "fiftyone": ("FiftyOne", fiftyone.read),
     "huggingface": ("Hugging Face", parquet.read_huggingface),
-    "corrections": ("corrections of jobs.review", parquet.read_corrections),
+    "corrections": ("corrections of prelabel review", parquet.read_corrections),
 }
 
 

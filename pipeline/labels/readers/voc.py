@@ -33,7 +33,7 @@ def read(url: str, found: Collected) -> None:
         try:
             tree = ElementTree.fromstring(data)
         except (ElementTree.ParseError, LookupError, ValueError) as error:
-            raise UsageError(f"{urls.url_of(fs, path)} is no XML: {error}") from error
+            raise UsageError(f"{urls.url_of(fs, path)} is not XML: {error}") from error
         if tree.tag != "annotation":
             continue
         stem = posixpath.splitext(path.partition(f"{folder.lstrip('/')}/")[2])[0]

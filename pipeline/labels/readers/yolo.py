@@ -73,7 +73,9 @@ def read(url: str, found: Collected) -> None:
         origin = origin or found.origins.find(name)
         found.add(name, [box for box in boxes if box], origin, size)
     if paths and not any_labels:
-        raise UsageError(f"{urls.public(url)} has texts, but none is an image's or has boxes")
+        raise UsageError(
+            f"{urls.public(url)} has .txt files, but none belongs to an image or has boxes"
+        )
 
 
 def _texts(fs: AbstractFileSystem, root: str) -> list[str]:
@@ -123,8 +125,8 @@ def _class_names(fs: AbstractFileSystem, root: str, url: str) -> dict[int, str]:
     for other, theirs in others:
         if theirs != names:
             raise UsageError(
-                f"{first} and {other} of {url} name other classes, or in another order: leave the "
-                f"one that belongs to these labels"
+                f"{first} and {other} of {url} name different classes, or in another order: keep "
+                "only the one that belongs to these labels"
             )
     return names
 
@@ -151,7 +153,9 @@ def _box(
     try:
         place, x, y, width, height = int(words[0]), *map(float, words[1:5])
     except ValueError:
-        raise UsageError(f"{where} has the line {' '.join(words)[:80]!r}: no box") from None
+        raise UsageError(
+            f"{where} has the line {' '.join(words)[:80]!r}, which is not a box"
+        ) from None
     if place not in names:
         raise UsageError(f"{where} has the class {place}, which has no name")
     left, top = (x - width / 2) * size[0], (y - height / 2) * size[1]

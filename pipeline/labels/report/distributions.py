@@ -123,9 +123,9 @@ def speed(series: throughput.Series | None, dated: bool) -> str:
         "speed", "Images per second over time", rates.tolist(), bins, ticks, shown
     )
     note = (
-        f"Images/s by time at work, pauses between attempts left out; from when "
-        f"{count(series.files, 'file')} of detections were written."
+        "Images/s over the time at work, without pauses between attempts; computed from the "
+        f"times at which {count(series.files, 'file')} of detections were written."
     )
     if series.others:
-        note += f" {count(series.others, 'file')} of another time left out."
+        note += f" {count(series.others, 'file')} from other times left out."
     return f'<figure class="panel">{drawing}<figcaption>{note}</figcaption></figure>'

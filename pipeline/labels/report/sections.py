@@ -59,7 +59,7 @@ def facts(output: Output, attempts: Sequence[throughput.Stretch], found: Statist
     options = output.detector["options"]
     kept = f"over {output.detector['score_threshold']:g}"
     if "box_detections_per_img" in options:
-        place = "a tile" if output.record["identity"].get("tile") else "an image"
+        place = "per tile" if output.record["identity"].get("tile") else "per image"
         kept += f", at most {words.count(options['box_detections_per_img'])} {place}"
     if found.agnostic_nms is not None:
         shown = words.count(found.doubles)

@@ -97,9 +97,9 @@ def check_run(output: Output, truth: Truth) -> None:
     for record in truth.exports:
         if record["run_id"] != output.record["run_id"]:
             raise UsageError(
-                f"{urls.public(truth.url)} are corrections of another run: export.json beside them "
-                f"names run {record['run_id']} ({record.get('output')}), {output.url} is run "
-                f"{output.record['run_id']}"
+                f"{urls.public(truth.url)} are corrections of another run: export.json beside "
+                f"them names run {record['run_id']} ({record.get('output')}), but {output.url} is "
+                f"run {output.record['run_id']}; give the output of that run"
             )
         for name in CHOICE:
             if record.get(name) != truth.exports[0].get(name):
@@ -117,13 +117,13 @@ def _places(output: Output, truth: Truth, present_only: bool) -> dict[int, int]:
     """
     found = places(output, truth)
     if not found:
-        raise UsageError(f"every image of {output.url} has failed: there is nothing to review")
+        raise UsageError(f"every image of {output.url} failed: there is nothing to review")
     absent = len(truth.ids) - len(found)
     if 2 * absent > len(truth.ids) and not present_only:
         raise UsageError(
-            f"{absent:,} of the {len(truth.ids):,} images of {urls.public(truth.url)} are none "
-            f"that {output.url} has detections of: give the corrections of its images, or "
-            f"--present-only to leave the others out"
+            f"{absent:,} of the {len(truth.ids):,} images of {urls.public(truth.url)} are not "
+            f"among those that {output.url} has detections of: give the corrections of its "
+            "images, or --present-only to leave the others out"
         )
     return found
 

@@ -40,15 +40,15 @@ def _row(name: str, entry: dict[str, Any], width: int) -> str:
 def _images(record: dict[str, Any]) -> list[str]:
     images = record["images"]
     lines = [
-        f"{images['reviewed']:,} images reviewed, {images['unchanged']:,} of them as they were; "
+        f"{images['reviewed']:,} images reviewed, {images['unchanged']:,} of them unchanged; "
         f"{record['edits']:,} edits,",
-        f"{images['edits_mean']:.1f} an image (median {images['edits_median']:g}, at most "
+        f"{images['edits_mean']:.1f} per image (median {images['edits_median']:g}, at most "
         f"{images['edits_max']:,})",
     ]
     if images["not_reviewed"]:
         lines.append(f"not reviewed: {told(Counter(images['not_reviewed']))}")
     if count := images["not_in_the_run"]:
-        lines.append(f"{words.count(count, 'image')} of which the run has no detections, left out")
+        lines.append(f"{words.count(count, 'image')} left out, of which the run has no detections")
     if record["boxes_left_out"]:
         lines.append(f"boxes left out: {told(Counter(record['boxes_left_out']))}")
     if count := record["crowds_left_out"]:
@@ -73,7 +73,7 @@ def _time(record: dict[str, Any]) -> list[str]:
     return [
         "",
         f"{said}: {time['minutes_without']:,.0f} to draw all boxes, {time['minutes_with']:,.0f} "
-        f"with the run's",
+        "with those of the run",
         f"assumed: {time['seconds_per_look']:g} s to look at a box that is shown, and relabel or "
         f"delete it;",
         f"{time['seconds_per_box']:g} s to draw one, or to move it (medians of Su et al. 2012, "

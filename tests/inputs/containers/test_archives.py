@@ -57,7 +57,7 @@ def test_what_opens_an_archive(
     assert uris(tmp_path, input=str(mixed), extensions=everything, limit=3) == found[:3]
     with pytest.raises(
         UsageError,
-        match="^3 archives, no images under .*: add --extensions tar tar.gz zip .looked for",
+        match="^no images under .*, but 3 archives: add --extensions tar tar.gz zip .looked for",
     ):
         uris(tmp_path, input=str(mixed), extensions="bmp")
     caplog.set_level("INFO")

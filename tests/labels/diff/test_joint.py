@@ -79,14 +79,16 @@ def test_letters_composed_and_escaped(tmp_path: Path) -> None:
 
 def test_nothing_in_common(first: Path, tmp_path: Path) -> None:
     second = synthetic.write(tmp_path / "b", 3, names=["a.jpg", "b.jpg", "c.jpg"], input="/copy")
-    with pytest.raises(UsageError, match=r"no image of .* here is .*0000.jpg', there '/copy/a.jpg"):
+    with pytest.raises(
+        UsageError, match=r"no image of .* the first has .*0000.jpg', the second '/copy/a.jpg"
+    ):
         joined(first, second)
 
 
 def test_a_name_twice(tmp_path: Path) -> None:
     a = synthetic.write(tmp_path / "a", 2, names=["x y.jpg", "b.jpg"])
     b = synthetic.write(tmp_path / "b", 2, names=["x y.jpg", "x%20y.jpg"], input="/copy")
-    with pytest.raises(UsageError, match="has two images of one name, '/copy/x"):
+    with pytest.raises(UsageError, match="has two images of the same name, '/copy/x"):
         joined(a, b)
 
 
@@ -98,7 +100,7 @@ def test_an_id_twice(first: Path, tmp_path: Path) -> None:
         return synthetic.replaced(table, "image_id", [ids[1], *ids[1:]])
 
     synthetic.rewrite(next((second / "detections/status=ok").iterdir()), doubled)
-    with pytest.raises(RunError, match="has not each id once; .*verify"):
+    with pytest.raises(RunError, match="does not have each id exactly once; .*verify"):
         joined(first, second)
 
 
@@ -106,5 +108,5 @@ def test_a_manifest_of_another_run(first: Path, tmp_path: Path) -> None:
     second = synthetic.write(tmp_path / "b", 3)
     path = second / "_run/manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": "?"}))
-    with pytest.raises(OSError, match="is not of this run"):
+    with pytest.raises(OSError, match="does not belong to this run"):
         joined(first, second)

@@ -124,5 +124,5 @@ def test_a_calibration_of_another_run(
     (tmp_path / "c.json").write_text(json.dumps(content | {"run_id": "8" * 32}))
     assert run(output, tmp_path / "to", "--accept", str(tmp_path / "c.json")) == 2
     printed = capsys.readouterr().err
-    assert printed.count("\n") == 1 and "is of another run (888888888888) than" in printed
+    assert printed.count("\n") == 1 and "was made from another run (888888888888) than" in printed
     assert not (tmp_path / "to").exists()

@@ -56,9 +56,13 @@ def test_folders_that_differ_count_only_where_none_agree(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "names,categories,complaint",
     [
-        (["elsewhere.jpg"], synthetic.NAMES, "there, images are called 'elsewhere.jpg'"),
-        (["a/0.jpg"], ("cat", "zebra"), "has none of the classes; rename by --classes"),
-        (["0.jpg"], synthetic.NAMES, "are both called as image img-0"),
+        (["elsewhere.jpg"], synthetic.NAMES, "the annotations have 'elsewhere.jpg'"),
+        (
+            ["a/0.jpg"],
+            ("cat", "zebra"),
+            "has none of the classes as a category; rename them with --classes",
+        ),
+        (["0.jpg"], synthetic.NAMES, "both match image img-0"),
         (["a%2f0.jpg", "./a/%30.jpg"], synthetic.NAMES, "list two images"),
     ],
 )

@@ -113,7 +113,7 @@ def test_only_listed_images(
     pq.write_table(pa.table({"image_uri": uris, "rank": [1, 2, 3]}), tmp_path / "list.parquet")
     assert run(output, tmp_path / "a", "--images", str(tmp_path / "list.parquet")) == 0
     assert set(names_of(tmp_path / "a")) == set(uris[:2])
-    assert "1 listed images without a row that is ok" in capsys.readouterr().out
+    assert "1 listed images that have no row with status ok" in capsys.readouterr().out
     (tmp_path / "list.txt").write_text("s3://elsewhere/a/03.jpg\n")
     assert run(output, tmp_path / "b", "--images", str(tmp_path / "list.txt")) == 2
     assert "none of the 1 images" in capsys.readouterr().err

@@ -235,4 +235,4 @@ def test_what_most_programs_cannot_open_in_a_bucket(
     to: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show({"format": "yolo", "counts": {"images": 1, "boxes": 1}}, Options(format="yolo", to=to))
-    assert ("reads no s3:// wants a copy" in capsys.readouterr().out) == (to != "a")
+    assert ("cannot read s3:// needs a copy" in capsys.readouterr().out) == (to != "a")

@@ -116,16 +116,19 @@ def test_what_is_left_out_is_counted_and_named(
     assert counts["boxes_off_the_map"] == len(detections(output)["far.tif"]) > 0
     assert {Path(uri).name for uri in names_of(tmp_path / "a")} == {*MAPS, "far.tif"}
     for name, why in {
-        "plain.tif": "no GeoTIFF",
-        "photo.jpg": "no TIFF",
+        "plain.tif": "not a GeoTIFF",
+        "photo.jpg": "not a TIFF",
         "own.tif": "without an EPSG code",
         "unit.tif": "its unit (EPSG:9002) is not that of EPSG:32633",
-        "unknown.tif": "PROJ has no way from EPSG:30000",
-        "smaller.tif": "and 5x5 now",
+        "unknown.tif": "PROJ has no transformation from EPSG:30000",
+        "smaller.tif": "and has 5x5 now",
     }.items():
         assert re.search(rf"{name}' \(.*{re.escape(why)}", caplog.text), name
     out = capsys.readouterr().out
-    assert "WGS 84 from EPSG:32633 (3 images), " in out and "EPSG:28992 (1 image, to 1 m" in out
+    assert (
+        "converted to WGS 84 from EPSG:32633 (3 images), " in out
+        and "EPSG:28992 (1 image, accurate to 1 m" in out
+    )
     assert f"{counts['boxes']:,} boxes" in out and "2 images without a georeference" in out
 
 
@@ -231,7 +234,7 @@ def test_nothing_on_a_map(tmp_path: Path, capsys: pytest.CaptureFixture[str], ca
         Image.new("L", (9, 9)).save(tmp_path / name)
     assert run(output, tmp_path / "to", format="geojson") == 2
     printed = capsys.readouterr().err
-    assert "2 images without a georeference that can be used, and none with" in printed
+    assert "none of 2 images has a georeference that can be used" in printed
     assert not list((tmp_path / "to").glob("*"))
 
 

@@ -114,9 +114,18 @@ def test_a_target_that_may_not_be_written_is_found_at_once(
     [
         (["--format", "coc", "--to", "NEW"], "did you mean 'coco'"),
         (["--format", "coco", "--to", "FULL"], "not empty (it holds 'kept.txt')"),
-        (["--format", "coco", "--to", "NEW", "--confidence"], "voc or cvat or cvat-video only"),
-        (["--format", "yolo", "--to", "NEW", "--annotations", "x"], "--annotations goes with"),
-        (["--format", "yolo", "--to", "NEW", "--image-prefix", "x"], "--image-prefix goes with"),
+        (
+            ["--format", "coco", "--to", "NEW", "--confidence"],
+            "works only with --format yolo or voc or cvat or cvat-video",
+        ),
+        (
+            ["--format", "yolo", "--to", "NEW", "--annotations", "x"],
+            "--annotations works only with",
+        ),
+        (
+            ["--format", "yolo", "--to", "NEW", "--image-prefix", "x"],
+            "--image-prefix works only with",
+        ),
         (["--format", "coco", "--to", "NEW", "--tasks-per-file", "0"], "must be above 0"),
         (["--format", "coco", "--to", "NEW", "--category", "persn=0.5"], "did you mean 'person'"),
         (["--format", "coco", "--to", "FULL/kept.txt"], "kept.txt is a file; give the name of a"),
@@ -149,5 +158,5 @@ def test_an_output_that_lacks_a_file_is_not_exported(tmp_path: Path) -> None:
     assert not (tmp_path / "a/export.json").exists()
     with pytest.raises(pa.ArrowInvalid):
         pq.read_schema(tmp_path / "a/data/train-00000.parquet")
-    with pytest.raises(UsageError, match="no output of prelabel detect"):
+    with pytest.raises(UsageError, match="not an output of prelabel detect"):
         export(str(tmp_path), Options(format="coco", to=str(tmp_path / "b")))

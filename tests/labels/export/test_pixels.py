@@ -159,9 +159,9 @@ def test_a_category_leads_nowhere_else(output: Path, tmp_path: Path) -> None:
 
 def test_what_is_refused(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(output, tmp_path / "x", "--link", format="crops") == 2
-    assert "--link goes with --format folders only" in capsys.readouterr().err
+    assert "--link works only with --format folders" in capsys.readouterr().err
     assert run(output, tmp_path / "x", "--with-images", "--link", format="folders") == 2
-    assert "--with-images goes with --format coco or yolo" in capsys.readouterr().err
+    assert "--with-images works only with --format coco or yolo" in capsys.readouterr().err
     assert run(output, tmp_path / "x", "--padding", "-1", format="crops") == 2
     assert "--padding must be within 0 and 10" in capsys.readouterr().err
     elsewhere = synthetic.write(tmp_path / "elsewhere", 3)

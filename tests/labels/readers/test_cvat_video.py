@@ -50,7 +50,7 @@ def test_nothing_has_changed(
     output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export(output, tmp_path / "a", "--confidence") == 0
-    assert "1 images that are no frames of videos" in capsys.readouterr().out
+    assert "1 images that are not frames of videos" in capsys.readouterr().out
     assert {path.parent.name for path in tmp_path.rglob("*.xml")} == {"a_mp4", "sub__c_mp4"}
     truth = load_truth(str(tmp_path / "a"))
     assert len(truth.names) == 9 and not truth.unreviewed and not truth.left_out
@@ -118,7 +118,7 @@ def test_as_cvat_gives_it_back(output: Path, tmp_path: Path) -> None:
     new = [(12, 1, 0, 0, 10, ""), (13, 0, 0, 0, 10, ""), (14, 1, 1, 0, 10, "")]
     truth = changed(folder, task, written, keys, new)
     assert len(truth.names) == 6 and not truth.unreviewed
-    assert truth.left_out == {"in frames that the run has not": 1}
+    assert truth.left_out == {"in frames that the run does not have": 1}
     lefts = {
         n: boxes(truth, f"s3://bucket/images/{named[n]}")[:, 0].tolist() for n in range(0, 30, 5)
     }
@@ -137,16 +137,18 @@ def test_what_cannot_be_read(output: Path, tmp_path: Path) -> None:
     box = (0, 1, 0, 0, 10, "")
     with pytest.raises(UsageError, match="frame_000000 has a rotated box"):
         changed(folder, "", [(*box[:-1], ' rotation="3"')])
-    with pytest.raises(UsageError, match="is of a project; export task by task"):
+    with pytest.raises(
+        UsageError, match="is the export of a whole project; export each task by itself"
+    ):
         changed(folder, "", [box], more=' task_id="3"')
     (folder / "images.csv").unlink()
-    with pytest.raises(UsageError, match=r"by number alone: put the images.csv"):
+    with pytest.raises(UsageError, match=r"only by number: put the images.csv"):
         changed(folder, "", [box])
 
 
 def test_what_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain = synthetic.write(tmp_path / "out", 3)
     assert export(plain, tmp_path / "a") == 2
-    assert "is of no videos; --format cvat is for images" in capsys.readouterr().err
+    assert "has no frames of videos; use --format cvat for images" in capsys.readouterr().err
     assert export(plain, tmp_path / "b", "--tasks-per-file", "3") == 2
     assert "a folder for each video" in capsys.readouterr().err

@@ -55,7 +55,7 @@ def test_cvat(tmp_path: Path, packed: bool) -> None:
             archive.writestr("images/x/1.jpg", b"no image")
     truth = load_truth(given)
     check(truth, "x/1.jpg", "x/2.jpg")
-    assert truth.left_out == {"that are no rectangles": 1}
+    assert truth.left_out == {"that are not rectangles": 1}
 
 
 @pytest.mark.parametrize("kind", ["annotations.xml", "Annotations", "annotations", "labels"])
@@ -93,34 +93,43 @@ def test_a_zip_leads_back_by_what_lies_beside_it(tmp_path: Path) -> None:
     [
         ({"a.xml": CVAT % ' rotation="12.5"'}, "image x/1.jpg has a rotated box"),
         ({"a.xml": "<annotations><track/></annotations>"}, "is CVAT for video"),
-        ({"a.xml": "<annotations><image name="}, "a.xml is no XML"),
+        ({"a.xml": "<annotations><image name="}, "a.xml is not XML"),
         ({"a.xml": "<rss>"}, "is XML, but neither CVAT for images nor Pascal VOC"),
         ({"a.txt": LINE, "a.jpg": ""}, "names no classes; it needs one of data.yaml, "),
         ({"a.json": '{"version": "5", "shapes": []}', "b.json": "{}"}, "a.json is LabelMe's JSON"),
         ({"Annotations/1.xml": VOC % "12.5"}, "image x/1.jpg has a rotated box"),
-        ({"Annotations/1.xml": "<annotation>"}, "1.xml is no XML"),
-        ({"Annotations/1.xml": '<?xml version="1.0" encoding="x"?><a/>'}, "1.xml is no XML: unk"),
+        ({"Annotations/1.xml": "<annotation>"}, "1.xml is not XML"),
+        ({"Annotations/1.xml": '<?xml version="1.0" encoding="x"?><a/>'}, "1.xml is not XML: unk"),
         ({"Annotations/1.xml": (VOC % "0").replace("20.0", "20,0")}, "corners are .'20,0', '20,0'"),
         ({"Annotations/1.xml": (VOC % "0").replace("bndbox", "robndbox")}, "has a rotated box"),
         ({"a.xml": CVAT.replace("xtl", "x") % ""}, r"x/1.jpg has a box whose corners are \[None, "),
-        ({"instances.json": "", "back.json": ""}, "instances.json, back.json: name the one"),
-        ({"export.json": "", "annotations.xml": "", "a.zip": ""}, "holds an export, a.zip: name"),
-        ({"a.json": '{"features": {"a": {}}}'}, "is of save_to_disk.. of datasets: write it by"),
-        ({"a.json": COCO.replace("annotations", "info")}, "has no `annotations`, be they"),
-        ({"a/a.json": COCO, "b/a.json": COCO}, "there are 2 files of annotations, and COCO's are"),
+        ({"instances.json": "", "back.json": ""}, "instances.json, back.json: give the path"),
+        ({"export.json": "", "annotations.xml": "", "a.zip": ""}, "holds an export, a.zip: give"),
+        (
+            {"a.json": '{"features": {"a": {}}}'},
+            "was written by save_to_disk.. of datasets: write it with",
+        ),
+        ({"a.json": COCO.replace("annotations", "info")}, "has no `annotations`, not even"),
+        (
+            {"a/a.json": COCO, "b/a.json": COCO},
+            "there are 2 files of annotations, and COCO files are",
+        ),
         ({"data.yaml": "nc: 1", "labels/1.txt": LINE}, "data.yaml of .* has no `names`"),
         ({"data.yaml": "names: [a, cup]", "classes.txt": "cup\na"}, "data.yaml and classes.txt of"),
         ({"classes.txt": "cup", "labels/1.txt": LINE}, "the size of image 1.txt is not known"),
         ({"classes.txt": "cup", "1.txt": LINE}, "the size of image 1.txt is not known"),
-        ({"classes.txt": "cup", "a.txt": "1.png"}, "has texts, but none is an image's"),
+        ({"classes.txt": "cup", "a.txt": "1.png"}, "has .txt files, but none belongs to an image"),
         ({"images.csv": f"{HEAD}a,0,b,9,\n", "a.xml": CVAT % ""}, "/images.csv cannot be read .V"),
         ({"images.csv": f"{HEAD}a,0\n", "a.json": COCO}, "from the export again, or save it"),
-        ({"a.txt": "x"}, "holds no annotations that are known: COCO, Label Studio"),
-        ({"a.json": "[]", "b.json": "[]"}, "holds a.json, b.json: name the one that came back"),
+        ({"a.txt": "x"}, "holds no annotations of a known format: COCO, Label Studio"),
+        (
+            {"a.json": "[]", "b.json": "[]"},
+            "holds a.json, b.json: give the path of the one with the corrections",
+        ),
         ({"_run/run.json": "{}", "detections/a": ""}, "is an output of prelabel detect, not"),
-        ({"a.json": '[{"image": "1.jpg", "annotations": []}]'}, "a.json holds no annotations that"),
-        ({"a.json": '[{"image_id": 1, "bbox": []}]'}, "holds detections alone"),
-        ({"labels.json": '{"labels": {"1": []'}, "is no FiftyOne"),
+        ({"a.json": '[{"image": "1.jpg", "annotations": []}]'}, "a.json holds no annotations of"),
+        ({"a.json": '[{"image_id": 1, "bbox": []}]'}, "holds only detections"),
+        ({"labels.json": '{"labels": {"1": []'}, "is not valid FiftyOne"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, files: dict[str, str], complaint: str) -> None:
@@ -158,7 +167,9 @@ def test_what_a_zip_holds_is_named_by_the_zip(tmp_path: Path) -> None:
 
 def test_an_image_is_no_annotations(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "a.jpg")
-    with pytest.raises(UsageError, match="a.jpg holds no annotations that are known: COCO, Label"):
+    with pytest.raises(
+        UsageError, match="a.jpg holds no annotations of a known format: COCO, Label"
+    ):
         load_truth(f"{tmp_path}/a.jpg")
 
 
@@ -191,8 +202,8 @@ def test_parts_of_one_export(tmp_path: Path) -> None:
     whole = shutil.make_archive(f"{tmp_path}/b/whole", "zip", given)
     for truth in map(load_truth, (given, packed, whole)):
         check(truth, "s3://b/x/1.jpg", "s3://b/2.jpg")
-        assert truth.unreviewed == {"not among what came back": 1}
-        assert truth.left_out == {"that are no rectangles": 1}
+        assert truth.unreviewed == {"missing from the corrections": 1}
+        assert truth.left_out == {"that are not rectangles": 1}
 
 
 def test_parts_of_two_exports(tmp_path: Path) -> None:
@@ -218,7 +229,9 @@ def test_no_thread_outlives_an_error(tmp_path: Path) -> None:
 
 def test_voc_of_one_image(tmp_path: Path) -> None:
     write(tmp_path, {"1.xml": VOC % "0.0"})
-    with pytest.raises(UsageError, match="Pascal VOC's of one image: give the folder of all"):
+    with pytest.raises(
+        UsageError, match="the Pascal VOC file of one image: give the folder that holds all"
+    ):
         load_truth(f"{tmp_path}/1.xml")
 
 

@@ -79,7 +79,7 @@ def test_an_image_of_the_same_name_elsewhere(tmp_path: Path, uri: str) -> None:
     (tmp_path / "images.csv").write_text("name,image_id,image_uri\nx/a.jpg,0,s3://b/x/a.jpg\n")
     found = load(tmp_path, task({"result": []}, image_uri=uri))
     assert found.names == [uri]
-    assert found.unreviewed == {"not among what came back": 1}
+    assert found.unreviewed == {"missing from the corrections": 1}
 
 
 def test_json_min(tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_json_min(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change,reason",
     [
-        ({"type": "polygonlabels"}, "that are no rectangles"),
+        ({"type": "polygonlabels"}, "that are not rectangles"),
         ({"id": "b", "type": "rectangle", "value": VALUE}, "without a label, or with several"),
-        ({"type": "labels", "value": {"points": [], "labels": ["cup"]}}, "that are no rectangles"),
+        ({"type": "labels", "value": {"points": [], "labels": ["cup"]}}, "that are not rectangles"),
         ({"value": VALUE | {"rectanglelabels": []}}, "without a label, or with several"),
         ({"value": LABELLED | {"rectanglelabels": ["a", "b"]}}, "without a label, or with several"),
         ({"value": LABELLED | {"width": -1}}, "whose box has a negative width or height"),

@@ -128,4 +128,4 @@ def test_yolo_of_an_export(tmp_path: Path) -> None:
     assert sorted(truth.names) == [uris[2], uris[1], "train/unknown.txt"]
     assert truth.xywh.tolist() == [pytest.approx(BOX)]
     assert truth.names[truth.image_places[0]] == uris[1]
-    assert truth.unreviewed == {"not among what came back": 2}
+    assert truth.unreviewed == {"missing from the corrections": 2}

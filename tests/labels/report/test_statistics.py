@@ -152,7 +152,7 @@ def test_categories_without_a_name_are_counted(tmp_path: Path) -> None:
 def test_missing_rows_are_said(tmp_path: Path) -> None:
     folder = synthetic.write(tmp_path / "out", 300, rows_per_file=100)
     sorted((folder / "detections" / "status=ok").iterdir())[1].unlink()
-    with pytest.raises(RunError, match="hold 201 images and its run.json counts 300.*jobs.verify"):
+    with pytest.raises(RunError, match="hold 201 images, but its run.json counts 300.*jobs.verify"):
         statistics.gather(open_output(str(folder)), 50, 0)
 
 

@@ -102,7 +102,7 @@ def test_each_kind_of_edit(
     assert review(output, corrected, tmp_path / "a") == 0
     printed = capsys.readouterr()
     assert all(len(line) <= 100 for line in printed.out.splitlines()[:-1]) and not printed.err
-    assert "2 images reviewed, 0 of them as they were; 5 edits" in printed.out
+    assert "2 images reviewed, 0 of them unchanged; 5 edits" in printed.out
     assert "not reviewed: 1 skipped" in printed.out and "person to dog 1" in printed.out
     assert "as export.json says" in printed.out
     record = json.loads((tmp_path / "a/review.json").read_text())
@@ -200,7 +200,7 @@ def test_folders_that_differ_are_told(
     tasks[0]["data"]["image_uri"] = "s3://elsewhere/c.jpg"
     (tmp_path / "back.json").write_text(json.dumps(tasks))
     assert review(output, tmp_path / "back.json", tmp_path / "a") == 0
-    assert "1 images found by the last part of their name" in caplog.text
+    assert "1 images matched by the last part of their names" in caplog.text
 
 
 def test_most_of_the_truth_is_of_other_images(output: Path, tmp_path: Path) -> None:
@@ -222,12 +222,12 @@ def test_in_a_bucket(output: Path, corrected: Path, bucket: str) -> None:
     "change,complaint",
     [
         ("run", "corrections of another run: export.json beside them names run 6666"),
-        ("failed", "every image of .* has failed: there is nothing to review"),
-        ("images", "2 of the 3 images of .* are none that .* or --present-only"),
+        ("failed", "every image of .* failed: there is nothing to review"),
+        ("images", "2 of the 3 images of .* are not among those that .* or --present-only"),
         ("all", "no image of .* is in"),
         ("rotated", "image s3://bucket/images/a 1.jpg has a rotated box"),
         ("full", "is not empty"),
-        ("turned", "1 image of .* of another size than .* 500x1000 there, 1000x500 here, turned"),
+        ("turned", "1 image of .* with another size than .* 500x1000 there, 1000x500 here, turned"),
         ("seconds", "--seconds-per-box must be 0 or more, not -1"),
         ("to", "--to is missing"),
         ("nothing", "it does not exist"),

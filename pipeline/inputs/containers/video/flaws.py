@@ -27,28 +27,28 @@ class Flaw(IntEnum):
 # of one video: 38 hours of 60 frames a second, and some 300 MB in memory
 FRAMES = 2**23
 REASONS = {
-    Flaw.NOT_ONE: (Code.CONTAINER_DAMAGED, "no video of a known format, or cut off"),
-    Flaw.NO_PICTURES: (Code.MEMBER_UNREADABLE, "the file holds no moving pictures"),
-    Flaw.NO_FRAMES: (Code.CONTAINER_DAMAGED, "the video has no frame"),
+    Flaw.NOT_ONE: (Code.CONTAINER_DAMAGED, "not a video of a known format, or cut off"),
+    Flaw.NO_PICTURES: (Code.MEMBER_UNREADABLE, "the file has no video stream"),
+    Flaw.NO_FRAMES: (Code.CONTAINER_DAMAGED, "the video has no frames"),
     Flaw.NO_KEYFRAME: (Code.CONTAINER_DAMAGED, "the video has no keyframe to decode it from"),
     Flaw.UNTIMED: (
         Code.MEMBER_UNREADABLE,
-        "the video does not say when its frames are shown; make one that does: "
-        "ffmpeg -i VIDEO NEW.mp4",
+        "the video does not say when its frames are shown; convert it to one that does: ffmpeg "
+        "-i VIDEO NEW.mp4",
     ),
     Flaw.JUMPING: (
         Code.MEMBER_UNREADABLE,
-        "the video's time stamps jump back, as where some were joined; write it anew: "
+        "the video's time stamps jump back, as where several videos were joined; rewrite it: "
         "ffmpeg -i VIDEO -c copy NEW.mp4",
     ),
     Flaw.TOO_LONG: (Code.MEMBER_UNREADABLE, f"the video has more than {FRAMES:,} frames"),
     Flaw.CUT: (Code.CONTAINER_DAMAGED, "the video is cut off after {:.2f} s"),
     Flaw.DAMAGED: (Code.CONTAINER_DAMAGED, "the video is damaged after {:.2f} s, where it ends"),
-    Flaw.CRASHES: (Code.CONTAINER_DAMAGED, "the reader of videos crashed on it"),
-    Flaw.HANGS: (Code.CONTAINER_DAMAGED, "the reader of videos came to no end with it"),
+    Flaw.CRASHES: (Code.CONTAINER_DAMAGED, "the video reader crashed on it"),
+    Flaw.HANGS: (Code.CONTAINER_DAMAGED, "the video reader did not finish with it"),
     Flaw.UNRANGED: (
         Code.OBJECT_TOO_LARGE,
-        "its web server gives no ranges, and all of it is over max_object_bytes",
+        "its web server does not support ranges, and the whole file is over max_object_bytes",
     ),
 }
 

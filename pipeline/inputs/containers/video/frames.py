@@ -139,10 +139,12 @@ class _Decoding:
                 message = f"no picture after fetch_timeout, which is {self.frames.seconds:g} s"
                 raise MemberError(Code.TIMEOUT, message)
         if self._key(stamp) in self.bad:
-            message = "the frame is damaged, or made of another that is"
+            message = "the frame, or one that it is decoded from, is damaged"
             raise MemberError(Code.MEMBER_UNREADABLE, message)
         if self.next is None or self.next[0] != stamp:
-            raise MemberError(Code.MEMBER_UNREADABLE, "the decoder gives no such frame")
+            raise MemberError(
+                Code.MEMBER_UNREADABLE, "the decoder found no frame with this time stamp"
+            )
         return self.next[1]
 
     def _key(self, stamp: int) -> int:
@@ -204,5 +206,5 @@ class _Decoding:
                     break  # without an index a search may end behind it
             if found:
                 return
-        message = "the video is another one than was listed; --refresh lists it again"
+        message = "the video has changed since it was listed; --refresh lists it again"
         raise MemberError(Code.CONTAINER_CHANGED, message)

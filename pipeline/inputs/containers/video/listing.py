@@ -54,15 +54,15 @@ def endings(config: Config, named: set[str]) -> set[str]:
     if not config.reads_videos:
         if asked:
             raise UsageError(
-                f".{min(asked)} files are videos: say which frames of them by --fps, such as "
-                f"--fps 1, --every-nth or --keyframes"
+                f".{min(asked)} files are videos: choose their frames with --fps (such as --fps "
+                "1), --every-nth or --keyframes"
             )
         return set()
     check_installed()
     if config.extensions in (IMAGE_EXTENSIONS, *EXTENSIONS_BEFORE):
         return set(VIDEO_EXTENSIONS)
     if not asked:
-        raise UsageError("fps, every_nth and keyframes are of videos; extensions names none")
+        raise UsageError("fps, every_nth and keyframes are for videos, and extensions names none")
     return asked
 
 
@@ -164,14 +164,16 @@ class VideoListing:
     def say(self) -> None:
         """What was found, lest someone misses frames."""
         if not self.videos:
-            log.info("no video that can be read is among the files")
+            log.info("none of the files is a video that can be read")
             return
         found = words.count(self.frames, "frame"), words.count(self.videos, "video")
         log.info("%s of %s", *found)
         if self.sparse:
             which = words.count(self.sparse, "video")
             log.info(
-                "all frames of %s, with fewer than %g a second, once each", which, self.choice.fps
+                "in %s with fewer than %g frames a second, each frame is read once",
+                which,
+                self.choice.fps,
             )
 
 

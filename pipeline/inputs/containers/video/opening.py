@@ -47,7 +47,9 @@ def opened(file: Readable, max_pixels: int) -> Iterator[tuple[InputContainer, Vi
     try:
         import av
     except ImportError as error:
-        message = f"{MISSING}, on each machine that fetches: by its image or runtime_env"
+        message = (
+            f"{MISSING}, or on a cluster in the image or runtime_env of each machine that fetches"
+        )
         raise MemberError(Code.MEMBER_UNREADABLE, message) from error
     # a playlist or a script in a video's clothes would name other files: nothing else is opened
     options = {"protocol_whitelist": "none", "max_pixels": str(max_pixels)}

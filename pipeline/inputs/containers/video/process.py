@@ -57,7 +57,7 @@ class Process:
         try:
             self._receive()
         except Died as error:
-            raise RunError("the process that reads videos does not start") from error
+            raise RunError("the process that reads videos did not start") from error
 
     @property
     def ended(self) -> bool:

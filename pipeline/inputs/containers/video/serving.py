@@ -98,7 +98,7 @@ class Serving:
         except (Flawed, MemberError) as error:
             return error
         except Exception as error:  # as above
-            return MemberError(Code.MEMBER_UNREADABLE, f"the decoder fails: {error}")
+            return MemberError(Code.MEMBER_UNREADABLE, f"the decoder failed: {error}")
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -78,7 +78,7 @@ def last_frames(run: Output) -> dict[str, int]:
         RunError: a file is damaged.
     """
     if "frame_index" not in run.schema.names:
-        raise UsageError(f"{run.url} is of no videos; --format cvat is for images")
+        raise UsageError(f"{run.url} has no frames of videos; use --format cvat for images")
     found: dict[str, int] = {}
     for table in run.tables(("image_id", "image_uri", "frame_index")):
         table = table.filter(pc.is_valid(table["frame_index"]))

@@ -184,7 +184,7 @@ def test_a_machine_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     data = Path(videos.write(tmp_path / "a.mp4", range(2))).read_bytes()
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(
-        MemberError, match=r"pip install '\.\[video\]' in the clone, on each machine"
+        MemberError, match=r"pip install '\.\[video\]' in the clone, or on a cluster"
     ):
         Frames(io.BytesIO(data), MANY, 60.0)
 

@@ -61,7 +61,7 @@ def test_more_frames_a_second_than_there_are(
     """Each frame once, and one line that says so."""
     caplog.set_level(logging.INFO)
     assert len(listed(folder, fps=20)) == 24 + 10 + 2
-    assert "all frames of 1 video, with fewer than 20 a second, once each" in caplog.text
+    assert "in 1 video with fewer than 20 frames a second, each frame is read once" in caplog.text
 
 
 def test_times_closer_than_a_millisecond(tmp_path: Path) -> None:
@@ -85,12 +85,12 @@ def test_a_video_that_is_cut_off_ends_in_a_row_that_says_so(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "name, options, message",
     [
-        ("", {"extensions": "mp4"}, "are videos: say which frames of them by --fps"),
-        ("a.mp4", {}, ".mp4 files are videos: say which frames"),
-        ("*.mkv", {}, ".mkv files are videos: say which frames"),
-        ("", {"extensions": "png", "fps": 1}, "are of videos; extensions names none"),
+        ("", {"extensions": "mp4"}, "are videos: choose their frames with --fps"),
+        ("a.mp4", {}, ".mp4 files are videos: choose their frames"),
+        ("*.mkv", {}, ".mkv files are videos: choose their frames"),
+        ("", {"extensions": "png", "fps": 1}, "are for videos, and extensions names none"),
         ("a.csv", {"fps": 1}, "are for a listing; the input is a table"),
-        ("b.mp4", {"fps": 1}, "b.mp4: no video of a known format, or cut off"),
+        ("b.mp4", {"fps": 1}, "b.mp4: not a video of a known format, or cut off"),
         ("", {"fps": 0}, "fps must be a number above 0"),
         ("", {"every_nth": 0.5}, "every_nth must be a whole number above 0"),
         ("", {"fps": 1, "keyframes": True}, "fps, every_nth and keyframes: give one of them"),
@@ -159,15 +159,15 @@ def test_videos_over_which_libav_dies(tmp_path: Path, monkeypatch: pytest.Monkey
         ("d.mp4#t=0.040", "video"),
     ]
     assert [reason(*row["source_place"])[1] for row in rows[2:4]] == [
-        "the reader of videos crashed on it",
-        "the reader of videos came to no end with it",
+        "the video reader crashed on it",
+        "the video reader did not finish with it",
     ]
-    with pytest.raises(UsageError, match="cannot read .*b.mp4: the reader of videos crashed"):
+    with pytest.raises(UsageError, match="cannot read .*b.mp4: the video reader crashed"):
         listed(tmp_path / "b.mp4", every_nth=1)
 
 
 def test_a_process_that_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No video is to blame."""
     monkeypatch.setattr(process, "SERVING", "raise SystemExit(1)")
-    with pytest.raises(RunError, match="the process that reads videos does not start"):
+    with pytest.raises(RunError, match="the process that reads videos did not start"):
         listed(videos.write(tmp_path / "a.mp4", range(2)), every_nth=1)
