@@ -53,8 +53,13 @@ def _refreshed(
     config: Config, layout: Layout, known: Record | None, dry_run: bool, wanted: bool
 ) -> bool:
     """Whether the input was listed again, as is wanted or as an earlier call has begun to."""
-    if not config.retries_failures and known and not wanted:
+    if known and not wanted:
         wanted = objects.get(layout.fs, layout.refreshing) is not None
+        if wanted and config.retries_failures:
+            raise UsageError(
+                f"a --refresh of {config.output} was interrupted; complete it first, by the same "
+                "command with the --input of the run"
+            )
     if wanted:
         refresh.check(config)
         if known:

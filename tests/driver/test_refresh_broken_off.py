@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import Config, RunError
-from pipeline.driver import refresh
+from pipeline import Config, RunError, UsageError
+from pipeline.driver import refresh, start
+from pipeline.driver.record import Record
 from pipeline.inputs import difference, enumeration
 from pipeline.inputs.difference import CHANGED, Difference
 from pipeline.inputs.fresh import Fresh
@@ -136,6 +137,15 @@ def test_a_refresh_knows_what_the_one_before_has_done(
     known = listed.refresh()
     uris = known.read_part(listed.output, 0)["image_uri"].to_pylist()
     assert [Path(uri).stem for uri in uris] == ["a", "b", "c", "d", "e"]
+
+
+def test_a_retry_over_an_interrupted_refresh(listed: Input) -> None:
+    """The parts may be those of either listing."""
+    objects.put(listed.output.fs, listed.output.refreshing, b"{}")
+    errors = f"{listed.config.output}/detections/status=error"
+    retry = Config(input=errors, output=listed.config.output, weights="random:0")
+    with pytest.raises(UsageError, match="a --refresh of .* was interrupted; complete it first"):
+        start._refreshed(retry, listed.output, Record("r", {}, {}, {}), False, False)
 
 
 def test_a_listing_that_loses_its_lease(tmp_path: Path) -> None:
