@@ -119,8 +119,12 @@ class Downloader:
         outcome.message = failures.reason(error)
         if outcome.code in (Code.NOT_FOUND, Code.FORBIDDEN):  # the latter, too, of no rights
             outcome.message += references.hint(uri)
-        if failures.rejects_credentials(error):  # which would fail every image
-            self.client.fail(f"the store refuses the credentials: {outcome.message}")
+        self.look_for_refusal(error)
+
+    def look_for_refusal(self, error: Exception) -> None:
+        """End the run if the store refuses its credentials, which would fail every image."""
+        if failures.rejects_credentials(error):
+            self.client.fail(f"the store refuses the credentials: {failures.reason(error)}")
 
     async def _read(self, uri: str, size: int | None) -> bytes:
         limit = self.config.max_object_bytes

@@ -142,6 +142,7 @@ class Reads:
                 outcome.message = f"over max_object_bytes, which is {config.max_object_bytes}"
         except Exception as error:  # as for objects: the outcome of its image
             _failed(outcome, error)
+            self.downloader.look_for_refusal(error)
         outcome.seconds = time.monotonic() - started
         future: Future[list[Fetched]] = Future()
         future.set_result([outcome])

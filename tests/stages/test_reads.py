@@ -9,17 +9,20 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tenacity
 
+from pipeline import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import enumeration
 from pipeline.inputs.containers import reading
 from pipeline.outputs import manifest
 from pipeline.outputs.layout import Layout
 from pipeline.reading import Reading
+from pipeline.stages.reads import Reads
 from pipeline.store import objects, web
 from tests.support import packed
 from tests.support.faulty import CUT, Fault, Proxy
@@ -246,3 +249,24 @@ def test_an_archive_that_may_not_be_read(
     rows = fetched(tmp_path, f"s3://{bucket}/in/*.tar", **options)
     assert [row["error_code"] for row in rows] == ["forbidden", None, None]
     assert rows[0]["image_uri"] == f"s3://{bucket}/in/a.tar"
+
+
+class Expired(Exception):
+    """What botocore raises."""
+
+    response = {"Error": {"Code": "ExpiredToken"}}
+
+
+def test_expired_credentials_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a thread reads the image: of a row group, or of a gzipped tar."""
+    said: list[str] = []
+    client: Any = SimpleNamespace(fail=said.append)
+
+    def refused(*_: Any) -> bytes:
+        raise PermissionError("the token has expired") from Expired()
+
+    monkeypatch.setattr(reading, "read", refused)
+    reads = Reads(Config(input=str(tmp_path), output=f"{tmp_path}/out"), client)
+    future, _ = reads._member({})
+    assert future.result()[0].code == "forbidden"
+    assert [one.partition(":")[0] for one in said] == ["the store refuses the credentials"]
