@@ -76,7 +76,7 @@ def test_a_bucket(
         patch.setattr(manifest, "save", interrupt)
         with pytest.raises(KeyboardInterrupt):
             go(**options)
-    with pytest.raises(UsageError, match="not complete"):
+    with pytest.raises(UsageError, match="was interrupted; complete it first"):
         go(False, **options | {"input": f"{options['output']}/detections/status=error"})
     caplog.clear()
     with caplog.at_level(logging.INFO):
