@@ -124,7 +124,6 @@ def _export(
 def notes(output: Output, matched: Matched, foreign: Counter[str], present_only: bool) -> list[str]:
     """What is not like it should be, a line each."""
     lines = []
-    truth = matched.truth
     if not matched.whole_names:
         count = len(matched.uris) - len(matched.absent)
         lines.append(
@@ -150,6 +149,17 @@ def notes(output: Output, matched: Matched, foreign: Counter[str], present_only:
             f"{count:,} detections of {quoted}, which is not a category of the annotations, left "
             "out"
         )
+    lines += _notes_of_truth(matched.truth, foreign)
+    threshold = output.detector["score_threshold"]
+    if threshold > 0.05:
+        lines.append(f"the run kept no score below {threshold:g}: AP is lower than the network's")
+    if not output.detector["trained"]:
+        lines.append("the weights are UNTRAINED: these figures mean nothing")
+    return lines
+
+
+def _notes_of_truth(truth: Truth, foreign: Counter[str]) -> list[str]:
+    lines = []
     if foreign:
         names = strays.named(foreign)
         count = foreign.total()
@@ -163,11 +173,6 @@ def notes(output: Output, matched: Matched, foreign: Counter[str], present_only:
     if truth.left_out:
         count = truth.left_out.total()
         lines.append(f"{count:,} annotations left out: {told(truth.left_out)}")
-    threshold = output.detector["score_threshold"]
-    if threshold > 0.05:
-        lines.append(f"the run kept no score below {threshold:g}: AP is lower than the network's")
-    if not output.detector["trained"]:
-        lines.append("the weights are UNTRAINED: these figures mean nothing")
     return lines
 
 
