@@ -30,7 +30,7 @@ STAGES = (
     Stage("stress", "benchmarks.gpu.stress:run", 75),
     Stage("tests", "benchmarks.gpu.asserted:run", 90),
     Stage("moves", "benchmarks.gpu.moves:run", 90, trained=True),
-    Stage("feed", "benchmarks.gpu.feed:run", 75),
+    Stage("feed", "benchmarks.gpu.feed:run", 90),
     Stage("sweep", "benchmarks.gpu.sweep:run", 75),
     Stage("profile", "benchmarks.gpu.profile:run", 60),
     Stage("parts", "benchmarks.gpu.parts:run", 60),

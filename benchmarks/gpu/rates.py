@@ -142,13 +142,13 @@ def _on_the_mix(
         "batches of one shape": chosen(bucketed(some, _batch(scene))),
     }
     rows = [row for row in theirs(scene, weights, batches, images[: len(some)]) if row.tf32]
-    for size in (TINY_BATCH,) if scene.tiny else (BATCH, LARGER):
-        places = bucketed(shapes, size)
-        for variant in scene.few(scene.fastest()):
-            row = ours(scene, variant, weights, chosen(places))
-            rows.append(dataclasses.replace(row, name=f"{row.name}, in {size}s"))
-        kinds = len({(shapes[batch[0]], len(batch)) for batch in places})
-        record.say(f"mix: micro-batch {size}", note=f"{kinds} shapes of micro-batches")
+    size = TINY_BATCH if scene.tiny else LARGER
+    places = bucketed(shapes, size)
+    for variant in scene.few(scene.fast()):
+        row = ours(scene, variant, weights, chosen(places))
+        rows.append(dataclasses.replace(row, name=f"{row.name}, in {size}s"))
+    kinds = len({(shapes[batch[0]], len(batch)) for batch in places})
+    record.say(f"mix: micro-batch {size}", note=f"{kinds} shapes of micro-batches")
     gflop = statistics.mean(cost.gflop(shape) for shape in shapes)
     report(record, rotate(record, scene, rows, SECONDS, MIX_TURNS), gflop, peaks, "mix: ")
     if scene.gpu:

@@ -179,6 +179,10 @@ class Scene:
         """Every precision in the way that should be its fastest."""
         return list({variant.precision: variant for variant in self.variants()}.values())
 
+    def fast(self) -> list[Variant]:
+        """Every precision by kernels, with graphs and without; where there are none, plain."""
+        return [variant for variant in self.variants() if variant.way != "plain" or not self.gpu]
+
     def few(self, variants: list[Variant]) -> list[Variant]:
         """All of them, or one where as little as possible is asked for."""
         return variants[-1:] if self.tiny else variants

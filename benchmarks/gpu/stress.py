@@ -31,8 +31,10 @@ QUIET = (f"{BODY}layer1.0.conv1.weight", f"{BODY}layer1.0.downsample.0.weight")
 LOW = {"box_score_thresh": 0.0005}
 TINY_LOW = {"box_score_thresh": 0.0, "rpn_post_nms_top_n_test": 30}
 # (height, width); the last one has 48 megapixels
-SIZES = [(20, 3000), (3000, 20), (1, 1), (6000, 8000)]
-TINY_SIZES = [(20, 300), (1, 1)]
+SIZES = [(20, 3000), (3000, 20), (6000, 8000)]
+TINY_SIZES = [(20, 300), (3, 2)]
+# pictures of a single pixel, and how far the scores of the boxes that stay may be from torchvision's
+FLAT, TINY_FLAT, FLAT_SCORE = 6, 1, 1e-3
 # images that do not fit the bytes that are left for them, of which one does
 MANY, ROOM = 64, 2_000_000_000
 
@@ -44,6 +46,7 @@ def run(record: Record) -> None:
         ("memory", _memory),
         ("crowd", _crowd),
         ("sizes", _sizes),
+        ("flat", _flat),
     ):
         record.attempt(what, check, record, scene)
 
@@ -170,6 +173,30 @@ def _one(
     record.say(name, **moves.data(), peak=peak)
     if is_exact(scene, variant):
         all_tight(record, name, moves)
+
+
+# ----------------------------------------------------------------------------------- flat
+
+
+def _flat(record: Record, scene: Scene) -> None:
+    """Pictures of one colour: their boxes have equals all over, and the last bits of the scores
+    decide which of them stay, as they do in torchvision when its layout in memory is another.
+    """
+    weights = scene.weights(**scene.options)
+    images = scene.shaped([(1, 1)] * (TINY_FLAT if scene.tiny else FLAT))
+    theirs = Reference(weights, scene.where)
+    reference = each(theirs, images)
+    theirs.model.to(memory_format=torch.channels_last)
+    record.say("flat: torchvision, channels last", **moved(each(theirs, images), reference).data())
+    exact = [dataclasses.replace(v, tf32=False) for v in scene.fastest() if v.precision == "fp32"]
+    for variant in [*exact, *scene.fastest()] if scene.gpu else exact:
+        scene.clear()
+        name = f"flat: {variant.name}"
+        with device.rounding(variant.tf32):
+            moves = moved(each(variant.engine(weights, scene.where), images), reference)
+        record.say(name, **moves.data())
+        if moves.score_max > FLAT_SCORE:
+            record.fail(name, f"a score is {moves.score_max:.1e} from that of the same box")
 
 
 # --------------------------------------------------------------------------------- memory
