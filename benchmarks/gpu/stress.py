@@ -33,7 +33,7 @@ TINY_LOW = {"box_score_thresh": 0.0, "rpn_post_nms_top_n_test": 30}
 # (height, width); the last one has 48 megapixels
 SIZES = [(20, 3000), (3000, 20), (6000, 8000)]
 TINY_SIZES = [(20, 300), (3, 2)]
-# pictures of a single pixel, and how far the scores of the boxes that stay may be from torchvision's
+# pictures of a single pixel, and how far scores of the boxes that stay may be from torchvision's
 FLAT, TINY_FLAT, FLAT_SCORE = 6, 1, 1e-3
 # images that do not fit the bytes that are left for them, of which one does
 MANY, ROOM = 64, 2_000_000_000

@@ -26,14 +26,22 @@ def said(section: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
+SECOND = rows("h200_second.jsonl")
 RATES = {row["what"]: row for row in rows("h200.jsonl") if row.get("stage") == "rates"}
 MOVES = {row["what"]: row for row in rows("h200.jsonl") if row.get("stage") == "moves"}
 
 
-@pytest.mark.parametrize("cells", said("## On an H200")[2:], ids=lambda cells: cells[0])
-def test_rates(cells: list[str]) -> None:
+@pytest.mark.parametrize(
+    "prefix,cells",
+    [
+        *[("", cells) for cells in said("## On an H200")[2:]],
+        *[("mix: ", cells) for cells in said("### A mix of shapes")[2:]],
+    ],
+    ids=lambda given: given if isinstance(given, str) else given[0],
+)
+def test_rates(prefix: str, cells: list[str]) -> None:
     name, rate, spread, to_loop, to_best, share, peak = cells
-    row = RATES[name]
+    row = RATES[prefix + name]
     assert rate == f"{statistics.median(row['rates']):.1f}"
     assert spread == f"{min(row['rates']):.1f} to {max(row['rates']):.1f}"
     assert (to_loop, to_best) == (f"{row['to_loop']:.2f}", f"{row['to_best']:.2f}")
@@ -48,6 +56,25 @@ def test_moves(cells: list[str]) -> None:
     names = ("score_mean", "score_p99", "corner_mean", "corner_p99")
     assert figures == [f"{row[name]:.1e}" for name in names]
     assert precision == f"{row['AP']:.4f}"
+
+
+def test_micro_batches() -> None:
+    (_, *sizes), _, kernels, graphs, held = said("### Micro-batches and graphs")
+    found = {row["what"]: row for row in SECOND if row.get("stage") == "sweep"}
+    for name, *figures in (kernels, graphs):
+        rates = [found[f"{name}, micro-batch {size}"]["rate"] for size in sizes]
+        assert figures == [f"{rate:.1f}" for rate in rates]
+    kept = [found[f"{graphs[0]}, micro-batch {size}"]["held"] for size in sizes]
+    assert held[1:] == [f"{gigabytes:.2f}" for gigabytes in kept]
+
+
+@pytest.mark.parametrize("cells", said("### Decoding beside the forward")[2:], ids=lambda c: c[0])
+def test_decoding_beside_the_forward(cells: list[str]) -> None:
+    found = {row["what"]: row for row in SECOND if row.get("stage") == "feed"}
+    name, *figures, share = cells
+    row = found[name]
+    assert figures == [f"{row[key]:.0f}" for key in ("decode", "engine", "both")]
+    assert share == f"{row['share']:.3f}"
 
 
 def test_the_whole_run() -> None:
