@@ -12,9 +12,8 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from pipeline.inputs import globs, s3_listing
+from pipeline.inputs import globs, s3_listing, web_listing
 from pipeline.inputs.entries import Entry, version_of
-from pipeline.inputs.references import resolved
 from pipeline.store import failures, objects, urls
 
 
@@ -142,10 +141,13 @@ def _walk_any(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
     if info.get("type") == "file":
         yield path, info.get("size"), version_of(info)
         return
+    if "http" in fs.protocol:
+        yield from web_listing.walk(fs, path)
+        return
     folders, seen = [path], set()
     while folders:
         folder = folders.pop()
-        # a page of the web may name itself, or lead back
+        # a store may have a folder in its own listing
         if folder.rstrip("/") in seen:
             continue
         seen.add(folder.rstrip("/"))
@@ -174,13 +176,7 @@ def _info(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
 
 
 def _in_folder(fs: AbstractFileSystem, folder: str, root: str) -> dict[str, dict[str, Any]]:
-    """What is directly in a folder, by its path; of links of the web only those below the root."""
+    """What is directly in a folder, by its path."""
     attempts = objects.FIRST_ATTEMPTS if folder == root else objects.ATTEMPTS
     found = objects.retrying(lambda: fs.ls(folder, detail=True), attempts)
-    if "http" not in fs.protocol:
-        return {info["name"]: info for info in found}
-    start = folder.rstrip("/")
-    here = f"{start.partition('://')[2]}/"
-    links = ((info["name"].partition("://")[2].removeprefix(here), info) for info in found)
-    names = ((resolved(start, link), info) for link, info in links)
-    return {name: info for name, info in names if name.startswith(f"{root.rstrip('/')}/")}
+    return {info["name"]: info for info in found}

@@ -54,9 +54,15 @@ class Pages(BaseHTTPRequestHandler):
     pages = {
         "/": '<a href="./up.jpg">',
         "/in/": '<a href="../../"><a href="../"><a href="./"><a href="./sub/"><a href="/in/b.jpg">'
-        '<a href="./a.jpg"><a href="/up.jpg"><a href="?C=N">',
-        "/in/sub/": '<a href="/in/"><a href="c.jpg?sig=../1">',
+        '<a href="./a.jpg"><a href="/up.jpg"><a href="?C=N"><a href="sub/c.jpg?sig=../1">',
+        "/in/sub/": '<a href="/in/"><a href="c.jpg?sig=../1"><a href="../b.jpg"><a href="/in/d/">',
+        "/in/d/": "<p>Empty",
         "/in/a.jpg/": "",
+        "/odd/": """<A class="a>b" HREF=http_1.jpg>x</A><a href="it's.jpg"><a href='a&amp;b.jpg'>
+        <a href="a&#39;b.jpg#top"><a href="c%20d.jpg"><a href="e.jpg?a=1&timestamp=2&reg=3">
+        <a href="HTTPS://HOST/odd/f.jpg"><a href="//HOST/odd/g//h.jpg">
+        <a href="http://127.0.0.1:9/odd/i.jpg"><a href="data:image/jpg"><a href="./j:k.jpg">
+        <a href="./?C=N/"><a name="l.jpg"> http://HOST/odd/m.jpg""",
     }
     busy = ["/in/sub/", "/in/a.jpg", "/in/a.jpg"]
 
@@ -64,14 +70,15 @@ class Pages(BaseHTTPRequestHandler):
         busy = self.path in self.busy
         if busy:
             self.busy.remove(self.path)
-        is_known = f"{self.path.rstrip('/')}/" in self.pages
+        is_known = f"{self.path.rstrip('/')}/" in self.pages and self.path != "/in/d"
         self.send_response(503 if busy else 200 if is_known else 404)
         self.send_header("Content-Type", "text/html")
         self.end_headers()
 
     def do_GET(self) -> None:
         self.do_HEAD()
-        self.wfile.write(self.pages.get(self.path, "").encode())
+        page = self.pages.get(self.path, "")
+        self.wfile.write(page.replace("HOST", self.headers["Host"]).encode())
 
     def log_message(self, *_: Any) -> None: ...
 
@@ -88,6 +95,10 @@ def test_index_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         found = uris(tmp_path, input=f"{url}/")
         assert found == [f"{url}/a.jpg", f"{url}/b.jpg", f"{url}/sub/c.jpg?sig=../1"]
         assert uris(tmp_path, input=f"{url}/a.jpg") == [f"{url}/a.jpg"]
+        odd = f"http://127.0.0.1:{server.server_port}/odd/"
+        names = "a&b.jpg a'b.jpg c%20d.jpg e.jpg?a=1&timestamp=2&reg=3 f.jpg g//h.jpg http_1.jpg"
+        names += " it's.jpg j:k.jpg"
+        assert uris(tmp_path, input=odd) == [f"{odd}{name}" for name in names.split()]
         with pytest.raises(
             UsageError, match="no images under .*; the URL of a folder .* must end in"
         ):
