@@ -37,15 +37,26 @@ def reasons(
 ) -> Callable[[str], str]:
     """Why a file is left out, by its path relative to the input's folder; empty if it is not.
 
+    Of a path that ends in a slash, why all is that may be in this folder.
+
     Args:
         include: globs of such paths, of which one must match; none, all are in.
         exclude: globs of which none may match.
-        by_products: whether by-products are taken for files like any other.
+        by_products: whether files that are by-products are taken for files like any other.
     """
     wanted = [globs.matcher(pattern) for pattern in include]
     unwanted = [globs.matcher(pattern) for pattern in exclude]
 
+    def reason_of_all(folder: str) -> str:
+        inside = f"{folder}\0/\0"  # under any name, at any depth
+        if is_by_product(inside):
+            return BY_PRODUCT
+        is_in = not include or any(globs.reaches(glob, folder.rstrip("/")) for glob in include)
+        return "" if is_in and not any(matches(inside) for matches in unwanted) else EXCLUDED
+
     def reason(path: str) -> str:
+        if path.endswith("/"):
+            return reason_of_all(path)
         if not by_products and is_by_product(path):
             return BY_PRODUCT
         is_in = not wanted or any(matches(path) for matches in wanted)

@@ -50,6 +50,21 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     return lambda path: bool(translated.match(path))
 
 
+def reaches(pattern: str, folder: str) -> bool:
+    """Whether the pattern may stand for a path somewhere below a folder.
+
+    >>> [reaches("cam*/2024/**/*.jpg", name) for name in ("cam1", "cam1/2024/a/b", "cam1/2023")]
+    [True, True, False]
+    """
+    names = folder.split("/")
+    for parts in (one.split("/") for one in expanded(pattern)):
+        fixed = parts[: parts.index("**")] if "**" in parts else parts
+        is_deep = len(fixed) < len(parts) or len(fixed) > len(names)
+        if is_deep and all(matcher(part)(name) for part, name in zip(fixed, names, strict=False)):
+            return True
+    return False
+
+
 def folder(pattern: str) -> str | None:
     """The folder before a pattern's first wildcard; None if it has none."""
     wildcard = re.search(r"[*?\[{]" if len(expanded(pattern)) > 1 else r"[*?\[]", pattern)

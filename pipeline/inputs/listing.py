@@ -12,6 +12,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
+from pipeline.errors import UsageError
 from pipeline.inputs import globs, s3_listing, web_listing
 from pipeline.inputs.entries import Entry, version_of
 from pipeline.store import failures, objects, urls
@@ -35,13 +36,19 @@ def list_files(
         extensions: in lower case, without their dots; "" for none.
         passed: counts the other files by their extension, likewise.
         left_out: why a file is left out, by its path below `root`; empty if it is not. Counted,
-            too.
+            too. Of a path that ends in a slash, why all in this folder is: it need not be readable.
 
     Raises:
-        OSError: what the store says of a path that cannot be listed.
+        OSError: what the store says of a path that cannot be listed; see `unlisted`.
     """
     folder = root(fs, path)
-    entries = _walk(fs, folder)
+
+    def is_left_out(place: str) -> bool:
+        if folder != path and not globs.reaches(path, place):
+            return True
+        return bool(left_out and left_out(f"{below(place, folder).rstrip('/')}/"))
+
+    entries = _walk(fs, folder, is_left_out)
     if folder != path:
         matches = globs.matcher(path)
         entries = (entry for entry in entries if matches(entry[0]))
@@ -90,21 +97,40 @@ def extension_of(path: str) -> str:
     return extension if dot else ""
 
 
-def _walk(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
+def unlisted(url: str, fs: AbstractFileSystem, path: str, error: Exception) -> UsageError:
+    """The line for an input that cannot be listed; of a folder in it, with what leaves it out.
+
+    Args:
+        url: of the input.
+        fs, path: see `list_files`.
+        error: that it raised.
+    """
+    said, place = failures.unusable("read", url, error), getattr(error, "filename", "")
+    is_folder = urls.is_local(fs) and os.path.isdir(place or "")
+    inner = below(place, root(fs, path)) if is_folder else ""
+    return UsageError(f"{said}, or leave it out: --exclude '{inner}/**'") if inner else said
+
+
+def _walk(fs: AbstractFileSystem, path: str, is_left_out: Callable[[str], bool]) -> Iterator[Entry]:
     if urls.is_local(fs):
-        return _walk_local(path or "/")
+        return _walk_local(path or "/", is_left_out)
     if "s3" in fs.protocol:
         return s3_listing.walk(fs, path)
-    return _walk_any(fs, path)
+    return _walk_any(fs, path, is_left_out)
 
 
-def _walk_local(path: str) -> Iterator[Entry]:
+def _walk_local(path: str, is_left_out: Callable[[str], bool]) -> Iterator[Entry]:
     if os.path.isfile(path):
         yield _local(path)
         return
+
+    def failed(error: OSError) -> None:
+        if not is_left_out(error.filename):
+            raise error
+
     os.stat(path)  # os.walk passes over a folder that is not there
     above: list[tuple[str, tuple[int, int]]] = []
-    for folder, subfolders, files in os.walk(path, followlinks=True, onerror=_raise):
+    for folder, subfolders, files in os.walk(path, followlinks=True, onerror=failed):
         while above and not folder.startswith(f"{above[-1][0].rstrip('/')}/"):
             above.pop()
         status = os.stat(folder)
@@ -131,18 +157,16 @@ def _local(path: str) -> Entry:
     return path, status.st_size, status.st_mtime_ns
 
 
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _walk_any(fs: AbstractFileSystem, path: str) -> Iterator[Entry]:
+def _walk_any(
+    fs: AbstractFileSystem, path: str, is_left_out: Callable[[str], bool]
+) -> Iterator[Entry]:
     # on the web everything is a file; the slash tells an index page
     info = {} if path.endswith("/") else _info(fs, path)
     if info.get("type") == "file":
         yield path, info.get("size"), version_of(info)
         return
     if "http" in fs.protocol:
-        yield from web_listing.walk(fs, path)
+        yield from web_listing.walk(fs, path, is_left_out)
         return
     folders, seen = [path], set()
     while folders:

@@ -22,12 +22,12 @@ from pipeline.inputs.containers.parquet import open_embedded
 from pipeline.inputs.hubs import find_dataset
 from pipeline.inputs.inventory import Inventory, find_inventory
 from pipeline.inputs.lance_tables import open_lance
-from pipeline.inputs.listing import below, chosen, list_files, root
+from pipeline.inputs.listing import below, chosen, list_files, root, unlisted
 from pipeline.inputs.sniffing import sniffed
 from pipeline.inputs.source import Source
 from pipeline.inputs.uri_tables import open_table
 from pipeline.outputs.manifest import LISTED
-from pipeline.store import failures, urls
+from pipeline.store import urls
 
 
 def open_source(config: Config, by_products: bool = False) -> Source:
@@ -102,7 +102,7 @@ def _listing(
             uris = [urls.url_of(fs, name) for name in names]
             yield pa.table([uris, sizes, versions], schema=LISTED)
     except Exception as error:  # each file system has its own
-        raise failures.unusable("read", config.input, error) from error
+        raise unlisted(config.input, fs, path, error) from error
 
 
 def by_products(config: Config) -> Callable[[str], bool]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 
 from fsspec.asyn import sync
@@ -16,21 +16,27 @@ from fsspec.implementations.http import HTTPFileSystem
 
 from pipeline.inputs.entries import Entry
 from pipeline.inputs.references import resolved
-from pipeline.store import objects, urls
+from pipeline.store import failures, objects, urls
 
 REFERENCE = re.compile(r"&#?\w+;")
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 AUTHORITY = re.compile(r"(?:https?:)?//([^/?]*)/?", re.IGNORECASE)
 
 
-def walk(fs: HTTPFileSystem, root: str) -> Iterator[Entry]:
+def walk(fs: HTTPFileSystem, root: str, is_left_out: Callable[[str], bool]) -> Iterator[Entry]:
     """The files below a URL that its index pages link to, each once, in the order of their folders.
 
     What ends in a slash is a folder, with a page of its own; one of them is in memory, and the
     links to files in other folders than the page's.
 
+    Args:
+        fs: the web.
+        root: URL of the first page.
+        is_left_out: whether all files in a folder are, by its URL: it need not be readable.
+
     Raises:
-        OSError, HttpError: a page cannot be read.
+        OSError, HttpError: the first page cannot be read.
+        UsageError: another one cannot.
     """
     top = f"{_folder(root)}/"
     folders, seen = [root], set()
@@ -41,7 +47,15 @@ def walk(fs: HTTPFileSystem, root: str) -> Iterator[Entry]:
         if folder in seen:
             continue
         seen.add(folder)
-        below = sorted(name for name in _targets(fs, url, root) if name.startswith(top))
+        try:
+            targets = _targets(fs, url, root)
+        except Exception as error:
+            if is_left_out(url):
+                continue
+            if url == root:
+                raise
+            raise failures.unusable("read", url, error) from error
+        below = sorted(name for name in targets if name.startswith(top))
         for name in below:
             home = _folder(name)
             if urls.public(name).endswith("/") or name in elsewhere:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
@@ -16,8 +17,10 @@ import pytest
 import tenacity
 from fsspec.implementations.memory import MemoryFileSystem
 
+from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import sniffing
+from pipeline.inputs.sources import open_source
 from pipeline.store import objects, urls
 from tests.support.listings import listed, uris
 
@@ -62,7 +65,7 @@ class Pages(BaseHTTPRequestHandler):
         <a href="a&#39;b.jpg#top"><a href="c%20d.jpg"><a href="e.jpg?a=1&timestamp=2&reg=3">
         <a href="HTTPS://HOST/odd/f.jpg"><a href="//HOST/odd/g//h.jpg">
         <a href="http://127.0.0.1:9/odd/i.jpg"><a href="data:image/jpg"><a href="./j:k.jpg">
-        <a href="./?C=N/"><a name="l.jpg"> http://HOST/odd/m.jpg""",
+        <a href="./?C=N/"><a href="no/"><a name="l.jpg"> http://HOST/odd/m.jpg""",
     }
     busy = ["/in/sub/", "/in/a.jpg", "/in/a.jpg"]
 
@@ -98,7 +101,10 @@ def test_index_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         odd = f"http://127.0.0.1:{server.server_port}/odd/"
         names = "a&b.jpg a'b.jpg c%20d.jpg e.jpg?a=1&timestamp=2&reg=3 f.jpg g//h.jpg http_1.jpg"
         names += " it's.jpg j:k.jpg"
-        assert uris(tmp_path, input=odd) == [f"{odd}{name}" for name in names.split()]
+        found = uris(tmp_path, input=odd, exclude=["no/**"])
+        assert found == [f"{odd}{name}" for name in names.split()]
+        with pytest.raises(UsageError, match=f"cannot read {odd}no/: it does not exist"):
+            listed(tmp_path, input=odd)
         with pytest.raises(
             UsageError, match="no images under .*; the URL of a folder .* must end in"
         ):
@@ -242,6 +248,36 @@ def test_by_products_and_exclusions(
         listed(tmp_path, input=f"{tree}/list.txt", include=["*"])
     with pytest.raises(UsageError, match="no images under .*passed over 1 file: 1 by-product"):
         listed(tmp_path, input=f"{tree}/.D*")
+
+
+def test_a_folder_that_may_not_be_read(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def guarded(path: str) -> Any:
+        if Path(path).name in (".Trashes", "lost+found"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    (tree / ".Trashes").mkdir()
+    everything = uris(tmp_path, input=str(tree))
+    assert len(everything) == 5
+    again = open_source(Config(input=str(tree), output=str(tmp_path)), by_products=True)
+    assert sum(table.num_rows for table in again.read()) == 5
+    (tree / "deep" / "lost+found").mkdir()
+    needing: list[dict[str, Any]] = [{}, {"include": ["**/*.jpg", "x"]}, {"include": ["deep/*/a"]}]
+    # of members of archives
+    needing += [{"extensions": ["zip"], "include": ["_x/**"]}]
+    for options in needing:
+        with pytest.raises(
+            UsageError, match=r"/lost\+found, or .*: --exclude 'deep/lost\+found/\*\*'$"
+        ):
+            listed(tmp_path, input=str(tree), **options)
+    assert uris(tmp_path, input=str(tree), exclude=["deep/lost+found/**"]) == everything
+    assert len(uris(tmp_path, input=str(tree), include=["{_x,deep/er}/**"])) == 2
+    assert len(uris(tmp_path, input=f"{tree}/*/.*.webp")) == 1
 
 
 def test_s3(s3: Any, bucket: str, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from pipeline.inputs.containers.ranged import open_ranged
 from pipeline.inputs.containers.video import listing as videos
 from pipeline.inputs.entries import Entry as Listed
 from pipeline.inputs.entries import digest
-from pipeline.inputs.listing import extension_of, list_files
+from pipeline.inputs.listing import extension_of, list_files, unlisted
 from pipeline.inputs.source import Source, carried_fields
 from pipeline.outputs.manifest import LISTED, MEMBER
 from pipeline.store import failures, objects, urls
@@ -119,7 +119,7 @@ class _Listing:
         except (UsageError, RunError):
             raise
         except Exception as error:  # each file system has its own
-            raise failures.unusable("read", self.config.input, error) from error
+            raise unlisted(self.config.input, self.fs, self.path, error) from error
         finally:
             found.close()
 
@@ -205,7 +205,8 @@ class _Listing:
 
     def _reason(self, path: str) -> str:
         is_archive = extension_of(path or self.path) in self.archives  # "" is the input itself
-        return self.left_out_archive(path) if is_archive else self.left_out(path)
+        may_hold_one = is_archive or path.endswith("/")
+        return self.left_out_archive(path) if may_hold_one else self.left_out(path)
 
     def _is_left_out(self, passed: Counter[str], entry: Entry) -> bool:
         ending = extension_of(entry.name)
