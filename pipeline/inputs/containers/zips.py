@@ -38,6 +38,7 @@ COMMENT_BYTES = EXTRA_BYTES = 2**16
 # STREAMED: the local header has no CRC and no sizes
 ENCRYPTED, STREAMED, UTF_8 = 0x1, 0x8, 0x800
 UNSAID = 0xFFFFFFFF  # a value that stands in the extra field of Zip64
+ZIP_64, UNICODE_NAME = 0x1, 0x7075  # extra fields
 UNIX = 3  # the system on which an entry was made
 MOST = 2**62
 DAMAGED = (zipfile.BadZipFile, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError)
@@ -128,21 +129,40 @@ def _read_entry(file: Ranged, offset: int, first: int, shift: int) -> _File:
     )
     local = min(local + shift, first)
     end = min(local + LOCAL.size + named + EXTRA_BYTES + packed, first)
-    name = rest[:named].decode("utf-8" if flags & UTF_8 else "cp437", "surrogateescape")
+    name = _name(rest[:named], rest[named : named + extra], flags)
     place = [local, end, size, packed, method, crc, flags]
     return _File(name, place, attributes >> 16 if made >> 8 == UNIX else 0)
 
 
+def _name(written: bytes, extra: bytes, flags: int) -> str:
+    """Of an entry. Linux's `zip` and macOS write UTF-8 without its flag, WinRAR in an extra field.
+
+    That field counts only with the CRC-32 of the name that it was made for.
+    """
+    field = _field(extra, UNICODE_NAME)
+    if field.startswith(struct.pack("<BL", 1, zlib.crc32(written))):
+        written = field[5:]
+    try:
+        return written.decode()
+    except UnicodeDecodeError:
+        return written.decode("utf-8" if flags & UTF_8 else "cp437", "surrogateescape")
+
+
 def _wide(extra: bytes) -> list[int]:
     """The values of the field of Zip64 among an entry's extra ones, as many as columns hold."""
+    field = _field(extra, ZIP_64)
+    whole = field[: len(field) // 8 * 8]
+    return [min(value, MOST) for (value,) in struct.iter_unpack("<Q", whole)]
+
+
+def _field(extra: bytes, wanted: int) -> bytes:
+    """The content of one of an entry's extra fields; empty if there is none."""
     while len(extra) >= 4:
         mark, length = struct.unpack_from("<2H", extra)
-        if mark == 1:
-            field = extra[4 : 4 + length]
-            whole = field[: len(field) // 8 * 8]
-            return [min(value, MOST) for (value,) in struct.iter_unpack("<Q", whole)]
+        if mark == wanted:
+            return extra[4 : 4 + length]
         extra = extra[4 + length :]
-    return []
+    return b""
 
 
 def _entry(

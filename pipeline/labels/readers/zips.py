@@ -16,6 +16,7 @@ from pipeline.labels.readers.yolo import CLASS_FILES
 from pipeline.store import urls
 
 ZIP = b"PK\x03\x04"
+UTF_8 = 0x800
 LABEL_FILES = (".json", ".json.gz", ".xml", ".parquet")
 UNPACKED = (*LABEL_FILES, ".geojson", ".txt", ".yaml", ".names", ".csv")
 
@@ -34,8 +35,8 @@ def unpacked(url: str) -> Iterator[str]:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            for member in members:  # as old programs of Windows write it
-                member.filename = member.filename.replace("\\", "/")
+            for member in members:
+                member.filename = _name(member)
             bases = {posixpath.basename(member.filename): member for member in members}
             needs_sizes = "images.csv" not in bases and (
                 not bases.keys().isdisjoint(CLASS_FILES) or _is_fiftyone(archive, bases)
@@ -48,6 +49,15 @@ def unpacked(url: str) -> Iterator[str]:
             yield folder
         except UsageError as error:  # which names what has been unpacked
             raise UsageError(str(error).replace(folder, urls.public(url))) from error
+
+
+def _name(member: zipfile.ZipInfo) -> str:
+    """With slashes, unlike those of old programs of Windows; Linux's `zip` does not flag UTF-8."""
+    name = member.filename
+    if not member.flag_bits & UTF_8:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode()
+    return name.replace("\\", "/")
 
 
 def _is_fiftyone(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> bool:

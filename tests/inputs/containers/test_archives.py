@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,22 @@ def test_names(tmp_path: Path, kind: str) -> None:
     write(tmp_path, **{f"a__{kind}": content})
     found = uris(tmp_path, input=f"{tmp_path}/in/a.{kind}")
     assert found == [f"in/a.{kind}#{NAMES[name]}" for name in names]
+
+
+def test_names_of_a_zip_that_are_not_said_to_be_utf_8(tmp_path: Path) -> None:
+    """As Linux's `zip` and macOS write them, WinRAR, and old programs of Windows."""
+    told = [zipfile.ZipInfo(name) for name in ("old.jpg", "new.jpg")]
+    for info in told:
+        said = struct.pack("<BL", 1, zlib.crc32(b"old.jpg")) + "фото.jpg".encode()
+        info.extra = struct.pack("<2H", 0x7075, len(said)) + said
+    files: list[Any] = [("снимок/é.jpg", b"1"), ("é__.jpg", b"2"), *((info, b"3") for info in told)]
+    data = packed.zipped(files).replace("é__.jpg".encode(), b"\x82___.jpg")
+    for before in (b"PK\3\4\x14\0", b"PK\1\2\x14\3\x14\0"):
+        data = data.replace(before + b"\0\x08", before + b"\0\0")
+    write(tmp_path, a__zip=data)
+    found = uris(tmp_path, input=f"{tmp_path}/in/a.zip")
+    names = ("снимок/é.jpg", "é___.jpg", "фото.jpg", "new.jpg")
+    assert found == [f"in/a.zip#{name}" for name in names]
 
 
 def test_a_name_of_a_zip_that_is_neither_text_nor_ends(tmp_path: Path) -> None:
