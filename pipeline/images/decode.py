@@ -114,9 +114,9 @@ def decode(header: Header, accept_truncated: float | None = None) -> np.ndarray:
             image = Image.fromarray(values.squeeze(axis=2) if len(bands) == 1 else values)
         else:
             image = _loaded(header, source, accept_truncated or 1.0)
-        if image.mode.startswith("I;16"):
-            values = np.asarray(image).astype(np.uint16)
-            image = Image.fromarray(to_8_bits(values, header.image, encoded, wanted))
+        deep = _deep_grey(image, encoded)
+        if deep is not None:
+            image = Image.fromarray(to_8_bits(deep, header.image, encoded, wanted))
         elif image.mode in ("I", "F"):
             message = f"mode {image.mode} has no defined range; store 8 or 16 bits, unsigned"
             raise DecodeError(Code.UNSUPPORTED_MODE, message)
@@ -135,6 +135,9 @@ def decode(header: Header, accept_truncated: float | None = None) -> np.ndarray:
 
 def _loaded(header: Header, source: EncodedFile, least: float) -> Image.Image:
     """The pixels as they are stored, of a JPEG also where it is cut short and enough is there."""
+    if _is_deep_grey_alpha(header.image, source.getvalue()):
+        # Pillow drops the low bytes of these, but none of RGBA, whose pixels have as many
+        header.image.tile = [tile._replace(args="RGBA") for tile in header.image.tile]
     try:
         header.image.load()
     except OSError as error:
@@ -151,6 +154,20 @@ def _loaded(header: Header, source: EncodedFile, least: float) -> Image.Image:
         header.recovered_share = share
         return image
     return header.image
+
+
+def _is_deep_grey_alpha(image: Image.Image, encoded: bytes) -> bool:
+    """Whether it is a PNG of 16 bits a sample and colour type 4."""
+    return image.format == "PNG" and encoded[24:26] == b"\x10\x04"
+
+
+def _deep_grey(image: Image.Image, encoded: bytes) -> np.ndarray | None:
+    """[height, width] uint16, samples of grey of more than 8 bits; None if it has others."""
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)
+    if _is_deep_grey_alpha(image, encoded):
+        return np.asarray(image).view(">u2")[..., 0].astype(np.uint16)
+    return None
 
 
 # from the EXIF standard, tag Orientation; the same operations as ImageOps.exif_transpose, which

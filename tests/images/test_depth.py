@@ -45,6 +45,15 @@ def as_png(values: np.ndarray, before: bytes = b"") -> bytes:
     return png(values.shape[1], values.shape[0], 16, 0, rows, before=before)
 
 
+def with_alpha(values: np.ndarray, before: bytes = b"") -> bytes:
+    """A PNG whose rows are differences of neighbours."""
+    pixels = np.stack([values, ~values], axis=2).astype(">u2")
+    shown = pixels.view(np.uint8)
+    shown[:, 1:] -= shown[:, :-1].copy()
+    rows = b"".join(b"\1" + row.tobytes() for row in shown)
+    return png(values.shape[1], values.shape[0], 16, 4, rows, before=before)
+
+
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize(
     "values,declared,limits",
@@ -89,6 +98,7 @@ def repeated(values: np.ndarray) -> np.ndarray:
     return values << 4 | values >> 8
 
 
+@pytest.mark.parametrize("write", [as_png, with_alpha])
 @pytest.mark.parametrize("broken", [b"", chunk(b"acTL", b"")])
 @pytest.mark.parametrize(
     "values,bits,limits",
@@ -106,13 +116,13 @@ def repeated(values: np.ndarray) -> np.ndarray:
     ],
 )
 def test_significant_bits_of_a_png(
-    values: np.ndarray, bits: int, limits: Any, broken: bytes
+    values: np.ndarray, bits: int, limits: Any, broken: bytes, write: Any
 ) -> None:
-    data = as_png(values, broken + chunk(b"sBIT", bytes([bits])))
+    data = write(values, broken + chunk(b"sBIT", bytes([bits])))
     np.testing.assert_array_equal(grey(data), expected(values, limits))
 
 
-@pytest.mark.parametrize("write", [as_tiff, as_png])
+@pytest.mark.parametrize("write", [as_tiff, as_png, with_alpha])
 def test_a_range_that_is_asked_for(write: Any) -> None:
     assert grey(write(np.array([[0, 100, 101, 500, 9000]], np.uint16)), (100, 1120)).tolist() == [
         [0, 0, 0, 100, 255]
@@ -136,7 +146,7 @@ def test_what_is_asked_for_goes_before_what_is_declared(data: bytes, values: np.
     np.testing.assert_array_equal(grey(data, (0, 65534)), expected(values, (0, 65534)))
 
 
-@pytest.mark.parametrize("write", [as_tiff, as_png])
+@pytest.mark.parametrize("write", [as_tiff, as_png, with_alpha])
 def test_the_range_of_each_image(write: Any) -> None:
     values = np.arange(5000, 6000).astype(np.uint16).reshape(25, 40)
     values[0, 0], values[-1, -1] = 0, 65535  # pixels that are broken
