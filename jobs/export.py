@@ -19,6 +19,7 @@ LEFT_OUT = {
     "boxes_left_out": "boxes below the threshold or of other classes",
     "doubles_left_out": "boxes of an object that has a better box",
     "images_of_no_video": "images that are not frames of videos",
+    "frames_gone": "frames that --refresh no longer found",
     "images_failed": "images that failed in the run",
     "images_unreadable": "images that can no longer be read",
     "images_without_georeference": "images without a georeference",

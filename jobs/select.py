@@ -28,7 +28,7 @@ def parser() -> cli.Parser:
         __doc__,
         "The list has the columns rank, image_id, image_uri, value, its parts, and a reason in "
         "words; prelabel export takes it as --images, and prelabel detect as --input unless the "
-        "images came from a --bytes-column.",
+        "images are members of archives, tables or videos.",
     )
     add = parser.add_argument
     add("output", metavar="OUTPUT", help="the --output of a finished prelabel detect")

@@ -1,7 +1,8 @@
 """An input listed again, and its manifest brought up to date.
 
 New images get the ids after the last one. Changed ones keep theirs and lose their rows. So both are
-simply missing to the run that follows. What is gone keeps its row.
+simply missing to the run that follows. What is gone keeps its row, but for containers that could
+not be read: theirs become rows of new images.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def refresh(config: Config, layout: Layout, mark: str, dry_run: bool = False) ->
     """List the input of a run again, and make what is new or has changed missing in its output.
 
     Does nothing where the run has not come to listing. Needs space for files in TMPDIR: 80 bytes an
-    image, the listing itself, and uncompressed what it says of changed images beside their URIs.
+    image, the listing itself, and uncompressed what it says of changed images.
 
     Args:
         config: of the run.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from pipeline.inputs import enumeration
 from pipeline.inputs.digests import Digested, repeats
 from pipeline.inputs.entries import digest
 from pipeline.inputs.enumeration import Counted
+from pipeline.inputs.source import Source
 from pipeline.inputs.sources import by_products, open_source
 from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import MEMBER, Manifest
@@ -28,9 +30,9 @@ from pipeline.outputs.manifest import MEMBER, Manifest
 UNKNOWN = -1
 # place of an image among the known or the listed ones, and what tells a change
 VALUES = ("place", "size", "version", "member")
-CHANGED = np.dtype(
-    [(name, "<i8") for name in ("image_id", "row", "size", "version")] + [("moved", "?")]
-)
+CHANGED = np.dtype([("image_id", "<i8"), ("row", "<i8"), ("moved", "?")])
+# marks that are looked at together
+BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class Difference:
         duplicates: rows of the input whose URI had come before.
         new: [rows listed] bool.
         gone: [rows of the manifest] bool.
-        changed: of `CHANGED` in order of id: the row of `listed`, sizes and versions as they are
-            now, and whether only the place in a container is another.
+        changed: of `CHANGED` in order of id: the row of `listed`, and whether only the place in a
+            container is another. A row of a container that is gone changes into a new image.
     """
 
     listed: Path
@@ -76,18 +78,7 @@ def compare(config: Config, layout: Layout, known: Manifest, folder: Path) -> Di
     """
     # those that an older version listed are neither gone nor new
     source, counted = open_source(config, by_products=True), Counted()
-    if source.is_table and "source_uri" in source.schema.names:
-        raise UsageError(
-            "--refresh cannot tell new images from old ones in tables that hold the images "
-            "themselves: run detect on the new files, with an output of their own"
-        )
-    schema = known.read_part(layout, 0).drop_columns("image_id").schema
-    for now, before in zip(source.schema, schema, strict=True):
-        if now.type != before.type:
-            raise UsageError(
-                f"column {now.name!r} of the input is now {now.type} and was {before.type}; "
-                "choose another output"
-            )
+    _check(source, known.read_part(layout, 0).drop_columns("image_id").schema)
     listed = folder / "listed.arrow"
     with Digested(*VALUES) as before, Digested(*VALUES) as now:
         options = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -97,20 +88,38 @@ def compare(config: Config, layout: Layout, known: Manifest, folder: Path) -> Di
                 file.write_table(table)
                 counted.add(table)
         enumeration.check_not_empty(config, source, counted)
+        containers = [np.empty(0, np.int64)]
         for number in known.parts:
-            _add(before, known.known_part(layout, number), number * known.part_rows)
+            part = known.known_part(layout, number)
+            _add(before, part, number * known.part_rows)
+            containers.append(_containers(part))
         new = np.memmap(folder / "new", bool, "w+", shape=counted.rows)
         gone = np.memmap(folder / "gone", bool, "w+", shape=known.rows)
         with open(folder / "changed", "wb") as changes:
             for old, fresh in zip(before, now, strict=True):
                 changes.write(_join(old, fresh, new, gone).tobytes())
-    if not source.is_table:
-        _leave_by_products(config, listed, new)
+            if not source.is_table:
+                _leave_by_products(config, listed, new)
+            changes.write(_hand_over(np.concatenate(containers), new, gone).tobytes())
     changed = np.empty(0, CHANGED)
     if (folder / "changed").stat().st_size:
         changed = np.memmap(folder / "changed", CHANGED, "r+")
         changed.sort(order="image_id")
     return Difference(listed, source.schema, counted.duplicates, new, gone, changed)
+
+
+def _check(source: Source, known: pa.Schema) -> None:
+    if source.is_table and "source_uri" in source.schema.names:
+        raise UsageError(
+            "--refresh cannot tell new images from old ones in tables that hold the images "
+            "themselves: run detect on the new files, with an output of their own"
+        )
+    for now, before in zip(source.schema, known, strict=True):
+        if now.type != before.type:
+            raise UsageError(
+                f"column {now.name!r} of the input is now {now.type} and was {before.type}; "
+                "choose another output"
+            )
 
 
 def batches(listed: Path) -> Iterator[pa.RecordBatch]:
@@ -147,6 +156,34 @@ def _members(table: pa.Table) -> np.ndarray:
     return np.fromiter(places, np.int64, len(rows))
 
 
+def _containers(part: pa.Table) -> np.ndarray:
+    """Ids of the rows that stand for a container, or for the rest of it, that cannot be read."""
+    if "source_uri" not in part.column_names:
+        return np.empty(0, np.int64)
+    itself = pc.equal(part["image_uri"], part["source_uri"])
+    ids: np.ndarray = part["image_id"].filter(itself).to_numpy()
+    return ids
+
+
+def _hand_over(containers: np.ndarray, new: np.ndarray, gone: np.ndarray) -> np.ndarray:
+    """The rows of containers that are gone, as far as there are new images to take their place.
+
+    Nothing lies in such a row that is worth keeping, and as an error it would be wrong.
+    """
+    ids = containers[gone[containers]]
+    rows = np.fromiter(_marked(new, len(ids)), np.int64)
+    changed = np.zeros(len(rows), CHANGED)
+    changed["image_id"], changed["row"] = ids[: len(rows)], rows
+    gone[changed["image_id"]], new[rows] = False, False
+    return changed
+
+
+def _marked(marks: np.ndarray, most: int) -> Iterator[int]:
+    """The first places that are marked."""
+    blocks = (np.flatnonzero(marks[i : i + BLOCK]) + i for i in range(0, len(marks), BLOCK))
+    return islice(chain.from_iterable(blocks), most)
+
+
 def _join(before: np.ndarray, now: np.ndarray, new: np.ndarray, gone: np.ndarray) -> np.ndarray:
     """Mark what only one side has; returns what both have and has changed."""
     # an older version told URIs apart by the case of their scheme
@@ -164,7 +201,6 @@ def _join(before: np.ndarray, now: np.ndarray, new: np.ndarray, gone: np.ndarray
     differs = content | (old["member"] != fresh["member"])
     changed = np.empty(np.count_nonzero(differs), CHANGED)
     changed["image_id"], changed["row"] = old["place"][differs], fresh["place"][differs]
-    changed["size"], changed["version"] = fresh["size"][differs], fresh["version"][differs]
     changed["moved"] = ~content[differs]
     return changed
 

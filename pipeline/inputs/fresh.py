@@ -12,7 +12,7 @@ MARKED = 2**20
 
 
 class Fresh:
-    """The rows of changed images, without their URIs, in a file of their own beside the listing.
+    """The rows of changed images, in a file of their own beside the listing.
 
     A listing is compressed by the batch, and what a part of the manifest needs of it may lie all
     over it: each part would decompress all of it anew.
@@ -24,13 +24,11 @@ class Fresh:
         self.kept = np.memmap(difference.listed.with_name("kept"), bool, "w+", shape=rows)
         for first in range(0, len(difference.changed), MARKED):
             self.kept[difference.changed["row"][first : first + MARKED]] = True
-        names = [name for name in difference.schema.names if name != "image_uri"]
-        schema = pa.schema([difference.schema.field(name) for name in names])
         starts = [0]
-        with pa.ipc.new_file(str(path), schema) as file:
+        with pa.ipc.new_file(str(path), difference.schema) as file:
             for batch in batches(difference.listed):
                 start, end = starts[-1], starts[-1] + batch.num_rows
-                file.write_batch(batch.select(names).filter(pa.array(self.kept[start:end])))
+                file.write_batch(batch.filter(pa.array(self.kept[start:end])))
                 starts.append(end)
         self.starts = np.array(starts)
         self.reader = pa.ipc.open_file(pa.memory_map(str(path)))

@@ -17,8 +17,8 @@ HINTS = (
     (re.compile(r"""(\A|/)(["']).*\2\s*\Z"""), "the name is in quotes"),
     (re.compile(r"\\"), "the URI has backslashes; here names are separated by /"),
     (
-        re.compile(r"\.(tar|tar\.gz|tgz|zip)#", re.I),
-        "tables name files; to read the images of an archive, give it as --input",
+        re.compile(r"\.(tar|tar\.gz|tgz|zip|parquet|arrow|feather|lance)#|#t=\d+\.\d+\Z", re.I),
+        "rows name files; to read the images in an archive, table or video, give that as --input",
     ),
     (re.compile(r"/#"), "a name begins with #; comments of a text list begin with # and a space"),
 )

@@ -166,17 +166,23 @@ def test_manifests(tmp_path: Path, seed: int) -> None:
 
 
 def test_archives(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A member that only lies elsewhere by now is not processed again, but found there."""
+    """A member that only lies elsewhere by now is not processed again, but found there.
+
+    Nor does an archive stay an error that was cut off when it was listed.
+    """
     folder, old = tmp_path / "in", [(f"{n}.jpg", b"%d" % n * 100) for n in range(4)]
     folder.mkdir()
     for name in ("appended", "moved", "timeless"):
         (folder / f"{name}.tar").write_bytes(packed.tar(old, mtime=int(name != "timeless")))
     (folder / "z.zip").write_bytes(packed.zipped(old))
+    cut, whole = folder / "cut.tar", packed.tar(old, mtime=1)
+    cut.write_bytes(whole[:2300])  # in the third header
     options: dict[str, Any] = {"input": f"{folder}/*.{{tar,zip}}", "output": f"{tmp_path}/out"}
     config = Config(**options, **RUN)
     output = Layout.of(config.output)
     known = enumeration.write(config, output, "mark", part_rows=5, slice_rows=10)
     before = {row["image_uri"]: row for row in members(output, known)}
+    assert before[str(cut)]["source_kind"] == "unreadable"
 
     refresh.refresh(config, output, "mark")
     assert manifest.load(output, "mark") == known  # nothing has changed
@@ -185,12 +191,15 @@ def test_archives(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "moved.tar").write_bytes(packed.tar(added + old[1:], mtime=1))
     (folder / "timeless.tar").write_bytes(packed.tar(added + old, mtime=0))
     (folder / "z.zip").write_bytes(packed.zipped([*old[:2], ("2.jpg", b"x" * 100), old[3]]))
+    cut.write_bytes(whole)
     with caplog.at_level(logging.INFO):
         refresh.refresh(config, output, "mark")
-    assert "3 new, 5 changed, 1 gone of 16 images" in caplog.text
+    assert "4 new, 6 changed, 1 gone of 19 images" in caplog.text
     known = manifest.load(output, "mark") or pytest.fail("it is gone")
     after = {row["image_uri"]: row for row in members(output, known)}
-    assert [*after][:16] == [*before] and len(after) == 19
+    stayed = [f"{folder}/appended.tar#new.jpg" if uri == str(cut) else uri for uri in before]
+    assert [*after][:19] == stayed and len(after) == 23
+    del before[str(cut)]
     for uri, row in after.items():
         archive, _, name = uri.partition("#")
         if uri == f"{folder}/moved.tar#0.jpg":  # which is gone
@@ -210,6 +219,13 @@ def test_archives(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     }
     refresh.refresh(config, output, "mark")
     assert manifest.load(output, "mark") == known
+    for content in (whole[:2300], whole):
+        cut.write_bytes(content)
+        refresh.refresh(config, output, "mark")
+    known = manifest.load(output, "mark") or pytest.fail("it is gone")
+    told = [(note["new"], note["changed"], note["gone"]) for note in known.refreshed[1:]]
+    assert told == [(1, 0, 3), (0, 0, 2)]  # without a new image the row stays
+    assert members(output, known)[23]["image_uri"] == str(cut)
 
 
 def members(output: Layout, known: Manifest) -> list[dict[str, Any]]:

@@ -68,12 +68,15 @@ def test_on_a_disk_the_system_resolves_names() -> None:
         ("/in/a.jpg\r", "ends in a space or a line break"),
         (r"s3://b/x\a.jpg", "has backslashes; here names are separated by /"),
         ("s3://b/'x/a.jpg'", "is in quotes"),
+        ("s3://b/0.tar.gz#cam/a.jpg", "images in an archive, table or video, give that as --input"),
+        ("/in/clip.mp4#t=0.240", "images in an archive, table or video"),
+        ("hf://datasets/o/n/0.parquet#12", "images in an archive, table or video"),
         ("s3://b/#x", "comments of a text list"),
     ],
 )
 def test_hints(uri: str, words: str) -> None:
     assert words in hint(uri)
-    assert hint("s3://b/it's/a b.jpg") == ""
+    assert hint("s3://b/it's/a b.jpg") == hint("/in/tar#t=1.jpg") == ""
 
 
 def test_schemes_in_any_case(cluster: None, s3: Any, bucket: str, tmp_path: Path) -> None:

@@ -24,11 +24,12 @@ from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.calibration import Calibration, load
 from pipeline.labels.export import located
 from pipeline.labels.export.folder import Sender, open_target
-from pipeline.labels.export.formats import cvat_video, yolo
+from pipeline.labels.export.formats import yolo
+from pipeline.labels.export.formats.cvat_video import Videos
 from pipeline.labels.export.formats.folders import Folders
 from pipeline.labels.export.formats.pixels import Pixels, drawn
 from pipeline.labels.export.naming import FRAME, Names, frame_name, input_folder, relative_name
-from pipeline.labels.export.parts import FORMATS, Parts
+from pipeline.labels.export.parts import FORMATS, MAX_OPEN, Parts
 from pipeline.labels.export.projection import Projection
 from pipeline.labels.export.target import Item, Job, Options
 from pipeline.labels.match import places
@@ -74,14 +75,16 @@ def export(output: str, options: Options) -> dict[str, Any]:
     calibration = load(options.accept, run) if options.accept else None
     truth = _truth(options.annotations, kept) if options.annotations else None
     wanted = _listed(options.images) if options.images else None
-    last_frames = cvat_video.last_frames(run) if options.format == "cvat-video" else {}
+    videos = Videos(run, MAX_OPEN) if options.format == "cvat-video" else None
     fs, root = open_target(options.to)
     found = places(run, truth, wanted) if truth else {}
     model_id = str(run.detector["model_id"])
+    last_frames = videos.last_frames if videos else {}
     job = Job(
         options, kept, model_id, run.record, truth, Counter(), found, calibration, last_frames
     )
-    _write(_items(run, job, wanted, projection), job, fs, root)
+    images = _images(run, job, wanted, videos)
+    _write(_items(run, job, images, projection), job, fs, root)
     record = _record(run, job)
     if projection:
         record["crs"] = projection.record()
@@ -122,10 +125,10 @@ def _listed(url: str) -> set[str]:
 
 
 def _items(
-    run: Output, job: Job, wanted: set[str] | None, projection: Projection | None
+    run: Output, job: Job, images: Iterator[boxes.Image], projection: Projection | None
 ) -> Iterator[Item]:
     shard = FORMATS[job.options.format]
-    named = _named(_images(run, job, wanted), run, job)
+    named = _named(images, run, job)
     if projection:
         return located.items(run, job, projection, named)
     if issubclass(shard, Pixels):
@@ -154,19 +157,18 @@ def _copied(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def _images(run: Output, job: Job, wanted: set[str] | None) -> Iterator[boxes.Image]:
+def _images(
+    run: Output, job: Job, wanted: set[str] | None, videos: Videos | None
+) -> Iterator[boxes.Image]:
     counts = job.counts
     matched = 0
-    columns: tuple[str, ...] = boxes.COLUMNS
-    if job.options.format == "cvat-video":
-        columns = (*columns, "frame_index")
-    for table in run.tables(columns, ("ok",), "exporting"):
+    tables = videos.tables() if videos else run.tables(boxes.COLUMNS, ("ok",), "exporting")
+    for table in tables:
         if wanted is not None:
             table = table.filter([uri in wanted for uri in table["image_uri"].to_pylist()])
             matched += table.num_rows
-        if "frame_index" in columns:
-            counts["images_of_no_video"] += table["frame_index"].null_count
-            table = table.filter(table["frame_index"].is_valid())
+        if videos:
+            table = videos.present(table, counts)
         found = boxes.from_table(table)
         if not (np.isfinite(found.xyxy).all() and np.isfinite(found.scores).all()):
             raise RunError(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.export import main
 from pipeline.errors import UsageError
+from pipeline.labels.export import exporter, parts
 from pipeline.labels.truth import Truth, load_truth
 from tests.support import outputs, synthetic
 
@@ -91,6 +95,32 @@ def test_of_some_frames_each_box_ends(output: Path, tmp_path: Path) -> None:
     tracks = [[int(box.attrib["frame"]) for box in track] for track in root.iter("track")]
     assert [15, 20] in tracks and all(len(frames) == 2 for frames in tracks)
     assert [root.findtext(f"meta/task/{n}") for n in ("size", "stop_frame")] == ["6", "25"]
+
+
+def test_videos_that_have_changed_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A refresh puts their new frames behind all others; of those that are gone rows are left."""
+    monkeypatch.setattr(exporter, "MAX_OPEN", 1)
+    monkeypatch.setattr(parts, "MAX_OPEN", 1)
+    rows = ["a0", "a1", "a2", "b0", "b1", "b2", "c0", "d0", "a1", "a2", "b3", "c1"]
+    names = [f"{row[0]}.mp4#t=0.{number:03d}" for number, row in enumerate(rows)]
+    frames: list[int | None] = [int(row[1]) for row in rows]
+    output = synthetic.write(tmp_path / "out", len(rows), 6, names=names, frames=frames)
+    pq.write_table(pa.table({"image_id": [1, 2]}), output / "_run/gone.parquet")
+    assert export(output, tmp_path / "x") == 0
+    assert "left out: 2 frames that --refresh no longer found" in capsys.readouterr().out
+    found = {}
+    for path in (tmp_path / "x").glob("*/images.csv"):
+        with path.open(newline="") as file:
+            images = [(row["name"], int(row["image_id"])) for row in csv.DictReader(file)]
+        found[path.parent.name] = [f"{name[-7:]} {image_id}" for name, image_id in images]
+    assert found == {
+        "a_mp4": ["_000000 0", "_000001 8", "_000002 9"],
+        "b_mp4": ["_000000 3", "_000001 4", "_000002 5", "_000003 10"],
+        "c_mp4": ["_000000 6", "_000001 11"],
+        "d_mp4": ["_000000 7"],
+    }
 
 
 BOX = '<box frame="%d" keyframe="%d" outside="%d" xtl="%d" ytl="0" xbr="%d" ybr="10"%s/>'
