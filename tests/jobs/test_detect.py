@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shutil
 import subprocess
@@ -16,7 +17,9 @@ import torch
 
 from jobs import detect
 from pipeline import Config, Summary, UsageError
+from pipeline.driver import runner
 from tests.support import seaweed
+from tests.support.engines import PixelEngine
 from tests.support.outputs import rows
 from tests.support.runs import SMALL
 
@@ -201,27 +204,16 @@ def test_a_mistake_is_one_line_and_code_2(
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> list[str]:
-    """The flags of the real network, untrained and with little work to do."""
-    path = tmp_path / "small.yaml"
-    path.write_text(f"model: {SMALL}\nweights: random:0\n")
-    return ["--config", str(path)]
-
-
-def test_the_output_of_another_run(
-    cluster: None, images: dict[str, str], capfd: pytest.CaptureFixture[str], small: list[str]
-) -> None:
-    flags = [*small, "--input", images["in"], "--output", f"{images['dir']}/o"]
-    assert detect.main(flags) == 0
-    assert "images      8" in capfd.readouterr().out
-    assert detect.main([*flags, "--limit", "3"]) == 2
-    assert "belongs to another run: --limit was not given and is now 3" in capfd.readouterr().err
+def cheap(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The flags of a run whose network is none."""
+    monkeypatch.setattr(runner, "run", functools.partial(runner.run, make_engine=PixelEngine))
+    return ["--weights", "random:0"]
 
 
 def test_too_many_errors(
-    cluster: None, images: dict[str, str], capfd: pytest.CaptureFixture[str], small: list[str]
+    cluster: None, images: dict[str, str], capfd: pytest.CaptureFixture[str], cheap: list[str]
 ) -> None:
-    flags = [*small, "--input", images["broken"], "--output", f"{images['dir']}/o"]
+    flags = [*cheap, "--input", images["broken"], "--output", f"{images['dir']}/o"]
     assert detect.main(flags) == 3
     out, err = capfd.readouterr()
     assert "errors      1 (empty 1)" in out and "--input" in out

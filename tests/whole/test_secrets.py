@@ -120,7 +120,7 @@ def test_secrets_go_nowhere(presigned: str, s3: Any, tmp_path: Path) -> None:
     """A whole command with its own cluster: credentials, and queries of the URLs on its line."""
     output = tmp_path / "out"
     (tmp_path / "run.yaml").write_text(
-        f"model: {{min_size: 64, max_size: 128}}\nfetch_attempts: 1\n"
+        f"model: {{min_size: 64, max_size: 128, rpn_post_nms_top_n_test: 20}}\nfetch_attempts: 1\n"
         f"input: {presigned}/in/list.csv?{QUERY}\nweights: {presigned}/w.pth?{QUERY}\n"
         f"http_headers: {{'{presigned}': {{X-Key: {CANARY}, Authorization: Basic {CANARY}}}}}\n"
     )
