@@ -115,7 +115,7 @@ def job(arguments: list[str]) -> int:
     every = output.every_category
     chosen = classes.choose(every, mapping=given.get("classes"))
     matched = match(output, truth, chosen, given.get("image_key"))
-    strays.check(output, matched, {*every.values(), *chosen.names}, present_only=True)
+    strays.check(output, matched, every.values(), chosen.names, present_only=True)
     found = calibrate(output, chosen, matched, claim)
     target.write(encode(found))
     print(text(found, matched.left_out))

@@ -93,13 +93,24 @@ class Truth:
         """
         new = np.full(len(self.ids), -1)
         new[places] = np.arange(len(places))
-        mine = new[self.image_places] >= 0
+        kept = self.only(new[self.image_places] >= 0)
         return replace(
-            self,
+            kept,
             ids=[self.ids[place] for place in places],
             names=[self.names[place] for place in places],
             sizes=self.sizes[places],
-            image_places=new[self.image_places[mine]],
+            image_places=new[kept.image_places],
+        )
+
+    def only(self, mine: np.ndarray) -> Truth:
+        """Some of the annotations alone, of the same images.
+
+        Args:
+            mine: [m] bool.
+        """
+        return replace(
+            self,
+            image_places=self.image_places[mine],
             box_categories=self.box_categories[mine],
             xywh=self.xywh[mine],
             areas=self.areas[mine],

@@ -203,10 +203,30 @@ def test_what_to_do_then_works(output: Path, tmp_path: Path) -> None:
     assert found["metrics"]["AP"] == pytest.approx(1)
 
 
-def test_classes_that_are_not_kept_are_no_strays(output: Path, tmp_path: Path) -> None:
-    (tmp_path / "classes.yaml").write_text("- dog\n")
+@pytest.mark.parametrize(
+    "classes,left_out",
+    [
+        (["dog"], "'person', 'bicycle', 'car', 'cup'"),
+        (dict.fromkeys(synthetic.NAMES) | {"car": "thing", "cup": "thing"}, "'car', 'cup'"),
+    ],
+)
+def test_classes_that_are_not_kept_are_not_measured(
+    output: Path, tmp_path: Path, classes: Any, left_out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "classes.yaml").write_text(json.dumps(classes))
     content = perfect(output)
+    content["categories"].append({"id": 9, "name": "zebra"})
+    content["annotations"].append(content["annotations"][0] | {"category_id": 9})
     assert evaluated(output, content, tmp_path, "--classes", str(tmp_path / "classes.yaml")) == 0
+    found = json.loads((tmp_path / "ev/metrics.json").read_text())
+    named = {category["name"]: category["AP"] for category in found["categories"]}
+    kept = [name for name in synthetic.NAMES if f"'{name}'" not in left_out]
+    assert named == {**dict.fromkeys(kept, pytest.approx(1)), "zebra": 0}
+    (count,) = found["annotations_left_out"].values()
+    said = f"{count:,} of classes that --classes leaves out or renames ({left_out})"
+    printed = capsys.readouterr().out
+    assert f"{count:,} annotations left out: {said}" in printed
+    assert "1 annotations of categories that are not classes of the run" in printed
 
 
 @pytest.mark.parametrize("key", ["image_id", "width", "run_id", "num_detections"])
