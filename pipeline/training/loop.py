@@ -120,11 +120,13 @@ def _epoch(
     chosen: torch.optim.Optimizer,
     epoch: int,
 ) -> dict[str, Any]:
-    """Train and measure once; returns the figures of it."""
+    """Train and measure once; returns the figures of it, which are of all processes."""
     began = time.monotonic()
     # so that an epoch is the same whether or not the training was broken off before it
     torch.manual_seed(schedule.seed_of(task.recipe.seed, epoch, world.rank))
-    losses, unread = _train(task, world, wrapped, chosen, epoch)
+    mine, unread = _train(task, world, wrapped, chosen, epoch)
+    every = np.stack(world.gather(np.array([*mine.values(), unread])))  # each had its own images
+    losses = dict(zip(mine, every[:, :-1].mean(0).tolist(), strict=True))
     trained = time.monotonic()
     found = _measure(task, world, network)
     return {
@@ -134,7 +136,7 @@ def _epoch(
         "losses": losses,
         "metrics": found.metrics if found else None,
         "categories": {e["name"]: e["AP"] for e in found.categories} if found else None,
-        "unread": unread,
+        "unread": int(every[:, -1].sum()),
         "seconds": trained - began,
         "seconds_measuring": time.monotonic() - trained,
     }
