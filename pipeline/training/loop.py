@@ -129,13 +129,16 @@ def _epoch(
     losses = dict(zip(mine, every[:, :-1].mean(0).tolist(), strict=True))
     trained = time.monotonic()
     found = _measure(task, world, network)
+    # annotations may write them in another case
+    names = {task.category_ids[label]: name for label, name in task.start.categories.items()}
+    rates = {names.get(e["id"], e["name"]): e["AP"] for e in found.categories} if found else None
     return {
         "epoch": epoch,
         "lr": chosen.param_groups[0]["lr"],
         "loss": sum(losses.values()),
         "losses": losses,
         "metrics": found.metrics if found else None,
-        "categories": {e["name"]: e["AP"] for e in found.categories} if found else None,
+        "categories": rates,
         "unread": int(every[:, -1].sum()),
         "seconds": trained - began,
         "seconds_measuring": time.monotonic() - trained,

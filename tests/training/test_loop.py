@@ -18,7 +18,8 @@ def test_an_epoch_is_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has a part of every batch."""
     mine = {"loss_classifier": 1.0, "loss_objectness": 0.5}
     monkeypatch.setattr(loop, "_train", lambda *_: (mine, 3))
-    task: Any = SimpleNamespace(recipe=Recipe(), held_images=[])
+    start = SimpleNamespace(categories={})
+    task: Any = SimpleNamespace(recipe=Recipe(), start=start, held_images=[])
     network: Any = nn.Linear(1, 1)
     chosen = torch.optim.SGD(network.parameters())
 
