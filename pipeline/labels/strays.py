@@ -78,7 +78,7 @@ def _without_class(
     """Id and name of each category that no class that is kept has: of other classes of the run, and
     of none.
     """
-    found = truth.ids_of(kept)
+    found = {*truth.ids_of(kept)}
     others = {*own} - {*kept}
     folded = {*map(fold_class, others)} - {*map(fold_class, kept)}
     unfound = {k: name for name, k in truth.category_ids.items() if k not in found}
