@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Collection
 
 from jobs import cli
@@ -45,12 +46,13 @@ def parser() -> cli.Parser:
     return parser
 
 
-def text(found: Calibration, left_out: Collection[str]) -> str:
+def text(found: Calibration, left_out: Collection[str], foreign: Counter[str]) -> str:
     """The result for a person.
 
     Args:
         found: what was made.
         left_out: classes with boxes that are no categories of the corrections.
+        foreign: annotations by category that is no class.
     """
     every = [*found.groups, found.overall]
     width = max(8, *(min(len(group.name), WIDEST) for group in every))
@@ -77,6 +79,11 @@ def text(found: Calibration, left_out: Collection[str]) -> str:
         named = strays.named(left_out)
         lines.append(
             f"not among the categories of the corrections, so nothing is accepted: {named}"
+        )
+    if foreign:
+        lines.append(
+            f"{foreign.total():,} annotations of categories that are not classes of the run, not "
+            f"used: {strays.named(foreign)}"
         )
     return "\n".join(lines)
 
@@ -115,10 +122,10 @@ def job(arguments: list[str]) -> int:
     every = output.every_category
     chosen = classes.choose(every, mapping=given.get("classes"))
     matched = match(output, truth, chosen, given.get("image_key"))
-    strays.check(output, matched, {*every.values(), *chosen.names}, present_only=True)
+    _, foreign = strays.check(output, matched, every.values(), chosen.names, present_only=True)
     found = calibrate(output, chosen, matched, claim)
     target.write(encode(found))
-    print(text(found, matched.left_out))
+    print(text(found, matched.left_out, foreign))
     print(f"written     {target.url}")
     print(f"use it      {_next(given['output'], target.url, found)}")
     return 0

@@ -21,7 +21,7 @@ from pipeline.labels.evaluate import METRICS, Evaluation, evaluate
 from pipeline.labels.match import NAMED_IMAGES, Matched, match
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.thresholds import IOU, Best, best_thresholds
-from pipeline.labels.truth import Truth, load_truth, told
+from pipeline.labels.truth import Truth, load_truth
 from pipeline.locations import checked_url
 from pipeline.store import failures, objects, urls
 
@@ -149,30 +149,12 @@ def notes(output: Output, matched: Matched, foreign: Counter[str], present_only:
             f"{count:,} detections of {quoted}, which is not a category of the annotations, left "
             "out"
         )
-    lines += _notes_of_truth(matched.truth, foreign)
+    lines += strays.notes(matched.truth, foreign)
     threshold = output.detector["score_threshold"]
     if threshold > 0.05:
         lines.append(f"the run kept no score below {threshold:g}: AP is lower than the network's")
     if not output.detector["trained"]:
         lines.append("the weights are UNTRAINED: these figures mean nothing")
-    return lines
-
-
-def _notes_of_truth(truth: Truth, foreign: Counter[str]) -> list[str]:
-    lines = []
-    if foreign:
-        names = strays.named(foreign)
-        count = foreign.total()
-        lines.append(
-            f"{count:,} annotations of categories that are not classes of the run, counted as not "
-            f"found: {names}"
-        )
-    if truth.unreviewed:
-        count = truth.unreviewed.total()
-        lines.append(f"{count:,} images not reviewed, left out: {told(truth.unreviewed)}")
-    if truth.left_out:
-        count = truth.left_out.total()
-        lines.append(f"{count:,} annotations left out: {told(truth.left_out)}")
     return lines
 
 
@@ -218,7 +200,8 @@ def job(arguments: list[str]) -> int:
     chosen = classes.choose(every, mapping=given.get("classes"))
     matched = match(output, truth, chosen, given.get("image_key"))
     present_only = given.get("present_only", False)
-    foreign = strays.check(output, matched, {*every.values(), *chosen.names}, present_only)
+    truth, foreign = strays.check(output, matched, every.values(), chosen.names, present_only)
+    matched.truth = truth
     found = evaluate(truth, matched, present_only)
     best = best_thresholds(truth, matched, present_only)
     for entry in found.categories:

@@ -93,13 +93,20 @@ class Truth:
         """
         new = np.full(len(self.ids), -1)
         new[places] = np.arange(len(places))
-        mine = new[self.image_places] >= 0
+        kept = self.only(new[self.image_places] >= 0)
         return replace(
-            self,
+            kept,
             ids=[self.ids[place] for place in places],
             names=[self.names[place] for place in places],
             sizes=self.sizes[places],
-            image_places=new[self.image_places[mine]],
+            image_places=new[kept.image_places],
+        )
+
+    def only(self, mine: np.ndarray) -> Truth:
+        """Some of the annotations alone, by an array [m] of bool, of the same images."""
+        return replace(
+            self,
+            image_places=self.image_places[mine],
             box_categories=self.box_categories[mine],
             xywh=self.xywh[mine],
             areas=self.areas[mine],
@@ -168,6 +175,7 @@ def load_truth(url: str) -> Truth:
     except Exception as error:  # each file system has its own
         raise failures.unusable("read", url, error) from error
     _check(truth)
+    truth.category_ids = _without_twins(truth)
     return truth
 
 
@@ -227,6 +235,14 @@ def _check(truth: Truth) -> None:
             f"{told(truth.left_out)}; give the original file, which has all images, categories "
             "and boxes"
         )
+
+
+def _without_twins(truth: Truth) -> dict[str, int]:
+    """An export declares `car`, and the tool gives its boxes back as `Car`: that alone is one."""
+    used = {*np.unique(truth.box_categories).tolist()}
+    folded = {fold_class(name) for name, k in truth.category_ids.items() if k in used}
+    pairs = truth.category_ids.items()
+    return {name: k for name, k in pairs if k in used or fold_class(name) not in folded}
 
 
 def told(reasons: Counter[str]) -> str:

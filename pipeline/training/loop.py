@@ -120,21 +120,26 @@ def _epoch(
     chosen: torch.optim.Optimizer,
     epoch: int,
 ) -> dict[str, Any]:
-    """Train and measure once; returns the figures of it."""
+    """Train and measure once; returns the figures of it, which are of all processes."""
     began = time.monotonic()
     # so that an epoch is the same whether or not the training was broken off before it
     torch.manual_seed(schedule.seed_of(task.recipe.seed, epoch, world.rank))
-    losses, unread = _train(task, world, wrapped, chosen, epoch)
+    mine, unread = _train(task, world, wrapped, chosen, epoch)
+    every = np.stack(world.gather(np.array([*mine.values(), unread])))  # each had its own images
+    losses = dict(zip(mine, every[:, :-1].mean(0).tolist(), strict=True))
     trained = time.monotonic()
     found = _measure(task, world, network)
+    # annotations may write them in another case
+    names = {task.category_ids[label]: name for label, name in task.start.categories.items()}
+    rates = {names.get(e["id"], e["name"]): e["AP"] for e in found.categories} if found else None
     return {
         "epoch": epoch,
         "lr": chosen.param_groups[0]["lr"],
         "loss": sum(losses.values()),
         "losses": losses,
         "metrics": found.metrics if found else None,
-        "categories": {e["name"]: e["AP"] for e in found.categories} if found else None,
-        "unread": unread,
+        "categories": rates,
+        "unread": int(every[:, -1].sum()),
         "seconds": trained - began,
         "seconds_measuring": time.monotonic() - trained,
     }

@@ -69,10 +69,14 @@ def test_classes_that_the_corrections_lack(
     content["categories"] = [c for c in content["categories"] if c["name"] != "cup"]
     known = {category["id"] for category in content["categories"]}
     content["annotations"] = [a for a in content["annotations"] if a["category_id"] in known]
+    content["categories"].append({"id": 999, "name": "Person"})  # beside `person`
+    content["annotations"].append(content["annotations"][0] | {"category_id": 999})
     (tmp_path / "review.json").write_text(json.dumps(content))
     assert call(output, tmp_path / "review.json", "--precision", "0.85") == 0
-    said = "not among the categories of the corrections, so nothing is accepted: 'cup'"
-    assert capsys.readouterr().out.splitlines()[-3] == said
+    assert capsys.readouterr().out.splitlines()[-4:-2] == [
+        "not among the categories of the corrections, so nothing is accepted: 'cup'",
+        "1 annotations of categories that are not classes of the run, not used: 'Person'",
+    ]
     made = json.loads((output.parent / "calibration.json").read_text())
     assert 47 not in [label for group in made["groups"] for label in group["labels"]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, calibrated_file: str) -> Path
             "annotations": [x for x in content["annotations"] if x["image_id"] in places],
         }
         drawn.write(folder / f"{name}.json", content | part)
+        content["categories"][0]["name"] = "Disc"  # as other people write it
     options = drawn.TINY | {"trainable_backbone_layers": 0}
     config = {"weights": calibrated_file, "model": options}
     (folder / "run.yaml").write_text(yaml.safe_dump(config))
@@ -71,6 +73,8 @@ def test_the_checkpoint_brings_its_names_and_options(trained: Path) -> None:
     content = record(trained)
     assert content["finished"] and [e["epoch"] for e in content["epochs"]] == [1, 2]
     assert content["images"] == 2 and content["held_out"] == 1 and content["boxes"] == 4
+    assert content["epochs"][0]["categories"].keys() == {"disc", "bar"}
+    assert re.search(r"<th>disc</th><td class=\"n\">1</td><td class=\"n\">\d", page)
 
 
 def broken_off(data: Path, to: Path, patch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from urllib.parse import quote
 import pytest
 
 from jobs import evaluate as job
+from pipeline.labels.export.exporter import export
+from pipeline.labels.export.target import Options
 from tests.support import synthetic
 from tests.support.outputs import rows
 
@@ -73,6 +75,11 @@ def with_urls(content: Content) -> None:
         entry["coco_url"] = f"http://host/val/{quote(entry.pop('file_name'))}"
 
 
+def with_an_unused_twin(content: Content) -> None:
+    each("categories", "name", str.title)(content)
+    content["categories"].append({"id": 9, "name": "person"})
+
+
 def with_odd_ones(content: Content) -> None:
     for number, box in enumerate(content["annotations"][:40]):
         x, y, width, height = box["bbox"]
@@ -97,12 +104,13 @@ def with_odd_ones(content: Content) -> None:
         each("images", "file_name", lambda name: f"C:\\work\\{name}"),
         each("images", "file_name", lambda name: f"images\\{quote(name)}"),
         each("categories", "name", str.upper),
+        with_an_unused_twin,
         with_urls,
         with_odd_ones,
     ],
     ids=(
         "as-it-is image_id-text id-text id-float category-text category-float escaped decomposed "
-        "windows backslash-escaped upper-case coco_url odd"
+        "windows backslash-escaped upper-case twin coco_url odd"
     ).split(),
 )
 def test_a_perfect_run_is_perfect(
@@ -115,6 +123,29 @@ def test_a_perfect_run_is_perfect(
     assert found["metrics"]["AP"] == pytest.approx(1)
     assert found["absent"]["count"] == found["without_truth"]["count"] == 0
     assert found["annotations_left_out"] == {} == found["left_out"]
+
+
+def test_a_tool_that_writes_a_class_in_another_case(output: Path, tmp_path: Path) -> None:
+    export(str(output), Options(format="voc", to=str(tmp_path / "voc")))
+    for path in (tmp_path / "voc").rglob("*.xml"):
+        path.write_text(path.read_text().replace("<name>car<", "<name>Car<"))
+    where = ["--annotations", str(tmp_path / "voc"), "--to", str(tmp_path / "ev")]
+    assert job.main([str(output), *where]) == 0
+    found = json.loads((tmp_path / "ev/metrics.json").read_text())
+    assert found["metrics"]["AP"] == pytest.approx(1)
+
+
+def test_a_class_in_two_cases(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = perfect(output)
+    content["categories"].append({"id": 9, "name": "Person"})
+    persons = [box for box in content["annotations"] if box["category_id"] == 1][::2]
+    for box in persons:
+        box["category_id"] = 9
+    assert evaluated(output, content, tmp_path) == 0
+    said = f"{len(persons)} annotations of categories that are not classes of the run, counted as"
+    assert f"{said} not found: 'Person'" in capsys.readouterr().out
 
 
 def test_some_that_do_not_fit_are_counted_and_named(
@@ -203,10 +234,30 @@ def test_what_to_do_then_works(output: Path, tmp_path: Path) -> None:
     assert found["metrics"]["AP"] == pytest.approx(1)
 
 
-def test_classes_that_are_not_kept_are_no_strays(output: Path, tmp_path: Path) -> None:
-    (tmp_path / "classes.yaml").write_text("- dog\n")
+@pytest.mark.parametrize(
+    "classes,left_out",
+    [
+        (["dog"], "'person', 'bicycle', 'car', 'cup'"),
+        (dict.fromkeys(synthetic.NAMES) | {"car": "thing", "cup": "thing"}, "'car', 'cup'"),
+    ],
+)
+def test_classes_that_are_not_kept_are_not_measured(
+    output: Path, tmp_path: Path, classes: Any, left_out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "classes.yaml").write_text(json.dumps(classes))
     content = perfect(output)
+    content["categories"].append({"id": 9, "name": "zebra"})
+    content["annotations"].append(content["annotations"][0] | {"category_id": 9})
     assert evaluated(output, content, tmp_path, "--classes", str(tmp_path / "classes.yaml")) == 0
+    found = json.loads((tmp_path / "ev/metrics.json").read_text())
+    named = {category["name"]: category["AP"] for category in found["categories"]}
+    kept = [name for name in synthetic.NAMES if f"'{name}'" not in left_out]
+    assert named == {**dict.fromkeys(kept, pytest.approx(1)), "zebra": 0}
+    (count,) = found["annotations_left_out"].values()
+    said = f"{count:,} of classes that --classes leaves out or renames ({left_out})"
+    printed = capsys.readouterr().out
+    assert f"{count:,} annotations left out: {said}" in printed
+    assert "1 annotations of categories that are not classes of the run" in printed
 
 
 @pytest.mark.parametrize("key", ["image_id", "width", "run_id", "num_detections"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.errors import UsageError
-from pipeline.labels import thresholds
+from pipeline.labels import strays, thresholds
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
 from pipeline.labels.diff.pairing import KINDS, NOT_IN_A, NOT_IN_B, Changes
@@ -29,13 +30,15 @@ class Judge:
     """Collects what both sides found in annotated images; 28 bytes a box.
 
     Attributes:
-        truth: the annotations.
+        truth: the annotations, without classes that are not kept.
+        foreign: number of those of categories that no side has a class for, by name.
         places: place in the truth of each image that it and both sides have, by A's URI.
         categories: [classes] int64, the truth's category id of each class, -1 for none.
         evaluations: of A and B, over those images.
     """
 
     truth: Truth
+    foreign: Counter[str]
     places: dict[str, int]
     categories: np.ndarray
     evaluations: tuple[Evaluation, Evaluation]
@@ -121,7 +124,7 @@ def judge(
         classes: of each, under the same names.
 
     Raises:
-        UsageError: annotations that cannot be used, or of other images.
+        UsageError: annotations that cannot be used, or of other images or classes.
     """
     truth = load_truth(annotations)
     matched = [
@@ -132,17 +135,21 @@ def judge(
     if not common:
         raise UsageError(f"no image of {truth.url} has the status ok in both outputs")
     places = {str(matched[0].uris[place]): place for place in common}
-    categories = np.array(truth.ids_of(classes[0].names))
-    first, second = (_evaluated(truth, one, common) for one in matched)
-    return Judge(truth, places, categories, (first, second))
+    names = classes[0].names
+    for one in matched:
+        _narrow(one, common)
+    own = {name for output in outputs for name in output.every_category.values()}
+    truth, foreign = strays.check(outputs[0], matched[0], own, names, present_only=True)
+    # as by `jobs.evaluate --present-only`, had the runs these images alone
+    first, second = (evaluate(truth, one, present_only=True) for one in matched)
+    return Judge(truth, foreign, places, np.array(truth.ids_of(names)), (first, second))
 
 
-def _evaluated(truth: Truth, matched: Matched, common: list[int]) -> Evaluation:
-    """As by `jobs.evaluate --present-only`, had the run these images alone."""
-    kept = np.zeros(len(truth.ids), bool)
+def _narrow(matched: Matched, common: list[int]) -> None:
+    """Leave out images that are not common to both sides."""
+    kept = np.zeros(len(matched.uris), bool)
     kept[common] = True
     matched.uris = [
         uri if keep else None for uri, keep in zip(matched.uris, kept.tolist(), strict=True)
     ]
     matched.found = matched.found[kept[matched.found["place"]]]
-    return evaluate(truth, matched, present_only=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import words
+from pipeline.labels import strays
 from pipeline.labels.diff.comparison import Comparison
 from pipeline.labels.diff.judged import VERDICTS, Judge
 from pipeline.labels.diff.pairing import KINDS, SAME, SAME_IOU
@@ -80,6 +81,8 @@ def remarks(found: Comparison) -> list[str]:
     for name, output in (("A", joint.a), ("B", joint.b)):
         if not output.detector["trained"]:
             lines.append(f"the weights of {name} are UNTRAINED: its boxes mean nothing")
+    if found.judge:
+        lines += strays.notes(found.judge.truth, found.judge.foreign)
     return lines
 
 
@@ -176,6 +179,8 @@ def _judgement(judge: Judge) -> dict[str, Any]:
     return {
         "url": urls.public(judge.truth.url),
         "images": judge.evaluations[0].images,
+        "left_out": judge.truth.left_out,
+        "not_classes": judge.foreign,
         "metrics": {name: {"a": first[name], "b": second[name]} for name in METRICS},
         "right": {
             kind: dict(zip(VERDICTS, counts, strict=True))

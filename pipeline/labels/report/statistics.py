@@ -29,8 +29,9 @@ COLUMNS = (
     "error_message",
 )
 # Bins are named by their lower edges; the last of each is open. Scores are counted in hundredths,
-# the last bin being 1 itself, so that sums over bins are exact for a threshold of two decimals.
-SCORES = np.arange(101) / 100
+# the last bin being 1 itself, so that sums over bins are exact for a threshold of two decimals. In
+# float32, as an export compares them: as float64, the score 0.29 would be below 0.29.
+SCORES = (np.arange(101) / 100).astype(np.float32)
 SIDES_OF_BOXES = np.array([0, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024])
 SIDES_OF_IMAGES = np.array([0, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192])
 PER_IMAGE = np.array([0, 1, 2, 3, 5, 9, 17, 33, 65, 129])

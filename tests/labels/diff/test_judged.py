@@ -54,8 +54,8 @@ def truth(
     return str(path)
 
 
-def judged(a: Path, b: Path, annotations: str, to: Path) -> dict[str, Any]:
-    flags = ["--annotations", annotations, "--json", str(to / "diff.json")]
+def judged(a: Path, b: Path, annotations: str, to: Path, *more: str) -> dict[str, Any]:
+    flags = ["--annotations", annotations, "--json", str(to / "diff.json"), *more]
     assert diff.main([str(a), str(b), *flags]) == 0
     found: dict[str, Any] = json.loads((to / "diff.json").read_text())["annotations"]
     return found
@@ -80,14 +80,24 @@ def test_the_side_that_made_the_truth_is_right(both: tuple[Path, Path], tmp_path
         assert found["metrics"]["AP"][side] > found["metrics"]["AP"][other]
 
 
-def test_the_metrics_are_those_of_evaluate(both: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [None, [*IDS][:2]])
+def test_the_metrics_are_those_of_evaluate(
+    both: tuple[Path, Path],
+    tmp_path: Path,
+    kept: list[str] | None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "classes.yaml").write_text(json.dumps(kept))
+    classes = ["--classes", str(tmp_path / "classes.yaml")] if kept else []
     path = truth(both[0], tmp_path / "truth.json")
-    found = judged(*both, path, tmp_path)
+    found = judged(*both, path, tmp_path, *classes)
+    assert ("of classes that --classes leaves out" in capsys.readouterr().out) == bool(kept)
     for side, output in zip("ab", both, strict=True):
         flags = ["--annotations", path, "--present-only", "--to", str(tmp_path / side)]
-        assert evaluate.main([str(output), *flags]) == 0
-        alone = json.loads((tmp_path / side / "metrics.json").read_text())["metrics"]
-        assert {name: value[side] for name, value in found["metrics"].items()} == alone
+        assert evaluate.main([str(output), *flags, *classes]) == 0
+        alone = json.loads((tmp_path / side / "metrics.json").read_text())
+        assert {name: value[side] for name, value in found["metrics"].items()} == alone["metrics"]
+        assert found["left_out"] == alone["annotations_left_out"]
 
 
 @pytest.mark.parametrize("package", ["hotcoco", "pycocotools"])

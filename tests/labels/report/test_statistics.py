@@ -133,9 +133,10 @@ def test_best_keeps_the_best_of_all_that_is_offered() -> None:
 
 
 def test_hundredths_are_exact_at_the_threshold() -> None:
-    scores = np.array([0, 0.05, 0.29, 0.5, 0.99999, 1.0], np.float32)
-    # the float32 next to 0.29 is smaller than 0.29, that next to 0.05 larger
-    assert statistics.hundredths(scores).tolist() == [0, 5, 28, 50, 99, 100]
+    scores = (np.arange(101) / 100).astype(np.float32)
+    assert statistics.hundredths(scores).tolist() == [*range(101)]
+    below = np.nextafter(scores[1:], np.float32(0))
+    assert statistics.hundredths(below).tolist() == [*range(100)]
 
 
 def test_categories_without_a_name_are_counted(tmp_path: Path) -> None:
