@@ -15,7 +15,7 @@ from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import tables
 from pipeline.inputs.containers.parquet import image_columns, open_embedded
-from pipeline.inputs.exclusions import COMMENTS
+from pipeline.inputs.exclusions import COMMENTS, EMPTY
 from pipeline.inputs.references import absolute
 from pipeline.inputs.source import Source, carried_fields
 from pipeline.outputs.manifest import LISTED
@@ -65,17 +65,32 @@ def _read(
     schema: pa.Schema,
     passed: Counter[str],
 ) -> Iterator[pa.Table]:
-    passed.pop(COMMENTS, None)
+    for reason in (COMMENTS, EMPTY):
+        passed.pop(reason, None)
     column = wanted.names[0]
     for name in files:
-        is_list = tables.kind_of(name) == "txt"
+        is_list, rows = tables.kind_of(name) == "txt", 0
         folder = posixpath.dirname(urls.public(urls.url_of(fs, name)))
         for batch in tables.batches(fs, name, wanted):
+            if not rows and batch[column].null_count == batch.num_rows:
+                _check_column(fs, name, column)
+            rows += batch.num_rows
             if is_list:
                 batch = _without_comments(batch, passed)
             uris = [absolute(uri, folder) for uri in batch[column].to_pylist()]
             unknown = [pa.nulls(len(uris), pa.int64())] * 2
             yield pa.table([uris, *unknown, *map(batch.column, carry)], schema=schema)
+        if not rows:
+            passed[EMPTY] += 1
+
+
+def _check_column(fs: AbstractFileSystem, file: str, column: str) -> None:
+    if column not in (names := tables.schema_of(fs, [file]).names):
+        where = urls.public(urls.url_of(fs, file))
+        raise UsageError(
+            f"{where} has no column {column!r}; it has {', '.join(names)}: rename one of them, "
+            "or leave the file out"
+        )
 
 
 def _without_comments(batch: pa.RecordBatch, passed: Counter[str]) -> pa.RecordBatch:

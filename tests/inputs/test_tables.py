@@ -226,6 +226,24 @@ def test_tables_in_several_folders(tmp_path: Path) -> None:
         listed(tmp_path, input=str(tmp_path / "in"), uri_column="file_name")
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_tables_that_are_empty_or_lack_the_column(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Spark leaves parts of its folders; first or last, and packed."""
+    caplog.set_level("INFO")
+    for part, names in enumerate(([], ["/a.jpg"], [])):
+        data = content(kind, names) if names else b""
+        (tmp_path / f"{part}.{kind}.gz").write_bytes(gzip.compress(data))
+    options: dict[str, Any] = {"input": f"{tmp_path}/*.{kind}.gz"}
+    assert uris(tmp_path, **options) == ["/a.jpg"]
+    assert caplog.messages[0] == "passed over 2 empty tables"
+    other = content(kind, ["/b.jpg"]).replace(b"uri", b"url")
+    (tmp_path / f"3.{kind}.gz").write_bytes(gzip.compress(other))
+    with pytest.raises(UsageError, match="3.* has no column 'uri'; it has split, url: rename one"):
+        listed(tmp_path, **options)
+
+
 @pytest.mark.parametrize(
     "values",
     [
