@@ -37,6 +37,8 @@ def opened(fs: AbstractFileSystem, file: str, compression: str | None) -> IO[byt
     """
     has_ranges = "http" not in fs.protocol or _has_ranges(fs, file)
     content = objects.opened(fs, file) if has_ranges else _copied(fs, file)
+    if not has_ranges and compression == "gzip" and not _is_gzip(content):
+        compression = None  # by a server that says `Content-Encoding: gzip`, it came unpacked
     if compression == "zstd":  # fsspec has no codec for it of its own
         return pa.CompressedInputStream(content, compression)  # type: ignore[no-any-return]
     return compr[compression](content, mode="rb")  # type: ignore[no-any-return]
@@ -52,6 +54,12 @@ def _copied(fs: AbstractFileSystem, file: str) -> IO[bytes]:
     with tempfile.NamedTemporaryFile() as copy:
         objects.retrying(lambda: fs.get_file(file, copy.name))
         return LocalFileSystem().open(copy.name)  # type: ignore[no-any-return]
+
+
+def _is_gzip(content: IO[bytes]) -> bool:
+    start = content.read(2)
+    content.seek(0)
+    return start == b"\x1f\x8b"
 
 
 class Reader:

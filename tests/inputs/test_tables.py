@@ -576,17 +576,23 @@ def test_of_arrow_only_the_columns_are_read_that_are_wanted() -> None:
 
 
 class Whole(SimpleHTTPRequestHandler):
-    """Answers to every range with the whole file."""
+    """Answers to every range with the whole file, and has clients unpack what is packed."""
 
     def log_message(self, *_: Any) -> None: ...
 
+    def end_headers(self) -> None:
+        if self.path.endswith(".gz"):
+            self.send_header("Content-Encoding", "gzip")
+        super().end_headers()
 
-@pytest.mark.parametrize("kind", ["parquet", "csv"])
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "csv.gz"])
 def test_a_web_server_without_ranges(kind: str, tmp_path: Path) -> None:
     """Of a table of more than fsspec asks for at once, which is 5 MiB."""
     chance = random.Random(0)
     names = [f"/{chance.randbytes(100).hex()}" for _ in range(30_000)]
-    (tmp_path / f"t.{kind}").write_bytes(content(kind, names))
+    data = content(kind.removesuffix(".gz"), names)
+    (tmp_path / f"t.{kind}").write_bytes(gzip.compress(data) if kind == "csv.gz" else data)
     handler = partial(Whole, directory=tmp_path)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
