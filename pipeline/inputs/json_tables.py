@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
@@ -18,6 +19,9 @@ import pyarrow.json
 
 BLANK = re.compile(r"[ \t\r\n]*")
 NOT_JSON = re.compile(r"\b(NaN|Infinity)\b")
+# of a whole number that a float may not hold as it is; many times faster than a regular expression
+SIGNS = bytes.maketrans(b"123456789 \t\r\n,[-", b"000000000:::::::")
+LONG = b":0000000000000000"
 AS_TEXTS = "write all of its values as texts"
 
 
@@ -62,7 +66,10 @@ def column(rows: Sequence[dict[str, Any]], name: str, kind: pa.DataType | None =
 def _plain(value: Any) -> Any:
     """With fractions as floats; to ijson's own, no whole number may have more than 64 bits."""
     if isinstance(value, Decimal):
-        return float(value)
+        number = float(value)
+        if math.isinf(number):
+            raise OverflowError(f"{value} is too large for a float")
+        return number
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
@@ -132,13 +139,37 @@ def table(lines: bytes, schema: pa.Schema | None = None) -> pa.Table:
 
     Raises:
         pyarrow.ArrowInvalid: values of a column are of several types, or of others.
+        ValueError: a column of floats has a whole number that they do not hold as it is.
     """
     # Arrow's dataset of a JSON file gives nulls for a single line without a line end
     parse = pyarrow.json.ParseOptions(
         explicit_schema=schema, unexpected_field_behavior="ignore" if schema else "infer"
     )
     read = pyarrow.json.ReadOptions(use_threads=False, block_size=len(lines))
-    return pyarrow.json.read_json(pa.BufferReader(lines), read, parse)
+    found = pyarrow.json.read_json(pa.BufferReader(lines), read, parse)
+    fields = [field for field in schema or () if _has_floats(field.type)]
+    if fields and LONG in lines.translate(SIGNS):
+        for row in _objects(lines):
+            for field in fields:
+                _check_exact(row.get(field.name), field.type, field.name)
+    return found
+
+
+def _has_floats(kind: pa.DataType) -> bool:
+    parts = (kind.field(index).type for index in range(kind.num_fields))
+    return pa.types.is_floating(kind) or any(map(_has_floats, parts))
+
+
+def _check_exact(value: Any, kind: pa.DataType, name: str) -> None:
+    """Arrow rounds such numbers."""
+    if isinstance(value, list):
+        for item in value:
+            _check_exact(item, kind.value_type, name)
+    elif isinstance(value, dict):
+        for field in kind:
+            _check_exact(value.get(field.name), field.type, name)
+    elif isinstance(value, int) and pa.types.is_floating(kind) and float(value) != value:
+        raise ValueError(f"column {name!r}: {value} would be rounded; {AS_TEXTS}")
 
 
 def types_of_lines(lines: bytes, names: Sequence[str]) -> pa.Schema:

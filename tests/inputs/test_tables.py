@@ -176,6 +176,21 @@ def test_types_that_later_rows_widen(
     assert table["v"].combine_chunks().equals(expected)
 
 
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+@pytest.mark.parametrize(
+    "text", ["[2.5, 9007199254740993]", "18446744073709551615", '{"x": 0.5, "y": [1e400]}']
+)
+def test_numbers_that_no_column_holds(text: str, ending: str, tmp_path: Path) -> None:
+    row = f'{{"uri": "/9007199254740993", "v": {text}, "id": 9007199254740993, "w": 0.5}}'
+    (tmp_path / f"t.{ending}").write_text(f"[{row}]" if ending == "json" else f"{row}\n")
+    options: dict[str, Any] = {"input": str(tmp_path / f"t.{ending}")}
+    with pytest.raises(UsageError, match="column 'v': .*; write all|Number too big"):
+        listed(tmp_path, carry=["v"], **options)
+    if "e400" not in text:  # of which Arrow reads no line
+        table, _ = listed(tmp_path, carry=["id", "w"], **options)
+        assert table.select(["id", "w"]).to_pylist() == [{"id": 2**53 + 1, "w": 0.5}]
+
+
 def test_json_beside_a_table_and_by_products(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
