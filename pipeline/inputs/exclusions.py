@@ -18,6 +18,8 @@ FILES = "._* .DS_Store Thumbs.db ehthumbs.db desktop.ini".split()
 BY_PRODUCT, EXCLUDED = "/by-product", "/excluded file"
 # of a text list, for which a table's `passed` counts lines
 COMMENTS = "/blank or commented line"
+# of several tables, likewise
+EMPTY = "/empty table"
 
 
 def _any_of(names: list[str]) -> str:

@@ -6,29 +6,27 @@ outlives the reading, the process dies or hangs at its exit. So nothing here is 
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
-from typing import IO, Any
+from typing import IO
 
-import ijson
 import pyarrow as pa
-import pyarrow.json
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 from fsspec.compression import compr
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.inputs import arrow_ipc
+from pipeline.inputs import arrow_ipc, json_tables
 from pipeline.store import objects
 
 BATCH_ROWS = 8192
 # of a text table; no row may be longer
 BLOCK_BYTES = 16 * 2**20
-TOO_LONG = f"it has a row of more than {BLOCK_BYTES:,} bytes"
+# kinds of JSON with an object on each line
+LINES = ("jsonl", "ndjson")
 csv.field_size_limit(BLOCK_BYTES)
 
 
@@ -39,6 +37,8 @@ def opened(fs: AbstractFileSystem, file: str, compression: str | None) -> IO[byt
     """
     has_ranges = "http" not in fs.protocol or _has_ranges(fs, file)
     content = objects.opened(fs, file) if has_ranges else _copied(fs, file)
+    if not has_ranges and compression == "gzip" and not _is_gzip(content):
+        compression = None  # by a server that says `Content-Encoding: gzip`, it came unpacked
     if compression == "zstd":  # fsspec has no codec for it of its own
         return pa.CompressedInputStream(content, compression)  # type: ignore[no-any-return]
     return compr[compression](content, mode="rb")  # type: ignore[no-any-return]
@@ -54,6 +54,12 @@ def _copied(fs: AbstractFileSystem, file: str) -> IO[bytes]:
     with tempfile.NamedTemporaryFile() as copy:
         objects.retrying(lambda: fs.get_file(file, copy.name))
         return LocalFileSystem().open(copy.name)  # type: ignore[no-any-return]
+
+
+def _is_gzip(content: IO[bytes]) -> bool:
+    start = content.read(2)
+    content.seek(0)
+    return start == b"\x1f\x8b"
 
 
 class Reader:
@@ -72,40 +78,51 @@ class Reader:
         self.fs, self.file, self.kind, self.compression = fs, file, kind, compression
 
     def schema(self) -> pa.Schema:
-        """The columns, by the first rows."""
+        """The columns, by the first rows; none where there are none. Types in JSON are null."""
         if self.kind == "parquet":
-            found = self._parquet().schema_arrow
-            _check_names(found.names)
-            return found
+            return self._parquet().schema_arrow
         if self.kind in ("arrow", "feather"):
             return arrow_ipc.read(self._open(), [])[0]
         if self.kind == "json":
-            return self._json_schema()
-        if self.kind in ("jsonl", "ndjson"):
-            for rows in self._lines():
-                return rows.schema
-            raise ValueError("it is empty")
+            return pa.schema([(name, pa.null()) for name in self._json_names()])
+        if self.kind in LINES:
+            names = next(map(json_tables.names, self._blocks()), [])
+            return pa.schema([(name, pa.null()) for name in names])
         # all as text: a type guessed from the first rows may fail a million rows later
         return pa.schema([(name, pa.string()) for name in self._csv_names()])
+
+    def types(self, names: Sequence[str]) -> Iterator[pa.Schema]:
+        """Of columns of JSON, in some rows after the other, until all were looked at."""
+        if self.kind == "json":
+            rows = json_tables.rows(self._open)
+            while some := list(islice(rows, BATCH_ROWS)):
+                yield json_tables.types_of_rows(some, names)
+        else:
+            for block in self._blocks():
+                yield json_tables.types_of_lines(block, names)
 
     def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """The rows in the columns of the schema, null where the file lacks one of them."""
         if self.kind == "parquet":
             file = self._parquet()
             known = file.schema_arrow.names
+            _check_names(known, schema)
             wanted = [name for name in schema.names if name in known]
             for batch in file.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False):
                 yield _in_columns(batch, schema)
         elif self.kind in ("arrow", "feather"):
-            for batch in arrow_ipc.read(self._open(), schema.names)[1]:
+            found, batches = arrow_ipc.read(self._open(), schema.names)
+            _check_names(found.names, schema)
+            for batch in batches:
                 yield _in_columns(batch, schema)
         elif self.kind == "json":
-            rows = self._rows()
+            rows = json_tables.rows(self._open)
             while some := list(islice(rows, BATCH_ROWS)):
-                yield pa.RecordBatch.from_pylist(some, schema)
-        elif self.kind in ("jsonl", "ndjson"):
-            for rows in self._lines(schema):
-                yield from rows.to_batches()
+                columns = [json_tables.column(some, field.name, field.type) for field in schema]
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+        elif self.kind in LINES:
+            for block in self._blocks():
+                yield from json_tables.table(block, schema).to_batches()
         else:
             yield from self._csv(schema)
 
@@ -116,30 +133,15 @@ class Reader:
         # with a buffer in advance all row groups would be read at once
         return pq.ParquetFile(self._open(), pre_buffer=False)
 
-    def _lines(self, schema: pa.Schema | None = None) -> Iterator[pa.Table]:
-        # Arrow's dataset of a JSON file gives nulls for a single line without a line end
-        parse = pyarrow.json.ParseOptions(
-            explicit_schema=schema, unexpected_field_behavior="ignore" if schema else "infer"
-        )
-        for block in self._blocks():
-            read = pyarrow.json.ReadOptions(use_threads=False, block_size=len(block))
-            yield pyarrow.json.read_json(pa.BufferReader(block), read, parse)
-
     def _blocks(self) -> Iterator[bytes]:
-        """Whole lines, as many as `BLOCK_BYTES` hold."""
         with self._open() as file:
-            block = b""
-            while more := file.read(BLOCK_BYTES - len(block)):
-                block += more
-                if len(block) < BLOCK_BYTES:
-                    continue
-                lines, _, block = block.rpartition(b"\n")
-                if len(block) == BLOCK_BYTES:
-                    raise ValueError(TOO_LONG)
-                if lines.strip():
-                    yield lines
-            if block.strip():
-                yield block
+            yield from json_tables.blocks(file, BLOCK_BYTES)
+
+    def _json_names(self) -> list[str]:
+        rows = list(islice(json_tables.rows(self._open), BATCH_ROWS))
+        if not rows:
+            raise ValueError("it is not a list of texts or objects, and has none under `images`")
+        return list(dict.fromkeys(chain.from_iterable(rows)))
 
     def _text(self) -> Iterator[str]:
         """The lines with their ends."""
@@ -147,7 +149,7 @@ class Reader:
             text = io.TextIOWrapper(file, "utf-8-sig", newline="")
             while line := text.readline(BLOCK_BYTES):
                 if len(line) == BLOCK_BYTES:
-                    raise ValueError(TOO_LONG)
+                    raise ValueError(f"it has a row of more than {BLOCK_BYTES:,} bytes")
                 yield line
 
     def _csv_rows(self) -> Iterator[list[str]]:
@@ -168,14 +170,11 @@ class Reader:
     def _csv_names(self) -> list[str]:
         if self.kind == "txt":
             return ["uri"]
-        names = next(self._csv_rows(), None)
-        if names is None:
-            raise ValueError("it is empty")
-        _check_names(names)
-        return names
+        return next(self._csv_rows(), [])
 
     def _csv(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         names = self._csv_names()
+        _check_names(names, schema)
         if self.kind == "txt":
             lines = (line.rstrip("\r\n") for line in self._text())
             rows: Iterator[list[str]] = ([line] for line in lines if line)
@@ -191,37 +190,11 @@ class Reader:
                 schema=schema,
             )
 
-    def _json_schema(self) -> pa.Schema:
-        rows = list(islice(self._rows(), BATCH_ROWS))
-        if not rows:
-            raise ValueError("it is not a list of texts or objects, and has none under `images`")
-        names = dict.fromkeys(chain.from_iterable(rows))
-        return pa.table({name: [row.get(name) for row in rows] for name in names}).schema
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        """Of a list, or of the list `images` of an object, as annotations have it."""
-        with self._open() as file:
-            head = file.read(2**16)
-        with self._open() as file:
-            if head.startswith(codecs.BOM_UTF8):
-                file.read(len(codecs.BOM_UTF8))
-                head = head.removeprefix(codecs.BOM_UTF8)
-            prefix = "images.item" if head.lstrip().startswith(b"{") else "item"
-            yield from map(_row, ijson.items(file, prefix, use_float=True))
-
-
-def _check_names(names: list[str]) -> None:
-    for name in names:
+def _check_names(names: list[str], wanted: pa.Schema) -> None:
+    for name in wanted.names:
         if names.count(name) > 1:
-            raise ValueError(f"it has multiple columns named {name}")
-
-
-def _row(item: Any) -> dict[str, Any]:
-    if isinstance(item, dict):
-        return item
-    if isinstance(item, str | None):
-        return {"uri": item}
-    raise ValueError(f"one of its items is neither a text nor an object: {item!r:.100}")
+            raise ValueError(f"it has several columns {name!r}; rename all but one of them")
 
 
 def _in_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

@@ -11,7 +11,7 @@ from fsspec import AbstractFileSystem
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.inputs import exclusions, globs, readers
+from pipeline.inputs import exclusions, globs, json_tables, readers
 from pipeline.inputs.listing import list_files
 from pipeline.store import failures, urls
 
@@ -78,16 +78,38 @@ def find(
     return files
 
 
-def schema_of(fs: AbstractFileSystem, file: str) -> pa.Schema:
-    """The columns of a table file, by its first rows.
+def schema_of(fs: AbstractFileSystem, files: list[str]) -> pa.Schema:
+    """The columns of tables, by the first rows of the first that has any. Types in JSON are null.
 
     Raises:
-        UsageError: it is none.
+        UsageError: a file is no table, or all are empty.
     """
-    try:
-        return readers.Reader(fs, file, *_form(file)).schema()
-    except Exception as error:  # of the file system, or of the table's content
-        raise unreadable(urls.url_of(fs, file), error) from error
+    for file in files:
+        try:
+            found = readers.Reader(fs, file, *_form(file)).schema()
+        except Exception as error:  # of the file system, or of the table's content
+            raise unreadable(urls.url_of(fs, file), error) from error
+        if found.names:
+            return found
+    raise UsageError(f"cannot read {urls.public(urls.url_of(fs, files[0]))}: it is empty")
+
+
+def typed(fs: AbstractFileSystem, files: list[str], fields: list[pa.Field]) -> list[pa.Field]:
+    """Columns of `schema_of`, with types that hold the values in all rows.
+
+    Raises:
+        UsageError: a file is no table, or a column has values of types that have none in common.
+    """
+    if not fields or kind_of(files[0]) not in ("json", *readers.LINES):
+        return fields
+    found = pa.schema(fields)
+    for file in files:
+        try:
+            for schema in readers.Reader(fs, file, *_form(file)).types(found.names):
+                found = json_tables.widened(found, schema)
+        except Exception as error:  # of the file system, or of the table's content
+            raise unreadable(urls.url_of(fs, file), error) from error
+    return list(found)
 
 
 def batches(fs: AbstractFileSystem, file: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

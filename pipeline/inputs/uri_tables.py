@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +15,7 @@ from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import tables
 from pipeline.inputs.containers.parquet import image_columns, open_embedded
-from pipeline.inputs.exclusions import COMMENTS
+from pipeline.inputs.exclusions import COMMENTS, EMPTY
 from pipeline.inputs.references import absolute
 from pipeline.inputs.source import Source, carried_fields
 from pipeline.outputs.manifest import LISTED
@@ -36,7 +37,7 @@ def open_table(config: Config, fs: AbstractFileSystem, path: str) -> Source:
     """
     passed: Counter[str] = Counter()
     files = tables.find(config, fs, path, passed)
-    table_schema = tables.schema_of(fs, files[0])
+    table_schema = tables.schema_of(fs, files)
     kind = tables.kind_of(files[0])
     uri_column = config.uri_column or uri_column_of(table_schema)
     if not uri_column and kind in tables.GROUPED and image_columns(table_schema):
@@ -47,25 +48,49 @@ def open_table(config: Config, fs: AbstractFileSystem, path: str) -> Source:
             f"one of its columns with uri_column: {', '.join(table_schema.names)}"
         )
     carried = carried_fields(config, table_schema, uri_column)
-    table_schema = with_uris(config, table_schema, uri_column, kind)
-    schema = pa.schema([*LISTED, *carried])
-    columns = [uri_column, *config.carry]
+    named = with_uris(config, table_schema, uri_column, kind).field(uri_column).with_metadata(None)
+    others = tables.typed(fs, files, [field for field in carried if field.name != uri_column])
     # what the other columns hold is no concern of ours
-    table_schema = pa.schema([table_schema.field(name) for name in dict.fromkeys(columns)])
-
-    def read() -> Iterator[pa.Table]:
-        passed.pop(COMMENTS, None)
-        for name in files:
-            is_list = tables.kind_of(name) == "txt"
-            folder = posixpath.dirname(urls.public(urls.url_of(fs, name)))
-            for batch in tables.batches(fs, name, table_schema):
-                if is_list:
-                    batch = _without_comments(batch, passed)
-                uris = [absolute(uri, folder) for uri in batch[uri_column].to_pylist()]
-                unknown = [pa.nulls(len(uris), pa.int64())] * 2
-                yield pa.table([uris, *unknown, *map(batch.column, config.carry)], schema=schema)
-
+    wanted = pa.schema([named, *others])
+    schema = pa.schema([*LISTED, *map(wanted.field, config.carry)])
+    read = partial(_read, fs, files, wanted, config.carry, schema, passed)
     return Source(schema, read, may_repeat=True, passed=passed)
+
+
+def _read(
+    fs: AbstractFileSystem,
+    files: list[str],
+    wanted: pa.Schema,
+    carry: Sequence[str],
+    schema: pa.Schema,
+    passed: Counter[str],
+) -> Iterator[pa.Table]:
+    for reason in (COMMENTS, EMPTY):
+        passed.pop(reason, None)
+    column = wanted.names[0]
+    for name in files:
+        is_list, rows = tables.kind_of(name) == "txt", 0
+        folder = posixpath.dirname(urls.public(urls.url_of(fs, name)))
+        for batch in tables.batches(fs, name, wanted):
+            if not rows and batch[column].null_count == batch.num_rows:
+                _check_column(fs, name, column)
+            rows += batch.num_rows
+            if is_list:
+                batch = _without_comments(batch, passed)
+            uris = [absolute(uri, folder) for uri in batch[column].to_pylist()]
+            unknown = [pa.nulls(len(uris), pa.int64())] * 2
+            yield pa.table([uris, *unknown, *map(batch.column, carry)], schema=schema)
+        if not rows:
+            passed[EMPTY] += 1
+
+
+def _check_column(fs: AbstractFileSystem, file: str, column: str) -> None:
+    if column not in (names := tables.schema_of(fs, [file]).names):
+        where = urls.public(urls.url_of(fs, file))
+        raise UsageError(
+            f"{where} has no column {column!r}; it has {', '.join(names)}: rename one of them, "
+            "or leave the file out"
+        )
 
 
 def _without_comments(batch: pa.RecordBatch, passed: Counter[str]) -> pa.RecordBatch:

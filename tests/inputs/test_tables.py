@@ -120,7 +120,8 @@ def test_any_names(kind: str, tmp_path: Path) -> None:
         ('["a.jpg", "b', "cannot read .*list.json"),
         ('"a.jpg"', "is not a list"),
         ("", "cannot read .*list.json"),
-        ('[{"uri": 5}]', "holds int64, not URIs"),
+        ('[{"uri": 5}]', "column 'uri': Expected bytes, got a 'int' object; write all .* texts"),
+        ('[{"uri": "/a", "n": NaN}]', "it has NaN, which is no JSON; write null"),
     ],
     ids=itertools.count(),
 )
@@ -142,8 +143,52 @@ def test_json_of_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert uris(tmp_path, input=str(path), carry=["n"]) == [f"/{n}" for n in range(50)]
     path.write_text(json.dumps([*rows, {"uri": "/x", "n": "many"}]))
     assert uris(tmp_path, input=str(path))[-1] == "/x"
-    with pytest.raises(UsageError, match="cannot read .*list.json"):
+    with pytest.raises(UsageError, match="list.json: .* column 'n': .*; write all"):
         listed(tmp_path, input=str(path), carry=["n"])
+
+
+# values of a column, of which each block has one type; what Arrow makes of all of them
+LATE: list[tuple[list[Any], pa.DataType]] = [
+    ([1, 0.97], pa.float64()),
+    ([None, 5, None], pa.int64()),
+    ([{"x": 1}, {"y": None}, {"x": 2.7, "y": "z"}], pa.struct({"x": "double", "y": "string"})),
+    ([[], [1], [0.5]], pa.list_(pa.float64())),
+    (["2024-01-02", "unknown"], pa.string()),
+]
+
+
+@pytest.mark.parametrize("values,kind", LATE, ids=lambda value: str(value)[:9])
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+def test_types_that_later_rows_widen(
+    values: list[Any], kind: pa.DataType, ending: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Also those of other files, and beside columns of several types that nobody asked for."""
+    monkeypatch.setattr(readers, "BATCH_ROWS", 1)
+    monkeypatch.setattr(readers, "BLOCK_BYTES", 150)
+    rows = [{"uri": f"/{n}", "v": v, "m": 0, "pad": "x" * 80} for n, v in enumerate(values)]
+    others = [{"uri": "/x", "v": values[0], "m": "a"}, {"uri": "/y", "m": [2]}]
+    for name, held in (("a", others), ("b", rows)):
+        lines = "\n".join(map(json.dumps, held))
+        text = json.dumps(held) if ending == "json" else lines
+        (tmp_path / f"{name}.{ending}").write_text(text)
+    table, _ = listed(tmp_path, input=f"{tmp_path}/*.{ending}", carry=["v"])
+    expected = pa.array([values[0], None, *values], kind)
+    assert table["v"].combine_chunks().equals(expected)
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+@pytest.mark.parametrize(
+    "text", ["[2.5, 9007199254740993]", "18446744073709551615", '{"x": 0.5, "y": [1e400]}']
+)
+def test_numbers_that_no_column_holds(text: str, ending: str, tmp_path: Path) -> None:
+    row = f'{{"uri": "/9007199254740993", "v": {text}, "id": 9007199254740993, "w": 0.5}}'
+    (tmp_path / f"t.{ending}").write_text(f"[{row}]" if ending == "json" else f"{row}\n")
+    options: dict[str, Any] = {"input": str(tmp_path / f"t.{ending}")}
+    with pytest.raises(UsageError, match="column 'v': .*; write all|Number too big"):
+        listed(tmp_path, carry=["v"], **options)
+    if "e400" not in text:  # of which Arrow reads no line
+        table, _ = listed(tmp_path, carry=["id", "w"], **options)
+        assert table.select(["id", "w"]).to_pylist() == [{"id": 2**53 + 1, "w": 0.5}]
 
 
 def test_json_beside_a_table_and_by_products(
@@ -196,6 +241,24 @@ def test_tables_in_several_folders(tmp_path: Path) -> None:
         listed(tmp_path, input=str(tmp_path / "in"), uri_column="file_name")
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_tables_that_are_empty_or_lack_the_column(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Spark leaves parts of its folders; first or last, and packed."""
+    caplog.set_level("INFO")
+    for part, names in enumerate(([], ["/a.jpg"], [])):
+        data = content(kind, names) if names else b""
+        (tmp_path / f"{part}.{kind}.gz").write_bytes(gzip.compress(data))
+    options: dict[str, Any] = {"input": f"{tmp_path}/*.{kind}.gz"}
+    assert uris(tmp_path, **options) == ["/a.jpg"]
+    assert caplog.messages[0] == "passed over 2 empty tables"
+    other = content(kind, ["/b.jpg"]).replace(b"uri", b"url")
+    (tmp_path / f"3.{kind}.gz").write_bytes(gzip.compress(other))
+    with pytest.raises(UsageError, match="3.* has no column 'uri'; it has split, url: rename one"):
+        listed(tmp_path, **options)
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -227,9 +290,8 @@ def test_tables_of_one_column_that_differ_in_type(tmp_path: Path) -> None:
     pq.write_table(
         pa.table({"uri": pa.array(["/a"]).dictionary_encode()}), tmp_path / "in" / "1.parquet"
     )
-    pq.write_table(pa.table({"other": ["/b"]}), tmp_path / "in" / "2.parquet")
     options: dict[str, Any] = {"input": f"{tmp_path}/in/*.parquet", "uri_column": "uri"}
-    assert uris(tmp_path, **options) == ["", "/a", ""]
+    assert uris(tmp_path, **options) == ["", "/a"]
     pq.write_table(pa.table({"uri": [[1]]}), tmp_path / "in" / "3.parquet")
     with pytest.raises(UsageError, match="cannot read .*3.parquet"):
         listed(tmp_path, **options)
@@ -304,8 +366,20 @@ def test_columns_that_nobody_asked_for(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
     found = uris(tmp_path, input=str(tmp_path / "t.jsonl"))
     assert found == [*(f"/{n}" for n in range(300)), "/b", "/c"]
-    with pytest.raises(UsageError, match="changed from number to string"):
+    with pytest.raises(UsageError, match="column 'n' holds int64 and string; write all"):
         listed(tmp_path, input=str(tmp_path / "t.jsonl"), carry=["n"])
+    # in the first rows, too, and what no column could hold
+    rows = [{"uri": "/a", "x": 2**70, "y": [1]}, {"uri": "/b", "x": "1", "y": {"z": 2}}]
+    for name, text in (
+        ("u.json", json.dumps({"images": rows})),
+        ("u.jsonl", "\n".join(map(json.dumps, rows))),
+        ("u.csv", "\ufeffuri,n,n,,\r\n/a,1,2,,\r\n/b,3,4,,\r\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        assert uris(tmp_path, input=str(tmp_path / name)) == ["/a", "/b"]
+        carried = "n" if name == "u.csv" else "y"
+        with pytest.raises(UsageError, match=f"column.* '{carried}'.*; (rename|write) all"):
+            listed(tmp_path, input=str(tmp_path / name), carry=[carried])
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl", "txt"])
@@ -344,8 +418,9 @@ def test_texts_of_ten_megabytes(kind: str, tmp_path: Path) -> None:
         (b"uri,b\n/a,1\n/b,1,2\n", {}, "cannot read .* Expected 2 columns, got 3"),
         (b"uri,b\n/caf\xe9,1\n", {}, "cannot read .* byte 0xe9"),
         ("uri,b\n/a,1\n".encode("utf-16"), {}, "cannot read .*; save the file as UTF-8"),
-        (b'{"uri": "/caf\xe9"}\n', {}, "cannot read .* a text in it is not UTF-8; save the file"),
-        (b"uri,uri\n/a,/b\n", {}, "cannot read .* multiple columns named uri"),
+        (b'{"uri": "/a"}\nnull\n"/b"\n', {}, "one of its lines is no object: '/b'"),
+        (b'{"uri": "/caf\xe9"}\n', {}, "cannot read .* byte 0xe9 is not UTF-8; save the file"),
+        (b"uri,uri\n/a,/b\n", {}, "has several columns 'uri'; rename all but one"),
         (b"uri,b\n/" + b"x" * 40_000_000, {}, "it has a row of more than 16,777,216 bytes"),
     ],
     ids=itertools.count(),
@@ -358,6 +433,13 @@ def test_unusable_tables(
     with pytest.raises(UsageError, match=complaint) as error:
         listed(tmp_path, input=str(path), **options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+def test_json_in_utf_16(kind: str, tmp_path: Path) -> None:
+    (tmp_path / f"t.{kind}").write_bytes('{"uri": "/a"}'.encode("utf-16"))
+    with pytest.raises(UsageError, match="byte 0xff is not UTF-8; save the file as UTF-8"):
+        listed(tmp_path, input=str(tmp_path / f"t.{kind}"))
 
 
 @pytest.mark.parametrize(
@@ -391,6 +473,7 @@ def test_columns_of_no_texts(values: Any, held: str, tmp_path: Path) -> None:
         b'{"uri": "/a"}\n' * 2_000_000 + b'{"uri": [5]}\n',
         b'{"uri": "/a"}\n{"uri":\n{"uri": "/b"}\n',
         b'[{"uri": "/a"}]',
+        b'null\n{"uri": "/a"}\n',  # at which Arrow's reader would end the process
         rb'{"uri": "/a\ud800"}',
         b"",
         b"\n\n",
@@ -508,17 +591,23 @@ def test_of_arrow_only_the_columns_are_read_that_are_wanted() -> None:
 
 
 class Whole(SimpleHTTPRequestHandler):
-    """Answers to every range with the whole file."""
+    """Answers to every range with the whole file, and has clients unpack what is packed."""
 
     def log_message(self, *_: Any) -> None: ...
 
+    def end_headers(self) -> None:
+        if self.path.endswith(".gz"):
+            self.send_header("Content-Encoding", "gzip")
+        super().end_headers()
 
-@pytest.mark.parametrize("kind", ["parquet", "csv"])
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "csv.gz"])
 def test_a_web_server_without_ranges(kind: str, tmp_path: Path) -> None:
     """Of a table of more than fsspec asks for at once, which is 5 MiB."""
     chance = random.Random(0)
     names = [f"/{chance.randbytes(100).hex()}" for _ in range(30_000)]
-    (tmp_path / f"t.{kind}").write_bytes(content(kind, names))
+    data = content(kind.removesuffix(".gz"), names)
+    (tmp_path / f"t.{kind}").write_bytes(gzip.compress(data) if kind == "csv.gz" else data)
     handler = partial(Whole, directory=tmp_path)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
