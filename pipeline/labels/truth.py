@@ -42,6 +42,7 @@ class Truth:
         left_out: number of annotations that cannot be used, by reason.
         unreviewed: number of images that no person has reviewed, by reason; they are not in `ids`.
         versions: of the tables of Lance that images are in, by their names, where it is known.
+        reads: how the runs of `corrections.parquet` read their images, by fields of `Config`.
         exports: `export.json` of each export that the annotations came from, as far as it is there.
     """
 
@@ -58,6 +59,7 @@ class Truth:
     left_out: Counter[str] = field(default_factory=Counter)
     unreviewed: Counter[str] = field(default_factory=Counter)
     versions: dict[str, int] = field(default_factory=dict)
+    reads: list[dict[str, Any]] = field(default_factory=list)
     exports: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -207,6 +209,7 @@ def _collected(url: str, sources: Sequence[Source], beside: str) -> Truth:
         left_out=found.left_out,
         unreviewed=found.unreviewed,
         versions=found.versions,
+        reads=found.reads,
         exports=found.exports,
     )
 

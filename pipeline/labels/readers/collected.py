@@ -32,6 +32,7 @@ class Collected:
         left_out: boxes that cannot be used, by reason.
         versions: of tables of Lance, by the URIs of their images.
         unreviewed: number of images that no person has reviewed, by reason.
+        reads: how the runs of corrections read their images, as `Truth` has it.
         exports: the content of each `export.json` that the parts came from.
         origins: of the part that is being read.
         led_back: number of images that the export has.
@@ -47,6 +48,7 @@ class Collected:
         self.left_out: Counter[str] = Counter()
         self.versions: dict[str, int] = {}
         self.unreviewed: Counter[str] = Counter()
+        self.reads: list[dict[str, Any]] = []
         self.exports: list[dict[str, Any]] = []
         self.origins = Origins()
         self.led_back = 0

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
+from pipeline.config import PIXELS
 from pipeline.errors import UsageError
 from pipeline.inputs.containers import lance_rows
 from pipeline.labels import boxes, pairs
@@ -22,6 +23,7 @@ from pipeline.labels.export.folder import Folder, Sender, open_target
 from pipeline.labels.match import places
 from pipeline.labels.originals import member
 from pipeline.labels.output import Output
+from pipeline.labels.readers.parquet import READ
 from pipeline.labels.review.batch import SCHEMA, Batch, Names
 from pipeline.labels.review.pairs import SAME, UNMOVED
 from pipeline.labels.review.tally import Effort, Tally, effort
@@ -62,7 +64,8 @@ def review(
     found = _places(output, truth, present_only)
     names, truth_classes = _names(output, truth, classes)
     tally = Tally(len(names.names))
-    with _writer(fs, root) as writer:
+    read = {name: output.record["identity"].get(name) for name in PIXELS}
+    with _writer(fs, root, SCHEMA.with_metadata({READ: json.dumps(read)})) as writer:
         for batch in _batches(output, truth, classes.choose, found, truth_classes):
             tally.add(batch)
             writer.write_table(batch.table(names, _versions(output, batch.shown)))
@@ -75,12 +78,12 @@ def review(
 
 
 @contextlib.contextmanager
-def _writer(fs: AbstractFileSystem, root: str) -> Iterator[pq.ParquetWriter]:
+def _writer(fs: AbstractFileSystem, root: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """Of the corrections, which are there once all of it was written."""
     with ThreadPoolExecutor(1) as threads:
         folder = Folder(Sender(fs, threads), root)
         try:
-            writer = folder.parquet(CORRECTIONS, SCHEMA)
+            writer = folder.parquet(CORRECTIONS, schema)
             yield writer
             writer.close()
             folder.close()

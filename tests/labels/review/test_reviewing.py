@@ -51,6 +51,10 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return synthetic.replaced(table, "height", [500] * 3)
 
     synthetic.rewrite(next((output / "detections/status=ok").iterdir()), fixed)
+    path = output / "_run/run.json"
+    record = json.loads(path.read_text())
+    record["identity"] |= {"depth_range": [0, 1000]}
+    path.write_text(json.dumps(record))
     return output
 
 
@@ -148,6 +152,8 @@ def test_corrections_are_annotations(
         truth = load_truth(str(given))
         assert len(truth.names) == 2 and len(truth.xywh) == 5
         assert truth.category_ids["dog"] == 18 and truth.category_ids["forklift"] == 91
+        rest = dict.fromkeys(("bytes_column", "bands", "accept_truncated"))
+        assert truth.reads == [{"depth_range": [0, 1000], **rest}]
     assert evaluate.main([str(output), "--annotations", str(tmp_path / "a")]) == 0
     assert "2 annotated images evaluated" in capsys.readouterr().out
     # what is corrected once more has been edited less
