@@ -13,6 +13,7 @@ from pipeline.labels.calibrate import calibrate
 from pipeline.labels.calibration import Calibration, Claim, Group, encode
 from pipeline.labels.match import match
 from pipeline.labels.output import open_output
+from pipeline.labels.redone import without_redone
 from pipeline.labels.truth import load_truth
 
 PRECISION = 0.98
@@ -111,7 +112,7 @@ def job(arguments: list[str]) -> int:
     target = cli.Target("--to", given["to"], "calibration.json")
     claim = Claim(given.get("precision", PRECISION), given.get("confidence", CONFIDENCE))
     output = open_output(given["output"])
-    truth = load_truth(given["corrections"])
+    truth = without_redone(output, load_truth(given["corrections"]))
     every = output.every_category
     chosen = classes.choose(every, mapping=given.get("classes"))
     matched = match(output, truth, chosen, given.get("image_key"))

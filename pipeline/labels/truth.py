@@ -43,6 +43,8 @@ class Truth:
         unreviewed: number of images that no person has reviewed, by reason; they are not in `ids`.
         versions: of the tables of Lance that images are in, by their names, where it is known.
         reads: how the runs of `corrections.parquet` read their images, by fields of `Config`.
+        attempts: [n] int32, number of the run's attempt after which each image was exported; 0 if
+            that is not known.
         exports: `export.json` of each export that the annotations came from, as far as it is there.
     """
 
@@ -60,11 +62,14 @@ class Truth:
     unreviewed: Counter[str] = field(default_factory=Counter)
     versions: dict[str, int] = field(default_factory=dict)
     reads: list[dict[str, Any]] = field(default_factory=list)
+    attempts: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
     exports: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not len(self.sizes):
             self.sizes = np.zeros((len(self.ids), 2), np.int32)
+        if not len(self.attempts):
+            self.attempts = np.zeros(len(self.ids), np.int32)
 
     @cached_property
     def by_id(self) -> dict[str, int]:
@@ -101,6 +106,7 @@ class Truth:
             ids=[self.ids[place] for place in places],
             names=[self.names[place] for place in places],
             sizes=self.sizes[places],
+            attempts=self.attempts[places],
             image_places=new[self.image_places[mine]],
             box_categories=self.box_categories[mine],
             xywh=self.xywh[mine],
@@ -210,6 +216,7 @@ def _collected(url: str, sources: Sequence[Source], beside: str) -> Truth:
         unreviewed=found.unreviewed,
         versions=found.versions,
         reads=found.reads,
+        attempts=np.frombuffer(found.attempts, np.int32),
         exports=found.exports,
     )
 

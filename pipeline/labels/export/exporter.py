@@ -33,6 +33,7 @@ from pipeline.labels.export.projection import Projection
 from pipeline.labels.export.target import Item, Job, Options
 from pipeline.labels.match import places
 from pipeline.labels.output import Output, open_output
+from pipeline.labels.redone import attempt_of
 from pipeline.labels.truth import Truth, load_truth
 from pipeline.store import objects, urls
 
@@ -237,6 +238,7 @@ def _record(run: Output, job: Job) -> dict[str, Any]:
         "format": options.format,
         "output": run.url,
         "run_id": run.record["run_id"],
+        "attempt": attempt_of(run),
         "model_id": job.model_id,
         "weights_sha256": run.detector["weights_sha256"],
         "score_threshold": options.score_threshold,

@@ -58,6 +58,7 @@ def _read_images(url: str, truth: Truth, known: Origins) -> None:
     if len(truth.by_id) < len(truth.ids):
         raise UsageError(f"{truth.url} has two images with the same id")
     truth.sizes = np.frombuffer(sizes, np.int32).reshape(-1, 2)
+    truth.attempts = np.full(len(truth.ids), known.attempt, np.int32)
 
 
 def _name(entry: dict[str, Any], known: Origins) -> str:

@@ -34,6 +34,7 @@ class Collected:
         unreviewed: number of images that no person has reviewed, by reason.
         reads: how the runs of corrections read their images, as `Truth` has it.
         exports: the content of each `export.json` that the parts came from.
+        attempts: of the run, after which each image was exported; 0 if that is not known.
         origins: of the part that is being read.
         led_back: number of images that the export has.
     """
@@ -50,6 +51,7 @@ class Collected:
         self.unreviewed: Counter[str] = Counter()
         self.reads: list[dict[str, Any]] = []
         self.exports: list[dict[str, Any]] = []
+        self.attempts = array("i")
         self.origins = Origins()
         self.led_back = 0
         self.taken: set[str] = set()
@@ -100,6 +102,7 @@ class Collected:
                 self.xyxy.extend(corners)
         self.names.append(name)
         self.sizes.extend(size)
+        self.attempts.append(self.origins.attempt)
 
     def _category(self, label: str) -> int:
         known = self.category_ids.get(label)

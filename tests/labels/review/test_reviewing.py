@@ -20,7 +20,7 @@ from jobs.export import main as export
 from pipeline.labels.review.pairs import pair
 from pipeline.labels.truth import load_truth
 from pipeline.outputs.schema import DETECTION
-from tests.support import outputs, synthetic
+from tests.support import outputs, redone, synthetic
 from tests.support.reviewed import accepted
 
 # the boxes of the three images, all of which are shown from a score of 0.4 on
@@ -295,6 +295,44 @@ def test_exports_that_showed_other_boxes(
     capsys.readouterr()
     assert review(output, tmp_path / "back", tmp_path / "a") == 2
     assert "by score_threshold in their export.json: review them one" in capsys.readouterr().err
+
+
+def test_images_that_were_refreshed_since_their_export(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What people left is of other pictures than the boxes of the run are now."""
+    tasks = exported(output, tmp_path / "before")
+    back = tmp_path / "before/back.json"
+    back.write_text(json.dumps(tasks))
+    now = redone.redo(output, tmp_path / "out", {1})
+    assert review(now, back, tmp_path / "a") == 0
+    printed = capsys.readouterr().out
+    assert "not reviewed: 1 processed again since their export" in printed
+    record = json.loads((tmp_path / "a/review.json").read_text())
+    assert record["edits"] == 0 and record["images"]["reviewed"] == 2
+    rows = pq.read_table(tmp_path / "a/corrections.parquet").to_pylist()
+    assert [row["image_id"] for row in rows] == [0, 2]
+    assert evaluate.main([str(now), "--annotations", str(back)]) == 0
+    assert "1 processed again since their export" in capsys.readouterr().out
+    # exported now, or by a version that did not say when, all of it counts
+    after = tmp_path / "after/back.json"
+    after.parent.mkdir()
+    (tmp_path / "after/back.json").write_text(json.dumps(exported(now, after.parent)))
+    path = tmp_path / "before/export.json"
+    export_record = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in export_record.items() if k != "attempt"}))
+    for number, corrections in enumerate((after, back)):
+        assert review(now, corrections, tmp_path / f"b{number}") == 0
+        record = json.loads((tmp_path / f"b{number}/review.json").read_text())
+        assert record["images"]["reviewed"] == 3 and bool(record["edits"]) is bool(number)
+    # of another run it is not known
+    path.write_text(json.dumps(export_record | {"run_id": "other"}))
+    assert evaluate.main([str(now), "--annotations", str(back)]) == 0
+    assert "processed again" not in capsys.readouterr().out
+    path.write_text(json.dumps(export_record))
+    everything = redone.redo(output, tmp_path / "all", {0, 1, 2})
+    assert review(everything, back, tmp_path / "c") == 2
+    assert "export and correct them again" in capsys.readouterr().err
 
 
 def test_pairs_are_the_best_ones() -> None:

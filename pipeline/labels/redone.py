@@ -1,0 +1,68 @@
+"""Images that a run has processed again since somebody looked at what it had found, as `--refresh`
+does with those that have changed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import UsageError
+from pipeline.labels.output import Output
+from pipeline.labels.truth import Truth
+from pipeline.store import urls
+
+REASON = "processed again since their export"
+
+
+def attempt_of(output: Output) -> int:
+    """The number of the run's latest attempt, in what is made of its output."""
+    return len(output.record["attempts"])
+
+
+def without_redone(output: Output, truth: Truth) -> Truth:
+    """The annotations without those of images that the run has processed again since the export
+    that was annotated: they are of the pictures, and of the boxes, as these were before.
+
+    Args:
+        output: the run's.
+        truth: annotations; those of other runs, and of exports that do not say when they were
+            made, stay.
+
+    Raises:
+        UsageError: no image is left.
+        RunError: the output is damaged.
+    """
+    exported = truth.attempts[truth.attempts > 0]
+    of_run = all(export["run_id"] == output.record["run_id"] for export in truth.exports)
+    if not (len(exported) and of_run):
+        return truth
+    kept = np.ones(len(truth.ids), bool)
+    for attempt, table in _later(output, int(exported.min()), "image_uri"):
+        for uri in table["image_uri"].to_pylist():
+            place = truth.place(uri)
+            if place and place[1] and 0 < truth.attempts[place[0]] < attempt:
+                kept[place[0]] = False
+    if kept.all():
+        return truth
+    if not kept.any():
+        raise UsageError(
+            f"all images of {urls.public(truth.url)} were {REASON}, so it says nothing of what "
+            f"{output.url} has found by now: export and correct them again"
+        )
+    left_out = Counter({REASON: int(np.count_nonzero(~kept))})
+    left = truth.of(np.flatnonzero(kept))
+    left.unreviewed = truth.unreviewed + left_out
+    return left
+
+
+def _later(output: Output, attempt: int, column: str) -> Iterator[tuple[int, pa.Table]]:
+    """A column of the images that are ok and were processed after an attempt, by file, with the
+    number of the attempt that has done it.
+    """
+    names = [name for name in output.files(("ok",)) if name.attempt > attempt]
+    for name, future in output.read_files(names, [column]):
+        yield name.attempt, future.result()
