@@ -65,7 +65,8 @@ def text(found: Calibration, left_out: Collection[str]) -> str:
         f"With a confidence of {found.claim.confidence:g}, at least {found.claim.precision:.4g} "
         "of the boxes at or above a threshold are",
         f"right in the {found.images - found.reviewed:,} images that were not reviewed, provided "
-        f"that the {found.reviewed:,} reviewed are a random draw.",
+        f"that the {found.reviewed:,} reviewed are a random draw,",
+        "and that the network was not trained on them.",
         "This says nothing about objects that were not found.",
     ]
     joint = found.claim.among(len(found.groups))
@@ -120,6 +121,9 @@ def job(arguments: list[str]) -> int:
     found = calibrate(output, chosen, matched, claim)
     target.write(encode(found))
     print(text(found, matched.left_out))
+    if later := output.counts["ok"] - found.images:
+        shown = words.count(later, "image")
+        print(f"left out: {shown} processed after the export of the corrections, so not drawn from")
     print(f"written     {target.url}")
     print(f"use it      {_next(given['output'], target.url, found)}")
     return 0

@@ -18,9 +18,18 @@ from pipeline.store import urls
 REASON = "processed again since their export"
 
 
-def attempt_of(output: Output) -> int:
-    """The number of the run's latest attempt, in what is made of its output."""
-    return len(output.record["attempts"])
+def drawn_of(output: Output, truth: Truth) -> int:
+    """The number of the run's attempt whose output annotated images were drawn from: of the export
+    that came first, or, if that is not known, of the latest.
+    """
+    exported = _exported(output, truth)
+    return int(exported.min()) if len(exported) else len(output.record["attempts"])
+
+
+def _exported(output: Output, truth: Truth) -> np.ndarray:
+    """The known ones of the truth's attempts, if they are of this run."""
+    of_run = all(export["run_id"] == output.record["run_id"] for export in truth.exports)
+    return truth.attempts[(truth.attempts > 0) & of_run]
 
 
 def without_redone(output: Output, truth: Truth) -> Truth:
@@ -36,9 +45,8 @@ def without_redone(output: Output, truth: Truth) -> Truth:
         UsageError: no image is left.
         RunError: the output is damaged.
     """
-    exported = truth.attempts[truth.attempts > 0]
-    of_run = all(export["run_id"] == output.record["run_id"] for export in truth.exports)
-    if not (len(exported) and of_run):
+    exported = _exported(output, truth)
+    if not len(exported):
         return truth
     kept = np.ones(len(truth.ids), bool)
     for attempt, table in _later(output, int(exported.min()), "image_uri"):
@@ -57,6 +65,25 @@ def without_redone(output: Output, truth: Truth) -> Truth:
     left = truth.of(np.flatnonzero(kept))
     left.unreviewed = truth.unreviewed + left_out
     return left
+
+
+def redone(output: Output, attempt: int | None) -> np.ndarray:
+    """Ids of the images that are ok and were processed after an attempt: [n] int64, rising; none if
+    it is not known which one.
+
+    Raises:
+        RunError: the output is damaged.
+    """
+    if attempt is None:
+        return np.empty(0, np.int64)
+    found = [table["image_id"].to_numpy() for _, table in _later(output, attempt, "image_id")]
+    return np.sort(np.concatenate([*found, np.empty(0, np.int64)]))
+
+
+def among(ids: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """[n] bool, which ids are among some that rise."""
+    found: np.ndarray = np.searchsorted(some, ids, "right") > np.searchsorted(some, ids)
+    return found
 
 
 def _later(output: Output, attempt: int, column: str) -> Iterator[tuple[int, pa.Table]]:
