@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -62,9 +63,7 @@ def without_redone(output: Output, truth: Truth) -> Truth:
             f"{output.url} has found by now: export and correct them again"
         )
     left_out = Counter({REASON: int(np.count_nonzero(~kept))})
-    left = truth.of(np.flatnonzero(kept))
-    left.unreviewed = truth.unreviewed + left_out
-    return left
+    return replace(truth.of(np.flatnonzero(kept)), unreviewed=truth.unreviewed + left_out)
 
 
 def redone(output: Output, attempt: int | None) -> np.ndarray:

@@ -45,6 +45,7 @@ class Truth:
         reads: how the runs of `corrections.parquet` read their images, by fields of `Config`.
         attempts: [n] int32, number of the run's attempt after which each image was exported; 0 if
             that is not known.
+        strangers: [n] bool, which images the `images.csv` beside them lacks.
         exports: `export.json` of each export that the annotations came from, as far as it is there.
     """
 
@@ -63,6 +64,7 @@ class Truth:
     versions: dict[str, int] = field(default_factory=dict)
     reads: list[dict[str, Any]] = field(default_factory=list)
     attempts: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    strangers: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
     exports: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -70,6 +72,8 @@ class Truth:
             self.sizes = np.zeros((len(self.ids), 2), np.int32)
         if not len(self.attempts):
             self.attempts = np.zeros(len(self.ids), np.int32)
+        if not len(self.strangers):
+            self.strangers = np.zeros(len(self.ids), bool)
 
     @cached_property
     def by_id(self) -> dict[str, int]:
@@ -107,6 +111,7 @@ class Truth:
             names=[self.names[place] for place in places],
             sizes=self.sizes[places],
             attempts=self.attempts[places],
+            strangers=self.strangers[places],
             image_places=new[self.image_places[mine]],
             box_categories=self.box_categories[mine],
             xywh=self.xywh[mine],
@@ -217,6 +222,7 @@ def _collected(url: str, sources: Sequence[Source], beside: str) -> Truth:
         versions=found.versions,
         reads=found.reads,
         attempts=np.frombuffer(found.attempts, np.int32),
+        strangers=np.frombuffer(found.strangers, bool),
         exports=found.exports,
     )
 

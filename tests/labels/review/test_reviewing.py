@@ -20,7 +20,7 @@ from jobs.export import main as export
 from pipeline.labels.review.pairs import pair
 from pipeline.labels.truth import load_truth
 from pipeline.outputs.schema import DETECTION
-from tests.support import outputs, redone, synthetic
+from tests.support import outputs, redone, reviewed, synthetic
 from tests.support.reviewed import accepted
 
 # the boxes of the three images, all of which are shown from a score of 0.4 on
@@ -295,6 +295,41 @@ def test_exports_that_showed_other_boxes(
     capsys.readouterr()
     assert review(output, tmp_path / "back", tmp_path / "a") == 2
     assert "by score_threshold in their export.json: review them one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["labelstudio", "coco"])
+def test_two_exports_in_one_project(
+    output: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is reviewed by what it has shown."""
+    one, other = (tmp_path / name for name in "ab")
+    rows = outputs.rows(str(output))
+    for folder, cut, mine in ((one, "0.85", rows[:1]), (other, "0.4", rows[1:])):
+        (tmp_path / "l.txt").write_text("".join(f"{row['image_uri']}\n" for row in mine))
+        flags = ["--images", str(tmp_path / "l.txt"), "--score-threshold", cut, "--format", kind]
+        assert export([str(output), *flags, "--to", str(folder)]) == 0
+    if kind == "labelstudio":
+        tasks = [json.loads(Path(reviewed.as_reviewed(kind, f)).read_text()) for f in (one, other)]
+        back = [f / "project-1-at-2026-11-30.json" for f in (one, other)]
+        together = [*tasks[0], *tasks[1]]
+    else:
+        back = [f / "instances.json" for f in (one, other)]
+        first, second = (json.loads(path.read_text()) for path in back)
+        together = first | {k: first[k] + second[k] for k in ("images", "annotations")}
+    for path, images, boxes in zip(back, (1, 2), (1, 3), strict=True):
+        path.write_text(json.dumps(together))
+        to = tmp_path / f"to{images}"
+        assert review(output, path, to) == 0
+        record = json.loads((to / "review.json").read_text())
+        assert record["boxes"]["kept"] == record["boxes"]["shown"] == boxes
+        assert record["edits"] == 0 and record["images"]["reviewed"] == images
+        said = f"not reviewed: {3 - images} not in the images.csv beside the corrections"
+        assert said in capsys.readouterr().out
+    # evaluated, it matters not what was shown
+    assert len(load_truth(str(back[0])).ids) == 3
+    (one / "images.csv").write_text("name,image_id,image_uri\nx,9,s3://b/x\n")
+    assert review(output, back[0], tmp_path / "c") == 2
+    assert "is in the images.csv beside it: put it into the folder" in capsys.readouterr().err
 
 
 def test_images_that_were_refreshed_since_their_export(
