@@ -14,6 +14,7 @@ from pipeline.labels.calibrate import calibrate
 from pipeline.labels.calibration import Calibration, Claim, Group, encode
 from pipeline.labels.match import match
 from pipeline.labels.output import open_output
+from pipeline.labels.redone import without_redone
 from pipeline.labels.truth import load_truth
 
 PRECISION = 0.98
@@ -66,7 +67,8 @@ def text(found: Calibration, left_out: Collection[str], foreign: Counter[str]) -
         f"With a confidence of {found.claim.confidence:g}, at least {found.claim.precision:.4g} "
         "of the boxes at or above a threshold are",
         f"right in the {found.images - found.reviewed:,} images that were not reviewed, provided "
-        f"that the {found.reviewed:,} reviewed are a random draw.",
+        f"that the {found.reviewed:,} reviewed are a random draw,",
+        "and that the network was not trained on them.",
         "This says nothing about objects that were not found.",
     ]
     joint = found.claim.among(len(found.groups))
@@ -118,7 +120,7 @@ def job(arguments: list[str]) -> int:
     target = cli.Target("--to", given["to"], "calibration.json")
     claim = Claim(given.get("precision", PRECISION), given.get("confidence", CONFIDENCE))
     output = open_output(given["output"])
-    truth = load_truth(given["corrections"])
+    truth = without_redone(output, load_truth(given["corrections"]))
     every = output.every_category
     chosen = classes.choose(every, mapping=given.get("classes"))
     matched = match(output, truth, chosen, given.get("image_key"))
@@ -126,6 +128,9 @@ def job(arguments: list[str]) -> int:
     found = calibrate(output, chosen, matched, claim)
     target.write(encode(found))
     print(text(found, matched.left_out, foreign))
+    if later := output.counts["ok"] - found.images:
+        shown = words.count(later, "image")
+        print(f"left out: {shown} processed after the export of the corrections, so not drawn from")
     print(f"written     {target.url}")
     print(f"use it      {_next(given['output'], target.url, found)}")
     return 0

@@ -20,6 +20,7 @@ from pipeline.labels import classes, strays
 from pipeline.labels.evaluate import METRICS, Evaluation, evaluate
 from pipeline.labels.match import NAMED_IMAGES, Matched, match
 from pipeline.labels.output import Output, open_output
+from pipeline.labels.redone import without_redone
 from pipeline.labels.thresholds import IOU, Best, best_thresholds
 from pipeline.labels.truth import Truth, load_truth
 from pipeline.locations import checked_url
@@ -195,7 +196,7 @@ def job(arguments: list[str]) -> int:
     """Run it; returns the exit code."""
     given = parser().given(arguments, "annotations")
     output = open_output(given["output"])
-    truth = load_truth(given["annotations"])
+    truth = without_redone(output, load_truth(given["annotations"]))
     every = output.every_category
     chosen = classes.choose(every, mapping=given.get("classes"))
     matched = match(output, truth, chosen, given.get("image_key"))

@@ -114,6 +114,9 @@ def show(record: dict[str, Any], options: Options) -> None:
         )
     if options.accept:
         print(f"accepted: {_accepted(record)}")
+        if after := counts.get("images_after_calibration"):
+            shown = words.count(after, "image")
+            print(f"not accepted: {shown} that the run has processed after the calibration")
         to = f"{to}/review"
     how = (options.with_images and shard.how_with_images) or shard.how
     print(how.format(to=f"{to}/FOLDER" if split else to))

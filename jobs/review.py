@@ -8,6 +8,7 @@ from typing import Any
 from jobs import cli
 from pipeline.labels import classes
 from pipeline.labels.output import Output, open_output
+from pipeline.labels.redone import without_redone
 from pipeline.labels.review.reviewing import CORRECTIONS, check_run, review
 from pipeline.labels.review.tally import Effort
 from pipeline.labels.review.text import text
@@ -77,6 +78,7 @@ def job(arguments: list[str]) -> int:
     output = open_output(given["output"])
     truth = load_truth(given["corrections"])
     check_run(output, truth)
+    truth = without_redone(output, truth)
     chosen, known = shown(output, truth, given)
     present_only = given.get("present_only", False)
     record = review(output, truth, chosen, given["to"], seconds, present_only)

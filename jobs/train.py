@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from jobs import cli
 from jobs.detect import add_flag
 from pipeline import words
-from pipeline.config import Config, from_yaml
+from pipeline.config import PIXELS, Config, flag_of, from_yaml
 from pipeline.driver.checks import check_network
 from pipeline.errors import UsageError
 from pipeline.labels.truth import load_truth
 from pipeline.locations import checked_url
 from pipeline.store import urls
+from pipeline.training.pixels import as_the_run
 from pipeline.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -102,8 +104,16 @@ def show(outcome: Outcome, config: Config) -> None:
     checkpoint, page = (outcome.folder.url_of(n) for n in ("checkpoint.safetensors", "report.html"))
     print(f"report      {page}")
     print(f"checkpoint  {checkpoint}")
-    command = f"{words.command('detect')} --input IMAGES --output LABELS"
-    print(f"to detect   {command} --weights {shlex.quote(checkpoint)}")
+    flags = ["--input", "IMAGES", "--output", "LABELS", "--weights", checkpoint, *_read(config)]
+    print(f"to detect   {words.command('detect')} {shlex.join(flags)}")
+
+
+def _read(config: Config) -> Iterator[str]:
+    """The flags of detect by which images are read as in the training."""
+    for name in PIXELS:
+        value, flag = getattr(config, name), flag_of(name)
+        if value is not None and flag.startswith("--"):
+            yield from (flag, *map(str, value if isinstance(value, tuple) else (value,)))
 
 
 def job(arguments: list[str]) -> int:
@@ -112,6 +122,9 @@ def job(arguments: list[str]) -> int:
     log.info("looking at annotations and weights")
     truth = load_truth(url)
     val = load_truth(recipe.val) if recipe.val else None
+    config = as_the_run(config, [truth, *([val] if val else [])])
+    if flags := shlex.join(_read(config)):
+        log.info("images are read with %s", flags)
     check_network(config)
     log.info("loading torch")
     from pipeline.training.trainer import train

@@ -77,6 +77,8 @@ IDENTITY = (
     "input limit extensions include exclude sniff fps every_nth keyframes uri_column bytes_column "
     "carry model precision depth_range bands accept_truncated tile tile_overlap"
 ).split()
+# of them, those that decide which pixels an image has
+PIXELS = ("bytes_column", "depth_range", "bands", "accept_truncated")
 
 # likewise, in runs with tiles
 TILED_LIMITS = ("max_pixels", "max_object_bytes")

@@ -17,6 +17,7 @@ from pipeline.labels.guarantee import LEAST_IMAGES, Reviewed
 from pipeline.labels.isotonic import calibration_error, cross_fitted, fit
 from pipeline.labels.match import Matched
 from pipeline.labels.output import Output
+from pipeline.labels.redone import among, drawn_of, redone
 from pipeline.labels.thresholds import judge
 from pipeline.store import urls
 
@@ -30,7 +31,7 @@ MOST_APART = 4.0
 
 @dataclass
 class _Run:
-    """Sums over all images of a run that did not fail.
+    """Sums over all images of a run that did not fail, and that could be drawn.
 
     Attributes:
         labels: largest label id.
@@ -111,8 +112,10 @@ def calibrate(output: Output, classes: Classes, matched: Matched, claim: Claim) 
     truth = matched.truth
     corrections = urls.public(truth.url)
     run = _Run(max(output.every_category), {uri for uri in matched.uris if uri is not None})
+    attempt = drawn_of(output, truth)
+    anew = redone(output, attempt)
     for table in output.tables(boxes.COLUMNS, ("ok",), task="counting"):
-        run.add(boxes.from_table(table))
+        run.add(boxes.from_table(table.filter(~among(table["image_id"].to_numpy(), anew))))
     run.check(output, corrections)
     right, ignored = judge(truth, matched.found)
     kept = ~ignored
@@ -140,6 +143,7 @@ def calibrate(output: Output, classes: Classes, matched: Matched, claim: Claim) 
         images=run.images,
         groups=made,
         overall=maker.group("all", names, labels, np.ones(len(right), bool), claim),
+        attempt=attempt,
     )
 
 

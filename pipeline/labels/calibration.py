@@ -125,9 +125,11 @@ class Calibration:
         corrections: URL of what was reviewed.
         claim: what holds for each group's threshold, and for all at once.
         reviewed: number of images.
-        images: number of the run's that did not fail.
+        images: number of the run's that did not fail, and that the reviewed ones were drawn from.
         groups: no label is in two.
         overall: all boxes of the run as one group, with a threshold of its own.
+        attempt: of the run, after which the reviewed images were drawn; of images that were
+            processed since, nothing is shown. None if that is not known.
     """
 
     output: str
@@ -139,6 +141,7 @@ class Calibration:
     images: int
     groups: Sequence[Group]
     overall: Group
+    attempt: int | None = None
 
     @cached_property
     def _group_of_label(self) -> np.ndarray:
@@ -215,6 +218,7 @@ def load(url: str, output: Output) -> Calibration:
 def _parsed(content: dict[str, Any]) -> Calibration:
     if content["version"] != VERSION:
         raise ValueError(f"its version is {content['version']}, not {VERSION}")
+    content = {"attempt": None} | content  # which files of earlier versions do not have
     fields = {field.name: content[field.name] for field in dataclasses.fields(Calibration)}
     fields["claim"] = Claim(**content["claim"])
     fields["groups"] = [_group(group) for group in content["groups"]]

@@ -42,6 +42,10 @@ class Truth:
         left_out: number of annotations that cannot be used, by reason.
         unreviewed: number of images that no person has reviewed, by reason; they are not in `ids`.
         versions: of the tables of Lance that images are in, by their names, where it is known.
+        reads: how the runs of `corrections.parquet` read their images, by fields of `Config`.
+        attempts: [n] int32, number of the run's attempt after which each image was exported; 0 if
+            that is not known.
+        strangers: [n] bool, which images the `images.csv` beside them lacks.
         exports: `export.json` of each export that the annotations came from, as far as it is there.
     """
 
@@ -58,11 +62,18 @@ class Truth:
     left_out: Counter[str] = field(default_factory=Counter)
     unreviewed: Counter[str] = field(default_factory=Counter)
     versions: dict[str, int] = field(default_factory=dict)
+    reads: list[dict[str, Any]] = field(default_factory=list)
+    attempts: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    strangers: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
     exports: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not len(self.sizes):
             self.sizes = np.zeros((len(self.ids), 2), np.int32)
+        if not len(self.attempts):
+            self.attempts = np.zeros(len(self.ids), np.int32)
+        if not len(self.strangers):
+            self.strangers = np.zeros(len(self.ids), bool)
 
     @cached_property
     def by_id(self) -> dict[str, int]:
@@ -99,6 +110,8 @@ class Truth:
             ids=[self.ids[place] for place in places],
             names=[self.names[place] for place in places],
             sizes=self.sizes[places],
+            attempts=self.attempts[places],
+            strangers=self.strangers[places],
             image_places=new[kept.image_places],
         )
 
@@ -215,6 +228,9 @@ def _collected(url: str, sources: Sequence[Source], beside: str) -> Truth:
         left_out=found.left_out,
         unreviewed=found.unreviewed,
         versions=found.versions,
+        reads=found.reads,
+        attempts=np.frombuffer(found.attempts, np.int32),
+        strangers=np.frombuffer(found.strangers, bool),
         exports=found.exports,
     )
 

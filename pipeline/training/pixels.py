@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
-from pipeline.config import Config
+from pipeline.config import PIXELS, Config
 from pipeline.errors import UsageError
 from pipeline.images.decode import DecodeError, Samples, decode, read_header
 from pipeline.inputs import access
 from pipeline.inputs.containers import reading
 from pipeline.labels.ahead import ahead
+from pipeline.labels.truth import Truth
 from pipeline.store import failures, objects, urls
 
 READERS = 8
@@ -35,6 +36,25 @@ class Image:
     uri: str
     member: Mapping[str, Any] | None = None
     copy: str | None = None
+
+
+def as_the_run(config: Config, truths: Iterable[Truth]) -> Config:
+    """The configuration with those of `PIXELS` that it leaves open as the run of the corrections
+    had them: the boxes are of what that run saw.
+
+    Raises:
+        UsageError: the corrections are of runs that differ in one.
+    """
+    taken: dict[str, Any] = {}
+    runs = [run for truth in truths for run in truth.reads]
+    for name in (name for name in PIXELS if getattr(config, name) is None):
+        for value in (run.get(name) for run in runs):
+            if taken.setdefault(name, value) != value:
+                raise UsageError(
+                    f"the corrections come from runs that differ in {name} ({taken[name]!r} and "
+                    f"{value!r}): train on one at a time, or give the {name} of all in --config"
+                )
+    return replace(config, **taken)
 
 
 def read(config: Config, image: Image) -> np.ndarray | str:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pipeline import words
-from pipeline.config import Config
+from pipeline.config import PIXELS, Config
 from pipeline.errors import RunError, UsageError
 from pipeline.labels.truth import Truth
 from pipeline.options import check_training
@@ -27,8 +27,8 @@ from pipeline.training.recipe import Recipe
 from pipeline.training.start import Start
 
 log = logging.getLogger(__name__)
-# fields of the run's configuration that decide what comes out
-PIXELS = ("depth_range", "bands", "accept_truncated")
+# fields of the run's configuration that decide what comes out; earlier trainings lack the first
+IDENTITY = PIXELS[1:]
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _identity(
         "classes": {str(label): name for label, name in begun.categories.items()},
         "annotations": _digest(truth),
         "model": dict(config.model),
-        **{name: getattr(config, name) for name in PIXELS},
+        **{name: getattr(config, name) for name in IDENTITY},
         **recipe.identity(),
         "val": _digest(val) if val else None,
         # earlier trainings, which do not have this, held single frames out

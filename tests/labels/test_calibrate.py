@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pipeline.labels import boxes
 from pipeline.labels.calibration import Calibration, load
 from pipeline.labels.guarantee import Reviewed, histogram, lowest
 from pipeline.labels.output import open_output
-from tests.support import synthetic
+from tests.support import redone, synthetic
 from tests.support.outputs import rows
 from tests.support.reviews import corrections, probability
 
@@ -146,6 +147,25 @@ def test_a_label_that_no_group_has(output: Path, right: dict[int, list[bool]]) -
     assert found.calibrated(one).scores[1] == min(
         found.overall.curve(np.ones(1))[0], found.groups[0].curve(np.ones(1))[0]
     )
+
+
+def test_images_that_were_not_drawn_from(
+    output: Path, right: dict[int, list[bool]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run was refreshed after the export that was corrected."""
+    now = redone.redo(output, tmp_path / "out", range(100))
+    shutil.copy(output.parent / "review.json", tmp_path)
+    (tmp_path / "export.json").write_text(
+        json.dumps({"run_id": synthetic.RUN_ID, "attempt": 1, "classes": []})
+    )
+    found = calibrated(now, "--precision", "0.9")
+    names = [i["file_name"] for i in json.loads((tmp_path / "review.json").read_text())["images"]]
+    assert found.attempt == 1 and found.images == IMAGES * 0.99 - 99
+    assert found.reviewed == sum(int(name[:8]) >= 100 for name in names) < len(names)
+    assert "left out: 99 images processed after the export" in capsys.readouterr().out
+    (tmp_path / "export.json").unlink()
+    assert calibrated(now, "--precision", "0.5").attempt == 2
+    assert "left out" not in capsys.readouterr().out
 
 
 def test_the_same_input_gives_the_same_file(output: Path, right: dict[int, list[bool]]) -> None:

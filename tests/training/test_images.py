@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lance
 import numpy as np
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -102,6 +105,23 @@ def test_a_frame_of_a_video(folder: Path) -> None:
     for image in (found[0], after):
         frame = content(folder, image)
         assert isinstance(frame, np.ndarray) and videos.number(frame) == 115
+
+
+def test_pixels_are_those_that_the_run_saw(tmp_path: Path) -> None:
+    """But for what the configuration says otherwise."""
+    PIL.Image.fromarray(np.array([[200, 900]], np.uint16)).save(tmp_path / "a.png")
+    config = Config(input=str(tmp_path), output="out")
+    run: dict[str, Any] = {"depth_range": [0, 1000], "bands": None}
+    truth, other, unknown = Truth("t", reads=[run]), Truth("t", reads=[{}]), Truth("t")
+    for given, truths, expected in (
+        (config, [truth, unknown], [51, 230]),
+        (config, [unknown], [0, 3]),
+        (replace(config, depth_range=(0, 1800)), [truth, other], [28, 128]),
+    ):
+        found = pixels.read(pixels.as_the_run(given, truths), Image(f"{tmp_path}/a.png"))
+        assert isinstance(found, np.ndarray) and found[0, :, 0].tolist() == expected
+    with pytest.raises(UsageError, match=r"differ in depth_range \(\[0, 1000\] and None\): train"):
+        pixels.as_the_run(config, [truth, other])
 
 
 @pytest.mark.parametrize("name", ["b.tar", "b.parquet", "b.mp4"])

@@ -38,7 +38,9 @@ def counts(found: list[dict[str, Any]]) -> Counter[str]:
     return Counter(box["label"] for row in found for box in row["detections"])
 
 
-def test_the_whole_way_round(cluster: None, calibrated_file: str, tmp_path: Path) -> None:
+def test_the_whole_way_round(
+    cluster: None, calibrated_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     drawn.draw(tmp_path, images=IMAGES)
     files = [(path.name, path.read_bytes()) for path in sorted((tmp_path / "images").iterdir())]
     (tmp_path / "shard.tar").write_bytes(packed.tar(files))
@@ -48,7 +50,8 @@ def test_the_whole_way_round(cluster: None, calibrated_file: str, tmp_path: Path
     config = {"weights": calibrated_file, "categories": names, "model": options}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
     images, given = ["--input", f"{tmp_path}/shard.tar"], ["--config", f"{tmp_path}/run.yaml"]
-    assert detect.main([*images, *given, "--output", first]) == 0
+    depth = "--depth-range 0 1000".split()  # which 8-bit images do not heed
+    assert detect.main([*images, *given, *depth, "--output", first]) == 0
     shown = rows(first)
 
     exported, reviewed = tmp_path / "cvat", tmp_path / "reviewed"
@@ -66,7 +69,9 @@ def test_the_whole_way_round(cluster: None, calibrated_file: str, tmp_path: Path
     recipe = "--epochs 1 --batch 2 --holdout 0 --lr 1e-9 --augment none".split()
     flags = [*given, *recipe, "--to", f"{tmp_path}/trained"]
     assert train.main([f"{reviewed}/corrections.parquet", *flags]) == 0
+    assert " ".join(depth) in capsys.readouterr().out
     record = json.loads((tmp_path / "trained/train.json").read_text())
+    assert record["identity"]["depth_range"] == [0, 1000]
     assert (record["images"], record["boxes"]) == (IMAGES, boxes)
     assert record["categories"]["5"] == "n5" and record["categories"]["91"] == NEW
 

@@ -140,9 +140,15 @@ def _boxes(
     kept = [table.filter(pa.array(ok[0] & ok[1])) for table in tables]
     alike = pc.and_(*(pc.equal(kept[0][side], kept[1][side]) for side in ("width", "height")))
     tally.add_resized(kept[0].filter(pc.invert(alike))["image_uri"].to_pylist())
+    kept = [table.filter(alike) for table in kept]
+    if joint.by == "URI":  # of one name elsewhere it may be a copy, such as a smaller JPEG
+        sizes = (table["image_bytes"] for table in kept)
+        other = pc.fill_null(pc.not_equal(*sizes), False)
+        tally.add_replaced(kept[0].filter(other)["image_uri"].to_pylist())
+        kept = [table.filter(pc.invert(other)) for table in kept]
     sides = []
     for output, table, own in zip((joint.a, joint.b), kept, chosen, strict=True):
-        found = boxes.from_table(table.filter(alike))
+        found = boxes.from_table(table)
         if not (np.isfinite(found.xyxy).all() and np.isfinite(found.scores).all()):
             url = output.url
             raise RunError(

@@ -21,7 +21,7 @@ from pipeline.labels.image_names import fold
 from pipeline.labels.output import TABLE_ROWS, Output
 from pipeline.store import urls
 
-COLUMNS = (*boxes.COLUMNS, "status")
+COLUMNS = (*boxes.COLUMNS, "status", "image_bytes")
 NAMED = 5
 # of a temporary file, which is in memory at once; each of two sides has MOST_FILES at most
 FILE_ROWS = 65_536

@@ -76,6 +76,11 @@ def remarks(found: Comparison) -> list[str]:
         lines.append(
             f"{shown} of another size in B, not compared: {_named(tally.resized_examples)}"
         )
+    if tally.replaced:
+        shown = words.count(tally.replaced, "image")
+        lines.append(
+            f"{shown} with another file in B, not compared: {_named(tally.replaced_examples)}"
+        )
     if tally.listed and tally.changed > MOST_LISTED:
         lines.append(f"the list ends with the {MOST_LISTED:,} most changed")
     for name, output in (("A", joint.a), ("B", joint.b)):
@@ -140,12 +145,14 @@ def record(found: Comparison) -> dict[str, Any]:
             "failed_b": tally.failed[1],
             "failed_both": tally.failed[2],
             "resized": tally.resized,
+            "replaced": tally.replaced,
         },
         "examples": {
             "only_a": joint.examples[0],
             "only_b": joint.examples[1],
             "failed": [*chain(*tally.failed_examples)],
             "resized": tally.resized_examples,
+            "replaced": tally.replaced_examples,
         },
         "boxes": {"a": int(tally.boxes[:, 0].sum()), "b": int(tally.boxes[:, 1].sum())}
         | tally.totals,

@@ -61,6 +61,8 @@ class Tally:
         failed_examples: URIs of some that failed in A only, in B only.
         resized: number of images whose sizes differ between the sides; not compared.
         resized_examples: URIs of some.
+        replaced: number of images whose files differ between the sides; not compared.
+        replaced_examples: URIs of some.
         boxes: [categories, 2] int64, boxes of A and B that reach the threshold.
         kinds: [categories, kinds] int64, by A's label, or by B's where A's score does not reach the
             threshold.
@@ -77,6 +79,8 @@ class Tally:
     failed_examples: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
     resized: int = 0
     resized_examples: list[str] = field(default_factory=list)
+    replaced: int = 0
+    replaced_examples: list[str] = field(default_factory=list)
     confusions: Counter[tuple[int, int]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -120,6 +124,11 @@ class Tally:
         """Count images whose sizes differ."""
         self.resized += len(uris)
         self.resized_examples += uris[: NAMED - len(self.resized_examples)]
+
+    def add_replaced(self, uris: list[str]) -> None:
+        """Count images whose files differ."""
+        self.replaced += len(uris)
+        self.replaced_examples += uris[: NAMED - len(self.replaced_examples)]
 
     @property
     def totals(self) -> dict[str, int]:

@@ -34,6 +34,7 @@ from pipeline.labels.export.projection import Projection
 from pipeline.labels.export.target import Item, Job, Options
 from pipeline.labels.match import places
 from pipeline.labels.output import Output, open_output
+from pipeline.labels.redone import among, redone
 from pipeline.labels.truth import Truth, load_truth
 from pipeline.store import objects, urls
 
@@ -73,6 +74,7 @@ def export(output: str, options: Options) -> dict[str, Any]:
         agnostic_nms=options.agnostic_nms,
     )
     calibration = load(options.accept, run) if options.accept else None
+    anew = redone(run, calibration.attempt if calibration else None)
     truth = _truth(options.annotations, kept) if options.annotations else None
     wanted = _listed(options.images) if options.images else None
     videos = Videos(run, MAX_OPEN) if options.format == "cvat-video" else None
@@ -81,7 +83,7 @@ def export(output: str, options: Options) -> dict[str, Any]:
     model_id = str(run.detector["model_id"])
     last_frames = videos.last_frames if videos else {}
     job = Job(
-        options, kept, model_id, run.record, truth, Counter(), found, calibration, last_frames
+        options, kept, model_id, run.record, truth, Counter(), found, calibration, anew, last_frames
     )
     images = _images(run, job, wanted, videos)
     _write(_items(run, job, images, projection), job, fs, root)
@@ -206,6 +208,10 @@ def _accepted(found: BoxBatch, chosen: BoxBatch, job: Job, calibration: Calibrat
     ours, theirs = (side.keep(same[side.owners], side.labels) for side in (chosen, sure))
     differs = (ours.xyxy != theirs.xyxy).any(1) | (ours.labels != theirs.labels)
     same[ours.owners[differs]] = False
+    # of which the calibration says nothing
+    anew = among(chosen.ids, job.redone)
+    job.counts["images_after_calibration"] += int(np.count_nonzero(anew))
+    same &= ~anew
     accepted: list[int] = chosen.ids[same].tolist()
     return accepted
 
@@ -239,6 +245,7 @@ def _record(run: Output, job: Job) -> dict[str, Any]:
         "format": options.format,
         "output": run.url,
         "run_id": run.record["run_id"],
+        "attempt": len(run.record["attempts"]),
         "model_id": job.model_id,
         "weights_sha256": run.detector["weights_sha256"],
         "score_threshold": options.score_threshold,

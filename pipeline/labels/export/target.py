@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+
 from pipeline.errors import UsageError
 from pipeline.labels.boxes import Image
 from pipeline.labels.calibration import Calibration
@@ -106,6 +108,7 @@ class Job:
         truth_places: place in their `ids` of each image that they have, by the run's `image_id`.
         counts: of what was exported and left out, by name.
         calibration: by which images that need no look are set apart, if any.
+        redone: [n] int64, rising ids of images that were processed after the calibration.
         last_frames: of each video by its URI, in an export of tracks.
         accepted: ids of images that need no look, until they are written.
     """
@@ -118,6 +121,7 @@ class Job:
     counts: Counter[str]
     truth_places: Mapping[int, int] = field(default_factory=dict)
     calibration: Calibration | None = None
+    redone: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     last_frames: Mapping[str, int] = field(default_factory=dict)
     accepted: set[int] = field(default_factory=set)
 

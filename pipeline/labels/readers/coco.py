@@ -11,7 +11,7 @@ from pipeline import words
 from pipeline.errors import UsageError
 from pipeline.labels import instances
 from pipeline.labels.readers.collected import rotated, size_of
-from pipeline.labels.readers.origins import Origins, plain
+from pipeline.labels.readers.origins import Origin, Origins, plain
 
 if TYPE_CHECKING:
     from pipeline.labels.truth import Truth
@@ -43,7 +43,7 @@ def read(url: str, truth: Truth, known: Origins) -> None:
 
 
 def _read_images(url: str, truth: Truth, known: Origins) -> None:
-    sizes = array("i")
+    sizes, strangers = array("i"), array("b")
     for entry in instances.items(url, "images"):
         if not isinstance(entry, dict) or "id" not in entry:
             raise UsageError(
@@ -53,21 +53,25 @@ def _read_images(url: str, truth: Truth, known: Origins) -> None:
         if image_id is None:
             raise UsageError(f"{truth.url} has an image whose id is {entry['id']!r}, not a number")
         truth.ids.append(image_id)
-        truth.names.append(_name(entry, known))
+        name, origin = _name(entry, known)
+        truth.names.append(name)
+        strangers.append(origin is None and bool(known.names))
         sizes.extend(size_of(entry.get("width"), entry.get("height")))
     if len(truth.by_id) < len(truth.ids):
         raise UsageError(f"{truth.url} has two images with the same id")
     truth.sizes = np.frombuffer(sizes, np.int32).reshape(-1, 2)
+    truth.strangers = np.frombuffer(strangers, bool)
+    truth.attempts = np.where(truth.strangers, 0, known.attempt).astype(np.int32)
 
 
-def _name(entry: dict[str, Any], known: Origins) -> str:
-    """The image's URI, where the export leads back to it, or its name."""
+def _name(entry: dict[str, Any], known: Origins) -> tuple[str, Origin | None]:
+    """The image's URI and that image, where the export leads back to it, or its name."""
     name = plain(str(entry.get("file_name") or entry.get("coco_url") or ""))
     extra = entry.get("extra")
     # Roboflow renames images, also to what another one may be called
     before = extra.get("name") if isinstance(extra, dict) else None
     origin = (known.find(str(before)) if before else None) or known.find(name)
-    return origin.uri if origin else name
+    return origin.uri if origin else name, origin
 
 
 # ------------------------------------------------------------------------------- categories

@@ -32,7 +32,10 @@ class Collected:
         left_out: boxes that cannot be used, by reason.
         versions: of tables of Lance, by the URIs of their images.
         unreviewed: number of images that no person has reviewed, by reason.
+        reads: how the runs of corrections read their images, as `Truth` has it.
         exports: the content of each `export.json` that the parts came from.
+        attempts: of the run, after which each image was exported; 0 if that is not known.
+        strangers: whether each image is none of an export whose images are known.
         origins: of the part that is being read.
         led_back: number of images that the export has.
     """
@@ -47,7 +50,10 @@ class Collected:
         self.left_out: Counter[str] = Counter()
         self.versions: dict[str, int] = {}
         self.unreviewed: Counter[str] = Counter()
+        self.reads: list[dict[str, Any]] = []
         self.exports: list[dict[str, Any]] = []
+        self.attempts = array("i")
+        self.strangers = array("b")
         self.origins = Origins()
         self.led_back = 0
         self.taken: set[str] = set()
@@ -98,6 +104,9 @@ class Collected:
                 self.xyxy.extend(corners)
         self.names.append(name)
         self.sizes.extend(size)
+        stranger = origin is None and bool(self.origins.names)
+        self.attempts.append(0 if stranger else self.origins.attempt)
+        self.strangers.append(stranger)
 
     def _category(self, label: str) -> int:
         known = self.category_ids.get(label)

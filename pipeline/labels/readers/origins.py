@@ -63,6 +63,11 @@ class Origins:
         classes = [str(entry["name"]) for entry in (record or {}).get("classes", ())]
         self.classes = {valid(name): name for name in classes}
 
+    @property
+    def attempt(self) -> int:
+        """The number of the run's attempt after which it was made; 0 if it does not say."""
+        return int((self.record or {}).get("attempt", 0))
+
     def add(self, name: str, uri: str, width: int, height: int) -> None:
         self.names.append(name)
         self.uris.append(uri)

@@ -14,6 +14,8 @@ from pipeline.labels.readers.collected import Collected, LabelledBox, size_of
 from pipeline.store import urls
 
 BATCH_ROWS = 2048
+# key of the metadata of corrections: JSON of the run's `PIXELS`
+READ = b"read"
 IMAGE = ("image_uri", "width", "height")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -35,6 +37,8 @@ def _batches(url: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 def read_corrections(url: str, found: Collected) -> None:
     """Every image that has a row was reviewed."""
+    if read := (schema_of(url).metadata or {}).get(READ):
+        found.reads.append(json.loads(read))
     for batch in _batches(url, [*IMAGE, "detections", "table_version"]):
         lists = batch["detections"]
         values = lists.flatten()

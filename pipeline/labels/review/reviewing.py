@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
+from pipeline.config import PIXELS
 from pipeline.errors import UsageError
 from pipeline.inputs.containers import lance_rows
 from pipeline.labels import boxes, pairs
@@ -22,6 +24,7 @@ from pipeline.labels.export.folder import Folder, Sender, open_target
 from pipeline.labels.match import places
 from pipeline.labels.originals import member
 from pipeline.labels.output import Output
+from pipeline.labels.readers.parquet import READ
 from pipeline.labels.review.batch import SCHEMA, Batch, Names
 from pipeline.labels.review.pairs import SAME, UNMOVED
 from pipeline.labels.review.tally import Effort, Tally, effort
@@ -29,6 +32,7 @@ from pipeline.labels.truth import Truth
 from pipeline.store import objects, urls
 
 CORRECTIONS, RECORD = "corrections.parquet", "review.json"
+OTHERS = "not in the images.csv beside the corrections"
 # what of an `export.json` says which boxes people were shown
 CHOICE = ("score_threshold", "thresholds", "agnostic_nms", "classes")
 
@@ -59,28 +63,32 @@ def review(
         RunError: the output is damaged.
     """
     fs, root = open_target(to)
-    found = _places(output, truth, present_only)
+    there = _places(output, truth, present_only)
+    found = _of_their_exports(truth, there)
     names, truth_classes = _names(output, truth, classes)
     tally = Tally(len(names.names))
-    with _writer(fs, root) as writer:
+    with _writer(fs, root, output) as writer:
         for batch in _batches(output, truth, classes.choose, found, truth_classes):
             tally.add(batch)
             writer.write_table(batch.table(names, _versions(output, batch.shown)))
-    absent = len(truth.ids) - len(found)
+    absent = len(truth.ids) - len(there)
+    unreviewed = truth.unreviewed + Counter({OTHERS: len(there) - len(found)})
     record = _record(output, truth, tally, names, seconds or Effort()) | {
-        "images": tally.images() | {"not_reviewed": truth.unreviewed, "not_in_the_run": absent}
+        "images": tally.images() | {"not_reviewed": unreviewed, "not_in_the_run": absent}
     }
     objects.put(fs, f"{root}/{RECORD}", json.dumps(record, indent=2, ensure_ascii=False).encode())
     return record
 
 
 @contextlib.contextmanager
-def _writer(fs: AbstractFileSystem, root: str) -> Iterator[pq.ParquetWriter]:
+def _writer(fs: AbstractFileSystem, root: str, output: Output) -> Iterator[pq.ParquetWriter]:
     """Of the corrections, which are there once all of it was written."""
+    read = {name: output.record["identity"].get(name) for name in PIXELS}
+    schema = SCHEMA.with_metadata({READ: json.dumps(read)})
     with ThreadPoolExecutor(1) as threads:
         folder = Folder(Sender(fs, threads), root)
         try:
-            writer = folder.parquet(CORRECTIONS, SCHEMA)
+            writer = folder.parquet(CORRECTIONS, schema)
             yield writer
             writer.close()
             folder.close()
@@ -107,6 +115,24 @@ def check_run(output: Output, truth: Truth) -> None:
                     f"{urls.public(truth.url)} holds corrections of exports that showed other "
                     f"boxes, by {name} in their export.json: review them one by one"
                 )
+
+
+def _of_their_exports(truth: Truth, found: dict[int, int]) -> dict[int, int]:
+    """Of what `_places` has found, the images of the export beside the corrections. Which boxes
+    another one has shown of the others, in the same project, is not known.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not (truth.exports and truth.strangers.any()):
+        return found
+    left = {k: place for k, place in found.items() if not truth.strangers[place]}
+    if not left:
+        raise UsageError(
+            f"no image of {urls.public(truth.url)} is in the images.csv beside it: put it into the "
+            "folder of the export that was corrected"
+        )
+    return left
 
 
 def _places(output: Output, truth: Truth, present_only: bool) -> dict[int, int]:

@@ -23,7 +23,7 @@ def joined(a: Path, b: Path) -> tuple[Joint, list[tuple[str, str]]]:
     found = join(open_output(str(a)), open_output(str(b)))
     pairs = []
     for ours, theirs in found.tables():
-        assert ours.column_names[:6] == [*joint.COLUMNS] == theirs.column_names[:6]
+        assert ours.column_names[:7] == [*joint.COLUMNS] == theirs.column_names[:7]
         uris = ours["image_uri"].to_pylist(), theirs["image_uri"].to_pylist()
         pairs += list(zip(*uris, strict=True))
     return found, pairs

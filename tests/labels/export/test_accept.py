@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchvision.ops import nms
 
-from tests.support import outputs, reviews, synthetic
+from tests.support import outputs, redone, reviews, synthetic
 from tests.support.exports import LABELS, names_of, run
 
 # none of a bicycle; synthetic scores lie anywhere between 0.06 and 1
@@ -115,6 +115,25 @@ def test_boxes_that_are_left_out_decide_nothing(output: Path, tmp_path: Path) ->
                 if box["score"] >= 0.5 and box["label"] in ("person", "car")
             ]
             assert (row["image_uri"] in review) == (not kept)
+
+
+def test_images_that_were_refreshed_since_are_not_accepted(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only what was there could be drawn for the calibration."""
+    one = synthetic.write(tmp_path / "one", 120, 3)
+    now, given = redone.redo(one, tmp_path / "out", range(60)), output.parent / "calibration.json"
+    content = json.loads(given.read_text())
+    assert content["attempt"] is None  # as of earlier versions
+    for attempt, anew in ((None, 0), (1, 60), (2, 0)):
+        (tmp_path / "c.json").write_text(json.dumps(content | {"attempt": attempt}))
+        assert run(now, tmp_path / f"to{attempt}", "--accept", str(tmp_path / "c.json")) == 0
+        printed = capsys.readouterr().out
+        assert ("60 images that the run has processed after" in printed) is bool(anew)
+        accepted, expected = names_of(tmp_path / f"to{attempt}/accepted"), divided(now, 0)
+        assert accepted and set(accepted) == {
+            uri for uri in expected["accepted"] if int(uri.split("/")[-1][:8]) >= anew
+        }
 
 
 def test_a_calibration_of_another_run(

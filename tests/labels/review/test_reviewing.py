@@ -20,7 +20,7 @@ from jobs.export import main as export
 from pipeline.labels.review.pairs import pair
 from pipeline.labels.truth import load_truth
 from pipeline.outputs.schema import DETECTION
-from tests.support import outputs, synthetic
+from tests.support import outputs, redone, reviewed, synthetic
 from tests.support.reviewed import accepted
 
 # the boxes of the three images, all of which are shown from a score of 0.4 on
@@ -51,6 +51,10 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return synthetic.replaced(table, "height", [500] * 3)
 
     synthetic.rewrite(next((output / "detections/status=ok").iterdir()), fixed)
+    path = output / "_run/run.json"
+    record = json.loads(path.read_text())
+    record["identity"] |= {"depth_range": [0, 1000]}
+    path.write_text(json.dumps(record))
     return output
 
 
@@ -148,6 +152,8 @@ def test_corrections_are_annotations(
         truth = load_truth(str(given))
         assert len(truth.names) == 2 and len(truth.xywh) == 5
         assert truth.category_ids["dog"] == 18 and truth.category_ids["forklift"] == 91
+        rest = dict.fromkeys(("bytes_column", "bands", "accept_truncated"))
+        assert truth.reads == [{"depth_range": [0, 1000], **rest}]
     assert evaluate.main([str(output), "--annotations", str(tmp_path / "a")]) == 0
     assert "2 annotated images evaluated" in capsys.readouterr().out
     # what is corrected once more has been edited less
@@ -289,6 +295,79 @@ def test_exports_that_showed_other_boxes(
     capsys.readouterr()
     assert review(output, tmp_path / "back", tmp_path / "a") == 2
     assert "by score_threshold in their export.json: review them one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["labelstudio", "coco"])
+def test_two_exports_in_one_project(
+    output: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is reviewed by what it has shown."""
+    one, other = (tmp_path / name for name in "ab")
+    rows = outputs.rows(str(output))
+    for folder, cut, mine in ((one, "0.85", rows[:1]), (other, "0.4", rows[1:])):
+        (tmp_path / "l.txt").write_text("".join(f"{row['image_uri']}\n" for row in mine))
+        flags = ["--images", str(tmp_path / "l.txt"), "--score-threshold", cut, "--format", kind]
+        assert export([str(output), *flags, "--to", str(folder)]) == 0
+    if kind == "labelstudio":
+        tasks = [json.loads(Path(reviewed.as_reviewed(kind, f)).read_text()) for f in (one, other)]
+        back = [f / "project-1-at-2026-11-30.json" for f in (one, other)]
+        together = [*tasks[0], *tasks[1]]
+    else:
+        back = [f / "instances.json" for f in (one, other)]
+        first, second = (json.loads(path.read_text()) for path in back)
+        together = first | {k: first[k] + second[k] for k in ("images", "annotations")}
+    for path, images, boxes in zip(back, (1, 2), (1, 3), strict=True):
+        path.write_text(json.dumps(together))
+        to = tmp_path / f"to{images}"
+        assert review(output, path, to) == 0
+        record = json.loads((to / "review.json").read_text())
+        assert record["boxes"]["kept"] == record["boxes"]["shown"] == boxes
+        assert record["edits"] == 0 and record["images"]["reviewed"] == images
+        said = f"not reviewed: {3 - images} not in the images.csv beside the corrections"
+        assert said in capsys.readouterr().out
+    # evaluated, it matters not what was shown
+    assert len(load_truth(str(back[0])).ids) == 3
+    (one / "images.csv").write_text("name,image_id,image_uri\nx,9,s3://b/x\n")
+    assert review(output, back[0], tmp_path / "c") == 2
+    assert "is in the images.csv beside it: put it into the folder" in capsys.readouterr().err
+
+
+def test_images_that_were_refreshed_since_their_export(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What people left is of other pictures than the boxes of the run are now."""
+    tasks = exported(output, tmp_path / "before")
+    back = tmp_path / "before/back.json"
+    back.write_text(json.dumps(tasks))
+    now = redone.redo(output, tmp_path / "out", {1})
+    assert review(now, back, tmp_path / "a") == 0
+    printed = capsys.readouterr().out
+    assert "not reviewed: 1 processed again since their export" in printed
+    record = json.loads((tmp_path / "a/review.json").read_text())
+    assert record["edits"] == 0 and record["images"]["reviewed"] == 2
+    rows = pq.read_table(tmp_path / "a/corrections.parquet").to_pylist()
+    assert [row["image_id"] for row in rows] == [0, 2]
+    assert evaluate.main([str(now), "--annotations", str(back)]) == 0
+    assert "1 processed again since their export" in capsys.readouterr().out
+    # exported now, or by a version that did not say when, all of it counts
+    after = tmp_path / "after/back.json"
+    after.parent.mkdir()
+    (tmp_path / "after/back.json").write_text(json.dumps(exported(now, after.parent)))
+    path = tmp_path / "before/export.json"
+    export_record = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in export_record.items() if k != "attempt"}))
+    for number, corrections in enumerate((after, back)):
+        assert review(now, corrections, tmp_path / f"b{number}") == 0
+        record = json.loads((tmp_path / f"b{number}/review.json").read_text())
+        assert record["images"]["reviewed"] == 3 and bool(record["edits"]) is bool(number)
+    # of another run it is not known
+    path.write_text(json.dumps(export_record | {"run_id": "other"}))
+    assert evaluate.main([str(now), "--annotations", str(back)]) == 0
+    assert "processed again" not in capsys.readouterr().out
+    path.write_text(json.dumps(export_record))
+    everything = redone.redo(output, tmp_path / "all", {0, 1, 2})
+    assert review(everything, back, tmp_path / "c") == 2
+    assert "export and correct them again" in capsys.readouterr().err
 
 
 def test_pairs_are_the_best_ones() -> None:
