@@ -61,9 +61,12 @@ def _check_store(layout: Layout) -> None:
     probe = f"{layout.run}/probe"
     try:
         objects.put(layout.fs, probe, b"")
-        objects.delete(layout.fs, probe)
     except OSError as error:
         raise failures.unusable("write to", layout.url, error) from error
+    try:
+        objects.delete(layout.fs, probe)
+    except OSError as error:
+        raise failures.unusable("delete", layout.url_of(probe), error) from error
 
 
 def _check_folder(layout: Layout) -> None:

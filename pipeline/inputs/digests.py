@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.errors import RunError
 from pipeline.store import urls
 
 FILES = 64
@@ -39,7 +40,8 @@ class Digested:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.stack.close()
+        with suppress(OSError):  # of what a full disk did not take, which has been told
+            self.stack.close()
 
     def add(self, uris: pa.ChunkedArray, *values: np.ndarray) -> None:
         """Take in rows.
@@ -47,6 +49,9 @@ class Digested:
         Args:
             uris: [rows] string, empty where there is none.
             values: [rows] int64 each.
+
+        Raises:
+            RunError: the disk of the temporary files is full.
         """
         texts = uris.to_pylist()
         keys = (urls.folded(uri).encode() for uri in texts)
@@ -57,14 +62,30 @@ class Digested:
             records[name] = column
         records = records[pc.not_equal(uris, "").to_numpy()]
         file = records["high"] % FILES
-        for number in np.unique(file):
-            self.files[number].write(records[file == number].tobytes())
+        with _written():
+            for number in np.unique(file):
+                self.files[number].write(records[file == number].tobytes())
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """The rows of one file after the other, in the order of their coming."""
+        """The rows of one file after the other, in the order of their coming.
+
+        Raises:
+            RunError: as by `add`.
+        """
         for file in self.files:
-            file.seek(0)
+            with _written():
+                file.seek(0)
             yield np.frombuffer(file.read(), self.record)
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        folder = tempfile.gettempdir()
+        told = f"cannot write to {folder} ({error.strerror}); set TMPDIR to a folder with more room"
+        raise RunError(told) from error
 
 
 def repeats(records: np.ndarray) -> np.ndarray:

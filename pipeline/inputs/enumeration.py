@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pipeline import words
 from pipeline.config import VIDEO_EXTENSIONS, Config
 from pipeline.errors import UsageError
+from pipeline.inputs import exclusions
 from pipeline.inputs.access import WEB
 from pipeline.inputs.containers.archives import KINDS
 from pipeline.inputs.digests import Digested, repeats
@@ -167,7 +168,7 @@ def passed_over(source: Source) -> str:
 def _kinds(source: Source) -> str:
     # reasons before endings, of which there may be many
     ranked = sorted(source.passed.most_common(), key=lambda kind: not kind[0].startswith("/"))
-    common = ranked[:ENDINGS]
+    common = [kind for kind in ranked if kind[0] != exclusions.OTHERS][:ENDINGS]
     kinds = [_kind(name, number) for name, number in common]
     if left := source.passed.total() - sum(number for _, number in common):
         kinds.append(f"{left:,} others")

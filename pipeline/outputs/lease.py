@@ -248,7 +248,10 @@ def read(layout: Layout, attempts: int = objects.ATTEMPTS) -> dict[str, Any] | N
 
 
 def _process(pid: int) -> str | None:
-    """What no other process on any machine shares: boot, PID namespace, PID and start time."""
+    """What no other process on any machine shares: boot, PID namespace, PID and start time.
+
+    Empty for one that has ended and is still in the table; None where nothing is to be seen.
+    """
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             boot = file.read().strip()
@@ -257,7 +260,7 @@ def _process(pid: int) -> str | None:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
         return None
-    return None if state == "Z" else f"{boot} {namespace} {pid} {fields[18]}"
+    return "" if state == "Z" else f"{boot} {namespace} {pid} {fields[18]}"
 
 
 def is_gone(owner: dict[str, Any]) -> bool:
@@ -265,4 +268,15 @@ def is_gone(owner: dict[str, Any]) -> bool:
     process, ours = owner.get("process"), _process(os.getpid())
     if not process or not ours or process.split()[:2] != ours.split()[:2]:
         return False
-    return bool(_process(int(owner["pid"])) != process)
+    pid = int(owner["pid"])
+    now = _process(pid)
+    # /proc may hide other people's processes (hidepid, ProtectProc)
+    return not _exists(pid) if now is None else now != process
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True

@@ -48,6 +48,11 @@ class FetchError(Exception):
         self.code = code
 
 
+def _throttled(state: tenacity.RetryCallState) -> bool:
+    error = state.outcome.exception() if state.outcome else None
+    return error is not None and failures.classify(error)[0] is Code.THROTTLED
+
+
 class Downloader:
     """Reads objects, at most `config.fetch_concurrency` at once.
 
@@ -86,7 +91,7 @@ class Downloader:
         lengths: set[int] = set()
         try:
             async for attempt in tenacity.AsyncRetrying(
-                stop=lambda _: patience.failed(),
+                stop=lambda state: patience.failed(_throttled(state)),
                 wait=objects.RETRY_WAIT,
                 retry=tenacity.retry_if_exception(lambda error: failures.classify(error)[1]),
                 reraise=True,

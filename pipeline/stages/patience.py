@@ -51,7 +51,8 @@ class Read:
     A failed attempt does if the store answered another read meanwhile, or if no other read fails.
     Where several fail and none is answered they go on, for at most `OUTAGE_SECONDS` after the first
     failure; then the store counts as a bad host, whose reads get the usual attempts until it
-    answers again.
+    answers again. That a store which answers others is asked too often speaks against no object:
+    such a read goes on for as long.
     """
 
     def __init__(self, store: Store, uri: str, attempts: int) -> None:
@@ -59,7 +60,7 @@ class Read:
         self.uri = uri
         self.attempts = attempts
         self.made = self.against = 0
-        self.since = time.monotonic()
+        self.began = self.since = time.monotonic()
 
     def answered(self) -> None:
         """The read came to an end that shows the store to be there."""
@@ -67,16 +68,24 @@ class Read:
         self.store.silent = None
         self.store.failing.clear()
 
-    def failed(self) -> bool:
-        """Note an attempt that failed with what can pass; whether it was the last."""
+    def failed(self, throttled: bool = False) -> bool:
+        """Note an attempt that failed with what can pass; whether it was the last.
+
+        Args:
+            throttled: the store said that it is asked too often.
+        """
         now = time.monotonic()
         store = self.store
         store.silent = store.silent or now
         if len(store.failing) < 2:
             store.failing.add(self.uri)
         self.made += 1
-        self.against += store.answered > self.since or len(store.failing) == 1
+        waiting = store.silent
+        if throttled and store.answered:
+            waiting = min(waiting, self.began)
+        else:
+            self.against += store.answered > self.since or len(store.failing) == 1
         self.since = now
-        if now - store.silent >= OUTAGE_SECONDS:
+        if now - waiting >= OUTAGE_SECONDS:
             return self.made >= self.attempts
         return self.against >= self.attempts

@@ -109,7 +109,7 @@ def classify(error: BaseException) -> tuple[Code, bool]:
     if status == 408 or names & TIMEOUT:
         return Code.TIMEOUT, True
     if status is not None and status >= 500:
-        return Code.SERVER_ERROR, True
+        return Code.SERVER_ERROR, status != 501  # what is not implemented
     if status is None and names & CONNECTION and not names & CERTIFICATE:
         return Code.CONNECTION, True
     # s3fs, too, says EIO, of answers that it does not know

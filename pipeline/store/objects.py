@@ -207,7 +207,11 @@ def _temporary(path: str) -> Iterator[str]:
 
 
 def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
-    """Write an object only if there is none; False if there was one."""
+    """Write an object only if there is none; False if there was one.
+
+    Stores without conditional writes replace it, or refuse the condition: whoever must be alone
+    looks first, and checks afterwards whose object it is.
+    """
     if urls.is_local(fs):
         with _temporary(path) as temporary:
             with open(temporary, "wb") as file:
@@ -225,7 +229,10 @@ def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
     except OSError as error:
         if isinstance(error, FileExistsError) or failures.http_status(error) in (409, 412):
             return get(fs, path) == data  # an earlier try may have come through, unanswered
-        raise
+        if failures.http_status(error) != 501:
+            raise
+        put(fs, path, data)
+        return True
 
 
 def _create_by_opening(path: str, data: bytes) -> bool:

@@ -56,6 +56,18 @@ def test_a_bucket_that_may_not_be_written_to(
         check(config(tmp_path, output=f"s3://{bucket}/out"), dry_run=False)
 
 
+def test_a_bucket_in_which_nothing_may_be_deleted(
+    tmp_path: Path, s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr("pipeline.store.objects.delete", refuse)
+    told = f"^cannot delete s3://{bucket}/out/_run/probe: no permission; check the credentials"
+    with pytest.raises(UsageError, match=told):
+        check(config(tmp_path, output=f"s3://{bucket}/out"), dry_run=False)
+
+
 def test_of_a_bucket_nothing_is_left(tmp_path: Path, s3: Any, bucket: str) -> None:
     check(config(tmp_path, output=f"s3://{bucket}/out"), dry_run=False)
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)

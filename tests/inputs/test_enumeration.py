@@ -6,7 +6,9 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ import pytest
 from PIL import Image
 
 from pipeline.config import Config
+from pipeline.errors import RunError
 from pipeline.inputs import enumeration
+from pipeline.inputs.digests import Digested
 from pipeline.inputs.source import Source
 from pipeline.outputs.manifest import LISTED
 from tests.support.listings import listed, uris
@@ -84,6 +88,17 @@ def test_a_limit_does_not_read_all(tmp_path: Path) -> None:
         rows = enumeration.unique(source, limit, enumeration.Counted())
         found = [uri for table in rows for uri in table["image_uri"].to_pylist()]
         assert found == [*["s3://a", "", "", "s3://b", "s3://c"], *map(str, range(45))][:limit]
+
+
+@pytest.mark.parametrize("images", [1_000, 100_000])
+def test_no_room_for_temporary_files(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noticed by a write, or by the last ones when they leave memory."""
+    monkeypatch.setattr("tempfile.TemporaryFile", partial(open, "/dev/full", "w+b"))
+    uris = pa.chunked_array([[f"{number}.jpg" for number in range(images)]])
+    told = rf"^cannot write to {tempfile.gettempdir()} \(No space left on device\); set TMPDIR to"
+    with pytest.raises(RunError, match=told), Digested("row") as rows:
+        rows.add(uris, np.arange(images))
+        list(rows)
 
 
 def test_parts(tmp_path: Path) -> None:

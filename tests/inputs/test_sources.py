@@ -17,9 +17,10 @@ import pytest
 import tenacity
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pipeline.config import Config
+from pipeline.config import VIDEO_EXTENSIONS, Config
 from pipeline.errors import UsageError
-from pipeline.inputs import sniffing
+from pipeline.inputs import enumeration, exclusions, sniffing
+from pipeline.inputs.containers import archives
 from pipeline.inputs.sources import open_source
 from pipeline.store import objects, urls
 from tests.support.listings import listed, uris
@@ -154,6 +155,27 @@ def test_what_is_passed_over_is_said(
     assert said.endswith(
         ", 4 others; --extensions sets what is read, --sniff reads 2 files without an ending"
     )
+
+
+def test_of_endings_beyond_number_some_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And whatever a flag is named for."""
+    monkeypatch.setattr(exclusions, "MOST_ENDINGS", 5)
+    numbers = [f"1.2.840.{number}" for number in range(10)]
+    told = ["z", *(f"z.{ending}" for ending in (*archives.KINDS, *VIDEO_EXTENSIONS))]
+    for name in ("a.jpg", *numbers, *told):
+        (tmp_path / name).write_bytes(b"")
+    caplog.set_level("INFO")
+    config = Config(input=str(tmp_path), output="out")
+    source = open_source(config)
+    assert sum(table.num_rows for table in source.read()) == 1
+    assert source.passed[exclusions.OTHERS] == 5 and len(source.passed) == 6 + len(told)
+    enumeration.say_passed(config, source)
+    said = caplog.messages[-1]
+    assert said.startswith(f"passed over {10 + len(told)} files: 1 .0, 1 .1, ")
+    assert "other ending" not in said and "reads 4 archives" in said
+    assert f"reads {len(VIDEO_EXTENSIONS)} videos" in said and "1 file without an ending" in said
 
 
 # a name of a file, and whether it is an image without an ending

@@ -127,6 +127,18 @@ def test_a_dead_process_of_this_machine_is_replaced_at_once(
         assert holder(layout) == held.token
 
 
+def test_a_process_that_proc_hides_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(*_: int) -> None:
+        raise PermissionError
+
+    ours, seen = os.getpid(), lease._process
+    owner = {"pid": 1, "process": seen(1)}
+    monkeypatch.setattr(lease, "_process", lambda pid: seen(pid) if pid == ours else None)
+    assert not lease.is_gone(owner)
+    monkeypatch.setattr(os, "kill", kill)
+    assert not lease.is_gone(owner)
+
+
 def test_a_store_that_fails_does_not_cost_the_lease(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ import tenacity
 from pipeline.config import Config
 from pipeline.inputs import enumeration
 from pipeline.outputs.layout import Layout
+from pipeline.stages import patience
 from pipeline.stages.fetch import Fetch
 from pipeline.store import objects, web
 from tests.support.faulty import Fault, Proxy
@@ -52,6 +53,8 @@ class Server(BaseHTTPRequestHandler):
             return int(kind), b"no"
         if kind.startswith("twice") and tries <= 2:
             return int(kind.removeprefix("twice")), b"not yet"
+        if kind == "busy" and tries <= 9:
+            return 429, b"slow down"
         if kind == "reset" and tries <= 1:
             self.close_connection = True
             return None
@@ -125,7 +128,6 @@ def test_what_passes(server: str, tmp_path: Path, kind: str, attempts: int) -> N
         ("403", "forbidden", 1),
         ("401", "forbidden", 1),
         ("503", "server_error", 3),
-        ("429", "throttled", 3),
     ],
 )
 def test_what_does_not(server: str, tmp_path: Path, kind: str, code: str, attempts: int) -> None:
@@ -134,6 +136,20 @@ def test_what_does_not(server: str, tmp_path: Path, kind: str, code: str, attemp
     assert rows[0]["attempts"] == attempts == Server.requests[f"/{kind}/a.jpg"]
     assert rows[0]["encoded"] is None and rows[0]["error_message"]
     assert rows[1]["encoded"] == b"image bytes"
+
+
+def test_a_server_that_is_asked_too_often(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One at once: the server has answered before."""
+    options = {"fetch_concurrency": 1, "fetch_attempts": 3}
+    (_, row) = of_uris(tmp_path, [f"{server}/{kind}/a.jpg" for kind in ("ok", "busy")], **options)
+    assert (row["encoded"], row["attempts"]) == (b"image bytes", 10)
+    monkeypatch.setattr(patience, "OUTAGE_SECONDS", 0.0)
+    (_, row) = of_uris(
+        tmp_path / "o", [f"{server}/{kind}/a.jpg" for kind in ("ok", "429")], **options
+    )
+    assert (row["error_code"], row["attempts"]) == ("throttled", 3)
 
 
 def test_no_server(tmp_path: Path) -> None:

@@ -57,6 +57,20 @@ def test_a_store_that_goes_away_again_and_again_is_waited_for() -> None:
     assert one.failed() and two.failed()
 
 
+def test_a_store_that_is_asked_too_often_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it answers others; one that refuses all is no better than one that fails."""
+    reads = Patience(attempts=3)
+    refused = reads.read("s3://b/refused")
+    for _ in range(20):
+        answer(reads)
+        assert not refused.failed(throttled=True)
+    assert verdicts(refused, 3) == [False, False, True]
+    never = Patience(attempts=3).read("s3://b/never")
+    assert [never.failed(throttled=True) for _ in range(3)] == [False, False, True]
+    monkeypatch.setattr(patience, "OUTAGE_SECONDS", 0.0)
+    assert refused.failed(throttled=True)
+
+
 def test_only_the_latest_stores_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "STORES", 2)
     reads = Patience(attempts=1)

@@ -55,6 +55,7 @@ def test_classes_of_errors() -> None:
         (403, ("forbidden", False)),
         (404, ("not_found", False)),
         (429, ("throttled", True)),
+        (501, ("server_error", False)),
         (503, ("server_error", True)),
     ],
 )

@@ -10,8 +10,10 @@ from typing import Any
 import aiohttp
 import pytest
 import tenacity
+from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.store import objects, urls
+from pipeline.store.web import HttpError
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -42,6 +44,21 @@ def test_only_one_creates_where_there_are_no_links(
     monkeypatch.setattr(os, "link", refuse)
     test_only_one_creates(str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_store_that_refuses_conditions_is_written_to_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(self: MemoryFileSystem, path: str, data: bytes, mode: str = "overwrite") -> None:
+        if mode == "create":
+            raise HttpError(501, "A header you provided implies functionality that is not there")
+        write(self, path, data)
+
+    write = MemoryFileSystem.pipe_file
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
+    monkeypatch.setattr(objects, "RETRY_WAIT", tenacity.wait_none())
+    fs, path = MemoryFileSystem(), "/refusing/x.json"
+    assert objects.create(fs, path, b"1") and objects.get(fs, path) == b"1"
 
 
 def test_a_network_disk_that_is_away_for_a_moment(

@@ -168,7 +168,8 @@ class _Listing:
         while some := list(islice(rows, next(sizes))):
             yield pa.Table.from_pylist(some, self.schema)
         with self.lock:
-            self.passed.update(passed)
+            for reason, number in passed.items():
+                exclusions.count(self.passed, reason, number)
 
     def _rows(
         self, url: str, listed: Listed, passed: Counter[str], stop: threading.Event
