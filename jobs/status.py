@@ -67,7 +67,9 @@ def show(status: Status) -> None:
     elif status.owner:
         print(f"held by     nobody; process {owner.get('pid')} on {owner.get('host')} was killed")
     if status.slices is None:
-        print("images      still being listed" if status.alive else "images      not yet listed")
+        listed = (owner.get("progress") or {}).get("listed")
+        listing = "still being listed" + (f", {listed:,} so far" if listed else "")
+        print(f"images      {listing if status.alive else 'not yet listed'}")
     else:
         _show_images(status)
     if word(status) == "stopped":
@@ -81,7 +83,7 @@ def _show_images(status: Status) -> None:
         f"{status.images - status.written:,} left"
     )
     progress = (status.owner or {}).get("progress") if status.alive else None
-    if progress:
+    if progress and "listed" not in progress:  # which a lease says until images are done
         left, rate = progress["seconds_left"], progress["images_per_second"]
         waiting = ", some of them not yet in a file" if progress["images"] else ""
         pace = f"{rate:g} images/s" if rate else "no rate yet"

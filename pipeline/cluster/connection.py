@@ -110,6 +110,11 @@ def _check_token() -> None:
         )
 
 
+def waits_for_gpu(config: Config) -> bool:
+    """Whether a run first waits for an autoscaler: it wants GPUs, and the cluster has none yet."""
+    return config.device == "cuda" and bool(config.replicas) and not gpus_of(alive())
+
+
 def await_gpu(config: Config, check: Callable[[], None] | None = None) -> None:
     """Have an autoscaler bring the GPUs of a run whose cluster has none, until the first is there.
 
@@ -123,7 +128,7 @@ def await_gpu(config: Config, check: Callable[[], None] | None = None) -> None:
     Raises:
         RunError: none has come.
     """
-    if config.device != "cuda" or not config.replicas or gpus_of(alive()):
+    if not config.replicas or not waits_for_gpu(config):
         return
     wanted = math.ceil(config.replicas * config.gpus_per_replica)
     log.info("the cluster has no GPU; waiting for an autoscaler to add the first of %d", wanted)

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from pipeline import words
 from pipeline.cluster import connection
 from pipeline.cluster.client import Client
 from pipeline.cluster.coordinator import coordinating
@@ -232,7 +233,8 @@ class Attempt:
         except UsageError as error:  # of the cluster as it is now; it was large enough
             raise RunError(f"the cluster has lost nodes that the run needs: {error}") from error
         what = "grown" if watch.grown else "lost nodes"
-        log.info("the cluster has %s; continuing with %d replicas", what, placement.replicas)
+        replicas, fetchers = placement.replicas, words.count(placement.fetchers, "fetch actor")
+        log.info("the cluster has %s; continuing with %d replicas and %s", what, replicas, fetchers)
         watch.placed(placement)
         return dataclasses.replace(chain, placement=placement)
 

@@ -67,9 +67,9 @@ class Reporter:
         self.replicas = replicas
         self.finished = finished
         self.failed = failed or Counter()
-        # when the number of this attempt's images was seen to change, to what, and for how long
-        # the networks had worked by then
-        self.changes: deque[tuple[float, int, float]] = deque()
+        # when the number of this attempt's images was seen to change, to what, for how long the
+        # networks had worked by then, and how many were at work
+        self.changes: deque[tuple[float, int, float, int]] = deque()
         self.began = self.told = time.monotonic()
         self.live = sys.stderr.isatty()
 
@@ -123,14 +123,17 @@ class Reporter:
         """From the sums of this attempt."""
         done, now = int(sums.get("images", 0)), time.monotonic()
         if done and (not self.changes or done != self.changes[-1][1]):
-            self.changes.append((now, done, sums.get("seconds_forward", 0.0)))
+            worked = sums.get("seconds_forward", 0.0)
+            self.changes.append((now, done, worked, self.replicas))
         while len(self.changes) > 2 and now - self.changes[1][0] > RATE_SECONDS:
             self.changes.popleft()
-        since, before, worked = self.changes[0] if self.changes else (now, 0, 0.0)
+        since, before, worked, replicas = self.changes[0] if self.changes else (now, 0, 0.0, 1)
         span = now - since
         rate = max(0, done - before) / span if span > 0 else 0.0
         work = sums.get("seconds_forward", 0.0) - worked
-        busy = min(1.0, max(0.0, work / span / self.replicas)) if span > 0 else 0.0
+        # one that has come since could not have worked all the time
+        replicas = min(replicas, self.replicas)
+        busy = min(1.0, max(0.0, work / span / replicas)) if span > 0 else 0.0
         return Pace(min(self.finished + done, self.images), self.images, rate, self.failed, busy)
 
     def kept(self, sums: Mapping[str, float], written: int) -> str:

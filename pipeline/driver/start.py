@@ -98,7 +98,7 @@ def _has_changed(layout: Layout, known: Record) -> bool:
 
 
 def _preview(config: Config, weights: Weights, layout: Layout, known: Record | None) -> None:
-    placement = connection.place(config)
+    placement = None if connection.waits_for_gpu(config) else connection.place(config)
     found = known and manifest.load(layout, fingerprint(known.identity))
     preview(config, weights, placement, found or enumeration.count(config))
 

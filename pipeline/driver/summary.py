@@ -83,10 +83,9 @@ def summarize(known: Record, config: Config, processed: int, started: float) -> 
     )
 
 
-def preview(config: Config, weights: Weights, placement: Placement, found: Manifest) -> None:
-    """Say what is about to run."""
+def preview(config: Config, weights: Weights, placement: Placement | None, found: Manifest) -> None:
+    """Say what is about to run; without a placement it waits for its first GPU."""
     repeated = f" ({found.duplicates:,} repeated URIs left out)" if found.duplicates else ""
-    share = f"{placement.gpus:g} GPU, " if placement.gpus else ""
     untrained = "" if weights.trained else "; UNTRAINED, its boxes mean nothing"
     what = "the failures among " if config.retries_failures else ""
     source = urls.public(config.input)
@@ -95,6 +94,16 @@ def preview(config: Config, weights: Weights, placement: Placement, found: Manif
     if not weights.categories:
         unnamed = weights.options["num_classes"] - 1
         log.info("classes   %d without names (class_1 ...); --categories names them", unnamed)
+    if placement:
+        _preview_replicas(config, placement)
+    else:
+        waiting = "all of which wait for an autoscaler to add GPUs"
+        log.info("replicas  %d on cuda, %s", config.replicas, waiting)
+    log.info("output    %s", config.output)
+
+
+def _preview_replicas(config: Config, placement: Placement) -> None:
+    share = f"{placement.gpus:g} GPU, " if placement.gpus else ""
     each = f"each {share}{placement.cpus:g} CPUs; micro-batches of {placement.micro_batch}"
     log.info("replicas  %d on %s, %s", placement.replicas, placement.device, each)
     if placement.waiting:
@@ -104,4 +113,3 @@ def preview(config: Config, weights: Weights, placement: Placement, found: Manif
         log.warning(
             "          the cluster has no room for the %d replicas that were asked for", wanted
         )
-    log.info("output    %s", config.output)

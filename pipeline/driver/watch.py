@@ -18,7 +18,7 @@ from pipeline.cluster.coordinator import State
 from pipeline.cluster.placement import Placement
 from pipeline.cluster.ray_internals import Execution
 from pipeline.config import Config
-from pipeline.driver import waiting
+from pipeline.driver import growth, waiting
 from pipeline.driver.metrics import Metrics
 from pipeline.driver.progress import Reporter
 from pipeline.errors import RunError, UsageError
@@ -42,7 +42,7 @@ class Watch:
         state: of the run, as last seen.
         reason: why the run must end, in one line; None while it may go on.
         lost: the last execution was given up, for nodes are gone that its actors need.
-        grown: the last execution was ended, for the cluster has room for more replicas.
+        grown: the last execution was ended, for the cluster has room for more of its actors.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Watch:
         self.execution: Execution | None = None
         self.moved = self.looked = self.began = time.monotonic()
         self.hinted = False
-        self.room = 0
+        self.room: Placement | None = None
         self.signal: int | None = None
         self.previous: dict[int, Any] = {}
         self.stopping: float | None = None
@@ -107,8 +107,7 @@ class Watch:
     def placed(self, placement: Placement) -> None:
         """The next execution has this placement."""
         self.placement = placement
-        self.reporter.replicas = placement.replicas
-        self.room = 0
+        self.room = None
         if self.grown:
             ray.get(self.coordinator.resume.remote())
             self.stopping = None
@@ -155,6 +154,9 @@ class Watch:
             self.state = ray.get(self.coordinator.get.remote(), timeout=ANSWER_SECONDS)
             if self.state.moves != moves:
                 self.moved = time.monotonic()
+            # not those that wait for a GPU; one whose process died has started twice
+            at_work = min(self.state.starts["detect"], self.state.ready["detect"])
+            self.reporter.replicas = at_work or self.reporter.replicas
             return True
         return False
 
@@ -185,23 +187,20 @@ class Watch:
             self._abandon()
 
     def _has_room(self) -> bool:
-        """Whether there is, and was when last looked for, room for so many more replicas that
-        starting all of them anew is worth it.
+        """Whether there is, and was when last looked for, so much more room that starting all
+        replicas anew is worth it.
         """
         if time.monotonic() - self.looked < ROOM_SECONDS or not self.state.ready["detect"]:
             return False
         self.looked = time.monotonic()
-        before = self.room
-        try:
-            self.room = connection.place(self.config).replicas
-        except UsageError:  # a node has just gone
-            self.room = 0
-        left = self.reporter.pace(self.state.sums).seconds_left
-        lasting = min(before, self.room)
-        if left is None or lasting <= self.placement.replicas:
+        before, self.room = self.room, None
+        with contextlib.suppress(UsageError):  # a node has just gone
+            self.room = connection.place(self.config)
+        if not before or not self.room:
             return False
-        saved = left * (1 - self.placement.replicas / lasting)
-        return saved > SAVED_SECONDS
+        pace = self.reporter.pace(self.state.sums)
+        saved = [growth.saved(self.placement, room, pace) for room in (before, self.room)]
+        return min(saved) > SAVED_SECONDS
 
     def _stop(self) -> None:
         self.stopping = time.monotonic()

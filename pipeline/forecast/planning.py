@@ -33,16 +33,19 @@ def plan(config: Config, prices: Prices, images: int | None = None, shared: bool
 
     Raises:
         UsageError: the run could not be as it is asked for.
-        RunError: the trial broke off, or tried too few images.
+        RunError: the trial broke off, or tried too few images, or no GPU has come.
     """
     weights = resolve(config, partial(objects.read, reading=config.reading))
     connection.connect()
-    config, placement = _placed(config)
-    nodes = connection.alive()
-    if len(nodes) > 1 and not shared:
+    waits = connection.waits_for_gpu(config)
+    if (waits or len(connection.alive()) > 1) and not shared:
         raise UsageError(
             "--scratch is missing: give a prefix that all nodes of the cluster can reach"
         )
+    if waits:  # for one, which is enough for a trial
+        connection.await_gpu(dataclasses.replace(config, replicas=1))
+    config, placement = _placed(config)
+    nodes = connection.alive()
     size = images or IMAGES[placement.device] // (TILED if config.tile else 1)
     sample = draw(config, size)
     # the errors of a few images end no trial

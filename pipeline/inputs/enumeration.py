@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from pipeline.store import objects, urls
 log = logging.getLogger(__name__)
 # of files that are passed over, so many are named
 ENDINGS = 8
+LINE_SECONDS = 60.0
 
 
 def write(
@@ -84,6 +86,8 @@ def write_parts(
         manifest.write_part(layout, number, part, lease)
         counted.add(part)
         number += 1
+        if lease:
+            lease.publish({"listed": counted.rows})
     for name in objects.names(layout.fs, layout.parts):  # of a listing that found more
         if name >= layout.part_name(number):
             objects.delete(layout.fs, f"{layout.parts}/{name}", lease.look if lease else None)
@@ -200,7 +204,7 @@ def unique(source: Source, limit: int | None, counted: Counted) -> Iterator[pa.T
     """The source's rows without repeated URIs, at most `limit` of them."""
     repeated = _repeats(source, limit) if source.may_repeat else np.empty(0, np.int64)
     first = kept = 0
-    for table in source.read():
+    for table in _told(source.read(), "listing the input"):
         last = first + table.num_rows
         low, high = np.searchsorted(repeated, [first, last])
         if high > low:
@@ -225,7 +229,7 @@ def _repeats(source: Source, limit: int | None) -> np.ndarray:
     found, first = [], 0
     seen: set[str] = set()
     with Digested("row") as rows:
-        for table in source.read():
+        for table in _told(source.read(), "looking for repeated URIs"):
             last = first + table.num_rows
             rows.add(table["image_uri"], np.arange(first, last))
             first = last
@@ -237,3 +241,14 @@ def _repeats(source: Source, limit: int | None) -> np.ndarray:
             records = np.sort(records)
             found.append(records["row"][repeats(records)])
     return np.sort(np.concatenate(found))
+
+
+def _told(tables: Iterator[pa.Table], what: str) -> Iterator[pa.Table]:
+    """The same tables, with a line a minute on how many rows have come, for that can take hours."""
+    rows, told = 0, time.monotonic()
+    for table in tables:
+        rows += table.num_rows
+        if time.monotonic() - told >= LINE_SECONDS:
+            told = time.monotonic()
+            log.info("%s: %s so far", what, words.count(rows, "image"))
+        yield table

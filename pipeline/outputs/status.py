@@ -49,7 +49,7 @@ class Status:
         url: of the output.
         complete: whether `_SUCCESS` is there.
         attempts: as in `run.json`.
-        slices: all of them; None while the input is still being listed.
+        slices: all of them; None until the input is listed.
         owner: content of the lease, if there is one.
         alive: whether its holder gave a sign of life.
     """
@@ -82,6 +82,8 @@ def look(url: str) -> Status:
     """
     layout = Layout.of(checked_url("OUTPUT", url).rstrip("/"))
     try:
+        if _is_listing(layout):
+            return Status(layout.url, False, [], None, *lease.owner(layout))
         known = record_of(layout)
         retry_from = known["retry_from"]
         found = manifest.load(layout, fingerprint(known["identity"]))
@@ -93,6 +95,12 @@ def look(url: str) -> Status:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise failures.unusable("read", layout.url, error) from error
     return Status(layout.url, complete, known["attempts"], slices, owner, alive)
+
+
+def _is_listing(layout: Layout) -> bool:
+    """Whether a run has begun here that has no record yet: it gets one once all is listed."""
+    held = lease.read(layout, objects.FIRST_ATTEMPTS) is not None
+    return held and objects.get(layout.fs, layout.record) is None
 
 
 def record_of(layout: Layout) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def test_a_line(caplog: pytest.LogCaptureFixture) -> None:
     reporter = Reporter(9000, 1000, Counter(empty=2, corrupt=1), replicas=2)
     assert reporter.line({}) == "1,000 of 9,000 images (11 %), starting, 3 errors"
     assert ", loading the network, " in reporter.line({}, "loading the network")
-    reporter.changes.append((time.monotonic() - 10, 0, 3.0))
+    reporter.changes.append((time.monotonic() - 10, 0, 3.0, 2))
     line = reporter.line({"images": 200, "errors": 1, "seconds_forward": 22.4})
     assert line.startswith("1,200 of 9,000 images (13 %), 20.0/s, 6 min ")
     assert line.endswith(" left, 4 errors, network 97 %") and len(line) < 80
@@ -45,6 +45,17 @@ def test_a_line(caplog: pytest.LogCaptureFixture) -> None:
             reporter.told = time.monotonic() - since
             reporter.tell({"images": 200})
             assert len(caplog.messages) == lines
+
+
+@pytest.mark.parametrize(
+    "before,now,busy", [(1, 4, 1.0), (2, 4, 0.75), (4, 4, 0.375), (4, 2, 0.75)]
+)
+def test_how_busy_replicas_are_that_have_just_come(before: int, now: int, busy: float) -> None:
+    """Is not known until they have been there for a while; they are not taken for idle."""
+    reporter = Reporter(9000, 0, replicas=now)
+    reporter.changes.append((time.monotonic() - 10, 0, 0.0, before))
+    pace = reporter.pace({"images": 200, "seconds_forward": 15.0})
+    assert pace.busy == pytest.approx(busy, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +87,7 @@ def test_a_line_is_no_longer_than_the_terminal(
     monkeypatch.setenv("COLUMNS", "80")
     reporter = Reporter(10**9, 10**8, Counter(empty=10**7))
     reporter.live = True
-    reporter.changes.append((time.monotonic() - 10, 0, 0.0))
+    reporter.changes.append((time.monotonic() - 10, 0, 0.0, 1))
     assert len(reporter.line({"images": 200_000})) > 80
     reporter.tell({"images": 200_000})
     assert len(capsys.readouterr().err.removeprefix("\r\033[K")) == 79

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from PIL import Image
 from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
 
 from pipeline import Config, UsageError, run
+from pipeline.cluster import connection
+from pipeline.driver import start
+from pipeline.outputs.layout import Layout
 from tests.support import chaos
 from tests.support.engines import PixelEngine, Unending
 from tests.support.matching import assert_same, boxes_of, reference
@@ -155,6 +159,22 @@ def test_dry_run(
         assert run(config, dry_run=True) is None
     assert f"{len(list(folder.iterdir()))} images" in caplog.text and "UNTRAINED" in caplog.text
     assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_before_an_autoscaler_has_added_a_gpu(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connection, "alive", lambda: [{"CPU": 4.0}])
+    options: dict[str, Any] = {"input": str(folder), "output": str(tmp_path), "device": "cuda"}
+    weights: Any = SimpleNamespace(
+        model_id="", sha256="", trained=True, categories={1: "a"}, options={}
+    )
+    layout = Layout.of(str(tmp_path))
+    with caplog.at_level(logging.INFO):
+        start._preview(Config(**options, replicas=16), weights, layout, None)
+    assert "replicas  16 on cuda, all of which wait for an autoscaler" in caplog.text
+    with pytest.raises(UsageError, match="the cluster has no GPU"):
+        start._preview(Config(**options), weights, layout, None)
 
 
 def test_what_the_cluster_cannot_run(cluster: None, folder: Path, tmp_path: Path) -> None:

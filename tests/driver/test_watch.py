@@ -213,12 +213,15 @@ def test_a_cluster_that_grows(
     monkeypatch.setattr(watch, "ROOM_SECONDS", 0.1)
     place = Placement("cpu", replicas, 0, 1, 0, 1, 1, 1, 64)
     monkeypatch.setattr(connection, "place", lambda config: place)
-    ray.get(coordinator.ready.remote("detect", "actor"))
+    for actor in ("first", "second", "third"):
+        ray.get(coordinator.join.remote(None, "detect", actor, "node"))
+    for actor in ("first", "second"):
+        ray.get(coordinator.ready.remote("detect", actor))
     client = Client(coordinator, "detect")
     client.add(images=images)
     client.flush()
     with watching(coordinator, stall_timeout=100, grace=100) as seen:
-        seen.reporter.changes.append((time.monotonic() - 10, 0, 0.0))
+        seen.reporter.changes.append((time.monotonic() - 10, 0, 0.0, 1))
         with seen.over(Endless()):
             if (replicas, images) == (4, 100):
                 wait_for(lambda: client.begin([1]) is None)
@@ -227,6 +230,7 @@ def test_a_cluster_that_grows(
             else:
                 time.sleep(1)
                 assert not seen.grown
+        assert seen.reporter.replicas == 2  # the third one has not started yet
         if seen.grown:
             seen.placed(place)
             assert client.begin([1]) is not None and seen.stopping is None

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 
 from jobs import plan as job
-from pipeline import Config, run
+from pipeline import Config, UsageError, run
+from pipeline.cluster import connection
 from pipeline.cluster.connection import place
 from pipeline.cluster.placement import Placement
-from pipeline.forecast import estimates, text
+from pipeline.forecast import estimates, planning, text
 from pipeline.forecast.estimates import Rates
 from pipeline.forecast.prices import Machine, read_prices
 from pipeline.forecast.sample import draw
@@ -62,6 +63,33 @@ def test_rates_and_their_bottleneck() -> None:
     assert rates == Rates(fetch=640, decode=200, network=2, write=1000)
     assert (rates.bottleneck, rates.least) == ("network", 2)
     assert estimates.run_seconds(1000, rates, 2, 10) == 260
+
+
+def test_a_plan_waits_for_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an autoscaler that would rent as many as the run wants."""
+    nodes = [{"CPU": 4.0}]
+    asked = []
+
+    def await_gpu(config: Config) -> None:
+        asked.append(config.replicas)
+        nodes.append({"CPU": 4.0, "GPU": 1.0})
+
+    def draw(config: Config, size: int) -> None:
+        assert (config.replicas, size) == (1, 400)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(connection, "connect", lambda: None)
+    monkeypatch.setattr(connection, "alive", lambda: nodes)
+    monkeypatch.setattr(connection, "await_gpu", await_gpu)
+    monkeypatch.setattr(planning, "resolve", lambda *_: None)
+    monkeypatch.setattr(planning, "draw", draw)
+    config = dataclasses.replace(CONFIG, device="cuda", replicas=16)
+    with pytest.raises(UsageError, match="--scratch is missing"):
+        planning.plan(config, read_prices())
+    assert not asked
+    with pytest.raises(KeyboardInterrupt):
+        planning.plan(config, read_prices(), shared=True)
+    assert asked == [1]
 
 
 def test_other_machines() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -67,13 +68,19 @@ print((peak() - before) // 1024)
 """
 
 
-def test_many_repetitions(tmp_path: Path) -> None:
+def test_many_repetitions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(enumeration, "LINE_SECONDS", 0)
+    caplog.set_level(logging.INFO)
     numbers = np.random.default_rng(0).integers(0, 30_000, 100_000)
     pq.write_table(pa.table({"uri": [f"/{n}.jpg" for n in numbers]}), tmp_path / "t.parquet")
     first_seen = list(dict.fromkeys(f"/{n}.jpg" for n in numbers))
     table, found = listed(tmp_path, input=str(tmp_path / "t.parquet"))
     assert table["image_uri"].to_pylist() == first_seen
     assert found.duplicates == 100_000 - len(first_seen)
+    for step in ("looking for repeated URIs", "listing the input"):
+        assert f"{step}: 100,000 images so far" in caplog.text
 
 
 def test_a_limit_does_not_read_all(tmp_path: Path) -> None:

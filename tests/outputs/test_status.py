@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from jobs import status
 from pipeline import Config, run
+from pipeline.cluster.placement import Placement
+from pipeline.driver.attempt import begin
+from pipeline.inputs import enumeration
+from pipeline.inputs.source import Source
+from pipeline.outputs import lease
+from pipeline.outputs.layout import Layout
+from pipeline.outputs.lease import Lease
+from pipeline.outputs.manifest import LISTED, PART_ROWS
 from pipeline.outputs.status import Slice, Status
 from tests.support.engines import PixelEngine
 from tests.support.runs import told
@@ -29,12 +41,34 @@ def test_a_complete_output(
     assert "errors      1 (not_an_image 1)" in said and "held by" not in said
 
 
-def test_a_listing_that_was_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    content = {"identity": {}, "retry_from": 0, "attempts": [{"started": "now"}]}
-    (tmp_path / "_run").mkdir()
-    (tmp_path / "_run" / "run.json").write_text(json.dumps(content))
-    assert status.main([str(tmp_path)]) == 0
-    assert "images      not yet listed" in capsys.readouterr().out
+def test_while_the_input_is_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then there is a lease, and no record yet; a listing that was killed leaves the same."""
+    output = str(tmp_path / "out")
+    layout = Layout.of(output)
+    owner: dict[str, Any] = {}
+
+    def read() -> Iterator[pa.Table]:
+        rows = PART_ROWS + 1
+        yield pa.table([map(str, range(rows)), [1] * rows, [1] * rows], schema=LISTED)
+        assert told(capsys, output)["progress"] == {"listed": PART_ROWS}
+        assert status.main([output]) == 0
+        owner.update(json.loads(Path(layout.lease).read_text()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.2)
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(enumeration, "open_source", lambda config: Source(LISTED, read))
+    config = Config(input="i", output=output)
+    weights: Any = SimpleNamespace(sha256="", categories={}, model_id="", trained=False, options={})
+    with pytest.raises(KeyboardInterrupt), Lease(layout) as held:
+        begin(config, weights, layout, held, Placement("cpu", 1, 0, 1, 0, 1, 1, 1, 1))
+    assert "images      still being listed, 65,536 so far" in capsys.readouterr().out
+    Path(layout.lease).write_text(json.dumps(owner | {"process": owner["process"] + "0"}))
+    assert status.main([output]) == 0
+    said = capsys.readouterr().out
+    assert "images      not yet listed" in said and "was killed" in said
 
 
 @pytest.mark.parametrize(
@@ -51,6 +85,9 @@ def test_how_far_a_run_is(
     slices = [Slice(0, 100, 0, Counter(), False)]
     status.show(Status("s3://b/out", False, [], slices, {"progress": progress}, alive=True))
     assert text in capsys.readouterr().out
+    before = {"progress": {"listed": 100}}  # as its replicas start
+    status.show(Status("s3://b/out", False, [], slices, before, alive=True))
+    assert "done" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"identity": 1}'])
