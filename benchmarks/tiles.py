@@ -133,7 +133,7 @@ def measure_sahi(given: argparse.Namespace, weights: Weights) -> None:
         )
 
 
-def measure_cost(given: argparse.Namespace) -> None:
+def measure_cost() -> None:
     for side, number, overlap in ((82_000, 590_000, 0.2), (30_000, 590_000, 0.2)):
         views, parts = tile_rules.made_up(side, number, 1024, overlap)
         given_boxes = sum(len(part.labels) for part in parts)
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     if given.what == "cost":
-        measure_cost(given)
+        measure_cost()
         return
     config = Config(input="none", output="none", weights=given.weights, model=given.model)
     weights = resolve(config, objects.read)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipeline import Config, run
 from pipeline.bench import standin
+from pipeline.driver import start
 from pipeline.network import weights
 from pipeline.network.contract import Weights
 from tests.support import seaweed
@@ -78,18 +79,32 @@ def cluster(s3: Any) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def random_weights_once() -> Iterator[None]:
-    """Weights of one seed and one network are made once: it takes a tenth of a small run."""
+    """Weights of one seed and one network are made, and found for runs, once.
+
+    That takes a tenth of a small run.
+    """
     made: dict[str, dict[str, torch.Tensor]] = {}
+    found: dict[str, Weights] = {}
     make = weights._random_state
 
+    def key(config: Config) -> str:
+        return repr((config.weights, sorted(config.model.items())))
+
     def remembered(config: Config) -> dict[str, torch.Tensor]:
-        key = repr((config.weights, sorted(config.model.items())))
-        if key not in made:
-            made[key] = make(config)
-        return made[key]
+        if key(config) not in made:
+            made[key(config)] = make(config)
+        return made[key(config)]
+
+    def resolved(config: Config, read: weights.Read) -> Weights:
+        if config.categories or not config.weights.startswith("random:"):
+            return weights.resolve(config, read)
+        if key(config) not in found:
+            found[key(config)] = weights.resolve(config, read)
+        return found[key(config)]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weights, "_random_state", remembered)
+        patch.setattr(start, "resolve", resolved)
         yield
 
 

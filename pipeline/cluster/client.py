@@ -151,11 +151,11 @@ class Client:
             self.codes[code] += 1
             self._give_example(code, uri)
 
-    def remarked(self, amount: str, uri: str) -> None:
+    def low_contrast(self, uri: str) -> None:
         """Count an image that is no failure, but that someone may want to look at."""
         with self.lock:
-            self.amounts[amount] += 1
-            self._give_example(amount, uri)
+            self.amounts["low_contrast"] += 1
+            self._give_example("low_contrast", uri)
 
     def _give_example(self, name: str, uri: str) -> None:
         examples = self.examples.setdefault(name, [])

@@ -48,7 +48,7 @@ def find_dataset(config: Config, fs: AbstractFileSystem, path: str) -> list[str]
     try:
         root = (REPOSITORY if "hf" in fs.protocol else SNAPSHOT).match(path)
         if root:
-            return _of_repository(config, fs, root[0], below(path, root[0]).strip("/"))
+            return _of_repository(fs, root[0], below(path, root[0]).strip("/"))
         return list(_saved(fs, path.rstrip("/")))
     except Exception as error:  # each file system has its own
         raise failures.unusable("read", config.input, error) from error
@@ -74,7 +74,7 @@ def _content(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _of_repository(config: Config, fs: AbstractFileSystem, root: str, part: str) -> list[str]:
+def _of_repository(fs: AbstractFileSystem, root: str, part: str) -> list[str]:
     listed = (below(name, root) for name, *_ in list_files(fs, root, ("parquet",)))
     found = [name for name in listed if posixpath.basename(name) != NOTES]
     if not found:

@@ -169,7 +169,7 @@ class Loader:
             pixels = within(pixels, outcome.region, orientation)
         outcome.size = (pixels.shape[1], pixels.shape[0])
         if is_deep and not outcome.region and is_low_contrast(pixels):
-            self.client.remarked("low_contrast", outcome.uri)
+            self.client.low_contrast(outcome.uri)
         return pixels
 
     def _within_limit(self, outcome: Outcome, future: Future[T]) -> T:

@@ -9,10 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks import null_run, scale_driver, scaling_driver, stages
-from benchmarks.precision import Emulated, tf32
 from pipeline.outputs.layout import Layout
 from pipeline.stages.chain import BLOCK_BYTES
 from pipeline.stages.detect import Detector
@@ -59,21 +57,3 @@ def test_rates() -> None:
     # from 2, when the second one has done a batch, to 4, when the first one does its last
     assert together == (10 + 10) / 2
     assert math.isnan(scaling_driver.rates({"a": [(0.0, 1), (0.5, 1)]})[0])
-
-
-def test_emulated_convolutions_round_their_operands() -> None:
-    torch.manual_seed(0)
-    layer = torch.nn.Conv2d(3, 4, 3, bias=True)
-    x = torch.randn(1, 3, 8, 8)
-    exact = layer(x)
-    with Emulated():
-        found = layer(x)
-    expected = torch.nn.functional.conv2d(tf32(x), tf32(layer.weight), layer.bias)
-    assert torch.equal(found, expected)
-    assert not torch.equal(found, exact)
-    assert torch.equal(layer(x), exact)
-
-
-def test_tf32_keeps_ten_bits_of_mantissa() -> None:
-    x = torch.tensor([1.0, 1 + 2**-10, 1 + 2**-11, 1 + 3 * 2**-11, -1 - 2**-12])
-    assert tf32(x).tolist() == [1.0, 1 + 2**-10, 1.0, 1 + 2**-9, -1.0]

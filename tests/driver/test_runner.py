@@ -21,6 +21,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
 from pipeline import Config, UsageError, run
 from pipeline.cluster import connection
 from pipeline.driver import start
+from pipeline.labels.verify import verify
 from pipeline.outputs.layout import Layout
 from tests.support import chaos
 from tests.support.engines import PixelEngine, Unending
@@ -110,20 +111,24 @@ def test_carried_columns_and_embedded_bytes(
     cluster: None, photographs: dict[str, bytes], tmp_path: Path
 ) -> None:
     images = [{"bytes": data, "path": name} for name, data in photographs.items()]
-    table = pa.table({"image": images, "label": pa.array(range(len(images)), pa.int16())})
+    numbers = pa.array(range(len(images)), pa.int16())
+    structs = [{"c": name} for name in photographs]
+    table = pa.table({"image": images, "label": numbers, "a.b": structs})
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=3)
     go(
         input=str(tmp_path / "t.parquet"),
         output=str(tmp_path / "out"),
         bytes_column="image",
-        carry=["label"],
+        carry=["label", "a.b"],
     )
     found = rows(str(tmp_path / "out"))
     assert [row["label"] for row in found] == list(range(len(images)))
+    assert [row["a.b"] for row in found] == structs
     assert [row["image_bytes"] for row in found] == [len(data) for data in photographs.values()]
     (written,) = tables(str(tmp_path / "out")).values()
     assert written.schema.field("label").type == pa.int16()
-    assert written.column_names[-1] == "label"
+    assert written.column_names[-2:] == ["label", "a.b"]
+    assert not verify(str(tmp_path / "out")).breaches
 
 
 def test_the_record_explains_the_run_and_no_actor_outlives_it(

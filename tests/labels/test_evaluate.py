@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from jobs import evaluate as job
-from pipeline import Config, run
+from pipeline import Config
 from pipeline.images.decode import decode, read_header
 from pipeline.labels import classes
 from pipeline.labels.evaluate import METRICS, evaluate
@@ -26,7 +26,6 @@ from pipeline.network.build import build
 from pipeline.network.weights import resolve
 from pipeline.store import objects
 from tests.support import synthetic
-from tests.support.engines import PixelEngine
 from tests.support.instances import CONTIGUOUS, instances
 from tests.support.outputs import rows
 
@@ -216,21 +215,13 @@ def test_no_detection_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert evaluated(tmp_path / "none")["metrics"]["AP"] == 0
 
 
-def test_image_key(cluster: None, folder: Path, tmp_path: Path) -> None:
+def test_image_key(folder: Path, tmp_path: Path) -> None:
     names = sorted(path.name for path in folder.iterdir())
     # as pandas writes whole numbers in a column that has a null
-    ids = [None, *(float(n) for n in range(501, 508))]
-    table = pa.table({"uri": [str(folder / n) for n in names], "coco_id": ids})
-    pq.write_table(table, tmp_path / "list.parquet")
-    run(
-        Config(
-            input=str(tmp_path / "list.parquet"),
-            output=str(tmp_path / "out"),
-            weights="random:0",
-            carry=("coco_id",),
-        ),
-        PixelEngine,
-    )
+    ids = pa.array([None, *(float(n) for n in range(501, 508))])
+    output = synthetic.write(tmp_path / "out", 8, input=str(folder), names=names)
+    (file,) = output.glob("detections/*/*")
+    synthetic.rewrite(file, lambda table: table.append_column("coco_id", ids))
     truth = {
         "images": [{"id": 500 + n, "file_name": f"{n}.x"} for n in range(8)],
         "categories": [{"id": 1, "name": "person"}],

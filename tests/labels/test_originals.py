@@ -12,19 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import export, review
-from pipeline import Config, run
+from pipeline import Config
 from pipeline.inputs.containers import lance_rows
 from pipeline.labels.originals import read, read_many
 from pipeline.labels.output import open_output
 from pipeline.labels.truth import load_truth
 from tests.support import synthetic
-from tests.support.engines import PixelEngine
 from tests.support.outputs import rows
 
 
 @pytest.mark.parametrize("name, column", [("in.parquet", "image"), ("in.feather", None)])
 def test_embedded_images(
-    cluster: None, photographs: dict[str, bytes], tmp_path: Path, name: str, column: str | None
+    photographs: dict[str, bytes], tmp_path: Path, name: str, column: str | None
 ) -> None:
     """The column named, and found by itself."""
     names = sorted(photographs)
@@ -42,7 +41,7 @@ def test_embedded_images(
         weights="random:0",
         bytes_column=column,
     )
-    run(config, PixelEngine)
+    synthetic.listed(config)
     output = open_output(config.output)
     wanted = [(row["image_id"], row["image_uri"], row["image_id"]) for row in rows(config.output)]
     found = dict(read_many(output, wanted))
@@ -51,9 +50,7 @@ def test_embedded_images(
     assert "FileNotFoundError" in str(read(output, 0, wanted[0][1]))
 
 
-def test_neighbours_in_lance_are_taken_once(
-    cluster: None, photographs: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_neighbours_in_lance_are_taken_once(photographs: dict[str, bytes], tmp_path: Path) -> None:
     lance.write_dataset(pa.table({"image": [*photographs.values()]}), str(tmp_path / "in.lance"))
     config = Config(
         input=str(tmp_path / "in.lance"),
@@ -61,7 +58,7 @@ def test_neighbours_in_lance_are_taken_once(
         weights="random:0",
         bytes_column="image",
     )
-    run(config, PixelEngine)
+    synthetic.listed(config)
     wanted = [(row["image_id"], row["image_uri"], row["image_id"]) for row in rows(config.output)]
     lance_rows._images.cache_clear()
     assert dict(read_many(open_output(config.output), wanted)) == dict(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -15,12 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import verify as job
-from pipeline import Config, run
+from pipeline import Config
 from pipeline.labels.progress import progress
 from pipeline.labels.verify import verify
 from tests.support import synthetic
-from tests.support.engines import PixelEngine
-from tests.support.outputs import files
 from tests.support.synthetic import replaced, rewrite
 
 IMAGES = 300
@@ -229,14 +226,20 @@ def test_what_killed_writers_leave_is_no_breach(output: Path) -> None:
     assert verify(str(output)).breaches == 0
 
 
-def test_folder_markers_are_no_breach(s3: Any, bucket: str, whole: Path) -> None:
+def test_an_output_on_s3_with_folder_markers(
+    s3: Any, bucket: str, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in whole.rglob("*"):
         name = str(path.relative_to(whole))
         if path.is_dir():
             s3.put_object(Bucket=bucket, Key=f"out/{name}/", Body=b"")
         else:
             s3.put_object(Bucket=bucket, Key=f"out/{name}", Body=path.read_bytes())
-    assert verify(f"s3://{bucket}/out").breaches == 0
+    output = f"s3://{bucket}/out"
+    assert job.main([output]) == 0
+    s3.delete_object(Bucket=bucket, Key=f"out/{part(whole).relative_to(whole)}")
+    assert job.main([f"{output}/"]) == 1
+    assert "is in no row" in capsys.readouterr().out
 
 
 def test_more_rows_than_there_should_be_with_a_terminal(
@@ -256,40 +259,3 @@ def test_each_breach_is_counted(output: Path) -> None:
 
 def test_an_output_of_the_real_network(detected: Config) -> None:
     assert job.main([detected.output]) == 0
-
-
-def test_an_output_on_s3(
-    s3: Any, bucket: str, cluster: None, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (folder / "broken.jpg").write_bytes(b"")
-    output = f"s3://{bucket}/out"
-    run(Config(input=str(folder), output=output, weights="random:0", rows_per_file=3), PixelEngine)
-    assert job.main([output]) == 0
-    lost = next(name for name in files(output) if "status=ok" in name)
-    s3.delete_object(Bucket=bucket, Key=f"out/{lost}")
-    assert job.main([f"{output}/"]) == 1
-    assert "is in no row" in capsys.readouterr().out
-
-
-def test_a_retried_run_that_carries_columns(
-    cluster: None, folder: Path, tmp_path: Path, photographs: dict[str, bytes]
-) -> None:
-    names = sorted(photographs)
-    (folder / names[0]).write_bytes(b"")
-    table = pa.table({"uri": [str(folder / n) for n in names], "a.b": [{"c": n} for n in names]})
-    pq.write_table(table, tmp_path / "list.parquet")
-    config = Config(
-        input=str(tmp_path / "list.parquet"),
-        output=str(tmp_path / "out"),
-        limit=6,
-        weights="random:0",
-        carry=("a.b",),
-        rows_per_file=2,
-    )
-    run(config, PixelEngine)
-    assert verify(config.output).errors == {"empty": 1}
-    (folder / names[0]).write_bytes(photographs[names[0]])
-    retry = f"{config.output}/detections/status=error"
-    run(dataclasses.replace(config, input=retry), PixelEngine)
-    found = verify(config.output)
-    assert found.breaches == 0 and found.errors == {} and found.images == 6

@@ -317,7 +317,7 @@ def test_what_is_known_of_an_image(weights: Weights, options: dict[str, Any]) ->
 
 
 def test_half_precision(engine: Engine, weights: Weights) -> None:
-    """A little off: what it costs is measured by `benchmarks.precision`."""
+    """A little off: what it costs is measured by `benchmarks.gpu`."""
     half = Engine(weights, "cpu", 2, "fp16")
     images = [picture(96, 128, seed) for seed in range(2)]
     found, expected = half(images), engine(images)

@@ -130,9 +130,9 @@ class Driver:
     def running(self) -> bool:
         return self.process.poll() is None
 
-    def wait_until_at_work(self, output: str, more_than: int = 0, seconds: float = 300) -> None:
+    def wait_until_at_work(self, output: str, more_than: int = 0) -> None:
         """Return when it has committed more than some files, or has ended."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + 300
         while self.running and outputs.committed(output) <= more_than:
             assert time.monotonic() < deadline, f"nothing is committed: {self.said()}"
             time.sleep(0.1)

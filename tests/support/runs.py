@@ -14,7 +14,7 @@ from pipeline.driver import record
 from pipeline.inputs import enumeration
 from pipeline.network.weights import resolve
 from pipeline.outputs.layout import Layout
-from pipeline.outputs.manifest import PART_ROWS, Manifest
+from pipeline.outputs.manifest import Manifest
 from pipeline.store import objects
 from tests.support.engines import PixelEngine
 
@@ -28,14 +28,14 @@ def go(engine: Any = PixelEngine, **options: Any) -> Summary:
     return summary
 
 
-def listed_in_slices(config: Config, slice_rows: int, part_rows: int = PART_ROWS) -> Manifest:
-    """Write the manifest that `run(config)` will find, in slices and parts of so many images.
+def listed_in_slices(config: Config, slice_rows: int) -> Manifest:
+    """Write the manifest that `run(config)` will find, in slices of so many images.
 
     So a few images are a run of many slices.
     """
     mark = fingerprint(record.identity(config, resolve(config, objects.read)))
     layout = Layout.of(config.output)
-    return enumeration.write(config, layout, mark, part_rows=part_rows, slice_rows=slice_rows)
+    return enumeration.write(config, layout, mark, slice_rows=slice_rows)
 
 
 def told(capsys: pytest.CaptureFixture[str], output: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import Config
 from pipeline.config import fingerprint
+from pipeline.inputs import enumeration
 from pipeline.outputs import schema
 from pipeline.outputs.files import FileName, encode
+from pipeline.outputs.layout import Layout
 from pipeline.outputs.manifest import PART_ROWS
 
 NAMES = ("person", "bicycle", "car", "dog", "cup")
@@ -42,6 +46,7 @@ def write(
     names: list[str] | None = None,
     seed: int = 0,
     frames: list[int | None] | None = None,
+    uris: list[str] | None = None,
 ) -> Path:
     """A finished output of made-up rows, every hundredth of them an error.
 
@@ -54,9 +59,10 @@ def write(
         names: of the images below the input; default `000/00000000.jpg` and so on.
         seed: of the made-up numbers.
         frames: `frame_index` of each image, in a run that reads videos.
+        uris: of the images, in the place of names.
     """
     random = np.random.default_rng(seed)
-    uris = [
+    uris = uris or [
         f"{input}/{names[i] if names else f'{i // 1000:03d}/{i:08d}.jpg'}" for i in range(images)
     ]
     counts: dict[str, Any] = {"images": images, "ok": 0, "errors": {}, "detections": 0}
@@ -83,6 +89,20 @@ def write(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encode(kept, written))
     _write_run(output, uris, counts, input)
+    return output
+
+
+def listed(config: Config) -> Path:
+    """A finished output of made-up rows for the images of a run's input, and their manifest."""
+    layout, output = Layout.of(config.output), Path(config.output)
+    found = enumeration.write(config, layout, "").read_part(layout, 0)
+    shutil.rmtree(output)
+    write(output, len(found), input=config.input, uris=found["image_uri"].to_pylist())
+    path = output / "_run/run.json"
+    record = json.loads(path.read_text())
+    record["identity"] |= {"bytes_column": config.bytes_column, "carry": list(config.carry or ())}
+    path.write_text(json.dumps(record))
+    enumeration.write(config, layout, fingerprint(record["identity"]))
     return output
 
 
