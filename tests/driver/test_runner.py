@@ -75,6 +75,7 @@ def test_the_real_network(detected: Config, calibrated_file: str) -> None:
     (table,) = tables(detected.output).values()
     detector = json.loads(table.schema.metadata[b"detector"])
     assert detector["trained"] is True and detector["options"]["min_size"] == 128
+    assert not verify(detected.output).breaches
 
 
 def test_a_complete_output(
