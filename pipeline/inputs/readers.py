@@ -20,6 +20,7 @@ from fsspec.compression import compr
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.inputs import arrow_ipc, json_tables
+from pipeline.inputs.columns import converted
 from pipeline.store import objects
 
 BATCH_ROWS = 8192
@@ -199,7 +200,7 @@ def _check_names(names: list[str], wanted: pa.Schema) -> None:
 
 def _in_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     columns = [
-        batch[field.name].cast(field.type)
+        converted(batch[field.name], field)
         if field.name in batch.schema.names
         else pa.nulls(batch.num_rows, field.type)
         for field in schema

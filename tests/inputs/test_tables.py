@@ -191,6 +191,48 @@ def test_numbers_that_no_column_holds(text: str, ending: str, tmp_path: Path) ->
         assert table.select(["id", "w"]).to_pylist() == [{"id": 2**53 + 1, "w": 0.5}]
 
 
+# of a column in two tables; None, where the first one's type does not hold those of the second
+PAIRS: list[tuple[pa.Array, pa.Array, list[Any] | None]] = [
+    (pa.array([1]), pa.array([2.0, None]), [1, 2, None]),
+    (pa.array(["a"]), pa.array(["b"]).dictionary_encode(), ["a", "b"]),
+    (pa.array([{"x": 1, "y": 2}]), pa.array([{"x": 3}]), [{"x": 1, "y": 2}, {"x": 3, "y": None}]),
+    (pa.array([1]), pa.array([0.5]), None),
+    (pa.array([1]), pa.array(["007"]), None),
+    (pa.array([True]), pa.array([7]), None),
+    (pa.array([{"x": 1}]), pa.array([{"x": 3, "y": 4}]), None),
+]
+
+
+@pytest.mark.parametrize(
+    "first,second,expected", PAIRS, ids=lambda value: str(getattr(value, "type", value))
+)
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+@pytest.mark.parametrize("image", [None, b"\xff\xd8"], ids=["named", "embedded"])
+def test_tables_that_hold_a_column_in_other_types(
+    first: pa.Array,
+    second: pa.Array,
+    expected: list[Any] | None,
+    ending: str,
+    image: bytes | None,
+    tmp_path: Path,
+) -> None:
+    for name, values in (("a", first), ("b", second)):
+        images = [f"/{name}{n}" if image is None else image for n in range(len(values))]
+        table = pa.table({"uri" if image is None else "image": images, "v": values})
+        if ending == "parquet":
+            pq.write_table(table, tmp_path / f"{name}.parquet")
+        else:
+            feather.write_feather(table, str(tmp_path / f"{name}.arrow"))
+    options: dict[str, Any] = {"input": f"{tmp_path}/*.{ending}", "carry": ["v"]}
+    options |= {} if image is None else {"bytes_column": "image"}
+    if expected is None:
+        with pytest.raises(UsageError, match="column 'v' holds .* in the first table|truncated"):
+            listed(tmp_path, **options)
+    else:
+        table, _ = listed(tmp_path, **options)
+        assert table["v"].to_pylist() == expected
+
+
 def test_json_beside_a_table_and_by_products(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,6 +14,7 @@ from fsspec import AbstractFileSystem
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.inputs import row_groups, tables
+from pipeline.inputs.columns import converted
 from pipeline.inputs.containers import members
 from pipeline.inputs.references import absolute
 from pipeline.inputs.source import Source, carried_fields
@@ -59,7 +60,8 @@ def open_embedded(
                 for index, carried in enumerate(groups):
                     places = [[index, row] for row in range(carried.num_rows)]
                     located = members.columns(url, "parquet", first, places)
-                    yield pa.table([*located, *map(carried.column, config.carry)], schema=schema)
+                    values = [converted(carried[name], schema.field(name)) for name in config.carry]
+                    yield pa.table([*located, *values], schema=schema)
                     first += carried.num_rows
             except Exception as error:  # of the file system, or of the table's content
                 raise failures.unusable("read", url, error) from error
