@@ -14,7 +14,7 @@ from pipeline.store.web import HttpError, Unranged
 from pipeline.words import explain, printable
 
 # error codes of responses, in part
-THROTTLED = ("SlowDown", "Throttl", "TooManyRequests", "RequestLimitExceeded")
+THROTTLED = ("SlowDown", "Throttl", "TooManyRequests", "RequestLimitExceeded", "ServerBusy")
 # of a machine whose clock is far from the store's: what it signs is not granted
 SKEWED = "RequestTimeTooSkewed"
 # of credentials that no request will be granted with any more

@@ -73,6 +73,8 @@ def test_answers_of_azure() -> None:
     error.error_code = StorageErrorCode.BLOB_ARCHIVED
     assert failures.classify(error) == ("archived", False)
     assert "restore it" in failures.reason(error) and not failures.rejects_credentials(error)
+    error.status_code, error.error_code = 503, StorageErrorCode.SERVER_BUSY
+    assert failures.classify(error) == ("throttled", True)
     error.error_code, error.status = StorageErrorCode.AUTHENTICATION_FAILED, 403
     assert failures.classify(error) == ("forbidden", False) and failures.rejects_credentials(error)
 
