@@ -94,7 +94,10 @@ class Attempt:
         """
         chain = self._chain(make_engine, Client(coordinator))
         known = self.manifest
-        seals = {i: seal.standing(self.layout, i, self.record.retry_from) for i in known.slices}
+        retry_from = self.record.retry_from
+        seals = {
+            i: seal.standing(self.layout, i, known.rows_of(i), retry_from) for i in known.slices
+        }
         pending = [index for index, sealed in seals.items() if not sealed]
         written = {i: self._written(i, sealed) for i, sealed in seals.items()}
         failed = sum((Counter(s.errors) for s in seals.values() if s), Counter[str]())
@@ -252,8 +255,9 @@ class Attempt:
         self.lease.close()  # what came to a slice after this look at it, nobody would see
         for index in self.manifest.slices:
             sealed = seal.load(self.layout, index, self.record.retry_from)
-            # not fewer: network disks keep a listing for up to a minute
-            if not sealed or sealed.surplus(self.layout, index) > 0:
+            # not fewer files: network disks keep a listing for up to a minute
+            is_whole = sealed and sealed.images == self.manifest.rows_of(index)
+            if not sealed or not is_whole or sealed.surplus(self.layout, index) > 0:
                 raise RunError(
                     f"files were added to slice {index} of {self.layout.url} after it was sealed; "
                     "run the same command again, which removes the rows that they repeat"

@@ -93,8 +93,9 @@ def _complete(config: Config, layout: Layout, known: Record | None) -> Record | 
 def _has_changed(layout: Layout, known: Record) -> bool:
     """Whether a slice holds more files than it was sealed with, or fewer."""
     listed = manifest.load(layout, fingerprint(known.identity))
-    slices = listed.slices if listed else ()
-    return any(not seal.standing(layout, index, 0) for index in slices)
+    if not listed:
+        return False
+    return any(not seal.standing(layout, i, listed.rows_of(i), 0) for i in listed.slices)
 
 
 def _preview(config: Config, weights: Weights, layout: Layout, known: Record | None) -> None:

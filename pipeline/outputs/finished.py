@@ -199,13 +199,20 @@ class Finished:
 
     def _read(self, name: FileName) -> pa.Table:
         path = self.layout.file(name)
+        url = self.layout.url_of(path)
         try:
-            return objects.retrying(lambda: read_columns(self.layout.fs, path, list(SUMMARY)))
+            found = objects.retrying(lambda: read_columns(self.layout.fs, path, list(SUMMARY)))
         except pa.ArrowException as error:
             raise RunError(
-                f"{self.layout.url_of(path)} is damaged ({explain(error)}); delete it "
+                f"{url} is damaged ({explain(error)}); delete it "
                 f"and run the same command to redo its images"
             ) from error
+        if found.num_rows and pc.max(found["image_id"]).as_py() >= self.first_id + self.rows:
+            raise RunError(
+                f"{url} has images that the manifest lacks, as after a write of an older manifest "
+                "that came very late; delete the file and run the command with --refresh"
+            )
+        return found
 
     def _filtered(self, name: FileName, keep: np.ndarray) -> FileName | None:
         """Put a file with some of a file's rows in its place; returns its name, if any are left."""

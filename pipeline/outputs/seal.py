@@ -55,14 +55,20 @@ def load(layout: Layout, index: int, retry_from: int) -> Seal | None:
     return seal if holds else None
 
 
-def standing(layout: Layout, index: int, retry_from: int) -> Seal | None:
-    """The seal of a slice as of `load`, unless files have come or gone since it was made.
+def standing(layout: Layout, index: int, images: int, retry_from: int) -> Seal | None:
+    """The seal of a slice as of `load`, unless images or files have come or gone since it was made.
 
-    A write that no lease could end any more may have put one there, of rows that are in others;
-    and who finds one damaged deletes it, to have its images redone.
+    A write that no lease could end any more may have put a file there, of rows that are in others,
+    or this seal, of fewer images; and who finds a file damaged deletes it, to have its images
+    redone.
+
+    Args:
+        layout, index, retry_from: see `load`.
+        images: in the slice, as the manifest has it now.
     """
     sealed = load(layout, index, retry_from)
-    return None if sealed and sealed.surplus(layout, index) else sealed
+    holds = sealed and sealed.images == images and not sealed.surplus(layout, index)
+    return sealed if holds else None
 
 
 def remove(lease: Lease, index: int) -> None:

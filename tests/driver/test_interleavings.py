@@ -242,9 +242,13 @@ def test_kills_and_processes_that_stand_still(tmp_path: Path, seeds: range) -> N
 
 @pytest.mark.parametrize("seeds", [range(8), pytest.param(range(500), marks=pytest.mark.soak)])
 def test_requests_that_are_late(tmp_path: Path, seeds: range) -> None:
-    """What no lease can end may repeat rows, or give older ones; it loses none."""
+    """What no lease can end may repeat rows, or give older ones or an older manifest, which ends in
+    a line that says what to do; it loses none.
+    """
     for seed in seeds:
-        assert played(seed, tmp_path / f"{seed}", late=True) <= {"twice", "stale"}, f"seed {seed}"
+        wrong = played(seed, tmp_path / f"{seed}", late=True)
+        wrong = {fault for fault in wrong if "the manifest lacks" not in fault}
+        assert wrong <= {"twice", "stale"}, f"seed {seed}"
 
 
 def test_a_file_that_is_deleted_from_a_finished_output(tmp_path: Path) -> None:

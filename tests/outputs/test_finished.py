@@ -104,7 +104,7 @@ def test_nothing_is_removed_without_the_lease(output: str) -> None:
     assert ids(output) == [0, 0, 1, 1, 2, 3]
 
 
-def test_a_seal_holds_for_the_files_that_it_was_made_of(output: str) -> None:
+def test_a_seal_holds_for_the_images_and_files_that_it_was_made_of(output: str) -> None:
     layout = Layout.of(output)
     Path(layout.seal(0)).parent.mkdir()
     Path(layout.seal(0)).write_text(
@@ -112,7 +112,15 @@ def test_a_seal_holds_for_the_files_that_it_was_made_of(output: str) -> None:
     )
     for number, holds in enumerate((False, True, False)):
         write(output, [number])
-        assert bool(seal.standing(layout, 0, 0)) == holds
+        assert bool(seal.standing(layout, 0, 3, 0)) == holds
+        assert not seal.standing(layout, 0, 4, 0)
+
+
+def test_a_manifest_that_lacks_images(output: str) -> None:
+    write(output, [2, 3])
+    with pytest.raises(RunError, match="part-.* has images that the manifest lacks"):
+        finished(output, 3).load()
+    finished(output, 4).load()
 
 
 def test_a_repeated_row_within_one_file(output: str) -> None:

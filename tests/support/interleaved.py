@@ -128,8 +128,9 @@ class World:
         """Let others go first; maybe the process comes back much later, or never."""
         task = World.here.task
         # what was begun in time: late on purpose alone
-        in_time, task.has_looked = task.has_looked, path.endswith("lease.json")
-        if not in_time and self._strikes():
+        at_once = any(one.has_looked for one in self.tasks if one.process is task.process)
+        task.has_looked = path.endswith("lease.json")
+        if not at_once and self._strikes():
             if self.random.random() < 0.3:
                 task.process.dead = True
                 self.told.append(f"{task.process.name} is killed")
