@@ -38,6 +38,7 @@ EXTENSIONS_BEFORE = (
     tuple("jpg jpeg jpe jfif mpo png webp bmp tif tiff gif".split()),
     tuple("jpg jpeg jpe jfif mpo png webp bmp tif tiff gif avif heic heif hif".split()),
 )
+ARCHIVE_EXTENSIONS = ("tar", "tar.gz", "tgz", "zip")
 VIDEO_EXTENSIONS = tuple(
     "mp4 m4v mov mkv webm avi ts mts m2ts mpg mpeg wmv asf flv ogv 3gp 3g2 mxf".split()
 )

@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import words
-from pipeline.config import VIDEO_EXTENSIONS, Config
+from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.inputs import exclusions
+from pipeline.inputs import passed_over
 from pipeline.inputs.access import WEB
-from pipeline.inputs.containers.archives import KINDS
 from pipeline.inputs.digests import Digested, repeats
 from pipeline.inputs.source import Source
 from pipeline.inputs.sources import open_source
@@ -27,8 +26,6 @@ from pipeline.outputs.manifest import LISTED, MEMBER, PART_ROWS, SLICE_ROWS, Man
 from pipeline.store import objects, urls
 
 log = logging.getLogger(__name__)
-# of files that are passed over, so many are named
-ENDINGS = 8
 LINE_SECONDS = 60.0
 
 
@@ -59,7 +56,7 @@ def write(
     counted = Counted()
     written = write_parts(layout, unique(source, config.limit, counted), 0, part_rows, lease)
     check_not_empty(config, source, written)
-    say_passed(config, source)
+    passed_over.say(config, source)
     listed = Manifest(
         rows=written.rows,
         duplicates=counted.duplicates,
@@ -101,7 +98,7 @@ def count(config: Config) -> Manifest:
     for table in unique(source, config.limit, counted):
         counted.add(table)
     check_not_empty(config, source, counted)
-    say_passed(config, source)
+    passed_over.say(config, source)
     return Manifest(counted.rows, counted.duplicates, [], known_bytes=counted.known_bytes)
 
 
@@ -123,9 +120,9 @@ def check_not_empty(config: Config, source: Source, counted: Counted) -> None:
         where, wanted = urls.public(config.input), ", ".join(config.extensions)
         if source.is_table:
             raise UsageError(f"no images in {where}: the table has no rows")
-        others = f"; passed over {passed_over(source)}" if source.passed else ""
+        others = f"; passed over {passed_over.told(source)}" if source.passed else ""
         others = f"(looked for {wanted}{others}){_of_web(where)}"
-        if ways := _ways(config, source):
+        if ways := passed_over.ways(config, source):
             found, flags = zip(*ways, strict=True)
             told = f"no images under {where}, but {' and '.join(found)}: add {' or '.join(flags)}"
             raise UsageError(f"{told} {others}")
@@ -135,54 +132,6 @@ def check_not_empty(config: Config, source: Source, counted: Counted) -> None:
 def _of_web(where: str) -> str:
     is_file = urls.protocol(where) in WEB and not where.endswith("/")
     return "; the URL of a folder on a web server must end in /" if is_file else ""
-
-
-def say_passed(config: Config, source: Source) -> None:
-    """Which files were not taken for images, lest someone miss them."""
-    if source.passed and source.is_table:
-        log.info("passed over %s", _kinds(source))
-    elif source.passed:
-        others = any(not name.startswith("/") for name in source.passed)
-        more = "; --extensions sets what is read" if others else ""
-        hint = "".join(f", {flag} reads {found}" for found, flag in _ways(config, source))
-        log.info("passed over %s%s%s", passed_over(source), more, hint)
-
-
-def _ways(config: Config, source: Source) -> list[tuple[str, str]]:
-    """Files that were passed over, as `2 archives`, and the flag with which they are read."""
-    endings = [ending for ending in KINDS if source.passed[ending]]
-    kinds = [
-        (sum(source.passed[e] for e in endings), "archive", f"--extensions {' '.join(endings)}"),
-        (sum(source.passed[e] for e in VIDEO_EXTENSIONS), "video", "--fps 1"),
-        (0 if config.sniff else source.passed[""], "file", "--sniff"),
-    ]
-    tails = {"file": " without an ending"}
-    return [
-        (words.count(number, noun) + tails.get(noun, ""), flag)
-        for number, noun, flag in kinds
-        if number
-    ]
-
-
-def passed_over(source: Source) -> str:
-    """For instance `4 files: 1 by-product, 2 .heic, 1 without an ending`."""
-    return f"{words.count(source.passed.total(), 'file')}: {_kinds(source)}"
-
-
-def _kinds(source: Source) -> str:
-    # reasons before endings, of which there may be many
-    ranked = sorted(source.passed.most_common(), key=lambda kind: not kind[0].startswith("/"))
-    common = [kind for kind in ranked if kind[0] != exclusions.OTHERS][:ENDINGS]
-    kinds = [_kind(name, number) for name, number in common]
-    if left := source.passed.total() - sum(number for _, number in common):
-        kinds.append(f"{left:,} others")
-    return ", ".join(kinds)
-
-
-def _kind(name: str, number: int) -> str:
-    if name.startswith("/"):
-        return words.count(number, name[1:])
-    return f"{number:,} .{name}" if name else f"{number:,} without an ending"
 
 
 def _parts(tables: Iterator[pa.Table], part_rows: int) -> Iterator[pa.Table]:

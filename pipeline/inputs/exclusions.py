@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable
 
-from pipeline.config import VIDEO_EXTENSIONS
 from pipeline.inputs import globs
 
 # What systems and programs put beside images: copies, thumbnails, the bin, notes of their own.
@@ -22,16 +20,6 @@ BY_PRODUCT, EXCLUDED = "/by-product", "/excluded file"
 COMMENTS = "/blank or commented line"
 # of several tables, likewise
 EMPTY = "/empty table"
-# so many endings are told apart: those of DICOM's UIDs are as many as files
-MOST_ENDINGS, OTHERS = 1000, "/other ending"
-# for which a flag is named, however late they come
-NAMED = {"", "tar", "tar.gz", "tgz", "zip", *VIDEO_EXTENSIONS}
-
-
-def count(passed: Counter[str], kind: str, number: int = 1) -> None:
-    """Count files that are passed over, by their ending or by the reason."""
-    is_told_apart = kind.startswith("/") or kind in NAMED or kind in passed
-    passed[kind if is_told_apart or len(passed) < MOST_ENDINGS else OTHERS] += number
 
 
 def _any_of(names: list[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from fsspec import AbstractFileSystem
 
 from pipeline.errors import UsageError
-from pipeline.inputs import exclusions, globs, s3_listing, web_listing
+from pipeline.inputs import globs, passed_over, s3_listing, web_listing
 from pipeline.inputs.entries import Entry, version_of
 from pipeline.store import failures, objects, urls
 
@@ -73,7 +73,7 @@ def chosen(
         if extension in extensions:
             yield entry
         elif passed is not None:
-            exclusions.count(passed, extension)
+            passed_over.count(passed, extension)
 
 
 def root(fs: AbstractFileSystem, path: str) -> str:

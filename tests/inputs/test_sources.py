@@ -17,10 +17,9 @@ import pytest
 import tenacity
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pipeline.config import VIDEO_EXTENSIONS, Config
+from pipeline.config import ARCHIVE_EXTENSIONS, VIDEO_EXTENSIONS, Config
 from pipeline.errors import UsageError
-from pipeline.inputs import enumeration, exclusions, sniffing
-from pipeline.inputs.containers import archives
+from pipeline.inputs import passed_over, sniffing
 from pipeline.inputs.sources import open_source
 from pipeline.store import objects, urls
 from tests.support.listings import listed, uris
@@ -161,17 +160,17 @@ def test_of_endings_beyond_number_some_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And whatever a flag is named for."""
-    monkeypatch.setattr(exclusions, "MOST_ENDINGS", 5)
+    monkeypatch.setattr(passed_over, "MOST_ENDINGS", 5)
     numbers = [f"1.2.840.{number}" for number in range(10)]
-    told = ["z", *(f"z.{ending}" for ending in (*archives.KINDS, *VIDEO_EXTENSIONS))]
+    told = ["z", *(f"z.{ending}" for ending in (*ARCHIVE_EXTENSIONS, *VIDEO_EXTENSIONS))]
     for name in ("a.jpg", *numbers, *told):
         (tmp_path / name).write_bytes(b"")
     caplog.set_level("INFO")
     config = Config(input=str(tmp_path), output="out")
     source = open_source(config)
     assert sum(table.num_rows for table in source.read()) == 1
-    assert source.passed[exclusions.OTHERS] == 5 and len(source.passed) == 6 + len(told)
-    enumeration.say_passed(config, source)
+    assert source.passed[passed_over.OTHERS] == 5 and len(source.passed) == 6 + len(told)
+    passed_over.say(config, source)
     said = caplog.messages[-1]
     assert said.startswith(f"passed over {10 + len(told)} files: 1 .0, 1 .1, ")
     assert "other ending" not in said and "reads 4 archives" in said

@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
-from pipeline.config import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Config
+from pipeline.config import ARCHIVE_EXTENSIONS, IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Config
 from pipeline.errors import RunError, UsageError
 from pipeline.images.formats import SIGNATURE_BYTES, is_image
-from pipeline.inputs import exclusions, globs, readers, sniffing
+from pipeline.inputs import exclusions, globs, passed_over, readers, sniffing
 from pipeline.inputs.containers import carrying, members, tars, zips
 from pipeline.inputs.containers.members import UNREADABLE, Broken, Entry
 from pipeline.inputs.containers.ranged import open_ranged
@@ -30,7 +30,7 @@ from pipeline.outputs.manifest import LISTED, MEMBER
 from pipeline.store import failures, objects, urls
 
 # of a file's name, to `source_kind`
-KINDS = {"tar": "tar", "tar.gz": "tgz", "tgz": "tgz", "zip": "zip"}
+KINDS = {ending: ending.replace("tar.gz", "tgz") for ending in ARCHIVE_EXTENSIONS}
 MODULES = {"tar": tars, "tgz": tars, "zip": zips}
 # archives whose headers are read at once; within one, one request waits for the other
 AHEAD = 16
@@ -169,7 +169,7 @@ class _Listing:
             yield pa.Table.from_pylist(some, self.schema)
         with self.lock:
             for reason, number in passed.items():
-                exclusions.count(self.passed, reason, number)
+                passed_over.count(self.passed, reason, number)
 
     def _rows(
         self, url: str, listed: Listed, passed: Counter[str], stop: threading.Event
