@@ -19,7 +19,8 @@ import pyarrow.json
 
 BLANK = re.compile(r"[ \t\r\n]*")
 NOT_JSON = re.compile(r"\b(NaN|Infinity)\b")
-# of a whole number that a float may not hold as it is; many times faster than a regular expression
+# of a whole number that a float may not hold as it is; a regular expression takes 4 to 7 times as
+# long for 16 MiB
 SIGNS = bytes.maketrans(b"123456789 \t\r\n,[-", b"000000000:::::::")
 LONG = b":0000000000000000"
 AS_TEXTS = "write all of its values as texts"

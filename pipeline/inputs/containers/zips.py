@@ -129,15 +129,21 @@ def _read_entry(file: Ranged, offset: int, first: int, shift: int) -> _File:
     )
     local = min(local + shift, first)
     end = min(local + LOCAL.size + named + EXTRA_BYTES + packed, first)
-    name = _name(rest[:named], rest[named : named + extra], flags)
+    name = name_of(rest[:named], rest[named : named + extra], flags)
     place = [local, end, size, packed, method, crc, flags]
     return _File(name, place, attributes >> 16 if made >> 8 == UNIX else 0)
 
 
-def _name(written: bytes, extra: bytes, flags: int) -> str:
-    """Of an entry. Linux's `zip` and macOS write UTF-8 without its flag, WinRAR in an extra field.
+def name_of(written: bytes, extra: bytes, flags: int) -> str:
+    """The name of an entry, as text.
 
-    That field counts only with the CRC-32 of the name that it was made for.
+    Linux's `zip` and macOS write UTF-8 without its flag, WinRAR in an extra field. That counts only
+    with the CRC-32 of the name that it was made for.
+
+    Args:
+        written: the name as it is in the central directory.
+        extra: the entry's extra fields there.
+        flags: its general purpose flags.
     """
     field = _field(extra, UNICODE_NAME)
     if field.startswith(struct.pack("<BL", 1, zlib.crc32(written))):

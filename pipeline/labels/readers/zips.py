@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import IO
 
 from pipeline.errors import UsageError
+from pipeline.inputs.containers.zips import UTF_8, name_of
 from pipeline.labels.readers.files import SUFFIXES, of_macos
 from pipeline.labels.readers.yolo import CLASS_FILES
 from pipeline.store import urls
 
 ZIP = b"PK\x03\x04"
-UTF_8 = 0x800
 LABEL_FILES = (".json", ".json.gz", ".xml", ".parquet")
 UNPACKED = (*LABEL_FILES, ".geojson", ".txt", ".yaml", ".names", ".csv")
 
@@ -52,12 +52,11 @@ def unpacked(url: str) -> Iterator[str]:
 
 
 def _name(member: zipfile.ZipInfo) -> str:
-    """With slashes, unlike those of old programs of Windows; Linux's `zip` does not flag UTF-8."""
-    name = member.filename
-    if not member.flag_bits & UTF_8:
-        with contextlib.suppress(UnicodeError):
-            name = name.encode("cp437").decode()
-    return name.replace("\\", "/")
+    """With slashes, unlike those of old programs of Windows."""
+    # what Python made of the bytes; newer versions of it look at an extra field, too
+    told = member.orig_filename.partition("\0")[0]
+    written = told.encode("utf-8" if member.flag_bits & UTF_8 else "cp437")
+    return name_of(written, member.extra, member.flag_bits).replace("\\", "/")
 
 
 def _is_fiftyone(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> bool:
