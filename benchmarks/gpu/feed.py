@@ -27,7 +27,7 @@ def run(record: Record) -> None:
     scene = Scene(record.asked)
     weights, threads = scene.wide(), os.cpu_count() or 1
     feed = Feed(mix.encoded(TINY_IMAGES if scene.tiny else IMAGES), threads)
-    for variant in scene.few(scene.fast()):
+    for variant in scene.few(scene.by_kernels()):
         record.attempt(variant.name, _measure, record, scene, variant, weights, feed)
     record.say("threads", note=f"{threads} that decode")
 

@@ -144,7 +144,7 @@ def _on_the_mix(
     rows = [row for row in theirs(scene, weights, batches, images[: len(some)]) if row.tf32]
     size = TINY_BATCH if scene.tiny else LARGER
     places = bucketed(shapes, size)
-    for variant in scene.few(scene.fast()):
+    for variant in scene.few(scene.by_kernels()):
         row = ours(scene, variant, weights, chosen(places))
         rows.append(dataclasses.replace(row, name=f"{row.name}, in {size}s"))
     kinds = len({(shapes[batch[0]], len(batch)) for batch in places})

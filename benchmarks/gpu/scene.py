@@ -179,7 +179,7 @@ class Scene:
         """Every precision in the way that should be its fastest."""
         return list({variant.precision: variant for variant in self.variants()}.values())
 
-    def fast(self) -> list[Variant]:
+    def by_kernels(self) -> list[Variant]:
         """Every precision by kernels, with graphs and without; where there are none, plain."""
         return [variant for variant in self.variants() if variant.way != "plain" or not self.gpu]
 

@@ -15,7 +15,7 @@ SECONDS = 0.4
 def run(record: Record) -> None:
     scene = Scene(record.asked)
     weights = scene.wide()
-    for variant in scene.few(scene.fast())[::-1]:
+    for variant in scene.few(scene.by_kernels())[::-1]:
         sizes = SIZES if variant.precision == "fp16" else FEWER
         for size in TINY_SIZES if scene.tiny else sizes:
             row = ours(scene, variant, weights, [scene.shaped([SHAPE] * size)])
