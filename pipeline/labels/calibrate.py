@@ -111,11 +111,8 @@ def calibrate(output: Output, classes: Classes, matched: Matched, claim: Claim) 
     """
     truth = matched.truth
     corrections = urls.public(truth.url)
-    run = _Run(max(output.every_category), {uri for uri in matched.uris if uri is not None})
     attempt = drawn_of(output, truth)
-    anew = redone(output, attempt)
-    for table in output.tables(boxes.COLUMNS, ("ok",), task="counting"):
-        run.add(boxes.from_table(table.filter(~among(table["image_id"].to_numpy(), anew))))
+    run = _counted(output, matched, attempt)
     run.check(output, corrections)
     right, ignored = judge(truth, matched.found)
     kept = ~ignored
@@ -145,6 +142,15 @@ def calibrate(output: Output, classes: Classes, matched: Matched, claim: Claim) 
         overall=maker.group("all", names, labels, np.ones(len(right), bool), claim),
         attempt=attempt,
     )
+
+
+def _counted(output: Output, matched: Matched, attempt: int) -> _Run:
+    """All images of the output as it was after an attempt."""
+    run = _Run(max(output.every_category), {uri for uri in matched.uris if uri is not None})
+    anew = redone(output, attempt)
+    for table in output.tables(boxes.COLUMNS, ("ok",), task="counting"):
+        run.add(boxes.from_table(table.filter(~among(table["image_id"].to_numpy(), anew))))
+    return run
 
 
 def _check_claim(claim: Claim, boxes: int, reviewed: int) -> None:

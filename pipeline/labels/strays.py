@@ -50,26 +50,30 @@ def check(
     left_out = _counts(truth, dropped, counted)
     counted &= ~np.isin(truth.box_categories, list(dropped))
     by_name = _counts(truth, foreign, counted)
-    reasons = Counter(truth.left_out)
-    ways = []
-    if count := int(np.count_nonzero(without_image & counted)):
-        reasons["of images that the run does not have"] = count
-        ways.append("--present-only leaves out images that the run does not have")
-    if by_name:
-        reasons[f"of categories that are not classes of the run ({named(by_name)})"] = (
-            by_name.total()
-        )
-        ways.append("--classes renames the run's classes to the categories")
     without_class = np.isin(truth.box_categories, list(foreign))
     lost = np.count_nonzero((without_class | without_image) & counted) + truth.left_out.total()
     every = np.count_nonzero(counted) + truth.left_out.total()
     if 2 * lost > every:
+        why = _why_lost(truth, int(np.count_nonzero(without_image & counted)), by_name)
         raise UsageError(
             f"{lost:,} of {every:,} annotations of {truth.url} have nothing in {output.url} to be "
-            f"compared with: {told(reasons)}; "
-            f"{'; '.join(ways) or 'check that it is the right file'}"
+            f"compared with: {why}"
         )
     return _without(truth, dropped, left_out), by_name
+
+
+def _why_lost(truth: Truth, without_image: int, by_name: Counter[str]) -> str:
+    """The reasons, and what helps."""
+    reasons = Counter(truth.left_out)
+    ways = []
+    if without_image:
+        reasons["of images that the run does not have"] = without_image
+        ways.append("--present-only leaves out images that the run does not have")
+    if by_name:
+        reason = f"of categories that are not classes of the run ({named(by_name)})"
+        reasons[reason] = by_name.total()
+        ways.append("--classes renames the run's classes to the categories")
+    return f"{told(reasons)}; {'; '.join(ways) or 'check that it is the right file'}"
 
 
 def _without_class(

@@ -20,6 +20,7 @@ from pipeline.config import Config
 from pipeline.errors import RunError, UsageError, nearest
 from pipeline.inputs.sources import open_source
 from pipeline.labels import boxes, classes, originals
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.calibration import Calibration, load
 from pipeline.labels.export import located
@@ -35,7 +36,7 @@ from pipeline.labels.export.target import Item, Job, Options
 from pipeline.labels.match import places
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.redone import among, redone
-from pipeline.labels.truth import Truth, load_truth
+from pipeline.labels.truth import Truth
 from pipeline.store import objects, urls
 
 SENDERS = 32
@@ -59,11 +60,7 @@ def export(output: str, options: Options) -> dict[str, Any]:
             its format needs it to be.
         RunError: the output is damaged.
     """
-    if options.format not in FORMATS:
-        raise UsageError(
-            f"--format has an unknown name {nearest(options.format, FORMATS)}; "
-            f"it is one of {', '.join(FORMATS)}"
-        )
+    _check_format(options.format)
     projection = Projection() if FORMATS[options.format].on_a_map else None
     run = open_output(output)
     kept = classes.choose(
@@ -92,6 +89,14 @@ def export(output: str, options: Options) -> dict[str, Any]:
         record["crs"] = projection.record()
     objects.put(fs, f"{root}/export.json", json.dumps(record, indent=2).encode())
     return record
+
+
+def _check_format(name: str) -> None:
+    if name not in FORMATS:
+        raise UsageError(
+            f"--format has an unknown name {nearest(name, FORMATS)}; "
+            f"it is one of {', '.join(FORMATS)}"
+        )
 
 
 def _truth(annotations: str, kept: classes.Classes) -> Truth:
