@@ -255,9 +255,13 @@ class Attempt:
         self.lease.close()  # what came to a slice after this look at it, nobody would see
         for index in self.manifest.slices:
             sealed = seal.load(self.layout, index, self.record.retry_from)
-            # not fewer files: network disks keep a listing for up to a minute
-            is_whole = sealed and sealed.images == self.manifest.rows_of(index)
-            if not sealed or not is_whole or sealed.surplus(self.layout, index) > 0:
+            if sealed and sealed.images != self.manifest.rows_of(index):
+                raise RunError(
+                    f"another run has sealed slice {index} of {self.layout.url}, which had other "
+                    "images then; run the same command again"
+                )
+            # not fewer: network disks keep a listing for up to a minute
+            if not sealed or sealed.surplus(self.layout, index) > 0:
                 raise RunError(
                     f"files were added to slice {index} of {self.layout.url} after it was sealed; "
                     "run the same command again, which removes the rows that they repeat"

@@ -91,7 +91,7 @@ def _complete(config: Config, layout: Layout, known: Record | None) -> Record | 
 
 
 def _has_changed(layout: Layout, known: Record) -> bool:
-    """Whether a slice holds more files than it was sealed with, or fewer."""
+    """Whether a slice holds more images or files than it was sealed with, or fewer."""
     listed = manifest.load(layout, fingerprint(known.identity))
     if not listed:
         return False
