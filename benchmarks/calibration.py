@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.labels import classes
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.calibrate import OWN_BOXES
 from pipeline.labels.calibration import Claim, Curve
 from pipeline.labels.guarantee import Reviewed, histogram, intraclass, lowest
@@ -21,7 +22,6 @@ from pipeline.labels.isotonic import calibration_error, cross_fitted, fit
 from pipeline.labels.match import match
 from pipeline.labels.output import open_output
 from pipeline.labels.thresholds import judge
-from pipeline.labels.truth import load_truth
 
 DRAWS = 200
 

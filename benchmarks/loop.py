@@ -28,8 +28,9 @@ from benchmarks import loop_head
 from benchmarks.loop_head import Detected, Frozen
 from benchmarks.loop_rules import RULES, Pool, Rule
 from pipeline import Config
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.review.batch import MOVED
-from pipeline.labels.truth import Truth, load_truth
+from pipeline.labels.truth import Truth
 from pipeline.network.build import build
 from pipeline.network.weights import resolve
 from pipeline.store import objects

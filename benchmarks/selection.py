@@ -13,10 +13,11 @@ import numpy as np
 
 from pipeline.bench.matching import iou
 from pipeline.labels import boxes, classes
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.boxes import Image
 from pipeline.labels.output import open_output
 from pipeline.labels.select import select
-from pipeline.labels.truth import Truth, load_truth
+from pipeline.labels.truth import Truth
 from pipeline.labels.value import DEFAULT_WEIGHTS
 
 THRESHOLD = 0.5

@@ -10,12 +10,12 @@ from collections.abc import Collection
 from jobs import cli
 from pipeline import words
 from pipeline.labels import classes, strays
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.calibrate import calibrate
 from pipeline.labels.calibration import Calibration, Claim, Group, encode
 from pipeline.labels.match import match
 from pipeline.labels.output import open_output
 from pipeline.labels.redone import without_redone
-from pipeline.labels.truth import load_truth
 
 PRECISION = 0.98
 CONFIDENCE = 0.95

@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 from jobs import cli
 from pipeline import words
 from pipeline.labels import classes, strays
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.evaluate import METRICS, Evaluation, evaluate
 from pipeline.labels.match import NAMED_IMAGES, Matched, match
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.redone import without_redone
 from pipeline.labels.thresholds import IOU, Best, best_thresholds
-from pipeline.labels.truth import Truth, load_truth
+from pipeline.labels.truth import Truth
 from pipeline.locations import checked_url
 from pipeline.store import failures, objects, urls
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from jobs import cli
 from pipeline.labels import classes
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.output import Output, open_output
 from pipeline.labels.redone import without_redone
 from pipeline.labels.review.reviewing import CORRECTIONS, check_run, review
 from pipeline.labels.review.tally import Effort
 from pipeline.labels.review.text import text
-from pipeline.labels.truth import Truth, load_truth
+from pipeline.labels.truth import Truth
 
 CHOICE = ("score_threshold", "category", "classes", "agnostic_nms")
 

@@ -13,7 +13,7 @@ from pipeline import words
 from pipeline.config import PIXELS, Config, flag_of, from_yaml
 from pipeline.driver.checks import check_network
 from pipeline.errors import UsageError
-from pipeline.labels.truth import load_truth
+from pipeline.labels.annotations import load_truth
 from pipeline.locations import checked_url
 from pipeline.store import urls
 from pipeline.training.pixels import as_the_run

@@ -18,10 +18,10 @@ from jobs import evaluate as job
 from pipeline import Config
 from pipeline.images.decode import decode, read_header
 from pipeline.labels import classes
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.evaluate import METRICS, evaluate
 from pipeline.labels.match import match
 from pipeline.labels.output import open_output
-from pipeline.labels.truth import load_truth
 from pipeline.network.build import build
 from pipeline.network.weights import resolve
 from pipeline.store import objects

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import UsageError
 from pipeline.labels import instances
-from pipeline.labels.truth import load_truth
+from pipeline.labels.annotations import load_truth
 
 BOX = {"id": 1, "image_id": 1, "category_id": 3, "bbox": [1, 2, 3, 4], "area": 5}
 FORMS: dict[str, Callable[[bytes], bytes]] = {

@@ -14,9 +14,9 @@ import pytest
 from jobs import export, review
 from pipeline import Config
 from pipeline.inputs.containers import lance_rows
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.originals import read, read_many
 from pipeline.labels.output import open_output
-from pipeline.labels.truth import load_truth
 from tests.support import synthetic
 from tests.support.outputs import rows
 

@@ -12,9 +12,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pipeline.labels import thresholds
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.match import FOUND, Matched
 from pipeline.labels.thresholds import best_thresholds
-from pipeline.labels.truth import Truth, load_truth
+from pipeline.labels.truth import Truth
 
 
 def boxes(random: np.random.Generator, number: int) -> np.ndarray:

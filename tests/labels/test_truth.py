@@ -10,7 +10,8 @@ import pytest
 
 from jobs import evaluate as job
 from pipeline.errors import UsageError
-from pipeline.labels.truth import Truth, load_truth
+from pipeline.labels.annotations import load_truth
+from pipeline.labels.truth import Truth
 from tests.support import synthetic
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.labels.truth import Truth, load_truth
+from pipeline.labels.annotations import load_truth
+from pipeline.labels.truth import Truth
 from pipeline.training import examples, pixels
 from pipeline.training.pixels import Image
 from tests.support import drawn

@@ -16,7 +16,7 @@ import yaml
 
 from jobs import evaluate, train
 from pipeline import Config, run
-from pipeline.labels.truth import load_truth
+from pipeline.labels.annotations import load_truth
 from pipeline.training.examples import split
 from pipeline.training.schedule import best
 from tests.support import drawn

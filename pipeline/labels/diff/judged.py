@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.errors import UsageError
 from pipeline.labels import strays, thresholds
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.boxes import BoxBatch
 from pipeline.labels.classes import Classes
 from pipeline.labels.diff.pairing import KINDS, NOT_IN_A, NOT_IN_B, Changes
@@ -18,7 +19,7 @@ from pipeline.labels.evaluate import Evaluation, evaluate
 from pipeline.labels.match import FOUND, Matched, match
 from pipeline.labels.output import Output
 from pipeline.labels.report.statistics import count_pairs
-from pipeline.labels.truth import Truth, load_truth
+from pipeline.labels.truth import Truth
 
 VERDICTS = ("only_a", "only_b", "both", "neither")
 # the number of a box that is not judged

@@ -17,8 +17,8 @@ from PIL import Image
 from pipeline.errors import UsageError
 from pipeline.images.tiff_header import ReadRange, read_directory
 from pipeline.labels import originals
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.export.formats import geoparquet
-from pipeline.labels.truth import load_truth
 from tests.support import geotiffs, outputs, synthetic
 from tests.support.exports import names_of, run
 from tests.support.geotiffs import placed, turned

@@ -15,8 +15,9 @@ import pytest
 
 from jobs.export import main
 from pipeline.errors import UsageError
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.export import exporter, parts
-from pipeline.labels.truth import Truth, load_truth
+from pipeline.labels.truth import Truth
 from tests.support import outputs, synthetic
 
 # every fifth of 30 and of 15 frames, and a picture beside them

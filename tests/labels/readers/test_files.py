@@ -16,8 +16,8 @@ from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
 from pipeline.errors import UsageError
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.readers import files
-from pipeline.labels.truth import load_truth
 from tests.support import synthetic
 from tests.support.annotated import BOX, HEAD, LINE, check, write
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.labels.truth import Truth, load_truth
+from pipeline.labels.annotations import load_truth
+from pipeline.labels.truth import Truth
 
 VALUE = {"x": 10, "y": 20, "width": 50, "height": 40, "rotation": 0}
 LABELLED = VALUE | {"rectanglelabels": ["cup"]}

@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from pipeline.errors import UsageError
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.export.exporter import export
 from pipeline.labels.export.target import Options
-from pipeline.labels.truth import Truth, load_truth
+from pipeline.labels.truth import Truth
 from tests.support import outputs, synthetic
 from tests.support.exports import LABELS, NAMES
 from tests.support.reviewed import as_reviewed

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.labels.truth import load_truth
+from pipeline.labels.annotations import load_truth
 from tests.support.annotated import BOX, HEAD, LINE, check, write
 
 

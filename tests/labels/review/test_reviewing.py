@@ -17,8 +17,8 @@ import pytest
 from jobs import evaluate
 from jobs import review as job
 from jobs.export import main as export
+from pipeline.labels.annotations import load_truth
 from pipeline.labels.review.pairs import pair
-from pipeline.labels.truth import load_truth
 from pipeline.outputs.schema import DETECTION
 from tests.support import outputs, redone, reviewed, synthetic
 from tests.support.reviewed import accepted
